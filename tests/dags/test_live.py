@@ -76,17 +76,13 @@ def folder(tmp_path_factory, logs_of, pipeline_of, database):
 @pytest.fixture(scope="module")
 def airflow(folder, database):
     """A running Airflow, whose `ten` and `held` have quick stages."""
-    airflow = LocalAirflow(
-        folder / "airflow",
-        folder / "pipelines",
-        database=database,
-        env={
-            "TWINSPIRE_PYTHON": write_program(folder / "python", quick_for("ten", "held"), REAL),
-            "QUICK_LOGS": str(folder / "ten" / "logs"),
-            "QUICK_KILLED": str(ago(6)),
-            "QUICK_HELD": f"held {ago(1)}",
-        },
-    )
+    env = {
+        "TWINSPIRE_PYTHON": write_program(folder / "python", quick_for("ten", "held"), REAL),
+        "QUICK_LOGS": str(folder / "ten" / "logs"),
+        "QUICK_KILLED": str(ago(6)),
+        "QUICK_HELD": f"held {ago(1)}",
+    }
+    airflow = LocalAirflow(folder / "airflow", folder / "pipelines", database=database, env=env)
     with airflow:
         airflow.wait_until_healthy(timeout=400)
         yield airflow

@@ -40,6 +40,11 @@ def make_pipeline(place, **tables):
 
 
 @pytest.fixture
+def registry(pipeline) -> Registry:
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+@pytest.fixture
 def tiny_file(pipeline, tmp_path) -> str:
     """A pipeline file with the same places."""
     file = tmp_path / "tiny.toml"

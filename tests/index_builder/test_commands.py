@@ -8,22 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from index_builder import publish_stage
-from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
 from twinspire_core.contracts import partials
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
-
-
-@pytest.fixture
-def place(tmp_path):
-    """These commands see no store but through the registry: a disk is enough."""
-    return str(tmp_path / "place")
-
-
-@pytest.fixture
-def registry(pipeline):
-    return Registry(pipeline.registry.root, pipeline.name)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import publish_stage
-from index_builder.registry.registry import Entry, Registry
+from index_builder.registry.registry import Entry
 from tests.index_builder.gate.gates import skew
 from twinspire.runs import runner, stages
 from twinspire.runs.day_run import DayRun
@@ -28,11 +28,6 @@ from twinspire_core.sources.co_occurrence import NearItems
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 FORMAT = (Path(__file__).parents[2] / "docs/artifact-format.md").read_text()
-
-
-@pytest.fixture
-def registry(pipeline):
-    return Registry(pipeline.registry.root, pipeline.name)
 
 
 @pytest.mark.parametrize(

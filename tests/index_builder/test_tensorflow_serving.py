@@ -81,12 +81,6 @@ def made(home: Path) -> Path:
     return home / "tensorflow_serving"
 
 
-@pytest.fixture
-def place(tmp_path):
-    """Copying to and from a store is tested with other files: a disk is enough."""
-    return str(tmp_path / "place")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     return made(tmp_path_factory.mktemp("model") / "one")

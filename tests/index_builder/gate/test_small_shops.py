@@ -2,9 +2,10 @@
 
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
-from index_builder.gate.comparison import LineMemory
+from index_builder.gate.comparison import LineMemory, pool_days
 from tests.index_builder.gate.gates import verdict
 from tests.index_builder.gate.histories import History, day
 from twinspire_core.contracts.day_metrics import MeasuredDay
@@ -113,3 +114,37 @@ def test_losses_that_somebody_overruled_are_not_held_against_the_days_after():
     assert set(kept.line) == {str(TODAY - timedelta(days=n)) for n in range(3)}
     found = verdict(users=60, memory=kept)
     assert found.accepted and found.figures.pooled is None
+
+
+def summed_up(base, difference):
+    one = PairedDifference(
+        mean=difference.mean(),
+        base=base.mean(),
+        deviation=difference.std(ddof=1),
+        differ=np.count_nonzero(difference),
+    )
+    return PairedDifferences(users=len(base), by_measure={METRIC: one})
+
+
+def days_of(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    heap = {}
+    for back, size in enumerate(sizes):
+        base = rng.random(size)
+        heap[str(TODAY - timedelta(days=back))] = (base, rng.normal(-0.02, 0.2, size))
+    return heap
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_days_together_are_as_all_their_users_in_one_heap(seed):
+    heap = days_of([8, 12, 30, 2, 9], seed)
+    found = pool_days(
+        {name: summed_up(*one) for name, one in heap.items()}, TODAY, METRIC, enough=None
+    )
+    base, difference = (np.concatenate(parts) for parts in zip(*heap.values(), strict=True))
+    compared = found.compared
+    assert (found.days, compared.users, compared.differ) == (5, 61, np.count_nonzero(difference))
+    assert compared.change == pytest.approx(difference.mean() / base.mean())
+    error = difference.std(ddof=1) / 61**0.5
+    assert compared.low == pytest.approx((difference.mean() - 1.96 * error) / base.mean())
+    assert compared.high == pytest.approx((difference.mean() + 1.96 * error) / base.mean())

@@ -16,12 +16,6 @@ FIRST, SECOND, THIRD, FOURTH = (date(2024, 5, day) for day in (1, 2, 3, 4))
 
 
 @pytest.fixture
-def place(tmp_path):
-    """Reads go through the registry: a disk is enough."""
-    return str(tmp_path / "place")
-
-
-@pytest.fixture
 def registry(pipeline):
     return Registry(pipeline.registry.root, pipeline.name)
 

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import publish_stage
-from index_builder.registry.registry import Registry
 from index_builder.report.facts import Day, _names
 from index_builder.report.page import render
 from tests.index_builder.report.pages import FIRST, Page, changed, shown
@@ -199,8 +198,9 @@ def test_names_out_of_logs_are_text(facts):
     assert "c gone" in page.parts["examples"], "what has no name, or has left, is shown by its id"
 
 
-def test_the_days_before_are_in_it_and_those_after_are_not(context, pipeline, parent, tmp_path):
-    registry = Registry(pipeline.registry.root, pipeline.name)
+def test_the_days_before_are_in_it_and_those_after_are_not(
+    context, pipeline, parent, registry, tmp_path
+):
     days = [FIRST + timedelta(days=n) for n in range(4)]
     made = []
     for day, recall in zip(days, (0.2, 0.31, 0.05, 0.33), strict=True):

@@ -15,7 +15,6 @@ from serving.version.loaded_version import Version
 from tests.serving.asking import recommend
 from tests.serving.conftest import publish
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
-from twinspire_core.errors import UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
 
 ALL = ("two_tower", "history", "popular", "co_occurrence")
@@ -90,10 +89,3 @@ def test_the_fixed_order_answers_where_there_is_one(opened):
     # Of what is popular the 5th
     expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 4 / 60))
     np.testing.assert_allclose(answer.scores[0, 0], expected, rtol=1e-6)
-
-
-def test_a_version_without_a_ranker_says_what_it_has(opened):
-    version = opened()
-    assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
-    with pytest.raises(UsageError, match=r"fixed_order, history, .*, not 'ranked'.*sources.use"):
-        recommend(version, [{}], 3, source="ranked")
