@@ -37,8 +37,7 @@ from model.data import training_rows
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import EPSILON, START
-from model.towers.architecture import Architecture
-from model.towers.design import design
+from model.towers.architecture import Architecture, design
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from twinspire_core.config.pipeline import Pipeline

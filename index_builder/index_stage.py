@@ -121,7 +121,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     wanted = Wanted(ctx.pipeline.index.recall_target)
     built = build(vectors, queries.tuning, wanted, ctx.start)
-    # On the other half of the queries: those that chose the settings would flatter them
+    # Measured on the other half of the queries: those that chose the settings would flatter them
     figures = _figures(built, queries, wanted, ctx.day)
     speed = timings(built.index, queries.measuring, figures.k)
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
@@ -156,11 +156,8 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
             len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False
         )
         items = vectors[np.sort(drawn)]
-        if len(queries):
-            queries = np.concatenate([queries, items])
-        else:
-            # Without users there was no file, and the queries have no width to be joined by
-            queries = items
+        # Without users there was no file, and the queries have no width to be joined by
+        queries = np.concatenate([queries, items]) if len(queries) else items
     tuning = queries[::2]
     # A single query has to do for both
     measuring = queries[1::2] if len(queries) > 1 else tuning
@@ -174,9 +171,8 @@ def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
     Ids often follow the order in which users came: the first ones are users of another kind, whose
     neighbours lie elsewhere.
     """
-    if len(queries) <= most:
-        return queries
-    return queries[np.arange(most) * len(queries) // most]
+    some = min(most, len(queries))
+    return queries[np.arange(some) * len(queries) // max(1, some)]
 
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:
@@ -231,9 +227,12 @@ def build(
         # Why it was tuned again, empty if the settings still reach the target as they are
         index, why = _take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
         if index:
-            how = "tuned" if why else "inherited"
             origin = start.index.tuning.model_copy(
-                update={"how": how, "version": start.version, "why": why}
+                update={
+                    "how": "tuned" if why else "inherited",
+                    "version": start.version,
+                    "why": why,
+                }
             )
             return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
     # Nothing was inherited, or it would be too much work now
@@ -300,8 +299,7 @@ def _take_over(
 
     inherited = start.index
     assert inherited, "of a start that is fit"
-    stored = inherited.settings
-    settings = Settings(**{name: getattr(stored, name) for name in Settings.__slots__})
+    settings = Settings(**{name: getattr(inherited.settings, name) for name in Settings.__slots__})
     if settings.kind == "exact":
         return ExactIndex(vectors, settings), ""
     index = ScannIndex.build(
@@ -361,7 +359,7 @@ def _least_of_kind(
         if rival == "exact":
             below *= _WORTH
         cheaper = affordable(first, len(vectors), below)
-        # Coarser codes in the same leaves were measured: they show what those leaves can reach
+        # Coarser codes in the same leaves were measured: they show what these leaves can reach
         possible = bool(cheaper)
         if possible and isinstance(best, ScannIndex) and rival == kind:
             possible = leaves_suffice(best, cheaper, truth, target, tried)
@@ -376,8 +374,9 @@ def _least_of_kind(
         if point:
             best = index.with_settings(point.settings)
         else:
-            goal = f"recall@{truth.k} {target} with less work than {rival}"
-            reasons.append(f"no settings of {what} reach {goal}")
+            reasons.append(
+                f"no settings of {what} reach recall@{truth.k} {target} with less work than {rival}"
+            )
     return best
 
 
@@ -392,7 +391,12 @@ def _note(tried: list[Point], point: Point) -> None:
 
 def _newly_searched(index: Index, kinds: tuple[Kind, ...], why: str) -> SettingsOrigin:
     """The origin of settings that were not taken over from an earlier version."""
-    cost = round(work(index.settings, len(index)))
     return SettingsOrigin(
-        how="tuned", version=None, why=why, searched=None, items=len(index), kinds=kinds, work=cost
+        how="tuned",
+        version=None,
+        why=why,
+        searched=None,
+        items=len(index),
+        kinds=kinds,
+        work=round(work(index.settings, len(index))),
     )

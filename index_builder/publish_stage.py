@@ -3,10 +3,8 @@ and publishes it. A refresh (index_builder/refresh_stage.py) publishes in the sa
 """
 
 import platform
-import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -17,11 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.embedding import tensorflow_serving
-from index_builder.gate.comparison import LineMemory
-from index_builder.gate.tower_rules import FEWEST, MeasuredUsers
-from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.gate.comparison import JudgedVersion, LineMemory, MeasuredUsers
+from index_builder.gate.verdict import judge
 from index_builder.registry.registry import Registry
-from index_builder.registry.version_log import Entry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
@@ -36,7 +32,7 @@ from twinspire_core.contracts import (
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
-from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
+from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.ranker_files import RankerFile
@@ -56,8 +52,6 @@ from twinspire_core.version import __version__
 # Tables of the pipeline file that do not change what a version is
 _PLACES = {"pipeline", "source", "registry", "notify", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
-_NUMBERS = {"whole numbers": r"-?\d+", "decimal numbers": r"-?\d+\.\d+"}
-"""Forms of user ids, for messages, which name no user."""
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -68,30 +62,31 @@ def run(ctx: StageContext) -> dict[str, Any]:
       that means.
     """
     registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
+    # A version trained from scratch has a baseline, but no parent that it goes on from
+    inherits_from = ctx.parent if ctx.mode == "incremental" else None
     with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        # The verdict is a file of the version, so it has to be there before the digests are taken
         measured = _measured(ctx, staged, registry)
-        verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
-        verdict.write(staged)
-        manifest = describe(ctx, staged, verdict, registry.state().pruned, **_origin(ctx))
-        entry = registry.publish(
-            str(staged),
-            manifest,
-            accepted=not verdict.refused,
-            reason=verdict.reason,
-            promote=ctx.promote,
-            side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
+        return publish(
+            ctx,
+            registry,
+            staged,
+            judge(measured, ctx.pipeline.gate, ctx.pipeline.index),
+            day=ctx.day,
+            parent=inherits_from.version if inherits_from else None,
+            sources={stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
         )
-    return summarise(ctx, registry, manifest.version, entry, verdict)
 
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
     metrics = DayMetrics.read(staged)
-    baseline_items = None
+    baseline_items, users_before = None, 0
     if ctx.parent:
         baseline_items = registry.manifest(ctx.parent.version).items
+        of_parent = DayMetrics.find(ctx.parent.home)
+        users_before = of_parent.users_measured(ctx.parent.day) if of_parent else 0
+    features = FeaturesReport.find(ctx.inputs["features"])
     figures = IndexFigures.read(staged)
     memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
     return JudgedVersion(
@@ -104,59 +99,14 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
         index_recall=figures.recall,
         items=figures.items,
         baseline_items=baseline_items,
-        measurable=_measured_users(ctx, metrics),
+        measurable=MeasuredUsers(
+            now=metrics.users_measured(ctx.day),
+            before=users_before,
+            of=features.users if features else 0,
+        ),
         unread=metrics.parent_unread,
-        skew=_skew(ctx),
+        skew=(features.skew or ()) if features else (),
     )
-
-
-def _measured_users(ctx: StageContext, metrics: DayMetrics) -> MeasuredUsers:
-    before = 0
-    if ctx.parent and (of_parent := DayMetrics.find(ctx.parent.home)):
-        before = of_parent.users_measured(ctx.parent.day)
-    report = FeaturesReport.find(ctx.inputs["features"])
-    now = metrics.users_measured(ctx.day)
-    # There may be millions of ids, and only a refusal says what they look like
-    forms = _forms_of_ids(ctx) if now < FEWEST else {}
-    return MeasuredUsers(now=now, before=before, of=report.users if report else 0, **forms)
-
-
-def _forms_of_ids(ctx: StageContext) -> dict[str, str]:
-    """What user ids look like, on the day and on the days before that others were held out on."""
-    folder = storage.join(ctx.inputs["features"], feature_schema.EVALUATION)
-    if not parquet_files.list_parquet(folder):
-        return {}
-    queries = parquet_files.read_folder(folder, ["_user", "_day"])
-    is_today = pc.equal(queries["_day"], ctx.day)
-    now = queries.filter(is_today)["_user"].to_pylist()
-    before = queries.filter(pc.invert(is_today))["_user"].to_pylist()
-    return {"ids": _form_of(now), "ids_before": _form_of(before)}
-
-
-def _form_of(ids: Iterable[str]) -> str:
-    """The form that most ids have; empty without ids."""
-    forms = Counter(
-        next((form for form, pattern in _NUMBERS.items() if re.fullmatch(pattern, one)), "texts")
-        for one in ids
-    )
-    return forms.most_common(1)[0][0] if forms else ""
-
-
-def _skew(ctx: StageContext) -> Sequence[FeatureSkew]:
-    """What the features stage measured."""
-    report = FeaturesReport.find(ctx.inputs["features"])
-    return (report.skew or ()) if report else ()
-
-
-def _origin(ctx: StageContext) -> dict[str, Any]:
-    """What the manifest says of a version that was trained."""
-    # A version trained from scratch has a baseline, but no parent that it goes on from
-    inherits_from = ctx.parent if ctx.mode == "incremental" else None
-    return {
-        "day": ctx.day,
-        "parent": inherits_from.version if inherits_from else None,
-        "sources": {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
-    }
 
 
 def assemble(ctx: StageContext, staged: Path) -> None:
@@ -185,10 +135,11 @@ def add_users(ctx: StageContext, staged: Path) -> None:
     users = storage.join(ctx.inputs["features"], feature_schema.USERS)
     used = {half_life_column(name) for name in _half_lives(ctx, staged)}
     most = ctx.pipeline.serving.user_store
+    folder = staged / version_manifest.USERS
     if not used and most is True:
-        storage.link_tree(users, staged / version_manifest.USERS)
+        storage.link_tree(users, folder)
         return
-    (staged / version_manifest.USERS).mkdir()
+    folder.mkdir()
     unused = {*PERSONAL_HALF_LIVES} - used
     newest = None if most is True else _seen_last(users, most)
     for uri in parquet_files.list_parquet(users):
@@ -196,15 +147,14 @@ def add_users(ctx: StageContext, staged: Path) -> None:
         table = table.drop_columns([name for name in table.column_names if name in unused])
         if newest is not None:
             table = table.filter(pc.is_in(table["_user"], newest))
-        file = staged / version_manifest.USERS / uri.rpartition("/")[2]
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, folder / uri.rpartition("/")[2], compression="zstd")
 
 
 def _seen_last(users: str, most: int) -> pa.Array:
     """Ids of at most so many users, those of the last events; of equal times the first ids."""
     table = parquet_files.read_folder(users, ["_user", "_last_time"])
-    order = table.sort_by([("_last_time", "descending"), ("_user", "ascending")])
-    return order["_user"][:most].combine_chunks()
+    newest_first = table.sort_by([("_last_time", "descending"), ("_user", "ascending")])
+    return newest_first["_user"][:most].combine_chunks()
 
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
@@ -234,9 +184,9 @@ def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
 def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     """The tables of the other candidate sources, and what orders their candidates."""
     for file in (FixedOrder.FILE, RankerFile.FILE, ranker_files.MODEL):
-        place = storage.join(ctx.inputs["measure"], file)
-        if storage.exists(place):
-            (staged / file).write_bytes(storage.read_bytes(place))
+        source = storage.join(ctx.inputs["measure"], file)
+        if storage.exists(source):
+            (staged / file).write_bytes(storage.read_bytes(source))
     for name in fits_of(ctx.pipeline.sources.use):
         add_source_table(ctx, staged, name)
     # For its digest, which a server compares with its own file: code is never imported from a registry
@@ -253,8 +203,7 @@ def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
         table = parquet_files.read_folder(folder)
         if "_item" in table.column_names:
             table = table.sort_by("_item")
-        file = staged / version_manifest.source_table(name)
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, staged / version_manifest.source_table(name), compression="zstd")
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:
@@ -280,15 +229,58 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     return table
 
 
-def describe(
+def publish(
+    ctx: StageContext,
+    registry: Registry,
+    staged: Path,
+    verdict: GateVerdict,
+    *,
+    reason: str | None = None,
+    while_live: str | None = None,
+    **origin: Any,
+) -> dict[str, Any]:
+    """Publishes what is staged: live if the gate accepts it and `ctx.promote` and the dates allow.
+
+    Args:
+      staged: local folder with the version's files; the verdict is added.
+      reason: for the log; by default the verdict's own.
+      while_live: as `Registry.publish` takes it.
+      origin: the manifest's fields that say where the version comes from.
+
+    Returns: the summary of the stage.
+    """
+    # The verdict is a file of the version, so it has to be there before the digests are taken
+    verdict.write(staged)
+    manifest = _describe(ctx, staged, verdict, registry.state().pruned, **origin)
+    entry = registry.publish(
+        str(staged),
+        manifest,
+        accepted=not verdict.refused,
+        reason=reason or verdict.reason,
+        promote=ctx.promote,
+        side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
+        while_live=while_live,
+    )
+    # Kept among the working files, too. The stored one also describes the page.
+    stored = registry.manifest(manifest.version)
+    storage.write_bytes(storage.join(ctx.out, MANIFEST), stored.dump())
+    return {
+        "version": stored.version,
+        "live": registry.live() == stored.version,
+        "log_entry": entry.number,
+        "refused": list(verdict.refused),
+        "notes": list(verdict.notes),
+        "gate": verdict.figures.model_dump(),
+    }
+
+
+def _describe(
     ctx: StageContext, staged: Path, verdict: GateVerdict, pruned: set[str], **origin: Any
 ) -> Manifest:
-    """The manifest, under an id that was not pruned; `origin` are the fields that say where the
-    version comes from.
-    """
-    found = storage.list_files(str(staged))
-    digests = storage.file_digests(found)
-    files = {file.path: File(sha256=digests[file.path], size=file.size) for file in found}
+    """The manifest, under an id that was not pruned."""
+    listed = storage.list_files(str(staged))
+    digests = storage.file_digests(listed)
+    files = {file.path: File(sha256=digests[file.path], size=file.size) for file in listed}
     # An id is used once: where equal content was pruned, it comes back as another edition
     editions = (
         Manifest.create(
@@ -308,26 +300,9 @@ def describe(
 
 
 def _software() -> dict[str, str]:
-    found = {"twinspire": __version__, "python": platform.python_version()}
+    versions = {"twinspire": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         # ScaNN, for example, is missing on some machines
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def summarise(
-    ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: GateVerdict
-) -> dict[str, Any]:
-    """Keeps the manifest among the working files, and returns the summary of the stage."""
-    storage.write_bytes(storage.join(ctx.out, MANIFEST), registry.manifest(version).dump())
-    return {
-        "version": version,
-        "live": registry.live() == version,
-        "log_entry": entry.number,
-        "refused": list(verdict.refused),
-        "notes": list(verdict.notes),
-        "gate": verdict.figures.model_dump(),
-    }
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

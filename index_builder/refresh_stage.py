@@ -14,10 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
-from index_builder.publish_stage import assemble, describe, summarise
+from index_builder.publish_stage import assemble, publish
 from index_builder.registry.registry import Registry
-from index_builder.report.facts import gather
-from index_builder.report.page import render
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
 from twinspire_core.contracts import attempts, ranker_files, version_manifest
 from twinspire_core.contracts.attempts import StageContext
@@ -72,28 +70,43 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
+        before = refreshed.before
         measured = _measured(ctx, staged, refreshed)
-        quality = refreshed.before.quality
-        verdict = judge_refresh(measured, quality, ctx.pipeline.gate, ctx.pipeline.index)
-        verdict.write(staged)
-        origin = _origin(ctx, refreshed)
-        manifest = describe(ctx, staged, verdict, registry.state().pruned, **origin)
-        entry = registry.publish(
-            str(staged),
-            manifest,
-            accepted=not verdict.refused,
+        verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
+        # The training files stay those of the towers, and are kept while this version is
+        own = {
+            stage: attempts.name(ctx.pipeline, uri)
+            for stage, uri in ctx.inputs.items()
+            if stage not in ("train", "measure")
+        }
+        return publish(
+            ctx,
+            registry,
+            staged,
+            verdict,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
-            promote=ctx.promote,
-            side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
+            # A day that was published meanwhile has newer towers, and must stay live.
             while_live=refreshed.live,
+            day=before.date,
+            parent=before.parent,
+            refreshes=refreshed.trained,
+            corpus_date=ctx.day,
+            sources={**before.sources, **own},
         )
-    return summarise(ctx, registry, manifest.version, entry, verdict)
 
 
 def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRefresh:
     """What the gate judges of what is staged, which loses a ranker that cannot be used."""
-    sources = _sources_of(staged)
-    lacking = _drop_unusable_ranker(staged, sources)
+    items = pq.read_table(staged / version_manifest.ITEMS)
+    sources = CandidateSources.of(items, read_tables(staged))
+    lacking = _missing_for_ranker(staged, sources)
+    if lacking:
+        (staged / RankerFile.FILE).unlink()
+        (staged / ranker_files.MODEL).unlink()
+    # As was judged when the towers were trained, but no ranker that is left out
+    judged_before = GateVerdict.find(ctx.inputs["measure"])
+    serves = judged_before.serves if judged_before else None
+    order = FixedOrder.find(staged)
     figures = IndexFigures.read(staged)
     return JudgedRefresh(
         trained=refreshed.trained,
@@ -103,69 +116,13 @@ def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRe
         new=refreshed.changes["new"],
         withdrawn=refreshed.changes["withdrawn"],
         skew=refreshed.skew,
-        serves=_serves(ctx, lacking),
+        serves=FIXED_ORDER if lacking and serves == RANKED else serves,
         lacking=lacking,
-        silent=_silent_sources(staged, sources),
+        # `sources.use` of the pipeline file may be another one by now, so that nobody made what these
+        # need.
+        silent=[name for name in order.sources if name not in sources] if order else [],
         unasked=refreshed.unasked,
     )
-
-
-def _origin(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
-    """What the manifest says of a version that was refreshed."""
-    before = refreshed.before
-    return {
-        "day": before.date,
-        "parent": before.parent,
-        "refreshes": refreshed.trained,
-        "corpus_date": ctx.day,
-        "sources": _sources(ctx, before),
-    }
-
-
-def _sources(ctx: StageContext, before: Manifest) -> dict[str, str]:
-    """The attempts that the version is made of, by stage."""
-    # The training files stay those of the towers, and are kept while this version is
-    own = {
-        stage: attempts.name(ctx.pipeline, uri)
-        for stage, uri in ctx.inputs.items()
-        if stage not in ("train", "measure")
-    }
-    return {**before.sources, **own}
-
-
-def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
-    """What the version serves: as was judged when its towers were trained, but no ranker that is
-    left out for what it lacks.
-    """
-    judged_before = GateVerdict.find(ctx.inputs["measure"])
-    serves = judged_before.serves if judged_before else None
-    return FIXED_ORDER if lacking and serves == RANKED else serves
-
-
-def _sources_of(staged: Path) -> CandidateSources:
-    """The sources that can be made of what is staged."""
-    items = pq.read_table(staged / version_manifest.ITEMS)
-    return CandidateSources.of(items, read_tables(staged))
-
-
-def _silent_sources(staged: Path, sources: CandidateSources) -> list[str]:
-    """Names that the fixed order has weights for, and that list nothing: `sources.use` of the pipeline
-    file may be another one by now, so that nobody made what they need.
-    """
-    order = FixedOrder.find(staged)
-    return [name for name in order.sources if name not in sources] if order else []
-
-
-def _drop_unusable_ranker(staged: Path, sources: CandidateSources) -> list[str]:
-    """Deletes a ranker that needs what cannot be made from the catalogue.
-
-    Returns: what that is; nothing where the ranker stays, or there is none.
-    """
-    lacking = _missing_for_ranker(staged, sources)
-    if lacking:
-        (staged / RankerFile.FILE).unlink()
-        (staged / ranker_files.MODEL).unlink()
-    return lacking
 
 
 def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:

@@ -122,13 +122,8 @@ def _seconds(call: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - started
 
 
-class Tunable(Protocol):
+class Tunable(Index, Protocol):
     """An index whose search can be changed after it was built."""
-
-    settings: Settings
-    vectors: np.ndarray
-
-    def __len__(self) -> int: ...
 
     def with_settings(self, settings: Settings) -> Self: ...  # noqa: D102
 
@@ -259,8 +254,7 @@ def step_up(
 
 def _finds_no_more(settings: Settings, other: Settings) -> bool:
     """Whether the other settings look at all the items that these look at."""
-    fewer_leaves = settings.leaves_searched <= other.leaves_searched
-    return settings.rescored <= other.rescored and fewer_leaves
+    return settings.rescored <= other.rescored and settings.leaves_searched <= other.leaves_searched
 
 
 def _first(
@@ -286,11 +280,10 @@ def candidates(start: Settings, items: int) -> list[list[Settings]]:
     """Settings to try, from cheap to expensive: a list per number of rescored items, ordered by
     leaves.
     """
-    numbers = [math.ceil(start.k * factor) for factor in _RESCORED]
     leaves = _leaf_numbers(start.leaves) if start.kind == "tree" else [0]
     return [
         [replace(start, rescored=rescored, leaves_searched=n) for n in leaves]
-        for rescored in numbers
+        for rescored in (math.ceil(start.k * factor) for factor in _RESCORED)
         if rescored * EXACT_SHARE <= items  # others are answered exactly
     ]
 

@@ -21,6 +21,7 @@ def fingerprint(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> np.
 
     Returns: [N] int64.
     """
+    # Not Python's `hash`, which differs from process to process.
     data, offsets = _utf8_bytes(ids)
     start = offsets[:-1]
     length = np.diff(offsets)
@@ -45,6 +46,7 @@ def splitmix64(x: np.ndarray) -> np.ndarray:
 
 def _words(data: np.ndarray, start: np.ndarray, left: np.ndarray) -> np.ndarray:
     """The 8 bytes from each `start`, zero beyond `left` bytes, as [N] uint64."""
+    # "abc" is read as 0x0000000000636261: the first byte is the lowest.
     byte = np.arange(8)
     taken = data[start[:, np.newaxis] + byte]
     taken[byte >= left[:, np.newaxis]] = 0

@@ -74,9 +74,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         lists = list_day(ctx, trained, features, day)
         metrics = measure_day(ctx, features, day, lists, trained, out)
         metrics.write(out)
-        examples = pick_examples(
-            ctx.pipeline, day.evaluation_sets[HELD_OUT], lists.version.ranked[HELD_OUT], day.corpus
-        )
+        held_out, ranked = day.evaluation_sets[HELD_OUT], lists.version.ranked[HELD_OUT]
+        examples = pick_examples(ctx.pipeline, held_out, ranked, day.corpus)
         (out / day_metrics.EXAMPLES).write_bytes(day_metrics.dump_examples(examples))
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
@@ -92,6 +91,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _as_trained(ctx: StageContext, trained: TrainedDay) -> StageContext:
     """With the best accepted version and the gaps that there were when the day was trained."""
+    # Others may have been accepted or refused since: measures must be of the versions that encoded.
     accepted = None
     if best := trained.best:
         accepted = BestAccepted(
@@ -113,8 +113,7 @@ def _headline(ctx: StageContext, measures: Measures | None) -> dict[str, float] 
         "mrr",
         f"coverage@{max(ks)}",
     ]
-    values = measures.values
-    return {name: round(values[name], 5) for name in names if name in values}
+    return {name: round(measures.values[name], 5) for name in names if name in measures.values}
 
 
 def measure_day(
@@ -204,8 +203,8 @@ def _measure_held_out(
     if ctx.parent is not None:
         baseline = _measure_before(name, day, lists, ks)
         seen = evaluation_set.exclude_seen
-        before = lists.before.ranked[name].first(max(ks)).counted(seen)
-        change = compare(evaluation_set, ranked.counted(seen), before, ks)
+        before = lists.before.ranked[name].first(max(ks))
+        change = compare(evaluation_set, ranked.counted(seen), before.counted(seen), ks)
     return {
         "users": evaluation_set.users,
         "days": evaluation_set.days,
@@ -223,7 +222,7 @@ def _measure_baselines(
 ) -> dict[str, MeasuresDict]:
     """Measures of the lists that need no model, by name: simple ones, and of each source."""
     evaluation_set = day.evaluation_sets[name]
-    measured = evaluate_baselines(evaluation_set, ks)
-    for source, ranked in alone.get(name, {}).items():
-        measured[source] = evaluate_ranked(evaluation_set, ranked, ks)
-    return measured
+    return evaluate_baselines(evaluation_set, ks) | {
+        source: evaluate_ranked(evaluation_set, ranked, ks)
+        for source, ranked in alone.get(name, {}).items()
+    }

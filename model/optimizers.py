@@ -86,8 +86,7 @@ class AdagradWeight(tf.Module):
         if isinstance(gradient, tf.Tensor):
             tf.raw_ops.ResourceApplyAdagradV2(**variables, grad=gradient)
             return
-        looked_up = [] if gradient is None else [gradient]
-        parts = _without_repeats([*lists], looked_up)
+        parts = _without_repeats([*lists], [] if gradient is None else [gradient])
         if lists:
             self._update_copies(parts.pop(0), settings)
         for part in parts:
@@ -104,6 +103,8 @@ class AdagradWeight(tf.Module):
             with tf.init_scope():
                 shape = [None, *self.values.shape[1:]]
                 self._copies = [tf.Variable(weight[:0], shape=shape) for weight in both]
+        # Rows [3, 7] of the table become rows [0, 1] of the copy, are updated as a dense variable, and
+        # go back to [3, 7].
         for weight, copy in zip(both, self._copies, strict=True):
             copy.assign(tf.gather(weight, gradient.indices))
         values, slots = (copy.handle for copy in self._copies)

@@ -93,11 +93,12 @@ class FilteredCorpus:
 
         Slices of users still count what they had of the whole corpus.
         """
+        counts = evaluation_set.personal
         return replace(
             evaluation_set,
             truth=self._narrow_lists(evaluation_set.truth),
             past=self._narrow_lists(evaluation_set.past),
-            personal=self._narrow_counts(evaluation_set.personal),
+            personal=replace(counts, item=self._place[counts.item]) if counts else None,
             popular=self._narrow_order(evaluation_set.popular),
             lately=self._narrow_order(evaluation_set.lately),
             hot=None if evaluation_set.hot is None else evaluation_set.hot[self.rows],
@@ -115,12 +116,8 @@ class FilteredCorpus:
     def _narrow_lists(self, lists: Ragged) -> Ragged:
         return lists._replace(values=self._place[lists.values])
 
-    def _narrow_counts(self, counts: PersonalCounts | None) -> PersonalCounts | None:
-        return replace(counts, item=self._place[counts.item]) if counts else None
-
     def _narrow_order(self, order: np.ndarray) -> np.ndarray:
-        places = self._place[order]
-        passing: np.ndarray = places[places >= 0]
+        passing: np.ndarray = self._place[order[self.passing[order]]]
         return passing
 
 
@@ -252,8 +249,8 @@ def _with_items(lists: Lists, items: pa.ChunkedArray) -> Lists:
             f"Lists are measured by the true items that pass the filter; none of {len(values):,}"
             " does. Take a wider filter, or a truth of users who took such items."
         )
-    row = list_rows(list_lengths(lists.items))
-    table = pa.table({"user": lists.key.take(pa.array(row)), "item": values})
+    user = lists.key.take(pa.array(list_rows(list_lengths(lists.items))))
+    table = pa.table({"user": user, "item": values})
     return read_lists(table.filter(is_kept), ITEM_COLUMNS, source="the truth")
 
 
@@ -269,8 +266,8 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
             f"Every item of a version has a vector; {position.null_count} of {len(items)} have none."
         )
     column = vectors.column("vector").combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    rows: np.ndarray = values.reshape(len(column), -1)[position.to_numpy()]
+    values = np.asarray(column.flatten(), np.float32).reshape(len(column), -1)
+    rows: np.ndarray = values[position.to_numpy()]
     return rows
 
 
@@ -335,6 +332,6 @@ def _read(source: str | pa.Table, columns: Sequence[str]) -> Lists:
 def _read_corpus(corpus: str | pa.Table) -> pa.Array:
     """The ids of a corpus: its column of items, or else its first column."""
     table = read_table(corpus) if isinstance(corpus, str) else corpus
-    names = [name for name in ("_item", "item", "item_id") if name in table.column_names]
-    name = names[0] if names else table.column_names[0]
+    given = table.column_names
+    name = next((name for name in ("_item", "item", "item_id") if name in given), given[0])
     return as_text(table.column(name).combine_chunks(), "the corpus")

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -57,8 +57,7 @@ both.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
+class _Inputs(NamedTuple):
     """Local folders that the stage reads.
 
     Attributes:
@@ -106,30 +105,28 @@ def run(ctx: StageContext) -> dict[str, Any]:
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         day = read_queries(ctx, inputs.features)
         earlier, trained, towers = _train(ctx, inputs, day, out)
+        # Only queries of users held out: on all others it was trained.
         version = encode(towers, day.corpus, day.of((HELD_OUT, HELD_OUT_CLICKS)))
         version.write(out, VERSION)
         if ctx.pipeline.train.correction != "none":
-            items = fingerprint(day.corpus.column("_item"))
-            write_log_q(out, trained.frequency.log_q(items).numpy())
+            write_log_q(out, trained.log_q(fingerprint(day.corpus.column("_item"))))
         _describe(ctx, day, earlier, trained, version).write(out)
         timings = trained.timings()
         timings.write(out)
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
-    losses = trained.result.curve
+    result = trained.result
     return {
-        "rows": trained.result.rows,
-        "steps": trained.result.steps,
-        "loss": losses[-1][1] if losses else None,
+        "rows": result.rows,
+        "steps": result.steps,
+        "loss": result.curve[-1][1] if result.curve else None,
         **timings.model_dump(),
     }
 
 
 def _check_parents_state(ctx: StageContext) -> None:
     """Before anything costly: a warm start could not end well without it."""
-    if ctx.mode == "full" or ctx.parent is None:
-        return
-    if not model_bundle.has_state(ctx.parent.train):
+    if ctx.parent and ctx.mode != "full" and not model_bundle.has_state(ctx.parent.train):
         raise UsageError(
             f"A warm start needs its parent's training state; that of {ctx.parent.version} is no"
             f" longer at {ctx.parent.train}. Its working files were probably removed: train from"
@@ -139,8 +136,8 @@ def _check_parents_state(ctx: StageContext) -> None:
 
 def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
     """Finds the stage's inputs; what is remote is downloaded first."""
+    towers = list(model_bundle.TOWERS.values())
     folders = [feature_schema.TRANSFORM, feature_schema.TRANSFORMED]
-    towers = [*model_bundle.TOWERS.values()]
     state = None
     if ctx.parent and ctx.mode == "incremental":
         attempt = local_parts(ctx.parent.train, [model_bundle.STATE], scratch / "state")
@@ -166,6 +163,7 @@ def _train(
 
     def beside(encode_earlier: Callable[[], _Earlier]) -> None:
         encoding.append(thread.submit(encode_earlier))
+        # A large table beside another one would not fit in memory: training waits.
         if day.corpus.num_rows > MAX_ITEMS_BESIDE:
             encoding[0].result()
 
@@ -257,20 +255,23 @@ def _measure_heads(
     a head.
     """
     head = trained.model.head
-    training = trained.auxiliary()
-    if head is None or training is None:
+    if head is None:
         return None
     progressive = None
     if trained.inherited_head and earlier.clicks:
         progressive = measure_head(trained.inherited_head, earlier.clicks)
-    holdout = measure_head(head, _clicks(day, HELD_OUT_CLICKS, version))
-    return AuxiliaryFigures(**training, progressive=progressive, holdout=holdout)
+    return AuxiliaryFigures(
+        labels=trained.result.labels,
+        mean=head.seen.mean,
+        curve=trained.result.auxiliary,
+        progressive=progressive,
+        holdout=measure_head(head, _clicks(day, HELD_OUT_CLICKS, version)),
+    )
 
 
 def _frequency(ctx: StageContext, day: DayQueries, trained: Trained) -> FrequencyFigures | None:
     """The estimate beside the day's true shares."""
     if ctx.pipeline.train.correction == "none":
         return None
-    items = not_held_out(day.events).column("_item")
-    shares = compare_frequency(items, lambda item: trained.frequency.log_q(item).numpy())
+    shares = compare_frequency(not_held_out(day.events).column("_item"), trained.log_q)
     return FrequencyFigures(**shares) if shares else None

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gates.cases import VALUES, Run
-from index_builder.gate.comparison import LineMemory
-from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.gate.comparison import JudgedVersion, LineMemory
+from index_builder.gate.verdict import judge
 from model.evaluation.evaluate import describe_differences
 from model.evaluation.version_line import is_pooled
 from twinspire_core.config.source_names import RANKED

@@ -11,15 +11,21 @@ standard deviation around the mean of all. Days that differ make it wider.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple, Self
 
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.day_metrics import BestMeasures, HeldOutMeasures, MeasuredDay
+from twinspire_core.contracts.day_metrics import (
+    BestMeasures,
+    HeldOutMeasures,
+    MeasuredDay,
+    RankerMeasures,
+)
+from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import BestFigures, PooledFigures
-from twinspire_core.contracts.measures import PairedDifferences, value_of
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences, value_of
 from twinspire_core.metrics.measure_names import USERS, key
 
 LEAST_DIFFERENT = 10
@@ -77,11 +83,6 @@ class ComparedMeasure(NamedTuple):
             " fare differently"
         )
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether the version's own measure is a number."""
-        return finite(self.candidate) is not None
-
     def lost(self, allowed: float) -> bool:
         """Whether more than the share `allowed` was lost."""
         return self.change is not None and self.change < -allowed
@@ -89,6 +90,7 @@ class ComparedMeasure(NamedTuple):
     @property
     def is_known(self) -> bool:
         """Whether enough users' lists differ, or all that differ are worse."""
+        # A bootstrap of few differences is too sure of itself; a sign test is not.
         return self.differ >= LEAST_DIFFERENT or self.worse == self.differ >= _ALL_WORSE
 
     def surely_lost(self, allowed: float) -> bool:
@@ -104,7 +106,7 @@ class ComparedMeasure(NamedTuple):
             "change": finite(self.change),
             "low": finite(self.low),
             "high": finite(self.high),
-            # 0 would say that the two lists are alike
+            # Nothing was compared: 0 would say that the two lists are alike
             "differ": None if self.change is None else self.differ,
         }
 
@@ -126,17 +128,12 @@ def compare_slices(lists: HeldOutMeasures, measure: str) -> list[ComparedMeasure
 
 
 def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
-    change = lists.change_of(name)
     return ComparedMeasure(
         name=name,
         users=users,
         candidate=value_of(lists.candidate, name),
         baseline=value_of(lists.baseline, name),
-        change=change.change,
-        low=change.low,
-        high=change.high,
-        differ=change.differ,
-        worse=change.worse,
+        **dict(lists.change_of(name)),
     )
 
 
@@ -189,25 +186,24 @@ def pool_days(
 
     Returns: None if there were no users, or if the baselines' measure is 0.
     """
-    oldest = day - timedelta(days=MOST_DAYS - 1)
-    parts = list[tuple[int, float, float, float, int]]()
+    parts = list[tuple[int, PairedDifference]]()
     users = 0
     for name in sorted(days, reverse=True):
         stored = days[name]
-        pairs = stored.by_measure.get(measure) if stored else None
-        if not oldest <= date.fromisoformat(name) <= day or stored is None or pairs is None:
-            continue
-        parts.append((stored.users, pairs.mean, pairs.base, pairs.deviation, pairs.differ))
-        users += stored.users
+        in_reach = day - timedelta(days=MOST_DAYS) < date.fromisoformat(name) <= day
+        if stored and in_reach and measure in stored.by_measure:
+            parts.append((stored.users, stored.by_measure[measure]))
+            users += stored.users
         if enough is not None and users >= enough:
             break
-    if users == 0:
-        return None
-    base = sum(n * base for n, _, base, _, _ in parts) / users
+    # Each user on a day counts alike, so that a day weighs as much as it has users
+    base = sum(n * pairs.base for n, pairs in parts) / max(1, users)
     if base <= 0:
         return None
-    mean = sum(n * mean for n, mean, *_ in parts) / users
-    error = _standard_error(((n, m, deviation) for n, m, _, deviation, _ in parts), mean, users)
+    mean = sum(n * pairs.mean for n, pairs in parts) / users
+    # Within days and between them: days that differ make the interval wider
+    squares = sum((n - 1) * p.deviation**2 + n * (p.mean - mean) ** 2 for n, p in parts)
+    error = math.sqrt(squares / max(1, users - 1) / users)
     return PooledDays(
         days=len(parts),
         compared=ComparedMeasure(
@@ -218,17 +214,23 @@ def pool_days(
             change=mean / base,
             low=(mean - SURE * error) / base,
             high=(mean + SURE * error) / base,
-            differ=sum(differ for *_, differ in parts),
+            differ=sum(pairs.differ for _, pairs in parts),
         ),
     )
 
 
-def _standard_error(parts: Iterable[tuple[int, float, float]], mean: float, users: int) -> float:
-    """Of the mean of all differences, from users, mean and deviation of each day."""
-    squares = 0.0
-    for n, of_day, deviation in parts:
-        squares += (n - 1) * deviation**2 + n * (of_day - mean) ** 2
-    return math.sqrt(squares / max(1, users - 1) / users)
+class MeasuredUsers(NamedTuple):
+    """Users of a day on whom a version can be measured, as they have a history.
+
+    Attributes:
+      now: of the day.
+      before: of the baseline's day; 0 without a baseline.
+      of: all users of the day.
+    """
+
+    now: int
+    before: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,13 +248,11 @@ class LineMemory:
     line: Mapping[str, MeasuredDay]
 
     def since(self, overruled: Collection[str]) -> Self:
-        """The days after the newest version that was promoted despite the gate.
-
-        Whoever promoted it accepted the losses before it; they would otherwise refuse every later day.
-        """
+        """The days after the newest version that was promoted despite the gate."""
         kept = dict[str, MeasuredDay]()
         for name in sorted(self.line, reverse=True):
             kept[name] = self.line[name]
+            # Whoever promoted it accepted the losses before: they would refuse every later day
             if kept[name].against in overruled:
                 break
         return replace(self, line=kept)
@@ -274,9 +274,42 @@ class LineMemory:
         """
         if lists.baseline is None or lists.users >= gate.min_users:
             return None
-        days = {name: one.two_tower for name, one in self.line.items()}
+        days = {name: day.two_tower for name, day in self.line.items()}
         pooled = pool_days(days, self.day, gate.metric, enough=gate.min_users)
         return pooled if pooled and pooled.compared.users >= gate.min_users else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedVersion:
+    """What the gate's rules judge.
+
+    Attributes:
+      two_tower: measures of its lists on held-out users.
+      fixed_order: measures of its lists in the fixed order, on users held out of the day itself.
+      lifts_before: how far the versions before led over what was popular, by measure, the oldest
+        first.
+      ranker: measures of lists by trees; None if the pipeline file asks for no ranker.
+      memory: measures of the versions before; None to judge without.
+      index_recall: share of the exact neighbours that the index finds, or None if that was not
+        measured.
+      items: size of the corpus.
+      baseline_items: size of the baseline's corpus.
+      measurable: how many users of the day it could be measured on; None if that is not known.
+      unread: features that are missing for the baseline, because the pipeline file changed them.
+      skew: how far features of what is served are from those trained on.
+    """
+
+    two_tower: HeldOutMeasures
+    fixed_order: HeldOutMeasures = field(default_factory=HeldOutMeasures)
+    lifts_before: Sequence[Mapping[str, float]] = ()
+    ranker: RankerMeasures | None = None
+    memory: LineMemory | None = None
+    index_recall: float | None
+    items: int
+    baseline_items: int | None
+    measurable: MeasuredUsers | None = None
+    unread: Sequence[str] = ()
+    skew: Sequence[FeatureSkew] = ()
 
 
 class BestComparison(NamedTuple):
@@ -315,6 +348,7 @@ def compare_with_best(
         baseline=best.measures,
         change=best.change,
     )
+    # All days since the best one: a loss of each day that is too small to be seen adds up
     pooled = pool_days(memory.beside_best(), memory.day, metric, enough=None)
     several = pooled if pooled and pooled.days > 1 else None
     return BestComparison(best, compare_all(lists, metric), several)

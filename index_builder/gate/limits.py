@@ -17,11 +17,13 @@ beyond `MOST_OUTSIDE` in either case: what was wrong with the day may be its cat
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from index_builder.gate.comparison import Finding
+from index_builder.gate.comparison import Finding, JudgedVersion
+from index_builder.gate.ranker_rules import judge_recipe
+from twinspire_core.config.source_names import RANKED
+from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.metrics.measure_names import OF_SERVED, split_name
@@ -40,23 +42,28 @@ _POPULAR_SHARE = "popular_share@"
 """The one measure that cannot be taken after a day without events."""
 
 
-def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+def judge_limits(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:
     """Holds the two-tower to the limits."""
-    floors, ceilings = two_tower_limits(gate.floors), two_tower_limits(gate.ceilings)
-    yield from _judge(two_tower.candidate, gate, floors, ceilings)
+    yield from _judge(version.two_tower.candidate, gate, two_tower_limits)
 
 
-def judge_served_limits(served: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+def judge_served_limits(
+    version: JudgedVersion, gate: GateConfig, _: IndexConfig
+) -> Iterator[Finding]:
     """Holds what is served to the limits."""
     if not (gate.floors or gate.ceilings):
         return
+    served = version.fixed_order
+    if version.ranker and judge_recipe(version, gate).serves == RANKED:
+        served = version.ranker.holdout
     if served.candidate is None or served.users < gate.min_users:
-        few = f"{served.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
-        unjudged = "what is served is not held to gate.floors and gate.ceilings"
-        yield Finding(False, f"{unjudged}: {few}")
+        yield Finding(
+            False,
+            "what is served is not held to gate.floors and gate.ceilings:"
+            f" {served.users} held-out users of the day itself, gate.min_users is {gate.min_users}",
+        )
         return
-    floors, ceilings = served_limits(gate.floors), served_limits(gate.ceilings)
-    for refuses, text in _judge(served.candidate, gate, floors, ceilings):
+    for refuses, text in _judge(served.candidate, gate, served_limits):
         yield Finding(refuses, f"what is served: {text}")
 
 
@@ -67,11 +74,12 @@ def two_tower_limits(limits: _Limits) -> _Limits:
 
 def served_limits(limits: _Limits) -> dict[str, float]:
     """The limits that hold for what is served, by measure: its own, else the two-tower's."""
-    served = dict(two_tower_limits(limits))
-    for name, limit in limits.items():
-        if name.startswith(OF_SERVED):
-            served[name.removeprefix(OF_SERVED)] = limit
-    return served
+    own = {
+        name.removeprefix(OF_SERVED): limit
+        for name, limit in limits.items()
+        if name.startswith(OF_SERVED)
+    }
+    return {**two_tower_limits(limits), **own}
 
 
 def below(name: str, value: float | None, least: float, meaning: str) -> Iterator[Finding]:
@@ -93,21 +101,23 @@ def _above(name: str, value: float | None, most: float, meaning: str) -> Iterato
 
 
 def _judge(
-    measures: Measures | None, gate: GateConfig, floors: _Limits, ceilings: _Limits
+    measures: Measures | None, gate: GateConfig, limits_of: Callable[[_Limits], _Limits]
 ) -> Iterator[Finding]:
-    for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, _above)):
-        for name, limit in limits.items():
+    kinds = (("floor", gate.floors, below), ("ceiling", gate.ceilings, _above))
+    for kind, limits, beyond in kinds:
+        for name, limit in limits_of(limits).items():
             measure, side, _ = split_name(name)
             users = measures.users_of_slice(name) if measures else 0
-            # All users are held to a limit however few they are: a floor says what must be there
-            if side and users < gate.min_users:
-                few = f"{users} users, gate.min_users is {gate.min_users}"
-                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
-                continue
             value = value_of(measures, name)
-            if value is None and measures and measure.startswith(_POPULAR_SHARE):
-                why = "the days before had no events, so that nothing is known to be popular"
-                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {why}")
+            why_not = ""
+            # All users are held to a limit however few they are: a floor says what must be there.
+            # Of a slice a few users say little, and a new shop has few in each.
+            if side and users < gate.min_users:
+                why_not = f"{users} users, gate.min_users is {gate.min_users}"
+            elif value is None and measures and measure.startswith(_POPULAR_SHARE):
+                why_not = "the days before had no events, so that nothing is known to be popular"
+            if why_not:
+                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {why_not}")
             else:
                 yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
 
@@ -116,13 +126,16 @@ def _missing(value: float | None) -> str:
     return "missing" if value is None else f"{value}, not a number"
 
 
-def judge_size(items: int, baseline_items: int | None) -> Iterator[Finding]:
-    """Refuses an empty corpus, and one whose size has changed by more than is plausible.
+def judge_index(version: JudgedVersion, _: GateConfig, index: IndexConfig) -> Iterator[Finding]:
+    """Refuses an index that finds too few of the exact neighbours."""
+    yield from below(
+        "index recall", version.index_recall, index.recall_target, "index.recall_target"
+    )
 
-    Args:
-      items: size of the version's corpus.
-      baseline_items: size of its baseline's; None without a baseline.
-    """
+
+def judge_size(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterator[Finding]:
+    """Refuses an empty corpus, and one whose size has changed by more than is plausible."""
+    items, baseline_items = version.items, version.baseline_items
     if items == 0:
         yield Finding(True, "the corpus is empty")
     elif baseline_items:
@@ -153,6 +166,13 @@ def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:
         )
 
 
+def judge_version_skew(
+    version: JudgedVersion, gate: GateConfig, _: IndexConfig
+) -> Iterator[Finding]:
+    """Holds the features of what a version serves to the limits."""
+    yield from judge_skew(version.skew, gate)
+
+
 def judge_skew(
     features: Sequence[FeatureSkew], gate: GateConfig, *, unasked: bool = False
 ) -> Iterator[Finding]:
@@ -165,18 +185,12 @@ def judge_skew(
     if gate.on_skew == "ignore":
         return
     for feature in features:
-        beyond = [
-            f"{text}, above {limit:g}"
-            for value, limit, text in (
-                (feature.distance, MAX_SKEW, _distance_text(feature)),
-                (
-                    feature.outside,
-                    MOST_OUTSIDE,
-                    f"{feature.outside:.0%} outside of what training met",
-                ),
-            )
-            if value > limit
-        ]
+        beyond = []
+        if feature.distance > MAX_SKEW:
+            beyond.append(f"{_distance_text(feature)}, above {MAX_SKEW:g}")
+        if feature.outside > MOST_OUTSIDE:
+            outside = f"{feature.outside:.0%} outside of what training met"
+            beyond.append(f"{outside}, above {MOST_OUTSIDE:g}")
         if beyond:
             text = (
                 f"{feature.feature} is not served as it was trained on: {describe_skew(feature)}"
@@ -217,6 +231,7 @@ def _cause(skew: FeatureSkew) -> str:
             "Values may have been renamed, or the catalogue exchanged: compare the newest snapshot"
             " with those before"
         )
+    # Counts and ages move for reasons of their own, which have remedies of their own
     higher = skew.served.median > skew.trained.median
     if skew.kind == "count" and not higher:
         return (

@@ -22,12 +22,13 @@ from index_builder.gate.comparison import (
     LEAST_DIFFERENT,
     MOST_DAYS,
     Finding,
+    JudgedVersion,
     LineMemory,
     compare_all,
 )
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
+from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.day_metrics import RankerMeasures
 from twinspire_core.contracts.gate_verdict import RecipeFigures
 
 _LEAST_DAYS = 7
@@ -45,41 +46,33 @@ class RecipeJudgement(NamedTuple):
 
     Attributes:
       serves: `ranked` or `fixed_order`.
+      note: why the fixed order serves, or what is not known yet; empty where there is nothing to say.
       figures: what was compared; None before there are enough days.
-      notes: why the fixed order serves, or what is not known yet.
     """
 
     serves: str
+    note: str = ""
     figures: RecipeFigures | None = None
-    notes: tuple[Finding, ...] = ()
 
 
-def judge_recipe(
-    ranker: RankerMeasures | None, memory: LineMemory | None, gate: GateConfig
-) -> RecipeJudgement:
-    """Says what serves.
-
-    Args:
-      ranker: measures of the trees; None if the pipeline file asks for no ranker.
-      memory: measures of the days before; None to judge without.
-    """
+def judge_recipe(version: JudgedVersion, gate: GateConfig) -> RecipeJudgement:
+    """Says what serves."""
+    ranker, memory = version.ranker, version.memory
     if ranker is None:
         return RecipeJudgement(FIXED_ORDER)
     if ranker.fitted is None:
-        return _serves(FIXED_ORDER, None, "the fixed order serves: too few users to fit trees on")
+        return RecipeJudgement(FIXED_ORDER, "the fixed order serves: too few users to fit trees on")
     days = _days(memory, gate.metric) if memory else []
     if len(days) < _LEAST_DAYS:
-        known = f"they were measured on {len(days)} days, and {_LEAST_DAYS} are needed"
-        text = f"the trees serve, and are not compared with the fixed order and single sources: {known}"
-        return _serves(RANKED, None, text)
+        return RecipeJudgement(
+            RANKED,
+            "the trees serve, and are not compared with the fixed order and single sources: they were"
+            f" measured on {len(days)} days, and {_LEAST_DAYS} are needed",
+        )
     figures = _compare(days)
     if figures.is_below:
-        return _serves(FIXED_ORDER, figures, figures.why_not(gate.metric))
-    return RecipeJudgement(RANKED, figures)
-
-
-def _serves(serves: str, figures: RecipeFigures | None, note: str) -> RecipeJudgement:
-    return RecipeJudgement(serves, figures, (Finding(False, note),))
+        return RecipeJudgement(FIXED_ORDER, figures.why_not(gate.metric), figures)
+    return RecipeJudgement(RANKED, figures=figures)
 
 
 def _days(memory: LineMemory, metric: str) -> list[Mapping[str, float]]:
@@ -98,6 +91,7 @@ def _compare(days: list[Mapping[str, float]]) -> RecipeFigures:
     # A source that came later has fewer days: it counts once it has all of them
     others = set.intersection(*(set(day) for day in days)) - {RANKED}
     other = max(sorted(others), key=lambda name: fmean(day[name] for day in days))
+    # Paired by day: what makes a day easy makes it easy for both
     differences = [day[RANKED] - day[other] for day in days]
     mean = fmean(differences)
     reach = _SURE[len(days) - _LEAST_DAYS] * stdev(differences) / len(days) ** 0.5
@@ -112,26 +106,36 @@ def _compare(days: list[Mapping[str, float]]) -> RecipeFigures:
     )
 
 
-def judge_order(ranker: RankerMeasures | None, gate: GateConfig) -> Iterator[Finding]:
-    """Compares a version's trees with those before; notes what cannot be compared.
+def note_recipe(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:
+    """Notes why the fixed order serves, or what is not known yet."""
+    if note := judge_recipe(version, gate).note:
+        yield Finding(False, note)
 
-    Args:
-      ranker: measures of the trees; None if the pipeline file asks for no ranker.
-    """
+
+def judge_order(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:
+    """Compares a version's trees with those before; notes what cannot be compared."""
+    ranker = version.ranker
     if ranker is None or ranker.fitted is None:
         return
-    unjudged = "the trees are not compared with those of the version before"
+    trees = compare_all(ranker.holdout, gate.metric)
     if ranker.holdout.baseline is None:
         yield Finding(
-            False, f"{unjudged}: there are none for the same sources. The rule begins here"
+            False,
+            "the trees are not compared with those of the version before: there are none for the same"
+            " sources. The rule begins here",
         )
-        return
-    trees = compare_all(ranker.holdout, gate.metric)
-    if not trees.differ:
-        yield Finding(False, f"{unjudged}: they are the same, or give the same lists")
+    elif not trees.differ:
+        yield Finding(
+            False,
+            "the trees are not compared with those of the version before: they are the same, or give the"
+            " same lists",
+        )
     elif trees.change is None or not trees.is_known:
-        few = f"the lists of {trees.differ} held-out users differ, {LEAST_DIFFERENT} are needed"
-        yield Finding(False, f"{unjudged}: {few}")
+        yield Finding(
+            False,
+            "the trees are not compared with those of the version before: the lists of"
+            f" {trees.differ} held-out users differ, {LEAST_DIFFERENT} are needed",
+        )
     elif trees.surely_lost(gate.max_drop):
         yield Finding(
             True,

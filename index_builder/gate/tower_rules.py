@@ -30,15 +30,14 @@ The fixed order has no such rule: its other sources never saw the day.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist, median
-from typing import NamedTuple
 
 from index_builder.gate.comparison import (
     LEAST_DIFFERENT,
     BestComparison,
     ComparedMeasure,
     Finding,
+    JudgedVersion,
     LineMemory,
     PooledDays,
     compare_all,
@@ -47,10 +46,10 @@ from index_builder.gate.comparison import (
     finite,
 )
 from index_builder.gate.limits import below
+from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import LiftFigures
-from twinspire_core.contracts.measures import PopularityLift, value_of
 
 FEWEST = 2
 """Users to measure: what one user got says nothing of what others get."""
@@ -60,59 +59,19 @@ _IN_A_SLICE = 2
 _ONE_SIDED = 0.025
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredUsers:
-    """Users of a day on whom a version can be measured, as they have a history.
-
-    Attributes:
-      now: of the day.
-      before: of the baseline's day; 0 without a baseline.
-      of: all users of the day.
-      ids: the form of most user ids of the day, such as `whole numbers`; empty if not known.
-      ids_before: the form of those of the days before.
-    """
-
-    now: int
-    before: int
-    of: int
-    ids: str = ""
-    ids_before: str = ""
-
-
-def judge_towers(
-    two_tower: HeldOutMeasures,
-    memory: LineMemory | None,
-    users: MeasuredUsers | None,
-    gate: GateConfig,
-) -> Iterator[Finding]:
-    """Compares a version's two-tower with those before; with too few users nothing is concluded.
-
-    Args:
-      two_tower: measures of its lists and of its baseline's.
-      memory: measures of the versions before; None to judge without.
-      users: how many it can be measured on; None if that is not known.
-    """
-    if users:
-        yield from _judge_measurable(users, gate)
+def judge_towers(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:
+    """Compares a version's two-tower with those before; with too few users nothing is concluded."""
+    two_tower, memory, users = version.two_tower, version.memory, version.measurable
+    if users and users.now < FEWEST and users.before >= gate.min_users:
+        yield Finding(
+            True,
+            f"{users.now} of the day's {users.of:,} users have a history to measure the version on, on"
+            f" the baseline's day {users.before:,} had: logs are missing, or user ids are written in"
+            " another way, so that all look new. Mend the logs, and run the day again",
+        )
     yield from _judge_newest(two_tower, memory, gate)
     if memory and two_tower.baseline:
         yield from _judge_best(two_tower, memory, gate)
-
-
-def _judge_measurable(users: MeasuredUsers, gate: GateConfig) -> Iterator[Finding]:
-    if users.now >= FEWEST or users.before < gate.min_users:
-        return
-    changed = ""
-    if users.ids != users.ids_before and users.ids and users.ids_before:
-        changed = (
-            f": user ids were {users.ids_before} and are {users.ids} now, so that all look new"
-        )
-    yield Finding(
-        True,
-        f"{users.now} of the day's {users.of:,} users have a history to measure the version on, on the"
-        f" baseline's day {users.before:,} had{changed}. Nobody can tell whether it is worse: mend the"
-        " logs, and run the day again",
-    )
 
 
 def _judge_newest(
@@ -121,31 +80,41 @@ def _judge_newest(
     pooled = memory.pool_newest(lists, gate) if memory else None
     whole = compare_all(lists, gate.metric)
     if lists.users < gate.min_users and whole.surely_lost(gate.max_drop):
-        text = f"{whole.name} is {whole.candidate:.4f}, the baseline's {whole.baseline:.4f}"
-        limit = f"all of the interval below -gate.max_drop = -{gate.max_drop:g} is refused"
-        yield Finding(True, f"{text}{whole.change_as_text}; {limit}, of few users too")
+        yield Finding(
+            True,
+            f"{whole.name} is {whole.candidate:.4f}, the baseline's {whole.baseline:.4f}"
+            f"{whole.change_as_text}; all of the interval below -gate.max_drop ="
+            f" -{gate.max_drop:g} is refused, of few users too",
+        )
     elif pooled:
         yield from _pooled_drop(pooled, gate)
     elif lists.users < gate.min_users:
-        few = f"{lists.users} held-out users, gate.min_users is {gate.min_users}"
-        yield Finding(False, f"not compared with the baseline: {few}")
+        yield Finding(
+            False,
+            f"not compared with the baseline: {lists.users} held-out users, gate.min_users is"
+            f" {gate.min_users}",
+        )
     elif lists.baseline is None:
         yield Finding(False, "not compared with a baseline: no earlier version was accepted")
-        value = value_of(lists.candidate, gate.metric)
-        yield from below(gate.metric, value, 0.0, "to be compared with later")
+        # Later versions are compared with this one: its measure must be a number
+        yield from below(gate.metric, whole.candidate, 0.0, "to be compared with later")
     else:
         yield from _drop(whole, gate)
         yield from _slice_drops(compare_slices(lists, gate.metric), gate)
 
 
 def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
-    before = whole.baseline
-    if before is None or not math.isfinite(before):
-        why = "evaluation.ks must hold the k of gate.metric"
-        yield Finding(True, f"{whole.name} of the baseline was not measured; {why}")
+    before = finite(whole.baseline)
+    if before is None:
+        yield Finding(
+            True,
+            f"{whole.name} of the baseline was not measured; add the k of gate.metric to"
+            " evaluation.ks",
+        )
         return
     # An interval that reaches up to no loss at all
-    chance = whole.is_measured and whole.high is not None and whole.high >= 0
+    measured = finite(whole.candidate) is not None
+    chance = measured and whole.high is not None and whole.high >= 0
     meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
     for _, text in below(whole.name, whole.candidate, before * (1 - gate.max_drop), meaning):
         yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
@@ -161,25 +130,27 @@ def _pooled_drop(pooled: PooledDays, gate: GateConfig) -> Iterator[Finding]:
     if not compared.lost(gate.max_drop):
         yield Finding(False, f"judged by several days: {text}")
         return
+    text += f"; more than gate.max_drop = {gate.max_drop:g} is refused"
     sure = compared.surely_lost(0)
-    limit = f"more than gate.max_drop = {gate.max_drop:g} is refused"
-    yield Finding(sure, f"{text}; {limit}" + ("" if sure else _CHANCE))
+    yield Finding(sure, text if sure else text + _CHANCE)
 
 
 def _slice_drops(slices: Sequence[ComparedMeasure], gate: GateConfig) -> Iterator[Finding]:
-    few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
+    few = [f"{part.slice} ({part.users})" for part in slices if part.users < gate.min_users]
     if few:
         text = f"slices of fewer than gate.min_users = {gate.min_users} are not judged"
         yield Finding(False, f"{text}: {', '.join(few)}")
     allowed = _IN_A_SLICE * gate.max_drop
-    judged = [one for one in slices if one.users >= gate.min_users and one.change is not None]
+    judged = [part for part in slices if part.users >= gate.min_users and part.change is not None]
     sure = _surely_below(judged, allowed)
-    for one in judged:
-        if one.lost(allowed):
-            limit = f"twice gate.max_drop = {gate.max_drop:g} below the baseline's"
-            text = f"{one.name} is {one.candidate:.4f}, more than {limit} {one.baseline:.4f}"
-            refuses = one.name in sure
-            yield Finding(refuses, text + one.change_as_text + ("" if refuses else _CHANCE))
+    for part in judged:
+        if part.lost(allowed):
+            text = (
+                f"{part.name} is {part.candidate:.4f}, more than twice gate.max_drop ="
+                f" {gate.max_drop:g} below the baseline's {part.baseline:.4f}{part.change_as_text}"
+            )
+            refuses = part.name in sure
+            yield Finding(refuses, text if refuses else text + _CHANCE)
 
 
 def _surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]:
@@ -189,9 +160,10 @@ def _surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]
       slices: each with a change.
       allowed: a share: 0.2 for a fifth.
     """
-    beyond = {one.name: _beyond(one, allowed) for one in slices}
+    beyond = {part.name: _beyond(part, allowed) for part in slices}
     sure = set[str]()
     for rank, name in enumerate(sorted(beyond, key=lambda name: -beyond[name])):
+        # The more slices are still open, the surer the next one has to be
         needed = NormalDist().inv_cdf(1 - _ONE_SIDED / (len(beyond) - rank))
         if beyond[name] <= needed / NormalDist().inv_cdf(1 - _ONE_SIDED):
             break
@@ -199,11 +171,11 @@ def _surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]
     return sure
 
 
-def _beyond(one: ComparedMeasure, allowed: float) -> float:
+def _beyond(part: ComparedMeasure, allowed: float) -> float:
     """How far the change lies below what is allowed, in halves of its 95% interval."""
-    if one.change is None or one.high is None or one.differ < LEAST_DIFFERENT:
+    if part.change is None or part.high is None or part.differ < LEAST_DIFFERENT:
         return -math.inf
-    half, beyond = one.high - one.change, -allowed - one.change
+    half, beyond = part.high - part.change, -allowed - part.change
     return beyond / half if half > 0 else math.copysign(math.inf, beyond)
 
 
@@ -212,31 +184,31 @@ def _judge_best(
 ) -> Iterator[Finding]:
     best = memory.best
     if best is None:
-        why = (
-            "its baseline was made before versions remembered the ones before them, or before"
-            " serving.exclude_seen was changed"
-        )
         yield Finding(
-            False, f"not compared with the best version of the {MEMORY_DAYS} days before: {why}"
+            False,
+            f"not compared with the best version of the {MEMORY_DAYS} days before: its baseline was"
+            " made before versions remembered the ones before them, or before serving.exclude_seen"
+            " was changed",
         )
         return
     if best.gone:
         text = f"the best accepted before it are gone, pruned or deleted: {', '.join(best.gone)}"
         yield Finding(False, f"{text}; the best of those left is {best.version}")
-    comparison = compare_with_best(two_tower, memory, gate.metric)
-    if comparison:
+    if comparison := compare_with_best(two_tower, memory, gate.metric):
         yield from _compared_with_best(comparison, gate)
         if best.unread:
-            why = "the pipeline file was edited, and these features are missing for"
-            yield Finding(False, f"{why} {best.version}: {', '.join(best.unread)}")
+            yield Finding(
+                False,
+                f"the pipeline file was edited, and these features are missing for {best.version}:"
+                f" {', '.join(best.unread)}",
+            )
 
 
 def _compared_with_best(comparison: BestComparison, gate: GateConfig) -> Iterator[Finding]:
     best, of_day, pooled = comparison
     is_judged = of_day.users >= gate.min_users and of_day.change is not None
-    text = _beside_best(best.version, of_day, gate)
     if is_judged and of_day.surely_lost(gate.max_drop):
-        yield Finding(True, text)
+        yield Finding(True, _beside_best(best.version, of_day, gate))
         return
     # Once the day itself is well again, losses of the days before refuse nothing
     recovered = is_judged and not of_day.lost(gate.max_drop)
@@ -245,17 +217,14 @@ def _compared_with_best(comparison: BestComparison, gate: GateConfig) -> Iterato
         text = _beside_best(best.version, pooled.compared, gate)
         yield Finding(True, f"{text}; {pooled.where}, each day's version against it")
     elif is_judged and not recovered:
-        yield Finding(False, text + _CHANCE)
+        yield Finding(False, _beside_best(best.version, of_day, gate) + _CHANCE)
 
 
 def _beside_best(version: str, compared: ComparedMeasure, gate: GateConfig) -> str:
-    if compared.candidate is None or compared.baseline is None:
-        return ""
-    best = f"{version}, the best accepted version of the {MEMORY_DAYS} days before it"
     return (
-        f"{compared.name} is {compared.candidate:.4f}, {best}, has {compared.baseline:.4f}"
-        f"{compared.change_as_text}; all of the interval below -gate.max_drop = -{gate.max_drop:g}"
-        " is refused"
+        f"{compared.name} is {compared.candidate:.4f}, {version}, the best accepted version of the"
+        f" {MEMORY_DAYS} days before it, has {compared.baseline:.4f}{compared.change_as_text}; all of"
+        f" the interval below -gate.max_drop = -{gate.max_drop:g} is refused"
     )
 
 
@@ -263,36 +232,10 @@ _LEAST_BEFORE = 3
 """Versions before the version whose leads must be known to compare with."""
 
 
-class LiftOfLine(NamedTuple):
-    """The lead of a version in a measure, and those of the versions before it.
-
-    Attributes:
-      own: the version's lead, with its interval.
-      before: the leads of the versions before, the oldest first.
-    """
-
-    own: PopularityLift
-    before: Sequence[float]
-
-    def figures(self) -> LiftFigures | None:
-        """As JSON can hold them; None where there is no lead."""
-        own = self.own
-        if own.lead is None:
-            return None
-        return LiftFigures(
-            lead=finite(own.lead),
-            low=finite(own.low),
-            high=finite(own.high),
-            popular_today=finite(own.popular_today),
-            differ=own.differ,
-            before=self.before,
-        )
-
-
 def lift_of_line(
     two_tower: HeldOutMeasures, lifts_before: Sequence[Mapping[str, float]], measure: str
-) -> LiftOfLine:
-    """The leads in a measure.
+) -> LiftFigures:
+    """The lead of a version in a measure, and those of the versions before it, as JSON can hold them.
 
     Args:
       two_tower: measures of the version's lists on held-out users.
@@ -300,51 +243,61 @@ def lift_of_line(
       measure: its name with its list length, such as `recall@50`.
     """
     leads = (lifts[measure] for lifts in lifts_before if measure in lifts)
-    return LiftOfLine(two_tower.lift_of(measure), list(filter(math.isfinite, leads)))
+    own = two_tower.lift_of(measure)
+    return LiftFigures(
+        lead=finite(own.lead),
+        low=finite(own.low),
+        high=finite(own.high),
+        popular_today=finite(own.popular_today),
+        differ=own.differ,
+        before=list(filter(math.isfinite, leads)),
+    )
+
+
+def note_unread(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterator[Finding]:
+    """Notes what the baseline was measured without."""
+    if version.two_tower.baseline and version.unread:
+        yield Finding(
+            False,
+            "the pipeline file was edited, and these features are missing for the baseline:"
+            f" {', '.join(version.unread)}",
+        )
 
 
 def judge_popularity_lift(
-    two_tower: HeldOutMeasures, lifts_before: Sequence[Mapping[str, float]], gate: GateConfig
+    version: JudgedVersion, gate: GateConfig, _: IndexConfig
 ) -> Iterator[Finding]:
     """Compares the two-tower's lead with those of the versions before; notes what cannot be
     compared.
-
-    Args:
-      two_tower: measures of the version's lists on held-out users.
-      lifts_before: leads of the versions before, by measure, the oldest first.
-      gate: the limit, and the measure that it is of.
     """
+    two_tower = version.two_tower
+    is_off = gate.max_lead_drop >= 1
     # The comparison with the baseline has noted that there are too few users, or no baseline
-    too_few = two_tower.users < gate.min_users
-    if gate.max_lead_drop >= 1 or too_few or two_tower.baseline is None:
+    if is_off or two_tower.users < gate.min_users or two_tower.baseline is None:
         return
-    lift = lift_of_line(two_tower, lifts_before, gate.metric)
-    own, before = lift
-    if own.lead is None:
-        needed = f"it takes gate.min_users = {gate.min_users} held-out users of the day itself"
+    lift = lift_of_line(two_tower, version.lifts_before, gate.metric)
+    before = lift.before
+    if lift.lead is None:
         yield Finding(
             False,
-            f"its lead over popular_today was not measured: {needed}, whom that list serves",
+            "its lead over popular_today was not measured: it takes gate.min_users ="
+            f" {gate.min_users} held-out users of the day itself, whom that list serves",
         )
     elif len(before) < _LEAST_BEFORE:
         few = f"of {len(before)} versions before it is known, {_LEAST_BEFORE} are needed"
-        yield Finding(False, f"its lead over popular_today, {own.lead:.2f}, is not compared: {few}")
-    elif own.lead < (1 - gate.max_lead_drop) * median(before):
+        yield Finding(
+            False, f"its lead over popular_today, {lift.lead:.2f}, is not compared: {few}"
+        )
+    elif lift.lead < (1 - gate.max_lead_drop) * median(before):
         # Days differ too: what lies inside the range of those before is no proof
-        below_all = own.high is not None and own.high < min(before)
-        sure = below_all and own.differ >= LEAST_DIFFERENT
-        text = _drop_as_text(lift, two_tower.users, gate)
+        below_all = lift.high is not None and lift.high < min(before)
+        sure = below_all and lift.differ >= LEAST_DIFFERENT
+        span = f" (95%: {lift.low:.2f} to {lift.high:.2f})" if lift.low is not None else ""
+        text = (
+            f"{gate.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of"
+            f" popular_today{span} over {two_tower.users} users, {lift.differ} of them with different"
+            f" results; of the {len(before)} versions before it was {min(before):.2f} to"
+            f" {max(before):.2f} times, and more than gate.max_lead_drop = {gate.max_lead_drop:g}"
+            f" below their median of {median(before):.2f} is refused"
+        )
         yield Finding(sure, text if sure else text + _CHANCE)
-
-
-def _drop_as_text(lift: LiftOfLine, users: int, gate: GateConfig) -> str:
-    own, before = lift
-    typical = median(before)
-    span = f" (95%: {own.low:.2f} to {own.high:.2f})" if own.low is not None else ""
-    limit = f"gate.max_lead_drop = {gate.max_lead_drop:g} below their median of {typical:.2f}"
-    return (
-        f"{gate.metric} is {own.lead:.2f} times the {own.popular_today:.4f} of popular_today{span}"
-        f" over {users} users, {own.differ} of them with different results; of the {len(before)}"
-        f" versions before it was {min(before):.2f} to {max(before):.2f} times, and more than"
-        f" {limit} is refused"
-    )

@@ -36,8 +36,7 @@ def parent_of(state: State, day: date) -> str | None:
     earlier = [version for version in state.by_day() if version_date(version) < day]
     if not earlier:
         return None
-    newest = version_date(earlier[-1])
-    of_day = [version for version in earlier if version_date(version) == newest]
+    of_day = [v for v in earlier if version_date(v) == version_date(earlier[-1])]
     trained = [version for version in of_day if version not in state.refreshes]
     return (trained or of_day)[-1]
 
@@ -96,11 +95,10 @@ def standings(line: Mapping[str, MeasuredDay], parent: str, metric: str) -> list
       [Standing(version='a', height=0.0), Standing(version='b', height=-0.25)]
     """
     days = [line[day] for day in sorted(line)]
-    differences = [day.differences.get(metric, 0.0) for day in days]
     # A version's id is known when the next one names it as its baseline; the parent's, from the log
     versions = [*(day.against for day in days), parent]
-    heights = accumulate(differences, initial=0.0)
-    return list(map(Standing, versions, heights))
+    differences = (day.differences.get(metric, 0.0) for day in days)
+    return list(map(Standing, versions, accumulate(differences, initial=0.0)))
 
 
 def choose_best(
@@ -133,8 +131,8 @@ def _eligible(line: Sequence[Standing], state: State, day: date) -> list[Standin
     eligible = list[Standing]()
     for standing in reversed(line):
         accepted = state.fate.get(standing.version) == "accepted"
-        in_memory = accepted and oldest <= version_date(standing.version) < day
-        if in_memory or standing is line[-1]:
+        in_memory = oldest <= version_date(standing.version) < day
+        if (accepted and in_memory) or standing is line[-1]:
             eligible.append(standing)
         # Whoever overruled the gate accepted the losses before: only what came after counts
         if standing.version in state.overruled:

@@ -4,6 +4,7 @@ day's run measured it.
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -68,11 +69,11 @@ class VersionQuality:
     def served(self, metric: str) -> ServedFigure | None:
         """How good what the version serves is: on the next day, else on held-out users."""
         serves = self.gate.serves
-        next_day = self.next_day
-        figure = None
-        if next_day:
-            figure = on_next_day(next_day.metrics, serves, next_day.day, metric)
-        return figure or on_held_out(self.metrics, serves, self.day, metric)
+        if (later := self.next_day) and (
+            figure := on_next_day(later.metrics, serves, later.day, metric)
+        ):
+            return figure
+        return on_held_out(self.metrics, serves, self.day, metric)
 
     def settings_of(self, figure: ServedFigure) -> Mapping[str, Any]:
         """Settings of the pipeline file by which a figure was measured."""
@@ -84,6 +85,7 @@ class VersionQuality:
         """How good the lists were that the version before served on the version's own day; where
         these were not measured, what the version itself serves on held-out users.
         """
+        # The lists of the day were served by the version before, as the verdict on that one decided
         figure = on_its_day(self.metrics, self.parent_gate.serves, self.day, metric)
         return figure or on_held_out(self.metrics, self.gate.serves, self.day, metric)
 
@@ -116,13 +118,15 @@ def quality_of(
     before = {version: parent_of.get(trained) for version, trained in towers.items()}
     with_metrics = [*{*wanted, *next_of.values()}]
     with_gate = [*{*wanted, *filter(None, before.values())}]
+    # Many small files, on a store perhaps: all maps are begun before the first is waited for
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        read_metrics = pool.map(_metrics, map(versions.folder, with_metrics))
-        read_gates = pool.map(_gate, map(versions.folder, with_gate))
+        read_metrics = pool.map(DayMetrics.find, map(versions.folder, with_metrics))
+        read_gates = pool.map(GateVerdict.find, map(versions.folder, with_gate))
         read_settings = pool.map(partial(_settings, versions), with_metrics)
-        metrics = dict(zip(with_metrics, read_metrics, strict=True))
-        gates = dict(zip(with_gate, read_gates, strict=True))
-        settings = dict(zip(with_metrics, read_settings, strict=True))
+    # A version may be pruned between being listed and being read: then nothing of it is known
+    metrics = {v: m or DayMetrics() for v, m in zip(with_metrics, read_metrics, strict=True)}
+    gates = {v: gate or GateVerdict() for v, gate in zip(with_gate, read_gates, strict=True)}
+    settings = dict(zip(with_metrics, read_settings, strict=True))
     qualities = {}
     for version in wanted:
         next_day = None
@@ -157,24 +161,14 @@ def served_on_days(
         if judged and entry.version not in pruned:
             newest[version_date(entry.version)] = entry.version
     wanted = [newest[day] for day in days if day in newest]
-    figures = {}
-    for quality in quality_of(versions, log, wanted).values():
-        if figure := quality.served_on_its_day(metric):
-            figures[quality.day] = figure
-    return figures
-
-
-# A version may be pruned between being listed and being read: then nothing of it is known.
-def _metrics(home: str) -> DayMetrics:
-    return DayMetrics.find(home) or DayMetrics()
-
-
-def _gate(home: str) -> GateVerdict:
-    return GateVerdict.find(home) or GateVerdict()
+    return {
+        quality.day: figure
+        for quality in quality_of(versions, log, wanted).values()
+        if (figure := quality.served_on_its_day(metric))
+    }
 
 
 def _settings(versions: Versions, version: str) -> Mapping[str, Any]:
-    try:
+    with suppress(TwinspireError):
         return versions.manifest(version).settings
-    except TwinspireError:
-        return {}
+    return {}

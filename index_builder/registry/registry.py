@@ -1,4 +1,8 @@
-"""Where versions are published: `<root>/<pipeline>/`, on a disk or on `gs://`.
+"""The registry: publishes versions, and says which one is live.
+
+Use `Registry(root, pipeline)` to change versions; to read them, `Versions` is enough
+(index_builder/registry/versions.py). What it stores lies below `<root>/<pipeline>/`, on a disk or on
+`gs://`:
 
     versions/<version>/…      written once, never changed; its manifest last
     log/00000042.json         one entry per change (index_builder/registry/version_log.py); created
@@ -95,9 +99,8 @@ class Registry(Versions):
                 # A publication that was killed left files without an entry
                 fate = state.fate.get(version, "never published")
                 raise UsageError(
-                    f"Only an accepted version goes live; {version} was {fate}. "
-                    f"To overrule that: twinspire promote PIPELINE {version} --despite-gate"
-                    ' "REASON".'
+                    f"Only an accepted version goes live; {version} was {fate}. To overrule that:"
+                    f' twinspire promote PIPELINE {version} --despite-gate "REASON".'
                 )
             if version == state.live:
                 return None
@@ -122,10 +125,8 @@ class Registry(Versions):
         """
         log = self.log()
         before = State.of(log)
-        target = to
-        if target is None:
-            earlier = [e.live for e in log if e.live in before.accepted and e.live != before.live]
-            target = earlier[-1] if earlier else None
+        earlier = [e.live for e in log if e.live in before.accepted and e.live != before.live]
+        target = to or (earlier[-1] if earlier else None)
 
         def decide(state: State) -> Entry | None:
             if target is None or target not in state.accepted:
@@ -192,8 +193,7 @@ class Registry(Versions):
         """
 
         def decide(state: State) -> Entry | None:
-            known = version in state.fate or version in state.pruned
-            if known or not self.is_abandoned(version, before=before):
+            if state.has(version) or not self.is_abandoned(version, before=before):
                 return None
             return state.next("prune", version, "it was never published", state.live)
 
@@ -202,11 +202,11 @@ class Registry(Versions):
 
     def _delete_files(self, version: str) -> None:
         # The manifest first: while it is there, readers take the version for complete
-        storage.delete_file(self._place("versions", version, version_manifest.FILE))
-        storage.delete_tree(self._place("versions", version))
+        storage.delete_file(self.place(version, version_manifest.FILE))
+        storage.delete_tree(self.folder(version))
 
     def _store(self, staged: str, described: Manifest, side_files: Mapping[str, bytes]) -> None:
-        home = self._place("versions", described.version)
+        home = self.folder(described.version)
         # Equal content was stored before; its manifest shows that all of it was
         if storage.exists(storage.join(home, version_manifest.FILE)):
             verify_files(home, described)
@@ -224,13 +224,11 @@ class Registry(Versions):
 
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
         """Logs what `decide` says of the present state, or None if that needs no entry."""
-        while True:
-            entry = decide(self.state())
-            if entry is None:
-                return None
-            # Another writer took this number: decide again on the state that it left
+        while entry := decide(self.state()):
             if self._log_files.add(entry):
                 return entry
+            # Another writer took this number: decide again on the state that it left
+        return None
 
     def _not_pruned(self, state: State, version: str) -> None:
         if version in state.pruned:
@@ -255,11 +253,10 @@ def _acceptance(state: State, described: Manifest, reason: str, promote: Promote
 
 def _refusal(state: State, described: Manifest, reason: str) -> Entry | None:
     """The entry about a version that the gate refused; None if the log knows it."""
-    version = described.version
     # Equal content may have been accepted before, or despite the gate: that stays
-    if version in state.fate:
+    if described.version in state.fate:
         return None
-    return state.next("refuse", version, reason, state.live, **_origin(described))
+    return state.next("refuse", described.version, reason, state.live, **_origin(described))
 
 
 def _origin(described: Manifest) -> dict[str, Any]:
@@ -279,9 +276,11 @@ def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> l
     """
     stored = [status for status in versions.statuses() if status.stored]
     old = [status for status in stored[keep:] if (as_of - status.date).days > keep_days]
-    unneeded = [s.version for s in old if s.status != "live" and not s.pinned]
-    begun = versions.state().pruned & set(versions.folders())
-    return unneeded + sorted(begun)
+    return [
+        *(s.version for s in old if s.status != "live" and not s.pinned),
+        # Pruned, and still there: the deletion was interrupted
+        *sorted(versions.state().pruned & set(versions.folders())),
+    ]
 
 
 def unpublished(versions: Versions, *, before: float) -> list[str]:
@@ -292,6 +291,8 @@ def unpublished(versions: Versions, *, before: float) -> list[str]:
       before: seconds since 1970; later writes may belong to a publication that goes on.
     """
     names = [name for name in versions.folders() if is_id(name)]
-    state = versions.state()  # read after the names: what is logged meanwhile is known
-    unknown = [name for name in names if name not in state.fate and name not in state.pruned]
-    return [name for name in unknown if versions.is_abandoned(name, before=before)]
+    # Read after the names: what is logged meanwhile is known
+    state = versions.state()
+    return [
+        name for name in names if not state.has(name) and versions.is_abandoned(name, before=before)
+    ]

@@ -24,16 +24,16 @@ def verify_files(place: str, described: Manifest) -> None:
     Raises:
       BadData: one is missing, truncated or altered.
     """
-    found = {file.path: file for file in storage.list_files(place)}
+    stored = {file.path: file for file in storage.list_files(place)}
 
     def problem(path: str, expected: File) -> str | None:
-        file = found.get(path)
+        file = stored.get(path)
         if file is None:
             return f"{path} of {described.version} is missing"
         # It may be deleted since it was listed
         with contextlib.suppress(FileNotFoundError):
-            same_size = file.size == expected.size
-            if same_size and storage.file_digest(file.uri) == expected.sha256:
+            # The size first: it was listed, while a digest reads the whole file
+            if file.size == expected.size and storage.file_digest(file.uri) == expected.sha256:
                 return None
         return f"{path} of {described.version} differs from its digest"
 

@@ -124,19 +124,20 @@ class State:
         # What was promoted despite the gate stays accepted when its content is refused again
         if entry.action == "refuse":
             self.fate.setdefault(version, "refused")
-        if entry.action == "prune":
-            self.pruned.add(version)
-        if entry.action == "pin":
-            self.pinned.add(version)
-        if entry.action == "unpin":
-            self.pinned.discard(version)
-        if entry.action in ("publish", "refuse", "promote"):
-            self.last[version] = entry
+        match entry.action:
+            case "publish" | "refuse" | "promote":
+                self.last[version] = entry
+            case "prune":
+                self.pruned.add(version)
+            case "pin":
+                self.pinned.add(version)
+            case "unpin":
+                self.pinned.discard(version)
 
     def reason(self, version: str) -> str:
         """Why the version has the fate that it has."""
-        undone = self.rolled_back[version] if self.fate[version] == "rolled back" else None
-        return (undone or self.last[version]).reason
+        is_undone = self.fate[version] == "rolled back"
+        return (self.rolled_back if is_undone else self.last)[version].reason
 
     @property
     def accepted(self) -> list[str]:
@@ -148,6 +149,14 @@ class State:
             for version, fate in self.fate.items()
             if fate == "accepted" and version not in self.pruned
         ]
+
+    def has(self, version: str) -> bool:
+        """Whether the log names the version, also if it was pruned before it was published."""
+        return version in self.fate or version in self.pruned
+
+    def status(self, version: str) -> str:
+        """What became of the version: `live`, or its fate."""
+        return "live" if version == self.live else self.fate[version]
 
     def trained(self, version: str) -> str:
         """The version that was trained: the one whose towers it has, or itself."""
@@ -177,8 +186,8 @@ class State:
             return None
         if version_date(version) < version_date(self.live):
             return "training"
-        own_date = corpus_date or self.corpus_date(version)
-        return "catalogue" if own_date < self.corpus_date(self.live) else None
+        is_older = (corpus_date or self.corpus_date(version)) < self.corpus_date(self.live)
+        return "catalogue" if is_older else None
 
     def next(
         self,
@@ -225,6 +234,7 @@ class LogFiles:
         Raises:
           BadData: an entry is missing, or cannot be read.
         """
+        # Entries never change: a server that follows the log reads only what is new
         later = range(len(known) + 1, self._last() + 1)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return [*known, *pool.map(self._entry, later)]
@@ -240,8 +250,9 @@ class LogFiles:
 
     def add(self, entry: Entry) -> bool:
         """Writes an entry, unless there is one of its number: whether it was written."""
-        content = entry.model_dump_json(indent=1).encode()
-        return storage.put_if_absent(self._place(entry.number), content)
+        return storage.put_if_absent(
+            self._place(entry.number), entry.model_dump_json(indent=1).encode()
+        )
 
     def _last(self) -> int:
         """Number of the last entry. A listing that is made while entries are added may lack some:

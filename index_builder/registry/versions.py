@@ -39,60 +39,50 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
     """
     if text in state.fate:
         return text
-    known = [version for version in state.fate if version not in state.pruned]
-    begun = [version for version in known if text and version.startswith(text)]
+    stored = [version for version in state.fate if version not in state.pruned]
+    begun = [version for version in stored if text and version.startswith(text)]
     day = _day(text)
-    if day and to_change and len(begun) == 1:
+    accepted = [version for version in state.by_day() if version_date(version) == day]
+    # Reading takes the day's newest version; what is changed must be named without doubt
+    if accepted and not to_change:
+        return accepted[-1]
+    if len(begun) == 1 and (to_change or not day):
         return begun[0]
-    if day and to_change and begun:
-        raise UsageError(
+    if begun and day and to_change:
+        error = (
             f"A day names its version only where it has one; of {text} {pipeline} has {len(begun)}:"
             f" {_listed(begun, state)}. Give the id of the one that you mean."
         )
-    if day:
-        accepted = [version for version in state.by_day() if version_date(version) == day]
-        if accepted:
-            return accepted[-1]
-        if begun:
-            raise UsageError(
-                f"{_RULE}; of {text} {pipeline} has none that is accepted: {_listed(begun, state)}."
-                " To name one of these, give more of its id."
-            )
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        raise UsageError(
+    elif begun and day:
+        error = (
+            f"{_RULE}; of {text} {pipeline} has none that is accepted: {_listed(begun, state)}."
+            " To name one of these, give more of its id."
+        )
+    elif begun:
+        error = (
             f"{_RULE}; {text!r} is the beginning of {len(begun)} of {pipeline}:"
             f" {_listed(begun, state)}. Give more of it."
         )
-    there = "It has none yet"
-    if known:
-        there = f"It has {_listed(known, state)}"
-    raise UsageError(
-        f"{_RULE}; no version of {pipeline} is named {shorten(text)}. {there}. `twinspire versions"
-        " PIPELINE` tells of all."
-    )
+    else:
+        error = (
+            f"{_RULE}; no version of {pipeline} is named {shorten(text)}. It has"
+            f" {_listed(stored, state) or 'none yet'}. `twinspire versions PIPELINE` lists all."
+        )
+    raise UsageError(error)
 
 
 def _day(text: str) -> date | None:
     # Python also reads forms that are documented nowhere here, such as 20171016
-    if len(text) != len("2017-10-16"):
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        return date.fromisoformat(text) if len(text) == len("2017-10-16") else None
+    return None
 
 
 def _listed(versions: Iterable[str], state: State) -> str:
     """Candidates, the newest day first, and what became of each."""
     newest = sorted(versions, reverse=True)
-    fates = dict(state.fate)
-    if state.live:
-        fates[state.live] = "live"
-    listed = [f"{version} ({fates[version]})" for version in newest[:_LISTED]]
     more = f" and {len(newest) - _LISTED} older" if len(newest) > _LISTED else ""
-    return ", ".join(listed) + more
+    return ", ".join(f"{name} ({state.status(name)})" for name in newest[:_LISTED]) + more
 
 
 _Date = date  # which the fields called `date` hide
@@ -137,7 +127,7 @@ class Versions:
         """All entries, oldest first.
 
         Args:
-          known: the first entries, if they were read before. They never change and are not read again.
+          known: the first entries, which never change and are not read again.
         """
         return self._log_files.read(known)
 
@@ -161,8 +151,7 @@ class Versions:
           UsageError: nothing is live, or the text means no version or more than one.
         """
         if text is None:
-            live = self.live()
-            if live:
+            if live := self.live():
                 return live
             raise UsageError(
                 f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run"
@@ -170,7 +159,7 @@ class Versions:
                 " refused."
             )
         # Saves reading the log
-        if is_id(text) and storage.exists(self._place("versions", text, version_manifest.FILE)):
+        if is_id(text) and storage.exists(self.place(text, version_manifest.FILE)):
             return text
         return find_version(text, self.state(), self.pipeline, to_change=to_change)
 
@@ -181,18 +170,17 @@ class Versions:
           UsageError: there is no such version. BadData: its manifest cannot be read, or is that of
           another version or pipeline.
         """
-        place = self._place("versions", version, version_manifest.FILE)
+        place = self.place(version, version_manifest.FILE)
         data = None
         # Text that is no id must not become part of a path
         if is_id(version):
             with suppress(FileNotFoundError):
                 data = storage.read_bytes(place)
         if data is None:
-            known = ", ".join(self.folders()[-5:]) or "none"
             raise UsageError(
                 "A version is one of those that `twinspire versions PIPELINE` lists;"
                 f" {shorten(version)} of {self.pipeline} is not stored in {self.root}. The newest"
-                f" are: {known}."
+                f" are: {', '.join(self.folders()[-5:]) or 'none'}."
             )
         described = Manifest.parse(data, place)
         if described.version != version:
@@ -240,10 +228,6 @@ class Versions:
         written = storage.last_written(self.folder(version))
         return written is not None and written < before
 
-    def accepted(self) -> list[str]:
-        """Versions that a day may inherit from, in the order of their acceptance."""
-        return self.state().accepted
-
     def accepted_before(self, day: date) -> Manifest | None:
         """The parent of a day (index_builder/registry/parents.py); None if it has none."""
         version = parent_of(self.state(), day)
@@ -253,11 +237,11 @@ class Versions:
         """Every version of the log, newest day first."""
         state = self.state()
         stored = set(self.folders())
-        found = [
+        statuses = [
             Status(
                 version=version,
                 date=version_date(version),
-                status="live" if version == state.live else state.fate[version],
+                status=state.status(version),
                 at=entry.at,
                 reason=state.reason(version),
                 pinned=version in state.pinned,
@@ -268,7 +252,7 @@ class Versions:
             )
             for version, entry in state.last.items()
         ]
-        return sorted(found, key=lambda s: (s.date, s.at), reverse=True)
+        return sorted(statuses, key=lambda s: (s.date, s.at), reverse=True)
 
     def verify(self, version: str) -> Manifest:
         """Compares every stored file with the manifest.
@@ -277,7 +261,7 @@ class Versions:
           BadData: a file is missing, truncated or altered, or the version is of an older format.
         """
         described = self.usable(version)
-        verify_files(self._place("versions", version), described)
+        verify_files(self.folder(version), described)
         return described
 
     def read(self, version: str, path: str) -> bytes:
@@ -337,7 +321,7 @@ class Versions:
         described = self.usable(version)
         if not whole:
             described = own_files(described)
-        return fetched(self._place("versions", version), described, cache / self.pipeline / version)
+        return fetched(self.folder(version), described, cache / self.pipeline / version)
 
     @property
     def _log_files(self) -> LogFiles:

@@ -122,13 +122,13 @@ def by_day(
     """
     with _svg_figure(name, ("", label)) as (axes, svg):
         at = date2num(list(days))
-        for one in reversed(series):  # so that the first lies on top
+        # From the last to the first, so that the first lies on top
+        for line in reversed(series):
             # NaN leaves a gap in the line.
-            values = np.array([np.nan if v is None else v for v in one.values])
+            values = np.array([np.nan if v is None else v for v in line.values])
             for start, end in pairwise([0, *breaks, len(at)]):
-                _band(axes, at[start:end], one.spans[start:end], one.colour)
-                marker = one.marker
-                axes.plot(at[start:end], values[start:end], marker=marker, **_line(one))
+                _band(axes, at[start:end], line.spans[start:end], line.colour)
+                axes.plot(at[start:end], values[start:end], **_line(line))
         for place in breaks:
             middle = (at[place - 1] + at[place]) / 2
             axes.axvline(middle, color=COLOURS["muted"], lw=1, ls=(0, (1, 2)))
@@ -146,13 +146,13 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
     height = 50 + len(categories) * (14 + 9 * len(series))
     with _svg_figure(name, (label, ""), height) as (axes, svg):
         shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
-        for offset, one in zip(shift, series, strict=True):
-            _dots_of(axes, one, float(offset))
-        # A row without any dot says so, or it would look like a fault of the chart.
-        empty = [r for r in range(len(categories)) if all(one.values[r] is None for one in series)]
-        for row in empty:
-            at = ("axes points", "data")
-            axes.annotate("none", (4, row), xycoords=at, va="center", color=COLOURS["muted"])
+        for offset, dots_of_list in zip(shift, series, strict=True):
+            _dots_of(axes, dots_of_list, float(offset))
+        for row in range(len(categories)):
+            # A row without any dot says so, or it would look like a fault of the chart.
+            if all(of_list.values[row] is None for of_list in series):
+                at = ("axes points", "data")
+                axes.annotate("none", (4, row), xycoords=at, va="center", color=COLOURS["muted"])
         axes.set_yticks(range(len(categories)), categories)
         axes.set_ylim(len(categories) - 0.5, -0.5)
         axes.yaxis.grid(False)
@@ -163,17 +163,16 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
     return svg[0]
 
 
-def _dots_of(axes: Axes, one: Series, offset: float) -> None:
+def _dots_of(axes: Axes, of_list: Series, offset: float) -> None:
     """One list's dots, `offset` rows below the middle of each category's row."""
-    colour = one.ink
-    spans = one.spans or [None] * len(one.values)
-    for row, (value, span) in enumerate(zip(one.values, spans, strict=True)):
-        if value is None:
-            continue
-        at = row + offset
-        if span:
-            axes.plot(span, [at] * 2, lw=1.4, solid_capstyle="butt", color=colour)
-        axes.plot([value], [at], marker=one.marker, ms=5.5, ls="", color=colour)
+    colour = of_list.ink
+    spans = of_list.spans or [None] * len(of_list.values)
+    for at, (value, span) in enumerate(zip(of_list.values, spans, strict=True)):
+        height = at + offset
+        if value is not None and span:
+            axes.plot(span, [height] * 2, lw=1.4, solid_capstyle="butt", color=colour)
+        if value is not None:
+            axes.plot([value], [height], marker=of_list.marker, ms=5.5, ls="", color=colour)
 
 
 def groups(
@@ -187,8 +186,8 @@ def groups(
     with _svg_figure(name, labels) as (axes, svg):
         at = np.arange(len(categories))
         axes.bar(at, [v or 0 for v in bars.values], 0.8, color=COLOURS[bars.colour], alpha=0.35)
-        for one in series:
-            axes.plot(at, [v or 0 for v in one.values], marker=one.marker, **_line(one))
+        for line in series:
+            axes.plot(at, [v or 0 for v in line.values], **_line(line))
         axes.set_xticks(at, categories)
         axes.xaxis.grid(False)
         axes.set_ylim(bottom=0)
@@ -258,8 +257,12 @@ def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
     return best
 
 
-def _line(one: Series) -> dict[str, Any]:
-    return {"color": one.ink, "ls": (0, (4, 2)) if one.dashed else "-"}
+def _line(line: Series) -> dict[str, Any]:
+    return {
+        "color": line.ink,
+        "ls": (0, (4, 2)) if line.dashed else "-",
+        "marker": line.marker,
+    }
 
 
 def _band(
@@ -305,7 +308,7 @@ def _inline(written: str) -> str:
     text = written[written.index("<svg") :]
     # Many charts share a page, and their ids must not clash: most are needless.
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", text)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
     text = re.sub(

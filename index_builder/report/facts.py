@@ -136,8 +136,9 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     metrics = DayMetrics.read(staged)
     gate = GateVerdict.read(staged)
     log = versions.log()
-    before = GateVerdict.find(versions.folder(ctx.parent.version)) if ctx.parent else None
-    serves_before = before.serves if before else None
+    serves_before = None
+    if ctx.parent and (before := GateVerdict.find(versions.folder(ctx.parent.version))):
+        serves_before = before.serves
     return Facts(
         manifest=described,
         metric=metric,
@@ -183,30 +184,30 @@ def _days(
     """A version for each earlier day, oldest first: the newest accepted one, or else the newest."""
     # Later entries of a day replace earlier ones, so the best one comes last.
     ranked = sorted(
-        versions.statuses(), key=lambda one: (one.date, one.status in ("live", "accepted"), one.at)
+        versions.statuses(), key=lambda v: (v.date, v.status in ("live", "accepted"), v.at)
     )
-    by_day = {one.date: one for one in ranked if one.stored and one.date < described.date}
+    by_day = {v.date: v for v in ranked if v.stored and v.date < described.date}
     chosen = list(by_day.values())[-_MOST_DAYS:]
-    qualities = quality_of(versions, log, [one.version for one in chosen])
-    for one in chosen:
-        quality = qualities[one.version]
+    qualities = quality_of(versions, log, [v.version for v in chosen])
+    for v in chosen:
+        quality = qualities[v.version]
         # A figure of held-out users does not belong to the trend of what was served.
         figure = quality.served_on_its_day(metric)
         served = None if figure and figure.held_out else figure
-        yield Day(one.date, one.version, one.status, quality.metrics, served, quality.settings)
+        yield Day(v.date, v.version, v.status, quality.metrics, served, quality.settings)
 
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
-    live = versions.live()
+    version = versions.live()
     # A version that is published again may be live already, and is not compared with itself.
-    version = live if live != described.version else None
-    if version is None and ctx.parent:
-        version = ctx.parent.version
+    is_other = version is not None and version != described.version
+    if not is_other:
+        version = ctx.parent.version if ctx.parent else None
     if version is None:
         return None
     return Previous(
         manifest=versions.manifest(version),
-        live=version == live,
+        live=is_other,
         items=_names(storage.read_bytes(versions.place(version, version_manifest.ITEMS))),
     )
 

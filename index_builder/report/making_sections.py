@@ -11,7 +11,6 @@ from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
 from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings, SettingsOrigin
-from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.table import (
     NONE,
     Row,
@@ -42,20 +41,26 @@ _COUNTS = {
 def changes(facts: Facts) -> Section:
     """The differences from the version that was live, or from the parent."""
     before = facts.previous
-    text = ["Nothing was published before this version: there is nothing to compare with."]
-    tables = []
-    if before:
-        which = "the live version" if before.live else "the version it was trained on from"
-        text = [f"Compared with {before.manifest.version}, {which} when this one was published."]
-        tables = [_compared(facts, before), _settings(facts, before), *_items(facts, before)]
-    return Section(anchor="changes", title="What changed", text=text, tables=tables)
+    if before is None:
+        text = "Nothing was published before this version: there is nothing to compare with."
+        return Section(anchor="changes", title="What changed", text=[text])
+    which = "the live version" if before.live else "the version it was trained on from"
+    return Section(
+        anchor="changes",
+        title="What changed",
+        text=[f"Compared with {before.manifest.version}, {which} when this one was published."],
+        tables=[_compared(facts, before), _settings(facts, before), *_items(facts, before)],
+    )
 
 
 def _compared(facts: Facts, before: Previous) -> Table:
     old = before.manifest
     new = facts.manifest
-    quality = [_quality(one, facts.metric) for one in (old, new)]
-    recall = [number(one.quality.index_recall, 4) for one in (old, new)]
+    # A version that was judged by another measure has none to compare
+    quality = [
+        version.quality.candidate if version.quality.metric == facts.metric else None
+        for version in (old, new)
+    ]
     rows = [
         ["day", str(old.date), str(new.date), NONE],
         [
@@ -63,25 +68,23 @@ def _compared(facts: Facts, before: Previous) -> Table:
             *map(number, quality),
             _relative(*quality),
         ],
-        ["index recall", *recall, NONE],
+        ["index recall", *(number(x.quality.index_recall, 4) for x in (old, new)), NONE],
         ["items", count(old.items), count(new.items), _relative(old.items, new.items)],
         ["width of vectors", str(old.dimension), str(new.dimension), NONE],
+        *(
+            [name, old.software.get(name, NONE), new.software.get(name, NONE), NONE]
+            for name in sorted({*old.software, *new.software})
+            if old.software.get(name) != new.software.get(name)
+        ),
     ]
-    rows += [
-        [name, old.software.get(name, NONE), new.software.get(name, NONE), NONE]
-        for name in sorted({*old.software, *new.software})
-        if old.software.get(name) != new.software.get(name)
-    ]
-    title = (
-        "Held-out users of two days are different users on different days: "
-        "the gate’s figures compare like with like"
+    return Table(
+        head=["", "before", "now", "change"],
+        rows=rows,
+        title=(
+            "Held-out users of two days are different users on different days: "
+            "the gate’s figures compare like with like"
+        ),
     )
-    return Table(head=["", "before", "now", "change"], rows=rows, title=title)
-
-
-def _quality(manifest: Manifest, metric: str) -> float | None:
-    """The measure by which the gate judged a version; None if it was another one."""
-    return manifest.quality.candidate if manifest.quality.metric == metric else None
 
 
 def _relative(old: float | None, new: float | None) -> str:
@@ -91,7 +94,7 @@ def _relative(old: float | None, new: float | None) -> str:
 def _settings(facts: Facts, before: Previous) -> Table:
     old = settings_by_path(before.manifest.settings)
     new = settings_by_path(facts.manifest.settings)
-    # Without settings of the version before, each would seem to have changed.
+    # Without settings of the version before, each would seem to have changed
     rows = [
         [name, setting_text(old.get(name)), setting_text(new.get(name))]
         for name in dict.fromkeys([*new, *old])
@@ -104,24 +107,20 @@ def _settings(facts: Facts, before: Previous) -> Table:
 
 
 def _items(facts: Facts, before: Previous) -> list[Table]:
-    tables = [
-        *_only_here("new in", facts.items, before.items),
-        *_only_here("gone from", before.items, facts.items),
-    ]
+    """The items that are new and those that are gone, the most popular ones by name."""
+    tables = []
+    for how, these, others in (
+        ("new in", facts.items, before.items),
+        ("gone from", before.items, facts.items),
+    ):
+        # The most popular items come first
+        if items := [item for item in these if item not in others]:
+            title = f"{count(len(items))} items are {how} the catalogue"
+            if len(items) > _NAMED:
+                title += f", of which the {_NAMED} most popular"
+            rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
+            tables.append(Table(head=["item", "name"], rows=rows, title=title))
     return tables or [Table(head=[], rows=[], title="The catalogue holds the same items.")]
-
-
-def _only_here(
-    how: str, these: Mapping[str, str | None], others: Mapping[str, str | None]
-) -> list[Table]:
-    """The items that only `these` have, the most popular ones by name."""
-    items = [item for item in these if item not in others]
-    title = f"{count(len(items))} items are {how} the catalogue"
-    if len(items) > _NAMED:
-        title += f", of which the {_NAMED} most popular"
-    # `these` has the most popular items first.
-    rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
-    return [Table(head=["item", "name"], rows=rows, title=title)] if items else []
 
 
 def data(facts: Facts) -> Section:
@@ -136,8 +135,8 @@ def data(facts: Facts) -> Section:
         if report.skew:
             tables.append(_skew(report.skew))
         if report.rejected:
-            reasons = sorted(report.rejected.items(), key=lambda item: -item[1])
-            rejects = [[reason, count(records)] for reason, records in reasons]
+            reasons = sorted(report.rejected, key=lambda reason: -report.rejected[reason])
+            rejects = [[reason, count(report.rejected[reason])] for reason in reasons]
             tables.append(
                 Table(head=["reason", "records"], rows=rejects, title="Records set aside")
             )
@@ -161,7 +160,8 @@ def _read(report: FeaturesReport) -> list[str]:
         late.append(
             f"{count(report.late.stragglers)} events of the day came late, in folders of later days."
         )
-    text += [" ".join(late)] if late else []
+    if late:
+        text.append(" ".join(late))
     if days := report.days:
         missing = f"; without logs: {', '.join(map(str, days.missing))}" if days.missing else ""
         text.append(
@@ -173,9 +173,9 @@ def _read(report: FeaturesReport) -> list[str]:
 def _skew(features: Sequence[FeatureSkew]) -> Table:
     """Each feature in training compared with what is served."""
     rows: list[Row] = []
-    for one in features:
-        row = [one.feature, number(one.distance, 2), share(one.outside), describe_skew(one)]
-        beyond = one.distance > MAX_SKEW or one.outside > MOST_OUTSIDE
+    for skew in features:
+        row = [skew.feature, number(skew.distance, 2), share(skew.outside), describe_skew(skew)]
+        beyond = skew.distance > MAX_SKEW or skew.outside > MOST_OUTSIDE
         rows.append(in_style(row, Style.WARNING if beyond else None))
     return Table(
         head=["feature", "distance", "outside", "values"],
@@ -195,8 +195,10 @@ def _unusual(statistics: DayStatistics | None) -> list[str]:
     beside = f"Beside {compared.day}" if compared else "With no earlier day to compare with"
     if statistics is None or not statistics.anomalies:
         return [f"{beside}, nothing was out of the limits of [statistics]."]
-    anomalies = [f"• {text}" for text in statistics.anomalies]
-    return [f"{beside}, out of the limits of [statistics]:", *anomalies]
+    return [
+        f"{beside}, out of the limits of [statistics]:",
+        *(f"• {text}" for text in statistics.anomalies),
+    ]
 
 
 def search(facts: Facts) -> Section:
@@ -250,20 +252,11 @@ def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
     ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
     cost: Sequence[float] = ms or [point.work for point in tried]
     recalls = [point.recall for point in tried]
-    alt = (
-        f"{len(tried)} settings, recall from {number(min(recalls), 4)} to {number(max(recalls), 4)}"
-    )
-    caption = (
-        "Settings are tuned on half of the sampled users, and the recall above is measured on the"
-        " other half. The choice is by counted work, so that a busy machine chooses alike."
-    )
     legend = [Mark("parent", "tried", "dot"), Mark("target", "asked for", "dash")]
     chosen = next((n for n, point in enumerate(tried) if point.key == index.settings.key), None)
-    if chosen is None:
-        alt += "; none was chosen."
-        caption += " None of these was cheaper than comparing all items."
-    else:
-        alt += f"; the one chosen has {number(recalls[chosen], 4)}."
+    which, none_cheaper = "none was chosen", " None of these was cheaper than comparing all items."
+    if chosen is not None:
+        which, none_cheaper = f"the one chosen has {number(recalls[chosen], 4)}", ""
         legend.insert(0, Mark("two_tower", "chosen", "dot"))
     labels = (
         "ms per query, in a batch" if ms else "work per query, codes",
@@ -272,8 +265,15 @@ def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
     return Figure(
         title=f"Recall@{index.k} of the settings tried",
         svg=charts.tradeoff("index", cost, recalls, chosen, index.recall_target, labels),
-        alt=alt,
-        caption=caption,
+        alt=(
+            f"{len(tried)} settings, recall from {number(min(recalls), 4)} to"
+            f" {number(max(recalls), 4)}; {which}."
+        ),
+        caption=(
+            "Settings are tuned on half of the sampled users, and the recall above is measured on the"
+            " other half. The choice is by counted work, so that a busy machine chooses alike."
+            f"{none_cheaper}"
+        ),
         legend=legend,
         table=_tried_table(index, ms, chosen),
     )
@@ -294,32 +294,42 @@ def _tried_table(index: IndexFigures, ms: Sequence[float] | None, chosen: int | 
         )
         for place, point in enumerate(index.tried)
     ]
-    title = "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of one code"
-    head = ["code", "leaves", "rescored", "recall", "work", "ms"]
-    return Table(head=head, rows=rows, title=title)
+    return Table(
+        head=["code", "leaves", "rescored", "recall", "work", "ms"],
+        rows=rows,
+        title=(
+            "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of one"
+            " code"
+        ),
+    )
 
 
 def origin(facts: Facts) -> Section:
     """Working files, software and settings that made the version."""
     manifest = facts.manifest
-    rows = [
-        ["version", manifest.version],
-        ["parent", manifest.parent or "none: trained from scratch"],
-    ]
+    rows = {
+        "version": manifest.version,
+        "parent": manifest.parent or "none: trained from scratch",
+    }
     if manifest.refreshes:
-        rows.append(["towers of", manifest.refreshes])
-        rows.append(["catalogue of", str(manifest.corpus_date)])
-    rows += [[f"{stage}, working files", place] for stage, place in manifest.sources.items()]
-    rows += [[name, text] for name, text in manifest.software.items()]
-    settings = settings_by_path(manifest.settings)
+        rows |= {"towers of": manifest.refreshes, "catalogue of": str(manifest.corpus_date)}
+    rows |= {f"{stage}, working files": place for stage, place in manifest.sources.items()}
+    rows |= manifest.software
     return Section(
         anchor="origin",
         title="How it was made",
         tables=[
-            Table(head=["", ""], rows=rows, title="Working files and software"),
+            Table(
+                head=["", ""],
+                rows=list(map(list, rows.items())),
+                title="Working files and software",
+            ),
             Table(
                 head=["setting", "value"],
-                rows=[[name, setting_text(value)] for name, value in settings.items()],
+                rows=[
+                    [name, setting_text(value)]
+                    for name, value in settings_by_path(manifest.settings).items()
+                ],
                 title="Settings of the pipeline file",
                 folded=True,
             ),
@@ -332,14 +342,15 @@ def settings_by_path(settings: Mapping[str, Any], start: str = "") -> dict[str, 
     """The settings of a manifest by dotted names, such as `train.epochs`."""
     by_path: dict[str, Any] = {}
     for name, value in settings.items():
-        path = f"{start}{name}"
-        nested = isinstance(value, Mapping) and value
-        by_path |= settings_by_path(value, f"{path}.") if nested else {path: value}
+        if isinstance(value, Mapping) and value:
+            by_path |= settings_by_path(value, f"{start}{name}.")
+        else:
+            by_path[f"{start}{name}"] = value
     return by_path
 
 
 def setting_text(value: Any) -> str:
-    """A setting as people read it: text as it is, anything else as JSON."""
+    """A setting as people read it: text as it is, all else as JSON."""
     if value is None:
         return NONE
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

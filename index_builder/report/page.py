@@ -6,11 +6,10 @@ from importlib.resources import files
 from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_tower_limits
 from index_builder.report import making_sections, quality_sections, training_sections
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Example, Item, Section
+from index_builder.report.report_blocks import Section
 from twinspire_core.config.source_names import RANKED
-from twinspire_core.contracts.day_metrics import ExampleList
-from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures
-from twinspire_core.contracts.measures import value_of
+from twinspire_core.contracts.gate_verdict import ComparedFigures, LiftFigures, PooledFigures
+from twinspire_core.contracts.measures import RelativeChange, value_of
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import interval_text, kind_text, list_name
 from twinspire_core.display.table import (
@@ -41,6 +40,10 @@ def render(facts: Facts) -> bytes:
             asked=_asked(facts),
             cards=list(_cards(facts)),
             parts=[part(facts) for part in _PARTS],
+            # Reports get passed on: users are named only if the version carries all of them anyway.
+            named_users=facts.user_store,
+            item_names=facts.items,
+            counted=counted,
             css=files(__package__).joinpath("page.css").read_text(),
         )
     )
@@ -55,13 +58,14 @@ def _verdict(facts: Facts) -> tuple[str, str]:
     change = figure.change_text if figure else "what is served was not measured"
     if figure and figure.held_out:
         change = f"on held-out users {change}"
-    anomalies = facts.data.statistics.anomalies if facts.data and facts.data.statistics else ()
     # Reasons of the gate and unusual statistics: what somebody should look at.
-    alarms = len(gate.refused) + len(anomalies or ())
-    counts = [counted(alarms, "alarm") if alarms else "no alarms"]
+    alarms = len(gate.refused)
+    if facts.data and facts.data.statistics:
+        alarms += len(facts.data.statistics.anomalies or ())
+    counts = counted(alarms, "alarm") if alarms else "no alarms"
     if gate.notes:
-        counts.append(counted(len(gate.notes), "note"))
-    return f"{state}.", f"{change[0].upper()}{change[1:]}, {', '.join(counts)}."
+        counts += f", {counted(len(gate.notes), 'note')}"
+    return f"{state}.", f"{change[0].upper()}{change[1:]}, {counts}."
 
 
 def _asked(facts: Facts) -> str:
@@ -77,18 +81,22 @@ def _asked(facts: Facts) -> str:
 
 
 def _cards(facts: Facts) -> Iterator[Card]:
-    figure = facts.served
-    if figure:
+    if figure := facts.served:
         where = "held out" if figure.held_out else "on the day"
         simple = figure.simple and f"{list_name(figure.simple)} {number(figure.simple_value)}"
-        note = simple or "no simple list was measured"
-        yield Card(f"{facts.metric} of what is served, {where}", number(figure.value), note)
+        yield Card(
+            f"{facts.metric} of what is served, {where}",
+            number(figure.value),
+            simple or "no simple list was measured",
+        )
     yield Card(
         f"{facts.metric} of the two-tower on held-out users",
         number(value_of(facts.metrics.holdout.candidate, facts.metric)),
-        _before(facts),
+        f"{_change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"
+        if (baseline := facts.metrics.holdout.baseline)
+        else "no version before to compare with",
     )
-    measured = next((one.measures for one in facts.of_the_model.lists), None)
+    measured = next((listed.measures for listed in facts.of_the_model.lists), None)
     yield Card(
         f"items reached by what is served, first {facts.k}",
         share(value_of(measured, f"coverage@{facts.k}")),
@@ -101,24 +109,17 @@ def _cards(facts: Facts) -> Iterator[Card]:
     )
 
 
-def _before(facts: Facts) -> str:
-    """How the two-tower differs from that of the version before."""
-    baseline = facts.metrics.holdout.baseline
-    if baseline is None:
-        return "no version before to compare with"
-    return f"{_change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"
-
-
 def _gate(facts: Facts) -> Section:
     """The verdict of the gate, with its reasons, measures and limits."""
     gate = facts.gate
     limits = facts.limits
-    if gate.accepted:
-        text = ["The gate accepted this version."]
-    else:
-        text = ["The gate refused this version, which is not live:"]
-    text += [f"• {reason}" for reason in gate.refused]
-    text += [f"Note: {note}." for note in gate.notes]
+    text = [
+        "The gate accepted this version."
+        if gate.accepted
+        else "The gate refused this version, which is not live:",
+        *(f"• {reason}" for reason in gate.refused),
+        *(f"Note: {note}." for note in gate.notes),
+    ]
     rows = [
         *_two_tower(facts),
         *_second_stage(facts),
@@ -127,9 +128,14 @@ def _gate(facts: Facts) -> Section:
         ["index recall", number(gate.figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
         ["items", count(gate.figures.items), f"±{MAX_CORPUS_CHANGE:.0%}"],
     ]
-    kind = kind_text(facts.metrics.counted_lists)
-    title = f"What was judged, of lists {kind}, and the limits; 95% intervals in brackets"
-    table = Table(head=["", "measured", "limit"], rows=rows, title=title)
+    table = Table(
+        head=["", "measured", "limit"],
+        rows=rows,
+        title=(
+            f"What was judged, of lists {kind_text(facts.metrics.counted_lists)}, and the limits; 95%"
+            " intervals in brackets"
+        ),
+    )
     return Section(
         anchor="gate",
         title="The gate",
@@ -149,13 +155,16 @@ def _two_tower(facts: Facts) -> Iterator[list[str]]:
     yield [f"{name} before", interval_text(held.baseline, facts.metric), NONE]
     yield ["change", _change_from_baseline(facts), most]
     if best := figures.best:
-        changed = f"{number(best.baseline)}: {change_text(best.change, best.low, best.high)}"
+        changed = f"{number(best.baseline)}: {_change_text(best)}"
         yield [f"the best version before, {best.version}", changed, f"{most}, all of the interval"]
         yield from _pooled(best.pooled, "each against that one", most)
     yield from _pooled(figures.pooled, "each against its baseline", most)
     if lead := figures.lead:
-        name = f"{facts.metric} beside what the day’s other users took most"
-        yield [name, _lead(lead), f"−{facts.limits.max_lead_drop:.0%} of the median before"]
+        yield [
+            f"{facts.metric} beside what the day’s other users took most",
+            _lead(lead),
+            f"−{facts.limits.max_lead_drop:.0%} of the median before",
+        ]
 
 
 def _second_stage(facts: Facts) -> Iterator[list[str]]:
@@ -163,16 +172,18 @@ def _second_stage(facts: Facts) -> Iterator[list[str]]:
     figures = facts.gate.figures
     trees = figures.trees
     if trees and trees.baseline is not None:
-        changed = change_text(trees.change, trees.low, trees.high)
-        measured = f"{number(trees.candidate)}, before {number(trees.baseline)}: {changed}"
-        limit = f"−{facts.limits.max_drop:.0%}, all of the interval"
-        yield [f"{facts.metric} of the trees, {count(trees.users)} users", measured, limit]
+        yield [
+            f"{facts.metric} of the trees, {count(trees.users)} users",
+            f"{number(trees.candidate)}, before {number(trees.baseline)}: {_change_text(trees)}",
+            f"−{facts.limits.max_drop:.0%}, all of the interval",
+        ]
     if recipe := figures.recipe:
-        difference = f"{recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})"
-        other = f"{list_name(recipe.beside)} {number(recipe.other)}"
-        measured = f"{number(recipe.trees)}, {other}: {difference}"
-        limit = "the fixed order serves if surely below"
-        yield [f"trees on {recipe.days} days, before each was trained on", measured, limit]
+        yield [
+            f"trees on {recipe.days} days, before each was trained on",
+            f"{number(recipe.trees)}, {list_name(recipe.beside)} {number(recipe.other)}:"
+            f" {recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})",
+            "the fixed order serves if surely below",
+        ]
 
 
 def _limits(facts: Facts) -> Iterator[list[str]]:
@@ -194,7 +205,7 @@ def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str
     if pooled is None:
         return []
     name = f"{pooled.days} days together, {how}, {count(pooled.users)} users"
-    return [[name, change_text(pooled.change, pooled.low, pooled.high), limit]]
+    return [[name, _change_text(pooled), limit]]
 
 
 def _lead(lead: LiftFigures) -> str:
@@ -212,64 +223,52 @@ def _gate_slices(facts: Facts) -> list[Table]:
     rows = [
         [
             name.partition(":")[2],
-            count(one.users),
-            number(one.baseline),
-            number(one.candidate),
-            change_text(one.change, one.low, one.high),
+            count(part.users),
+            number(part.baseline),
+            number(part.candidate),
+            _change_text(part),
         ]
-        for name, one in facts.gate.figures.slices.items()
-        if one.baseline is not None
+        for name, part in facts.gate.figures.slices.items()
+        if part.baseline is not None
     ]
-    title = (
-        f"{facts.metric} by users’ earlier events. Refused where more than"
-        f" −{2 * facts.limits.max_drop:.0%} is sure, in slices of {facts.limits.min_users:,} users or more"
+    table = Table(
+        head=["earlier events", "users", "before", "now", "change"],
+        rows=rows,
+        title=(
+            f"{facts.metric} by users’ earlier events. Refused where more than"
+            f" −{2 * facts.limits.max_drop:.0%} is sure, in slices of {facts.limits.min_users:,} users"
+            " or more"
+        ),
     )
-    head = ["earlier events", "users", "before", "now", "change"]
-    return [Table(head=head, rows=rows, title=title)] if rows else []
+    return [table] if rows else []
 
 
 def _change_from_baseline(facts: Facts) -> str:
     """The relative change of the gate's measure from the version before, with its interval."""
-    change = facts.metrics.holdout.change_of(facts.metric)
-    return change_text(change.change, change.low, change.high)
+    return _change_text(facts.metrics.holdout.change_of(facts.metric))
+
+
+def _change_text(compared: ComparedFigures | RelativeChange) -> str:
+    return change_text(compared.change, compared.low, compared.high)
 
 
 def _examples(facts: Facts) -> Section:
     """A held-out user of each slice, by this version."""
+    if not facts.examples:
+        none = (
+            "There are none: no user was held out, or the training files of this version have none."
+        )
+        return Section(anchor="examples", title="Lists to look at", text=[none])
     text = [
         f"What this version recommends to held-out users on {facts.manifest.date}, the best first;"
         " ✓ marks what they took that day. One of each slice by earlier events, chosen by the"
         " fingerprint of their id and not by result."
     ]
-    if facts.examples and not facts.user_store:
+    if not facts.user_store:
         text.append(
             "They are not named: only with serving.user_store = true are all users carried."
         )
-    if not facts.examples:
-        text = [
-            "There are none: no user was held out, or the training files of this version have none."
-        ]
-    shown = [_example(facts, one, number) for number, one in enumerate(facts.examples, 1)]
-    return Section(anchor="examples", title="Lists to look at", text=text, examples=shown)
-
-
-def _example(facts: Facts, one: ExampleList, number: int) -> Example:
-    # Reports get passed on: users are named only if the version carries all of them anyway.
-    name = one.user if facts.user_store else "ABCDEFGH"[number - 1]
-    taken = set(one.taken)
-    hits = len(taken & set(one.items))
-    earlier = f"{counted(one.past_events, 'event')} before"
-    return Example(
-        who=f"User {name}, {earlier if one.past_events else 'new: no event before'}",
-        history=[_item(facts, item) for item in one.history],
-        items=[_item(facts, item, item in taken) for item in one.items],
-        taken=f"took {counted(len(taken), 'item')} that day, {hits} of them among these",
-    )
-
-
-def _item(facts: Facts, item: str, taken: bool = False) -> Item:
-    name = facts.items.get(item) or item
-    return Item(name, "" if name == item else item, taken)
+    return Section(anchor="examples", title="Lists to look at", text=text, examples=facts.examples)
 
 
 # The sections in the order of the page: what matters most to a reader comes first.

@@ -1,6 +1,5 @@
 """The version's quality: day by day, its lists side by side, by slice, and what orders them."""
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from index_builder.report import charts
@@ -8,7 +7,7 @@ from index_builder.report.charts import Series
 from index_builder.report.facts import Day, Facts
 from index_builder.report.making_sections import setting_text
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.contracts.measures import Measures, SliceMeasures, interval_of, value_of
+from twinspire_core.contracts.measures import Measures, interval_of, value_of
 from twinspire_core.contracts.version_manifest import counts_otherwise
 from twinspire_core.display.quality_tables import (
     PARENT,
@@ -38,14 +37,15 @@ _SHOWN_FEATURES = 12  # of the ranker, those that say most
 
 def trend(facts: Facts) -> Section:
     """What was served on each day, next to the best simple list and the two-tower alone."""
-    known = [day for day in facts.days if day.served]
+    measured = [day for day in facts.days if day.served]
     text = [
         f"{facts.metric} of the lists that were served on each day, over all measured users. The"
         " version of the day before made them, so it never saw the day."
     ]
-    if len(known) < 2:
-        none = "There is no such figure yet: the next day's run measures the first one."
-        text.append("It is the first such day: there is no line to draw yet." if known else none)
+    if not measured:
+        text.append("There is no such figure yet: the next day's run measures the first one.")
+    elif len(measured) == 1:
+        text.append("It is the first such day: there is no line to draw yet.")
     held_out = [day for day in facts.days if day.metrics.holdout.candidate]
     return Section(
         anchor="days",
@@ -53,10 +53,10 @@ def trend(facts: Facts) -> Section:
         text=text,
         # A single day makes no line. Its held-out users stand among the lists.
         figures=[
-            *([_progressive(facts, known)] if len(known) > 1 else []),
+            *([_progressive(facts, measured)] if len(measured) > 1 else []),
             *([_held_out(facts, held_out)] if len(held_out) > 1 else []),
         ],
-        tables=[_table(facts, known)] if len(known) == 1 else [],
+        tables=[_table(facts, measured)] if len(measured) == 1 else [],
     )
 
 
@@ -65,11 +65,11 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
     series = [
         Series(
             colour="served",
-            values=[one.value for one in figures],
-            spans=[one.interval for one in figures],
+            values=[figure.value for figure in figures],
+            spans=[figure.interval for figure in figures],
         ),
-        Series(colour="simple", values=[one.simple_value for one in figures], dashed=True),
-        Series(colour="two_tower", values=[one.two_tower for one in figures]),
+        Series(colour="simple", values=[figure.simple_value for figure in figures], dashed=True),
+        Series(colour="two_tower", values=[figure.two_tower for figure in figures]),
     ]
     marks = [
         Mark("served", "served"),
@@ -77,7 +77,7 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
         Mark("two_tower", "two-tower alone"),
     ]
     last = "; ".join(
-        f"{mark.label} {number(one.values[-1])}" for mark, one in zip(marks, series, strict=True)
+        f"{mark.label} {number(line.values[-1])}" for mark, line in zip(marks, series, strict=True)
     )
     breaks = _breaks(days)
     return Figure(
@@ -98,11 +98,11 @@ def _breaks(days: list[Day]) -> dict[int, str]:
     """The days whose figures do not compare with those of days before, by their place, and why."""
     breaks = {}
     for place, (before, after) in enumerate(pairwise(days), 1):
-        if changes := counts_otherwise(before.settings, after.settings):
-            texts = [
-                f"{name} was {setting_text(old)}, is {setting_text(new)}"
-                for name, (old, new) in changes.items()
-            ]
+        texts = [
+            f"{name} was {setting_text(old)}, is {setting_text(new)}"
+            for name, (old, new) in counts_otherwise(before.settings, after.settings).items()
+        ]
+        if texts:
             breaks[place] = (
                 f"From {after.day} on, figures count something else and do not compare with earlier"
                 f" ones: {'; '.join(texts)}."
@@ -114,13 +114,18 @@ def _table(facts: Facts, days: list[Day]) -> Table:
     rows = []
     for day in reversed(days):
         assert day.served, "days without a figure are left out"
-        one = day.served
-        simple = number(one.simple_value)
-        if one.simple:
-            simple += f" {list_name(one.simple)}"
-        change = change_text(one.change.change, one.change.low, one.change.high)
-        values = [number(one.value), simple, change, number(one.two_tower), count(one.users)]
-        rows.append([str(day.day), *values])
+        figure = day.served
+        simple = f" {list_name(figure.simple)}" if figure.simple else ""
+        rows.append(
+            [
+                str(day.day),
+                number(figure.value),
+                f"{number(figure.simple_value)}{simple}",
+                change_text(figure.change.change, figure.change.low, figure.change.high),
+                number(figure.two_tower),
+                count(figure.users),
+            ]
+        )
     # The newest day is the first row, so breaks count from the other end.
     breaks = _breaks(days)
     return Table(
@@ -140,11 +145,15 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
     series = [
         Series(
             colour="two_tower",
-            values=[value_of(one, metric) for one in candidates],
-            spans=[interval_of(one, metric) for one in candidates],
+            values=[value_of(measures, metric) for measures in candidates],
+            spans=[interval_of(measures, metric) for measures in candidates],
         ),
         # Without a band: two bands would hide each other.
-        Series(colour="parent", values=[value_of(one, metric) for one in parents], dashed=True),
+        Series(
+            colour="parent",
+            values=[value_of(measures, metric) for measures in parents],
+            dashed=True,
+        ),
     ]
     rows = [
         [str(day.day), interval_text(candidate, metric), interval_text(parent, metric), day.status]
@@ -176,32 +185,33 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
 
 def lists(facts: Facts) -> Section:
     """All lists that were measured, by several measures."""
-    sets = [one for one in facts.evaluated_sets if one.lists]
-    counted = facts.metrics.counted_lists
+    sets = [measured for measured in facts.evaluated_sets if measured.lists]
     text = [
         "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
         " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
         " common. Popular share: of the few items that have half of the last days’ events"
         " between them; not known where these days have none.",
-        f"What counts are lists {kind_text(counted)}, by serving.exclude_seen of the pipeline file:"
-        " the ranker is fitted for them, the gate judges them, and all figures of this page are theirs"
-        " where nothing else is said. The other kind follows below.",
+        f"What counts are lists {kind_text(facts.metrics.counted_lists)}, by serving.exclude_seen of"
+        " the pipeline file: the ranker is fitted for them, the gate judges them, and all figures of"
+        " this page are theirs where nothing else is said. The other kind follows below.",
     ]
     if facts.metrics.holdout.baseline is None:
         text.append("There is no version before this one to compare with.")
-    tables = [table for one in sets for table in _compared(one)]
-    others = [table for one in sets for table in _other_kind(one)]
     return Section(
         anchor="lists",
         title="The lists, side by side",
         text=text,
-        tables=[*tables, *_next_click(facts), *others],
+        tables=[
+            *(table for measured in sets for table in _compared(measured)),
+            *_next_click(facts),
+            *(table for measured in sets for table in _other_kind(measured)),
+        ],
     )
 
 
 def _ks(evaluated: EvaluatedSet) -> list[int]:
     """The lengths of lists at which recall was measured."""
-    names = {name for one in evaluated.lists for name in one.measures.values}
+    names = {name for listed in evaluated.lists for name in listed.measures.values}
     return sorted(int(name.removeprefix("recall@")) for name in names if name.startswith("recall@"))
 
 
@@ -236,36 +246,38 @@ def _next_click(facts: Facts) -> list[Table]:
     clicks = facts.metrics.next_click
     measured: list[tuple[str, Measures | None]] = [
         ("two-tower of the day before, all events", clicks.progressive),
-        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.baselines)),
+        *(
+            (f"{listed.label}, all events", listed.measures)
+            for listed in baselines(clicks.baselines)
+        ),
         ("this version, held-out users", clicks.holdout.candidate),
         ("the version before, held-out users", clicks.holdout.baseline),
     ]
     # The rows are of different queries, so none is marked as the best.
-    known = [MeasuredLists(PARENT, label, measures) for label, measures in measured if measures]
-    names = (
-        [name for name in known[0].measures.values if name.startswith("recall@")] if known else []
-    )
+    listed = [MeasuredLists(PARENT, label, measures) for label, measures in measured if measures]
+    names = [name for name in listed[0].measures.values if "recall@" in name] if listed else []
     title = "The next click: one query per event, with all that happened before it"
     measures = {name: heading(name) for name in names}
-    return [lists_table(known, measures, title=title, folded=True)] if names else []
+    return [lists_table(listed, measures, title=title, folded=True)] if names else []
 
 
 def slices(facts: Facts) -> Section:
     """Recall by slice of users and of items."""
     evaluated = facts.of_the_model
-    sliced = [one for one in evaluated.lists if one.measures.slices]
-    text = [
-        "Users and items are told apart by their events before the day; 0 is new. The farther"
-        " right a dot, the better; lines are 95% intervals over users.",
-        f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
-    ]
+    title = "New and old users, new and old items"
+    sliced = [listed for listed in evaluated.lists if listed.measures.slices]
     if not sliced:
-        text = ["Nothing was measured by slice: there was no user to ask."]
+        none = "Nothing was measured by slice: there was no user to ask."
+        return Section(anchor="slices", title=title, text=[none])
     return Section(
         anchor="slices",
-        title="New and old users, new and old items",
-        text=text,
-        figures=[_sliced(facts, sliced, side) for side in (USERS, ITEMS) if sliced],
+        title=title,
+        text=[
+            "Users and items are told apart by their events before the day; 0 is new. The farther"
+            " right a dot, the better; lines are 95% intervals over users.",
+            f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
+        ],
+        figures=[_sliced(facts, sliced, side) for side in (USERS, ITEMS)],
     )
 
 
@@ -277,11 +289,13 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
     one_of = side.removesuffix("s")
     series = [
         Series(
-            colour=one.kind,
-            values=[one.measures.value(key(facts.metric, side, name)) for name in slices_],
-            spans=[interval_of(one.measures, key(facts.metric, side, name)) for name in slices_],
+            colour=of_list.kind,
+            values=[of_list.measures.value(key(facts.metric, side, name)) for name in slices_],
+            spans=[
+                interval_of(of_list.measures, key(facts.metric, side, name)) for name in slices_
+            ],
         )
-        for one in listed
+        for of_list in listed
     ]
     values = zip(slices_, series[0].values, strict=True)
     alt = "; ".join(f"{name} {number(value)}" for name, value in values)
@@ -290,6 +304,19 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
         caption = (
             f"{count(outside.true)} items taken were not in the catalogue: nothing can find them."
         )
+    of_users = side == USERS
+    table = Table(
+        head=["events", "users" if of_users else "taken", *(list_name(s.colour) for s in series)],
+        rows=[
+            [
+                name,
+                count(measured.users if of_users else measured.true),
+                *(number(of_list.values[place]) for of_list in series),
+            ]
+            for place, (name, measured) in enumerate(slices_.items())
+        ],
+        title=f"{facts.metric} by earlier events of the {one_of}",
+    )
     return Figure(
         title=f"By earlier events of the {one_of}",
         svg=charts.dots(
@@ -297,27 +324,9 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
         ),
         alt=f"{listed[0].label}, by earlier events of the {one_of}: {alt}",
         caption=caption,
-        legend=[Mark(one.kind, one.label, "dot") for one in listed],
-        table=_sliced_table(
-            slices_, series, side, f"{facts.metric} by earlier events of the {one_of}"
-        ),
+        legend=[Mark(of_list.kind, of_list.label, "dot") for of_list in listed],
+        table=table,
     )
-
-
-def _sliced_table(
-    slices_: Mapping[str, SliceMeasures], series: Sequence[Series], side: str, title: str
-) -> Table:
-    of_users = side == USERS
-    rows = [
-        [
-            name,
-            count(one.users if of_users else one.true),
-            *(number(series_of_list.values[place]) for series_of_list in series),
-        ]
-        for place, (name, one) in enumerate(slices_.items())
-    ]
-    head = ["events", "users" if of_users else "taken", *(list_name(one.colour) for one in series)]
-    return Table(head=head, rows=rows, title=title)
 
 
 def second_stage(facts: Facts) -> Section:
@@ -325,21 +334,17 @@ def second_stage(facts: Facts) -> Section:
     text = ["Sources propose items. The ranker orders them, or the fixed order by its weights."]
     if order := facts.order:
         text.append(f"The fixed order is {describe_order(order.kind, order.weights)}.")
+    tables = []
+    if facts.metrics.ranker and (fitted := facts.metrics.ranker.fitted):
+        largest = list(fitted.importance.items())[:_SHOWN_FEATURES]
+        tables.append(
+            Table(
+                head=["feature", "share of what its trees gain"],
+                rows=[[name, share(value)] for name, value in largest],
+                title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it uses most:",
+                folded=True,
+            )
+        )
     return Section(
-        anchor="sources", title="What orders the lists", text=text, tables=_ranker(facts), half=True
+        anchor="sources", title="What orders the lists", text=text, tables=tables, half=True
     )
-
-
-def _ranker(facts: Facts) -> list[Table]:
-    """The features that this version's ranker uses most."""
-    fitted = facts.metrics.ranker.fitted if facts.metrics.ranker else None
-    if fitted is None:
-        return []
-    largest = list(fitted.importance.items())[:_SHOWN_FEATURES]
-    table = Table(
-        head=["feature", "share of what its trees gain"],
-        rows=[[name, share(value)] for name, value in largest],
-        title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it uses most:",
-        folded=True,
-    )
-    return [table]

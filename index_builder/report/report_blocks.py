@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from twinspire_core.contracts.day_metrics import ExampleList
 from twinspire_core.display.table import Table
 
 
@@ -38,37 +39,6 @@ class Figure:
     legend: Sequence[Mark] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a list.
-
-    Attributes:
-      name: its name for people; the id if it has none, or left the corpus.
-      id: shown after the name; empty if it is the name.
-      taken: whether the user took it that day.
-    """
-
-    name: str
-    id: str = ""
-    taken: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A user's purchase history and list.
-
-    Attributes:
-      who: which user it is, in words.
-      items: the recommended items, best first.
-      taken: how many items the user took, and how many of these are in the list, in words.
-    """
-
-    who: str
-    history: Sequence[Item]
-    items: Sequence[Item]
-    taken: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """A section of the page: paragraphs, then figures, tables and examples.
@@ -83,5 +53,5 @@ class Section:
     text: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    examples: Sequence[Example] = ()
+    examples: Sequence[ExampleList] = ()
     half: bool = False

@@ -24,9 +24,9 @@ def learning(facts: Facts) -> Section:
     parent = facts.manifest.parent
     begun = f"on from {parent}" if parent else "from scratch"
     text = [
-        f"Trained {begun} on {days}: {count(train.rows)} examples in {count(train.steps)} steps."
+        f"Trained {begun} on {days}: {count(train.rows)} examples in {count(train.steps)} steps.",
+        *_labels(facts.metrics.auxiliary),
     ]
-    text += _labels(facts.metrics.auxiliary)
     if train.warning:
         text.append(f"Warning: {train.warning}")
     if not train.loss:
@@ -52,13 +52,12 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         (head.holdout, "users held out"),
         (head.progressive, "the day, by the version before it"),
     ):
-        if errors is None:
-            continue
-        text.append(
-            f"Labels of {whose} ({count(errors.labels)}): root mean square error"
-            f" {number(errors.value('rmse'))}; always saying the mean,"
-            f" {number(errors.value('rmse_of_mean'))}."
-        )
+        if errors:
+            text.append(
+                f"Labels of {whose} ({count(errors.labels)}): root mean square error"
+                f" {number(errors.value('rmse'))}; always saying the mean,"
+                f" {number(errors.value('rmse_of_mean'))}."
+            )
     return text
 
 
@@ -89,39 +88,38 @@ def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
 def popularity(facts: Facts) -> Section:
     """The popularity of the recommended items next to that of the items taken."""
     measured = facts.metrics.popularity
-    text = [
-        "This was not measured: no user was held out, or none of their items was in the catalogue."
-    ]
-    figures = []
-    if measured and sum(measured.clicks):
-        text = [
-            "Items stand in ten groups, each with a tenth of all earlier events: the first holds"
-            " the few most popular ones, the tenth the many that are rarely taken, and “none” those"
-            " without an event in the days that counts look at. Lists that follow the bars offer"
-            " items as popular as those that were taken."
-        ]
-        if "uncorrected" in measured.lists:
-            text.append(
-                "“Correction taken out” is estimated, not trained: this model’s own scores less log"
-                " q, which is what a softmax over in-batch negatives learns of the items that it"
-                " meets, when nothing corrects it."
-            )
-        figures = [_popularity(measured)]
     title = "Popularity: offered and taken"
-    return Section(anchor="popularity", title=title, text=text, figures=figures, half=True)
+    if not (measured and sum(measured.clicks)):
+        none = "This was not measured: no user was held out, or none of their items was in the catalogue."
+        return Section(anchor="popularity", title=title, text=[none], half=True)
+    text = [
+        "Items stand in ten groups, each with a tenth of all earlier events: the first holds"
+        " the few most popular ones, the tenth the many that are rarely taken, and “none” those"
+        " without an event in the days that counts look at. Lists that follow the bars offer"
+        " items as popular as those that were taken."
+    ]
+    if "uncorrected" in measured.lists:
+        text.append(
+            "“Correction taken out” is estimated, not trained: this model’s own scores less log"
+            " q, which is what a softmax over in-batch negatives learns of the items that it"
+            " meets, when nothing corrects it."
+        )
+    figure = _popularity(measured)
+    return Section(anchor="popularity", title=title, text=text, figures=[figure], half=True)
 
 
 def _popularity(figures: PopularityFigures) -> Figure:
+    # The last group holds the items without an event
     names = [*(str(number + 1) for number in range(len(figures.items) - 1)), "none"]
     lists = [(name, shares) for name, shares in figures.lists.items() if sum(shares)]
     series = [
         Series(colour=name, values=shares, dashed=name not in ("two_tower", "fixed_order"))
         for name, shares in lists
     ]
-    legend = [Mark("clicks", "taken that day", "area")]
-    for one in series:
-        form = "dash" if one.dashed else "line"
-        legend.append(Mark(one.colour, list_name(one.colour), form))
+    legend = [
+        Mark("clicks", "taken that day", "area"),
+        *(Mark(s.colour, list_name(s.colour), "dash" if s.dashed else "line") for s in series),
+    ]
     top = "; ".join(f"{list_name(name)} {share(shares[0])}" for name, shares in lists)
     bottom = "; ".join(f"{list_name(name)} {share(shares[-1])}" for name, shares in lists)
     rows = [
@@ -133,7 +131,11 @@ def _popularity(figures: PopularityFigures) -> Figure:
         ]
         for place, name in enumerate(names)
     ]
-    head = ["group", "items", "taken", *(list_name(name) for name, _ in lists)]
+    table = Table(
+        head=["group", "items", "taken", *(list_name(name) for name, _ in lists)],
+        rows=rows,
+        title="Shares by group of items",
+    )
     return Figure(
         title=f"Shares of the first {figures.k} recommended, and of what was taken",
         svg=charts.groups(
@@ -149,7 +151,7 @@ def _popularity(figures: PopularityFigures) -> Figure:
         ),
         caption="Held-out users of the day, by this version.",
         legend=legend,
-        table=Table(head=head, rows=rows, title="Shares by group of items"),
+        table=table,
     )
 
 
@@ -157,18 +159,16 @@ def frequency(facts: Facts) -> Section:
     """The streaming estimate of item frequencies against the day's true shares."""
     measured = facts.metrics.frequency
     title = "Frequencies: estimated and true"
-    anchor = "frequency"
     if measured is None or not measured.pairs:
-        text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
-        return Section(anchor=anchor, title=title, text=text, half=True)
+        none = "Nothing was estimated: train.correction is none, or the day had no rows."
+        return Section(anchor="frequency", title=title, text=[none], half=True)
+    # Few enough points for a page, chosen evenly on the logarithmic scale that they are drawn on
     true, estimated = zip(*measured.pairs, strict=True)
-    text = [
-        (
-            "The correction takes out how often an item is drawn. This is what the streaming"
-            " estimate of it was at the end of training, beside the day’s own shares."
-            f" {_factor(measured)}"
-        ),
-    ]
+    text = (
+        "The correction takes out how often an item is drawn. This is what the streaming"
+        " estimate of it was at the end of training, beside the day’s own shares."
+        f" {_factor(measured)}"
+    )
     few = measured.pairs[:: max(1, len(true) // 10)]
     figure = Figure(
         title="Share of the day’s training rows",
@@ -190,7 +190,7 @@ def frequency(facts: Facts) -> Section:
             title=f"Some of {count(measured.items)} items, most frequent first",
         ),
     )
-    return Section(anchor=anchor, title=title, text=text, figures=[figure], half=True)
+    return Section(anchor="frequency", title=title, text=[text], figures=[figure], half=True)
 
 
 def _factor(figures: FrequencyFigures) -> str:

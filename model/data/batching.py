@@ -94,6 +94,7 @@ def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
       >>> [len(batch) for batch in batches(np.arange(11), 3)]
       [4, 4, 3]
     """
+    # array_split deals what is left over to the first parts: 11 rows by 3 are 4, 4 and 3.
     return np.array_split(order, max(1, len(order) // size)) if len(order) else []
 
 
@@ -101,6 +102,7 @@ def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
     """The block that each row lies in, [N] int64 ascending; rows are shuffled within a block."""
     if settings.order == "shuffled":
         return np.zeros(len(rows), np.int64)
+    # The clock's hours, not sixty minutes from the first row: rows that join later change no block.
     return rows.time // SHUFFLED_MICROSECONDS
 
 

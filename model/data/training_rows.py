@@ -1,6 +1,7 @@
-"""Training rows: a day's transformed Parquet files as arrays, in the order of time.
+"""What training reads, as arrays: a day's transformed rows, in the order of time; and the items of its
+corpus, of which uniform negatives are drawn.
 
-N rows; L entries of the longest list of a column.
+N rows; L entries of the longest list of a column; C items.
 """
 
 from collections import deque
@@ -12,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import tensorflow as tf
 
 from model.item_fingerprint import fingerprint
 from model.towers.architecture import FeatureColumn
+from model.towers.transform_module import Transform
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.errors import BadData
 from twinspire_core.storage import parquet_files
@@ -23,6 +26,8 @@ _SORTED_BY = ("_time", "_user", "_item")
 _META = (*_SORTED_BY, "_reward")
 _ROWS_CONVERTED = 1 << 15
 """Rows converted at a time."""
+_ITEMS_TRANSFORMED = 8192
+"""Items of the corpus transformed at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +97,8 @@ def _check_columns(folder: Path, files: Sequence[Path], columns: Sequence[str]) 
             f"Training needs transformed rows; {folder} holds no Parquet file: run the features"
             " stage again."
         )
-    there = set(pq.read_schema(files[0]).names)
-    missing = [name for name in columns if name not in there]
-    if missing:
+    there = pq.read_schema(files[0]).names
+    if missing := [name for name in columns if name not in there]:
         raise BadData(
             f"Training rows need a column per input of the towers; {files[0]} has no"
             f" {', '.join(missing)}. The pipeline file was probably edited after the features"
@@ -130,25 +134,18 @@ def _read_feature(files: Sequence[Path], column: FeatureColumn, position: np.nda
 
 def _convert(batch: pa.RecordBatch, column: FeatureColumn) -> np.ndarray:
     """A column of some rows, [N] or [N, L]."""
-    values = batch.column(column.name)
-    converted: np.ndarray
-    if column.form == "number":
-        converted = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
-    elif column.form == "id":
-        converted = values.cast(pa.int32()).to_numpy(zero_copy_only=False)
-    elif column.form == "vector":
-        spec = model_bundle.Input("float32", True, column.width)
-        converted = _padded(column.name, values, spec)
-    else:
-        # Inputs of towers are padded with -1, training rows with 0.
-        ids = _padded(column.name, values, model_bundle.Input("int64", True))
-        converted = np.maximum(ids, 0).astype(np.int32)
-    return converted
-
-
-def _padded(name: str, values: pa.Array, spec: model_bundle.Input) -> np.ndarray:
-    padded: np.ndarray = model_bundle.arrays(pa.table({name: values}), {name: spec})[name]
-    return padded
+    name = column.name
+    if column.form in ("number", "id"):
+        dtype = pa.float32() if column.form == "number" else pa.int32()
+        converted: np.ndarray = batch.column(name).cast(dtype).to_numpy(zero_copy_only=False)
+        return converted
+    is_vector = column.form == "vector"
+    ids = model_bundle.Input("int64", True)
+    spec = model_bundle.Input("float32", True, column.width) if is_vector else ids
+    table = pa.table({name: batch.column(name)})
+    padded: np.ndarray = model_bundle.arrays(table, {name: spec})[name]
+    # Inputs of towers are padded with -1, training rows with 0.
+    return padded if is_vector else np.maximum(padded, 0).astype(np.int32)
 
 
 def join(days: Sequence[Rows]) -> Rows:
@@ -189,3 +186,67 @@ def concat_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
             array = np.pad(array, ((0, 0), (0, width - array.shape[1])))
         padded.append(array)
     return np.concatenate(padded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegativeCorpus:
+    """C items that can be recommended.
+
+    Attributes:
+      features: transformed columns of the item tower by name, [C] or [C, L], as
+        `model.data.training_rows.Rows` has them.
+      item: [C] int64, fingerprints of the items' ids, each once.
+    """
+
+    features: Mapping[str, np.ndarray]
+    item: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def draw_probability(self, item: np.ndarray) -> np.ndarray:
+        """The probability of each of some items, [M] int64, to be the one that is drawn: [M]
+        float32, 0 outside the corpus.
+        """
+        return np.isin(item, self.item).astype(np.float32) / max(len(self), 1)
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Draws n items with replacement, all equally likely; none from an empty corpus.
+
+        Returns: their features by column, and their fingerprints, [n] int64.
+        """
+        # With replacement, so that the probability of each draw is 1 / C.
+        drawn = rng.integers(0, len(self), n if len(self) else 0)
+        return {name: column[drawn] for name, column in self.features.items()}, self.item[drawn]
+
+
+def read_corpus(
+    corpus: Path, transform: Transform, columns: Sequence[FeatureColumn]
+) -> NegativeCorpus:
+    """Reads the folder `corpus/start/` and transforms it.
+
+    Args:
+      transform: the transform graph's part for the item tower.
+      columns: transformed columns that the item tower reads.
+    """
+    table = parquet_files.read_folder(str(corpus))
+    inputs = {name: model_bundle.input_of(spec) for name, spec in transform.inputs.items()}
+    call = tf.function(lambda **raw: transform(raw), autograph=False)
+    call = call.get_concrete_function(**transform.inputs)
+    batches = list(model_bundle.batches(table, inputs, _ITEMS_TRANSFORMED))
+    if not batches:
+        # Columns of an empty corpus still need a type and a shape.
+        batches = [model_bundle.arrays(table, inputs)]
+    transformed = [call(**batch) for batch in batches]
+    features = {
+        column.name: concat_padded([batch[column.name].numpy() for batch in transformed])
+        for column in columns
+    }
+    return NegativeCorpus(
+        # In the types of training rows, whose ids are int32.
+        features={
+            name: values.astype(np.int32) if values.dtype == np.int64 else values
+            for name, values in features.items()
+        },
+        item=fingerprint(table["_item"]),
+    )

@@ -4,7 +4,7 @@ towers. Lists of versions are made of the vectors that the train stage left.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +75,10 @@ class DayLists:
         Not of a set with users of earlier days: what these took has been counted since, so that
         sources as of the start of the day know their answers.
         """
-        k = max(ctx.pipeline.evaluation.ks)
         return {
-            name: rank_each(self.sources, day.evaluation_sets[name], costly, k)
+            name: rank_each(
+                self.sources, day.evaluation_sets[name], costly, max(ctx.pipeline.evaluation.ks)
+            )
             for name, costly in self.costly.items()
             if set(day.evaluation_sets[name].queries["_day"].to_pylist()) <= {ctx.day}
         }
@@ -96,24 +97,27 @@ def list_day(ctx: StageContext, trained: TrainedDay, features: Path, day: DayDat
     # Long enough to be measured, and to be put in order with lists of other sources.
     depth = max(*ks, DEPTH)
     train = ctx.inputs["train"]
-    before = VersionLists()
-    if encoded := Encoded.find(train, trained_day.BEFORE):
-        ranked = rank_encoded(encoded, day.evaluation_sets, depth)
-        before = VersionLists(ranked=ranked, missing_columns=trained.parent_unread, encoded=encoded)
+
+    def lists_of(which: str, k: int, missing: Sequence[str] = ()) -> VersionLists | None:
+        encoded = Encoded.find(train, which)
+        if encoded is None:
+            return None
+        ranked = rank_encoded(encoded, day.evaluation_sets, k)
+        return VersionLists(ranked=ranked, missing_columns=missing, encoded=encoded)
+
+    version = lists_of(trained_day.VERSION, depth)
+    assert version is not None, "every train attempt has it"
     best = None
-    if trained.best and (encoded := Encoded.find(train, trained_day.BEST)):
-        ranked = rank_encoded(encoded, day.evaluation_sets, max(ks))
-        best = VersionLists(ranked=ranked, missing_columns=trained.best.unread)
-    encoded = Encoded.find(train, trained_day.VERSION)
-    assert encoded is not None, "every train attempt has it"
+    if trained.best and (listed := lists_of(trained_day.BEST, max(ks), trained.best.unread)):
+        # Nothing else is made of its vectors: memory need not hold them.
+        best = replace(listed, encoded=None)
     sources = _candidate_sources(ctx, features, day)
     return DayLists(
-        before=before,
+        before=lists_of(trained_day.BEFORE, depth, trained.parent_unread) or VersionLists(),
         best=best,
-        version=VersionLists(
-            ranked=rank_encoded(encoded, day.evaluation_sets, depth), encoded=encoded
-        ),
+        version=version,
         sources=sources,
+        # Asked once: measuring each source, the fixed order and the rows all need these lists.
         costly={
             name: costly_lists(sources, day.evaluation_sets[name], depth)
             for name in (NEXT_DAY, HELD_OUT)
@@ -133,6 +137,7 @@ def rank_encoded(
         np.maximum.at(excluded, distinct, seen[name].lengths)
     ranked = nearest(encoded.distinct, encoded.items, k, excluded)
     return {
+        # A list of each distinct query serves all queries that are equal to it.
         name: with_and_without_seen(ranked.take(distinct), seen[name], k)
         for name, distinct in encoded.place.items()
     }

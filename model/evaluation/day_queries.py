@@ -193,8 +193,10 @@ def _next_day_queries(ctx: StageContext, features: Path) -> dict[str, pa.Table]:
         min_users=ctx.pipeline.gate.min_users,
         max_users=MAX_USERS,
     )
-    of_day = progressive_rows(rows.narrow, ctx.day, MAX_USERS)
-    return {NEXT_DAY: rows.read(of_day), HELD_OUT: rows.read(held_out)}
+    return {
+        NEXT_DAY: rows.read(progressive_rows(rows.narrow, ctx.day, MAX_USERS)),
+        HELD_OUT: rows.read(held_out),
+    }
 
 
 def progressive_rows(evaluation: pa.Table, day: date, max_users: int) -> pa.Table:
@@ -217,16 +219,11 @@ def holdout_rows(
       min_users: distinct users with a past that are enough to judge a version.
       max_users: the most queries of users with a past, and the most of newcomers.
     """
-    days = evaluation.column("_day")
-    allowed = pc.is_in(days, value_set=pa.array([*earlier, day], pa.date32()))
-    held_out = evaluation.filter(pc.and_(evaluation.column("_holdout"), allowed))
+    held_out = evaluation.filter(evaluation.column("_holdout"))
     # Whole days are added, so that who judges a version does not depend on the order of rows.
     for back in range(HOLDOUT_DAYS):
-        day_of_row = held_out.column("_day")
-        is_near = pc.and_(
-            pc.greater_equal(day_of_row, day - timedelta(days=back)),
-            pc.less_equal(day_of_row, day),
-        )
+        days = [d for d in (*earlier, day) if timedelta(0) <= day - d <= timedelta(days=back)]
+        is_near = pc.is_in(held_out.column("_day"), value_set=pa.array(days, pa.date32()))
         chosen = held_out.filter(is_near)
         with_past = chosen.filter(pa.array(has_past(chosen)))
         if pc.count_distinct(with_past.column("_user")).as_py() >= min_users:
@@ -239,10 +236,9 @@ def has_past(rows: pa.Table) -> np.ndarray:
 
     Without a column `_past_events` nothing tells newcomers apart, and all queries count.
     """
-    if "_past_events" not in rows.column_names:
-        return np.ones(rows.num_rows, bool)
-    has_events: np.ndarray = rows.column("_past_events").to_numpy() > 0
-    return has_events
+    if "_past_events" in rows.column_names:
+        return np.asarray(rows.column("_past_events")) > 0
+    return np.ones(rows.num_rows, bool)
 
 
 def _at_most(rows: pa.Table, limit: int) -> pa.Table:
@@ -250,9 +246,10 @@ def _at_most(rows: pa.Table, limit: int) -> pa.Table:
     has_events = has_past(rows)
     if max(has_events.sum(), (~has_events).sum()) <= limit:
         return rows
-    user = rows.column("_user")
-    groups = np.flatnonzero(has_events), np.flatnonzero(~has_events)
-    kept = [group[_first_by_hash(user.take(group), limit)] for group in groups]
+    kept = [
+        group[_first_by_hash(rows.column("_user").take(group), limit)]
+        for group in (np.flatnonzero(has_events), np.flatnonzero(~has_events))
+    ]
     return rows.take(np.sort(np.concatenate(kept)))
 
 
@@ -279,12 +276,12 @@ def _example_rows(ctx: StageContext, features: Path) -> SelectedRows:
 def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, pa.Table]:
     # All events of the day, those of users held out too: the parent was trained on none of them.
     events = examples.narrow
-    held_out = events.filter(events.column("_holdout"))
+    chosen = {NEXT_CLICK: events, HELD_OUT_CLICKS: events.filter(events.column("_holdout"))}
     return {
         name: next_click_rows(
             examples.read(at_most_events(rows, MAX_USERS)), ctx.pipeline.history_name
         )
-        for name, rows in ((NEXT_CLICK, events), (HELD_OUT_CLICKS, held_out))
+        for name, rows in chosen.items()
     }
 
 
@@ -297,8 +294,10 @@ def at_most_events(examples: pa.Table, max_events: int) -> pa.Table:
     if examples.num_rows <= max_events:
         return examples
     time = examples.column("_time").cast(pa.int64()).cast(pa.string())
-    texts = (examples.column("_user"), time, examples.column("_item"))
-    return examples.take(_first_by_hash(pc.binary_join_element_wise(*texts, "|"), max_events))
+    keys = pc.binary_join_element_wise(
+        examples.column("_user"), time, examples.column("_item"), "|"
+    )
+    return examples.take(_first_by_hash(keys, max_events))
 
 
 def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
@@ -309,20 +308,16 @@ def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
       history: the column with the events before, oldest first; None if there is none.
     """
     items = examples.column("_item").combine_chunks()
+    truth = pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)
+    past = pa.nulls(len(items), pa.list_(pa.string()))
     if history:
         past = examples.column(history).combine_chunks()
-    else:
-        past = pa.nulls(len(items), pa.list_(pa.string()))
-    truth = pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)
-    return examples.append_column("_truth", truth).append_column("_past", _reversed(past))
-
-
-def _reversed(lists: pa.ListArray) -> pa.ListArray:
-    """The same lists, each back to front; null becomes empty."""
-    lengths = list_lengths(lists)
-    last = list_offsets(lengths)[1:] - 1
-    backwards = np.repeat(last, lengths) - list_places(lengths)
-    return arrow_lists(lengths, lists.flatten().take(pa.array(backwards)))
+    lengths = list_lengths(past)
+    # Each list back to front: from its last entry, as many places back as an entry stands from its
+    # first. Null becomes empty.
+    backwards = np.repeat(list_offsets(lengths)[1:] - 1, lengths) - list_places(lengths)
+    newest_first = arrow_lists(lengths, past.flatten().take(pa.array(backwards)))
+    return examples.append_column("_truth", truth).append_column("_past", newest_first)
 
 
 def queries_by_history(
@@ -351,14 +346,15 @@ def queries_by_history(
     kept = np.ceil(lengths ** chance.random(len(lists))).astype(np.int64)
     asked = newest_of(lists, np.minimum(kept, lengths))
     # All else that a query says of the user is missing; the time of the request is not.
-    for name, feature in pipeline.tower("query").items():
-        if not isinstance(feature, TimeFeature):
-            for column in feature_schema.feature_columns(name, feature):
-                number = queries.schema.get_field_index(column.name)
-                if number >= 0:
-                    values = asked if name == history else pa.nulls(len(queries), column.type)
-                    queries = queries.set_column(number, queries.schema.field(number), values)
-    return usable, queries
+    missing = {
+        column.name: pa.nulls(len(queries), column.type)
+        for name, feature in pipeline.tower("query").items()
+        if not isinstance(feature, TimeFeature)
+        for column in feature_schema.feature_columns(name, feature)
+    }
+    values = {**dict(zip(queries.column_names, queries.columns, strict=True)), **missing}
+    values[history] = asked
+    return usable, pa.table([values[f.name] for f in queries.schema], schema=queries.schema)
 
 
 def unseen_users_on(ctx: StageContext) -> set[date]:
@@ -366,8 +362,8 @@ def unseen_users_on(ctx: StageContext) -> set[date]:
     today's share holds out.
     """
     shares = _shares_of_parent(ctx)
-    share = ctx.pipeline.evaluation.holdout
-    return {day for day in _recent_days(ctx.day) if shares.get(str(day), 1.0) >= share}
+    now = ctx.pipeline.evaluation.holdout
+    return {day for day in _recent_days(ctx.day) if shares.get(str(day), 1.0) >= now}
 
 
 def shares_after(ctx: StageContext, days: Collection[date]) -> Shares:

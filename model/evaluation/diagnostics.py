@@ -43,8 +43,8 @@ def popularity_figures(
       log_q: [C] float32, natural log of each item's estimated share of the training rows; None
         without an estimate.
     """
-    ks = sorted(pipeline.evaluation.ks)
-    k = ks[len(ks) // 2]
+    ks = pipeline.evaluation.ks
+    k = sorted(ks)[len(ks) // 2]
     evaluation_set = day.evaluation_sets[HELD_OUT]
     lists = {TWO_TOWER: version.ranked[HELD_OUT].counted(evaluation_set.exclude_seen)}
     if log_q is not None:
@@ -104,15 +104,12 @@ def popularity(
     group = popularity_group(evaluation_set.events, evaluation_set.popular)
     truth = evaluation_set.truth
     taken = truth.where(headline[truth.row] & (truth.values >= 0))
-    shares = {}
-    for name, ranked in lists.items():
-        listed = ranked[headline][:, :k]
-        shares[name] = _shares(group[listed[is_first(listed)]])
+    listed = {name: ranked[headline][:, :k] for name, ranked in lists.items()}
     return {
         "k": k,
         "items": np.bincount(group, minlength=GROUPS + 1).tolist(),
         "clicks": _shares(group[taken.values]),
-        "lists": shares,
+        "lists": {name: _shares(group[items[is_first(items)]]) for name, items in listed.items()},
     }
 
 
@@ -148,7 +145,8 @@ def rank_uncorrected(
       k: length of the lists; -1 stands where the items are used up.
     """
     met = np.flatnonzero(drawn)
-    # One dimension more subtracts log q in the same product: <(q / t, 1), (c, -log q)>.
+    # One dimension more subtracts log q in the same product: <(q / t, 1), (c, -log q)>. With t = 0.1,
+    # q = (0.6, 0.8) and an item c = (1, 0) of share 0.01 that is (6, 8, 1) and (1, 0, 4.6).
     ones = np.ones((len(queries), 1))
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[met], -log_q[met, np.newaxis]], axis=1, dtype=np.float32)
@@ -177,12 +175,14 @@ def pick_examples(
         row = int(in_slice[np.argmin(key[in_slice])])
         past = queries.column(history or "_past")[row].as_py() or []
         listed = counted[row, :ITEMS_SHOWN]
-        example = ExampleList(
-            user=queries.column("_user")[row].as_py(),
-            past_events=int(evaluation_set.past_events[row]),
-            history=(past[::-1] if history else past)[:ITEMS_SHOWN],
-            items=corpus.column("_item").take(pa.array(listed[listed >= 0])).to_pylist(),
-            taken=queries.column("_truth")[row].as_py(),
+        examples.append(
+            ExampleList(
+                user=queries.column("_user")[row].as_py(),
+                past_events=int(evaluation_set.past_events[row]),
+                # A history ends with its newest event.
+                history=(past[::-1] if history else past)[:ITEMS_SHOWN],
+                items=corpus.column("_item").take(pa.array(listed[listed >= 0])).to_pylist(),
+                taken=queries.column("_truth")[row].as_py(),
+            )
         )
-        examples.append(example)
     return examples

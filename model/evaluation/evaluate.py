@@ -54,8 +54,10 @@ MeasuresDict = dict[str, Any]
 
 def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict[str, MeasuresDict]:
     """Measures the lists that need no model, by name."""
-    baselines = rank_baselines(evaluation_set, max(ks))
-    return {name: evaluate_ranked(evaluation_set, ranked, ks) for name, ranked in baselines.items()}
+    return {
+        name: evaluate_ranked(evaluation_set, ranked, ks)
+        for name, ranked in rank_baselines(evaluation_set, max(ks)).items()
+    }
 
 
 def evaluate_ranked(
@@ -78,15 +80,13 @@ def evaluate_lists(
 ) -> MeasuresDict:
     """Measures the first `ks` places of lists, [U, L] int64 positions, best first, -1 behind the end."""
     values = by_query(evaluation_set, ranked, ks)
-    of_all = {name: x for name, x in values.items() if "/" not in name}
-    headline_lists = ranked[evaluation_set.headline]
     measured: MeasuresDict = {
         "users": evaluation_set.users,
         "queries": int(evaluation_set.headline.sum()),
         "days": evaluation_set.days,
         "items": evaluation_set.items,
-        **means(of_all),
-        **exposure(headline_lists, ks, evaluation_set.items),
+        **means({name: x for name, x in values.items() if "/" not in name}),
+        **exposure(ranked[evaluation_set.headline], ks, evaluation_set.items),
     }
     if evaluation_set.bounds:
         measured["slices"] = _slices(evaluation_set, values)
@@ -128,30 +128,24 @@ def compare(
                 "worse": evaluation_set.users_among(difference < 0),
             }
     if evaluation_set.resamples:
-        resampled = _resampled_changes(
-            evaluation_set,
-            {name: ours[name] for name in changes},
-            {name: theirs[name] for name in changes},
+        # Both with the same resamples of users: what they have in common cancels out.
+        resampled, resampled_base = (
+            resampled_means(
+                {name: values[name] for name in changes},
+                evaluation_set.user,
+                evaluation_set.resamples,
+            )
+            for values in (ours, theirs)
         )
-        for name, (low, high) in intervals(resampled).items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # 0 / 0 is no change: neither list found anything.
+            in_resamples = {
+                name: np.where(mean == resampled_base[name], 0.0, mean / resampled_base[name] - 1)
+                for name, mean in resampled.items()
+            }
+        for name, (low, high) in intervals(in_resamples).items():
             changes[name] |= {"low": low, "high": high}
     return changes
-
-
-def _resampled_changes(
-    evaluation_set: EvaluationSet,
-    ours: Mapping[str, np.ndarray],
-    theirs: Mapping[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """The change of each measure in each resample, [R] float64 by measure."""
-    our_means = resampled_means(ours, evaluation_set.user, evaluation_set.resamples)
-    their_means = resampled_means(theirs, evaluation_set.user, evaluation_set.resamples)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # 0 / 0 is no change: neither list found anything.
-        return {
-            name: np.where(mean == their_means[name], 0.0, mean / their_means[name] - 1)
-            for name, mean in our_means.items()
-        }
 
 
 def paired_differences(
@@ -176,9 +170,8 @@ def paired_differences(
     ours = by_query(whole, ranked.counted(seen), ks)
     theirs = by_query(whole, other.counted(seen), ks)
     counted = np.ones(len(ranked.kept), bool) if chosen is None else chosen
-    judged = measure_names.headline(ks)
     by_measure = {}
-    for name in [name for name in ours if name in judged]:
+    for name in (name for name in ours if name in measure_names.headline(ks)):
         difference = ours[name] - theirs[name]
         # nan where a measure does not apply: newcomers count in their slice alone.
         applies = counted & np.isfinite(difference)
@@ -205,10 +198,9 @@ def beside_simple_lists(
     """`paired_differences` from each of the lists that need no model; nothing without lists."""
     if ranked is None:
         return {}
-    simple = rank_baselines(evaluation_set, max(ks))
     return {
         name: paired_differences(evaluation_set, ranked, other, ks)
-        for name, other in simple.items()
+        for name, other in rank_baselines(evaluation_set, max(ks)).items()
     }
 
 
@@ -235,17 +227,19 @@ def by_query(
     slice_of_hit = item_slice[ranked[hit.row, hit.values]]
     slice_of_truth = item_slice[evaluation_set.truth.values]
     for number, name in enumerate(measure_names.names(evaluation_set.bounds)):
-        for measure, x in measures.items():
-            values[measure_names.key(measure, measure_names.USERS, name)] = np.where(
+        values |= {
+            measure_names.key(measure, measure_names.USERS, name): np.where(
                 user_slice == number, x, np.nan
             )
+            for measure, x in measures.items()
+        }
         wanted = distinct(evaluation_set.truth.where(slice_of_truth == number))
         wanted = np.where(headline, wanted, 0)  # queries that want nothing get nan
         of_slice = by_place(hit.where(slice_of_hit == number), wanted, ks)
-        for k in ks:
-            values[measure_names.key(f"recall@{k}", measure_names.ITEMS, name)] = of_slice[
-                f"recall@{k}"
-            ]
+        values |= {
+            measure_names.key(measure, measure_names.ITEMS, name): of_slice[measure]
+            for measure in (f"recall@{k}" for k in ks)
+        }
     return values
 
 

@@ -120,9 +120,7 @@ def prepare(
     lately = popular_order(corpus, "_lately")
     # Numbers instead of ids: resampling counts users, and never names them.
     user = queries.column("_user").combine_chunks().dictionary_encode().indices
-    # Past items are distinct, events are not: the number of items is only a stand-in.
-    has_events = "_past_events" in queries.column_names
-    has_days = "_day" in queries.column_names
+    given = queries.column_names
     return EvaluationSet(
         queries=queries,
         truth=positions(queries.column("_truth"), items),
@@ -132,10 +130,11 @@ def prepare(
         hot=popular_items(lately, corpus.column("_lately").fill_null(0).to_numpy()),
         events=corpus.column("_popular").fill_null(0).to_numpy(),
         user=user.to_numpy().astype(np.int64),
-        past_events=queries.column("_past_events").to_numpy() if has_events else past.lengths,
+        # Past items are distinct, events are not: the number of items is only a stand-in.
+        past_events=queries["_past_events"].to_numpy() if "_past_events" in given else past.lengths,
         personal=PersonalCounts.of_rows(queries, positions_among(items)),
         headline=has_past(queries),
-        days=pc.count_distinct(queries.column("_day")).as_py() if has_days else 1,
+        days=pc.count_distinct(queries["_day"]).as_py() if "_day" in given else 1,
         bounds=tuple(bounds),
         resamples=resamples,
         exclude_seen=exclude_seen,
@@ -163,9 +162,11 @@ def ask_by_history(
     return replace(
         evaluation_set,
         queries=queries,
+        # The user took the same on the day, however little the query says of the user.
         truth=evaluation_set.truth.take(usable),
         past=most_frequent_first(history),
         user=evaluation_set.user[usable],
+        # All that a server would know of this user.
         past_events=history.lengths,
         personal=PersonalCounts.of_histories(history),
         headline=evaluation_set.headline[usable],
@@ -189,8 +190,7 @@ class DayData:
     def held_out_of(self, day: date) -> np.ndarray:
         """Which held-out next-day queries are of a day, [U] bool: earlier days may fill them up."""
         days = self.evaluation_sets[HELD_OUT].queries.column("_day")
-        is_of_day: np.ndarray = pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
-        return is_of_day
+        return np.asarray(pc.equal(days, pa.scalar(day, pa.date32())))
 
 
 def read_day(ctx: StageContext, features: Path) -> DayData:

@@ -21,7 +21,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import query_columns
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.json_lines import JsonObject
-from twinspire_core.records.raw_files import Kind, Unreadable, kind_of
+from twinspire_core.records.raw_files import Unreadable, kind_of
 from twinspire_core.records.record_file import WHOLE, RecordFile
 from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows
 
@@ -85,8 +85,8 @@ def read_lists(
     values = items.flatten()
     if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
         values = pc.struct_field(values, "item")
-    key = read_keys(table, source=source, user=user)
-    return Lists(key, arrow_lists(lengths, as_text(values, source)))
+    keys = read_keys(table, source=source, user=user)
+    return Lists(keys, arrow_lists(lengths, as_text(values, source)))
 
 
 def read_keys(table: pa.Table, *, source: str = "the table", user: str | None = None) -> pa.Array:
@@ -130,12 +130,10 @@ def distinct(lists: Lists) -> Lists:
     names = pc.unique(values)
     # Row and item as one number, so that repeats are found at once.
     pair = row * (len(names) + 1) + pc.index_in(values, names).to_numpy()
-    _, first = np.unique(pair, return_index=True)
-    first.sort()
+    first = np.sort(np.unique(pair, return_index=True)[1])
     lengths = np.bincount(row[first], minlength=len(lists.key))
     kept = pa.array(lengths > 0)
-    items = arrow_lists(lengths, values.take(first))
-    return Lists(lists.key.filter(kept), items.filter(kept))
+    return Lists(lists.key.filter(kept), arrow_lists(lengths, values.take(first)).filter(kept))
 
 
 def as_text(column: pa.Array, source: str) -> pa.Array:
@@ -161,15 +159,13 @@ def _read(source: str) -> pa.Table:
     tables = []
     for block in blocks:
         if isinstance(block, Unreadable):
-            raise ValueError(_unreadable(kind, block))
+            raise ValueError(
+                f"line {block.number} is {block.reason} ({block.why})"
+                if kind == "jsonl"
+                else f"row {block.number} has {block.why}, {block.reason}"
+            )
         tables.append(block.rows)
     return pa.concat_tables(tables) if tables else pa.table({})
-
-
-def _unreadable(kind: Kind, row: Unreadable) -> str:
-    if kind == "jsonl":
-        return f"line {row.number} is {row.reason} ({row.why})"
-    return f"row {row.number} has {row.why}, {row.reason}"
 
 
 def _with_plain_items(record: JsonObject) -> JsonObject:
@@ -205,8 +201,9 @@ def _gather(key: pa.Array, items: pa.Array) -> Lists:
     encoded = key.dictionary_encode()
     code = encoded.indices.to_numpy()
     lengths = np.bincount(code, minlength=len(encoded.dictionary))
-    by_query = items.take(np.argsort(code, kind="stable"))
-    return Lists(encoded.dictionary, arrow_lists(lengths, by_query))
+    # A stable sort keeps the order of a query's items, which is best first.
+    items = items.take(np.argsort(code, kind="stable"))
+    return Lists(encoded.dictionary, arrow_lists(lengths, items))
 
 
 class AlignedQueries(NamedTuple):
@@ -239,8 +236,9 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
     history = pipeline.history_name
     if history and history not in queries.column_names:
         # Requests may call it `history`, whatever its feature is called (docs/requests.md).
-        names = [history if name == "history" else name for name in queries.column_names]
-        queries = queries.rename_columns(names)
+        queries = queries.rename_columns(
+            [history if name == "history" else name for name in queries.column_names]
+        )
     keys = read_keys(queries, source="the queries", user=pipeline.columns.user)
     position = places_of(wanted, keys, "the queries")
     features = conform(queries, pipeline).take(position)
@@ -249,7 +247,10 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
         # The user's own id is a feature that the queries leave out: the key says it.
         number = features.column_names.index(user_id)
         features = features.set_column(number, user_id, wanted)
-    past = _past_column(queries).take(position)
+    strings = pa.list_(pa.string())
+    named = [name for name in _PAST_COLUMNS if name in queries.column_names]
+    past = queries[named[0]].cast(strings) if named else pa.nulls(len(queries), strings)
+    past = past.take(position)
     # Also if there is a column of items seen, but it says nothing of any of these queries.
     no_past = past.null_count == len(past)
     if history and no_past:
@@ -270,11 +271,9 @@ def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
       BadData: a column cannot be read as its type.
     """
     columns = {}
+    missing = pa.nulls(table.num_rows)
     for field in query_columns(pipeline):
-        if field.name in table.column_names:
-            given = table.column(field.name)
-        else:
-            given = pa.nulls(table.num_rows)
+        given = table[field.name] if field.name in table.column_names else missing
         try:
             columns[field.name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
@@ -282,12 +281,3 @@ def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
                 f"Feature {field.name} is {field.type}; the queries hold {given.type}: {e}."
             ) from e
     return pa.table(columns)
-
-
-def _past_column(queries: pa.Table) -> pa.ChunkedArray | pa.Array:
-    """Items seen, nulls if no column holds them."""
-    strings = pa.list_(pa.string())
-    for name in _PAST_COLUMNS:
-        if name in queries.column_names:
-            return queries.column(name).cast(strings)
-    return pa.nulls(queries.num_rows, strings)

@@ -170,11 +170,10 @@ def retrieve(
     for chunk in _chunks(len(queries), _ASKED_AT_ONCE):
         part = queries.part(chunk.start, chunk.stop)
         # Seen items can take no more places than there are of them.
-        seen = part.seen
-        depth = k + int(seen.lengths.max(initial=0))
-        ranked = with_and_without_seen(sources.retrieve([name], part, depth)[name], seen, k)
-        kept.items[chunk], kept.scores[chunk] = ranked.scored()
-        excluded.items[chunk], excluded.scores[chunk] = ranked.scored(exclude_seen=True)
+        depth = k + int(part.seen.lengths.max(initial=0))
+        ranked = sources.retrieve([name], part, depth)[name]
+        kept.items[chunk], kept.scores[chunk] = ranked.first(k)
+        excluded.items[chunk], excluded.scores[chunk] = ranked.without(part.seen, k)
     return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
 
 
@@ -198,10 +197,10 @@ def rank_alone(
 ) -> RankedLists:
     """The lists of one source, from `retrieve`, filled up to k with the most popular items."""
     kept = sources.filled(lists.kept[:, :k], k)
-    if lists.excluded is None:
-        return RankedLists(kept, None)
-    seen = evaluation_set.seen
-    return RankedLists(kept, sources.filled(lists.excluded[:, :k], k, exclude=seen))
+    excluded = lists.excluded
+    if excluded is not None:
+        excluded = sources.filled(excluded[:, :k], k, exclude=evaluation_set.seen)
+    return RankedLists(kept, excluded)
 
 
 def rank_fixed(
@@ -221,29 +220,19 @@ def rank_fixed(
         and k long.
       k: length of the lists.
     """
-    kept = _in_order(order, sources, queries_with(evaluation_set, ready), k)
+
+    def in_order(exclude_seen: bool) -> np.ndarray:
+        queries = queries_with(evaluation_set, ready, exclude_seen=exclude_seen)
+        ranked = np.full((len(queries), k), -1, np.int64)
+        for chunk in _chunks(len(queries), _ASKED_AT_ONCE):
+            part = queries.part(chunk.start, chunk.stop)
+            exclude = part.seen if exclude_seen else None
+            ranked[chunk], _ = order.answer(sources, part, k, exclude=exclude)
+        return ranked
+
     # Without lists of unseen items from every source, there is nothing to order for them.
-    if any(lists.excluded is None for lists in ready.values()):
-        return RankedLists(kept, None)
-    queries = queries_with(evaluation_set, ready, exclude_seen=True)
-    return RankedLists(kept, _in_order(order, sources, queries, k, exclude_seen=True))
-
-
-def _in_order(
-    order: FixedOrder,
-    sources: CandidateSources,
-    queries: Queries,
-    k: int,
-    *,
-    exclude_seen: bool = False,
-) -> np.ndarray:
-    """[U, k] int64."""
-    ranked = np.full((len(queries), k), -1, np.int64)
-    for chunk in _chunks(len(queries), _ASKED_AT_ONCE):
-        part = queries.part(chunk.start, chunk.stop)
-        exclude = part.seen if exclude_seen else None
-        ranked[chunk], _ = order.answer(sources, part, k, exclude=exclude)
-    return ranked
+    is_whole = all(lists.excluded is not None for lists in ready.values())
+    return RankedLists(in_order(False), in_order(True) if is_whole else None)
 
 
 def rank_queries(

@@ -30,7 +30,7 @@ def load(folder: Path) -> Tower:
 
 
 def load_both(attempt: Path) -> Towers:
-    """Loads the towers of a train attempt from its local folder."""
+    """Loads both towers of a train attempt from its local folder."""
     return {side: load(attempt / name) for side, name in model_bundle.TOWERS.items()}
 
 
@@ -38,6 +38,7 @@ def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) ->
     """Vectors of the corpus, rows of `corpus/start/`, and of all queries, rows of raw features by
     evaluation set.
     """
+    # Columns that the tower does not read must not tell equal queries apart.
     read = {"_user", *towers["query"].inputs}
     tables = [
         table.select([name for name in table.column_names if name in read])
@@ -46,6 +47,7 @@ def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) ->
     together = pa.concat_tables(tables, promote_options="default")
     first, place = distinct_rows(together)
     ends = np.cumsum([table.num_rows for table in tables])[:-1]
+    # Many queries are equal, such as those by one item: each is encoded once.
     return Encoded(
         distinct=towers["query"](together.take(first)),
         place=dict(zip(queries, np.split(place, ends), strict=True)),
@@ -95,30 +97,25 @@ def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 def _codes(column: pa.Array) -> np.ndarray:
     """Numbers that are equal where values are: [N, 1] int32, or [N, L] of lists; -1 is none."""
-    if not pa.types.is_list(column.type):
-        return _value_codes(column)[:, np.newaxis]
-    lists = Ragged.of_lengths(_value_codes(column.flatten()), list_lengths(column))
-    return lists.padded().astype(np.int32)
-
-
-def _value_codes(values: pa.Array) -> np.ndarray:
-    codes = values.dictionary_encode().indices.fill_null(-1)
-    numbers: np.ndarray = codes.to_numpy(zero_copy_only=False)
-    return numbers
+    is_list = pa.types.is_list(column.type)
+    values = column.flatten() if is_list else column
+    codes = np.asarray(values.dictionary_encode().indices.fill_null(-1))
+    if not is_list:
+        return codes[:, np.newaxis]
+    return Ragged.of_lengths(codes, list_lengths(column)).padded().astype(np.int32)
 
 
 def missing_columns(towers: Towers, pipeline: Pipeline) -> list[str]:
     """Columns that an earlier day's towers read and that are missing for them now, as the pipeline file
     no longer makes them, each with the reason.
     """
-    missing = []
-    for side, tower in towers.items():
-        declared = declared_inputs(pipeline, side)
-        for column, was in tower.inputs.items():
-            now = declared.get(column)
-            if now != was:
-                missing.append(f"{column} (now {_describe(now)}, was {_describe(was)})")
-    return missing
+    declared = {side: declared_inputs(pipeline, side) for side in towers}
+    return [
+        f"{column} (now {_describe(now)}, was {_describe(was)})"
+        for side, tower in towers.items()
+        for column, was in tower.inputs.items()
+        if (now := declared[side].get(column)) != was
+    ]
 
 
 def declared_inputs(pipeline: Pipeline, side: str) -> dict[str, Input]:
@@ -128,6 +125,7 @@ def declared_inputs(pipeline: Pipeline, side: str) -> dict[str, Input]:
         for column in feature_columns(name, feature):
             is_list = pa.types.is_list(column.type)
             value_type = column.type.value_type if is_list else column.type
+            # Arrow's name of the type is `float`.
             dtype = "float32" if pa.types.is_float32(value_type) else str(value_type)
             inputs[column.name] = Input(dtype, is_list, feature.vector_size)
     return inputs

@@ -66,7 +66,7 @@ def popular_today(
       taken: ids, the item of each row of the day that is trained on.
     """
     items = corpus.column("_item").combine_chunks()
-    position = pc.index_in(taken, value_set=items).drop_null().to_numpy()
+    position = pc.index_in(taken, value_set=items).drop_null()
     times = np.bincount(position, minlength=evaluation_set.items)
     # A stable sort of the order of `popular_lately` keeps that order among equals.
     lately = evaluation_set.lately
@@ -185,13 +185,13 @@ def remember_day(
         # Users of earlier days would be counted on their own day and here.
         of_today = day.held_out_of(ctx.day)
         differences = paired_differences(held_out, ours, theirs, ks, of_today)
-        few = is_pooled(differences.users, ctx.pipeline.gate.min_users)
-        return differences if few else None
+        is_few = is_pooled(differences.users, ctx.pipeline.gate.min_users)
+        return differences if is_few else None
 
     of_all = paired_differences(held_out, ours, parents, ks)
     return MeasuredDay(
         against=ctx.parent.version,
-        differences={name: each.mean for name, each in of_all.by_measure.items()},
+        differences={name: pairs.mean for name, pairs in of_all.by_measure.items()},
         two_tower=beside(parents),
         best=ctx.besides.version if ctx.besides else None,
         beside_best=beside(lists.best.ranked[HELD_OUT]) if lists.best else None,
@@ -203,9 +203,12 @@ def _judged_measures(
     on_day: Mapping[str, Mapping[str, Any]], ks: Sequence[int]
 ) -> dict[str, dict[str, float]]:
     """By list, the measures that the gate may look at; nothing of a day without trees."""
-    judged = measure_names.headline(ks)
     return {
-        name: {key: round(values[key], _DIGITS) for key in judged if key in values}
+        name: {
+            measure: round(values[measure], _DIGITS)
+            for measure in measure_names.headline(ks)
+            if measure in values
+        }
         for name, values in on_day.items()
         if RANKED in on_day
     }

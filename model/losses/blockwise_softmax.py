@@ -119,6 +119,7 @@ def _losses_and_gradients(
         # Less the greatest logit, no exponential overflows.
         top = tf.maximum(tf.reduce_max(negatives, 1), own_logit)
         exponentials = tf.exp(negatives - top[:, tf.newaxis])
+        # [rows, D + 1]: sums of the candidates' vectors by their exponentials, and of these alone.
         weighed = exponentials @ with_ones
         partition = weighed[:, -1] + tf.exp(own_logit - top)
         scale = (weight[start:end] / (partition * temperature))[:, tf.newaxis]

@@ -1,9 +1,17 @@
-"""The loss of the two towers: each row's own item against other items, by softmax, corrected for
-how often items are sampled.
+"""The loss of the two towers: a softmax, corrected for how often items are sampled.
+
+A training step calls `sampled_softmax_loss` with the vectors of its rows and with the items that these
+are held against (model/losses/negatives.py).
 
 Shapes: B rows; C candidates (the batch's own items first, then items added to them); D the width of
-the vectors. Row i's positive is candidate i. Candidates are sampled, some items far oftener than
-others; a correction makes those that were sampled stand for the whole corpus:
+the vectors. Row i's positive is candidate i: with two rows and one added item the logits are
+
+               item 0     item 1     added
+      row 0  [ positive   negative   negative ]
+      row 1  [ negative   positive   negative ]
+
+Candidates are sampled, some items far oftener than others; a correction makes those that were sampled
+stand for the whole corpus:
 
     none            -log softmax of s
     batch           -log softmax of s - log E, of the positive and the negatives
@@ -31,10 +39,10 @@ from model.losses.negatives import (
     Candidates,
     Excluded,
     Mask,
-    choose,
-    drawn,
-    items_of_user,
-    own_item,
+    choose_negatives,
+    mask_drawn,
+    mask_items_of_user,
+    mask_own_item,
 )
 from twinspire_core.config.tables.training import NegativesConfig
 
@@ -92,17 +100,18 @@ def sampled_softmax_loss(
     size = tf.shape(candidates.item)[0]
     others = size - 1
     if negatives.in_batch == "random":
+        # Of each row's other items in the batch only k are kept: fewer are expected to hold any item.
         k = tf.minimum(negatives.k, rows - 1)
         kept_share = tf.cast(k / tf.maximum(rows - 1, 1), tf.float32)
         candidates = candidates._replace(in_batch=candidates.in_batch * kept_share)
         others = size - rows + k
     expected = candidates.in_batch + candidates.added
     if negatives.mask_positives:
-        mask = items_of_user(candidates.item, expected, user)
+        mask = mask_items_of_user(candidates.item, expected, user)
     else:
-        mask = own_item(candidates.item, expected)
+        mask = mask_own_item(candidates.item, expected)
     if negatives.in_batch == "random":
-        mask = drawn(mask, rows, k, seed)
+        mask = mask_drawn(mask, rows, k, seed)
     logits = _CorrectedLogits(
         candidates, mask, tf.cast(others, tf.float32), temperature, correction
     )
@@ -112,6 +121,7 @@ def sampled_softmax_loss(
             return logits.against_chosen(query, vectors, negatives, seed)
         return logits.against_all(query, vectors)
 
+    # Rewards 1 and 3 weigh a quarter and three quarters: their unit does not matter.
     weight = tf.stop_gradient(tf.math.divide_no_nan(reward, tf.reduce_sum(reward)))
     return blocked_softmax(
         query,
@@ -173,7 +183,7 @@ class _CorrectedLogits(NamedTuple):
         def block(start: tf.Tensor, end: tf.Tensor) -> Logits:
             excluded = self.mask(start, end)
             cosine = tf.matmul(query[start:end], vectors, transpose_b=True)
-            chosen = choose(
+            chosen = choose_negatives(
                 cosine[:, :rows],
                 ~excluded.candidates[:, :rows],
                 negatives,
@@ -186,6 +196,7 @@ class _CorrectedLogits(NamedTuple):
                 inside_band = (cosine >= low) & (cosine <= high)
                 from_batch = chosen.share[:, tf.newaxis] * in_batch
                 logits -= _log(tf.where(inside_band, from_batch, 0.0) + added)
+            # [R, B] chosen of the batch, beside [R, C - B] of what was added: all that the mask leaves.
             kept = tf.concat([chosen.candidates, ~excluded.candidates[:, rows:]], 1)
             own_expected = chosen.share * in_batch[start:end] + added[start:end]
             return Logits(

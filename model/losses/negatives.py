@@ -116,7 +116,7 @@ Mask = Callable[[tf.Tensor, tf.Tensor], Excluded]
 """(first row, last row + 1) -> what these rows leave out."""
 
 
-def own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
+def mask_own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
     """Leaves out the candidates that hold the row's item, its own candidate among them.
 
     Args:
@@ -125,11 +125,12 @@ def own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
         item.
 
     Example: candidate 2 holds the item of row 0 once more.
-      >>> mask = own_item(tf.constant([7, 8, 7]), tf.constant([2.0, 1.0, 2.0]))
+      >>> mask = mask_own_item(tf.constant([7, 8, 7]), tf.constant([2.0, 1.0, 2.0]))
       >>> mask(tf.constant(0), tf.constant(1)).candidates.numpy().tolist()
       [[True, False, True]]
     """
-    code = tf.unique(item).idx  # int32 is compared faster than int64 or strings
+    # Numbers of the distinct items: int32 is compared faster than int64 or strings
+    code = tf.unique(item).idx
 
     def mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
         return Excluded(code[start:end, tf.newaxis] == code, expected[start:end])
@@ -137,7 +138,7 @@ def own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
     return mask
 
 
-def items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask:
+def mask_items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask:
     """Leaves out the candidates that hold any item that the row's user took in this batch.
 
     Args:
@@ -147,7 +148,7 @@ def items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask
       user: [B] int64 or string, who took each row's item.
 
     Example: user 1 took items 7 and 8, user 2 took item 9.
-      >>> mask = items_of_user(tf.constant([7, 8, 9]), tf.ones([3]), tf.constant([1, 1, 2]))
+      >>> mask = mask_items_of_user(tf.constant([7, 8, 9]), tf.ones([3]), tf.constant([1, 1, 2]))
       >>> mask(tf.constant(0), tf.constant(3)).candidates.numpy().tolist()
       [[True, True, False], [True, True, False], [False, False, True]]
     """
@@ -185,7 +186,7 @@ def items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask
     return mask
 
 
-def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
+def mask_drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
     """Leaves out what `mask` does and, of each row's `rows - 1` other candidates in the batch, all
     but k drawn at random.
 
@@ -198,6 +199,8 @@ def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
       k: scalar int32, less than B.
       seed: [2] int32; the draw is a function of it.
     """
+    # Of 4 rows and k = 2, the distances 1 and 3 were drawn, say: row 0 keeps the candidates 1 and 3, row 1
+    # the candidates 2 and 0.
     distances = tf.random.experimental.stateless_shuffle(tf.range(1, rows), seed)[:k]
     left_out = tf.tensor_scatter_nd_update(
         tf.ones([rows], tf.bool), distances[:, tf.newaxis], tf.zeros([k], tf.bool)
@@ -206,6 +209,7 @@ def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
 
     def drawn_mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
         excluded = mask(start, end)
+        # How far candidate j stands behind row i, plus B: `around` holds two rounds.
         distance = (rows - tf.range(start, end))[:, tf.newaxis] + tf.range(rows)
         not_drawn = tf.gather(around, distance)
         added = tf.shape(excluded.candidates)[1] - rows
@@ -232,7 +236,7 @@ class Chosen(NamedTuple):
     high: tf.Tensor
 
 
-def choose(
+def choose_negatives(
     cosine: tf.Tensor, allowed: tf.Tensor, settings: NegativesConfig, seed: tf.Tensor
 ) -> Chosen:
     """Chooses k candidates for each row, or all there are in the band.

@@ -106,16 +106,13 @@ class StreamingFrequency(tf.Module):
         self.alpha = alpha
         self.initial_gap = initial_gap
         size = buckets * hashes
-        self.last = _variable("last", tf.zeros([size], tf.int64))
-        self.gap = _variable("gap", tf.fill([size], tf.constant(initial_gap, tf.float32)))
-        self.hits = _variable("hits", tf.zeros([size], tf.int32))
-        self.seen = _variable("seen", tf.constant(0, tf.int64))
+        self.last = tf.Variable(tf.zeros([size], tf.int64), trainable=False)
+        self.gap = tf.Variable(tf.fill([size], tf.constant(initial_gap)), trainable=False)
+        self.hits = tf.Variable(tf.zeros([size], tf.int32), trainable=False)
+        self.seen = tf.Variable(tf.constant(0, tf.int64), trainable=False)
 
     def update(self, items: tf.Tensor) -> tf.Tensor:
         """Counts one batch.
-
-        Of several replicas of a `tf.distribute` strategy all call it, each with its own part of the
-        batch. The parts are put together first, and counted once.
 
         Args:
           items: [B] int64 fingerprints, duplicates included.
@@ -123,18 +120,18 @@ class StreamingFrequency(tf.Module):
         Returns: [B] float32, log q of each row's item after the update. B q is the item's expected
         count in a batch (pairing A of duplicates in docs/decisions/0005-loss-and-frequency.md).
         """
-        batch = _gather_replicas(items)
-        rows = tf.size(batch, tf.int64)
+        rows = tf.size(items, tf.int64)
         now = self.seen.assign_add(rows)
+        places = self._places(items)
         # A batch may hit a bucket several times, and each bucket may be written once.
-        bucket, _, count = tf.unique_with_counts(tf.reshape(self._places(batch), [-1]))
+        bucket, _, count = tf.unique_with_counts(tf.reshape(places, [-1]))
         old_mean, gap_sum, old_gaps, new_gaps = self._gaps(bucket, count, now, rows)
         kept = self._kept_weight(old_gaps, new_gaps)
         mean = kept * old_mean + (1 - kept) * gap_sum / tf.cast(count, tf.float32)
         self.gap.scatter_update(tf.IndexedSlices(mean, bucket))
         self.last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(bucket), now), bucket))
         self.hits.scatter_update(tf.IndexedSlices(old_gaps + new_gaps, bucket))
-        return -tf.math.log(tf.reduce_max(tf.gather(self.gap, self._places(items)), axis=0))
+        return -tf.math.log(tf.reduce_max(tf.gather(self.gap, places), axis=0))
 
     def log_q(self, items: tf.Tensor) -> tf.Tensor:
         """Log q of any items, [N] int64 fingerprints, whether in the current batch or not: [N] float32.
@@ -163,10 +160,8 @@ class StreamingFrequency(tf.Module):
         was_hit = self.last > seen
         open_gap = tf.cast(self.seen - self.last, tf.float32)
         gaps = tf.clip_by_value(tf.cast(self.hits, tf.float32), 1, 1 / self.alpha)
-        longer = self.gap + open_gap / gaps
         # A bucket hit once has no gap yet, and holds the assumed one.
-        hit_once = tf.maximum(self.gap, open_gap)
-        gap = tf.where(self.hits > 0, longer, hit_once)
+        gap = tf.where(self.hits > 0, self.gap + open_gap / gaps, tf.maximum(self.gap, open_gap))
         self.gap.assign(tf.where(was_hit, gap, self.gap))
         self.last.assign(tf.where(was_hit, tf.constant(_OPEN, tf.int64), self.last))
         self.seen.assign(seen)
@@ -187,11 +182,7 @@ class StreamingFrequency(tf.Module):
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a `state` of as many buckets and hash functions."""
-        if not self.fits(state):
-            raise ValueError(
-                f"The state has the shape {state['shape']}, not {[self.hashes, self.buckets]}."
-            )
+        """Goes on from a `state` that `fits`."""
         for variable, name, empty in (
             (self.hits, "hits", 0),
             (self.last, "last", 0),
@@ -240,10 +231,6 @@ class StreamingFrequency(tf.Module):
         self.gap.assign(np.divide(1, probability, out=unknown_gap, where=probability > 0))
         self.seen.assign(int(state["seen"]))
 
-    def filled(self) -> float:
-        """Share of the buckets that were ever hit."""
-        return float(tf.reduce_mean(tf.cast(self.last != 0, tf.float64)))
-
     def _gaps(
         self, bucket: tf.Tensor, count: tf.Tensor, now: tf.Tensor, rows: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -286,21 +273,6 @@ class StreamingFrequency(tf.Module):
     def _places(self, items: tf.Tensor) -> tf.Tensor:
         """[hashes, N] int64: each item's bucket of each hash function, in the flat arrays."""
         return hash_buckets(items, self.hashes, self.buckets)
-
-
-def _variable(name: str, values: tf.Tensor) -> tf.Variable:
-    """A variable whose replicas all write the same: the first one's value goes to every copy."""
-    return tf.Variable(
-        values, trainable=False, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-    )
-
-
-def _gather_replicas(items: tf.Tensor) -> tf.Tensor:
-    """[B] items of each replica -> the items of all replicas, one after the other."""
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return items
-    return replica.all_gather(items, axis=0)
 
 
 def compare_frequency(

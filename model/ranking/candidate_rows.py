@@ -86,32 +86,39 @@ class RankingRows:
     def to_table(self) -> pa.Table:
         """Rows of twinspire_core/contracts/ranker_files.py."""
         columns = {
-            contract.TAKEN: arrow_lists(self.lengths, pa.array(self.taken)),
-            contract.WEIGHT: arrow_lists(self.lengths, pa.array(self.weights)),
+            contract.TAKEN: self.taken,
+            contract.WEIGHT: self.weights,
+            **{contract.FEATURE_PREFIX + n: self.values[:, i] for i, n in enumerate(self.names)},
         }
-        for column, name in enumerate(self.names):
-            values = pa.array(np.ascontiguousarray(self.values[:, column]))
-            columns[contract.FEATURE_PREFIX + name] = arrow_lists(self.lengths, values)
-        columns[contract.BY_HISTORY] = pa.array(self.by_history)
-        return pa.table(columns).replace_schema_metadata(contract.metadata(self.sources))
+        # One entry of each list for each candidate of the query.
+        lists = {
+            name: arrow_lists(self.lengths, pa.array(np.ascontiguousarray(values)))
+            for name, values in columns.items()
+        }
+        table = pa.table({**lists, contract.BY_HISTORY: pa.array(self.by_history)})
+        return table.replace_schema_metadata(contract.metadata(self.sources))
 
     @classmethod
     def of_table(cls, day: date, table: pa.Table, folder: str | None = None) -> Self:
         """Reads what `to_table` made."""
         prefix = contract.FEATURE_PREFIX
-        columns = [name for name in table.column_names if name.startswith(prefix)]
-        taken = table.column(contract.TAKEN).combine_chunks()
-        values = [table.column(name).combine_chunks().flatten().to_numpy() for name in columns]
-        flat = taken.flatten().to_numpy(zero_copy_only=False)
+        lists = {
+            name: np.asarray(table.column(name).combine_chunks().flatten())
+            for name in table.column_names
+            if name != contract.BY_HISTORY
+        }
+        values = {n.removeprefix(prefix): x for n, x in lists.items() if n.startswith(prefix)}
+        taken = lists[contract.TAKEN]
         return cls(
             day=day,
             sources=contract.sources_of(table.schema),
-            lengths=list_lengths(taken),
+            lengths=list_lengths(table.column(contract.TAKEN).combine_chunks()),
             by_history=table.column(contract.BY_HISTORY).to_numpy(),
-            taken=flat,
-            weights=table.column(contract.WEIGHT).combine_chunks().flatten().to_numpy(),
-            names=tuple(name.removeprefix(prefix) for name in columns),
-            values=np.stack(values).T if values else np.zeros((len(flat), 0), np.float32),
+            taken=taken,
+            weights=lists[contract.WEIGHT],
+            names=tuple(values),
+            # Column after column in memory, as `of_names` reads them.
+            values=np.stack(list(values.values())).T if values else np.zeros((len(taken), 0), "f4"),
             folder=folder,
         )
 
@@ -159,16 +166,22 @@ def rows_of_day(
         names = without_towers(names)
     features = RankingFeatures.of(sources.tables).among(names)
     made = features.names(names)
-    # Each begins with nothing, so that a day without candidates has columns of the right types.
-    lengths = [np.zeros(0, np.int64)]
-    by_history = [np.zeros(0, bool)]
-    taken = [np.zeros(0, bool)]
-    weights = [np.zeros(0, np.float32)]
-    values = [np.zeros((0, len(made)), np.float32)]
+    # Lengths, by history, taken, weights and values of each chunk. The first has nothing, so that a
+    # day without candidates has columns of the right types.
+    chunks_of_rows = [
+        (
+            np.zeros(0, np.int64),
+            np.zeros(0, bool),
+            np.zeros(0, bool),
+            np.zeros(0, np.float32),
+            np.zeros((0, len(made)), np.float32),
+        )
+    ]
     for kind in asked:
         usable = kind.usable
         if kind.by_history and len(asked) > 1:
             some = min(len(usable), max(LEAST_BY_HISTORY, len(usable) // ONE_BY_HISTORY_OF))
+            # Evenly spread, as ids often follow the order in which users came.
             usable = usable[np.arange(some) * len(usable) // max(some, 1)]
         queries = queries_with(kind.evaluation_set, kind.ready)
         truth = kind.evaluation_set.truth.take(usable)
@@ -185,20 +198,22 @@ def rows_of_day(
             # Seeded by day and place of the chunk: the same candidates are kept when the stage runs again.
             kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
             of_query = np.bincount(pairs.query[kept], minlength=len(part))
-            lengths.append(of_query[of_query > 0])
-            by_history.append(np.full(len(lengths[-1]), kind.by_history))
-            taken.append(is_taken[kept])
-            weights.append(stands_for)
-            values.append(features.values(pairs.some(kept), made))
+            lengths = of_query[of_query > 0]
+            values = features.values(pairs.some(kept), made)
+            by_history = np.full(len(lengths), kind.by_history)
+            chunks_of_rows.append((lengths, by_history, is_taken[kept], stands_for, values))
+    lengths, by_history, taken, weights, values = map(
+        np.concatenate, zip(*chunks_of_rows, strict=True)
+    )
     return RankingRows(
         day=day,
         sources=tuple(names),
-        lengths=np.concatenate(lengths),
-        by_history=np.concatenate(by_history),
-        taken=np.concatenate(taken),
-        weights=np.concatenate(weights),
+        lengths=lengths,
+        by_history=by_history,
+        taken=taken,
+        weights=weights,
         names=made,
-        values=np.concatenate(values),
+        values=values,
     )
 
 
@@ -219,6 +234,7 @@ def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray
     chosen = rest[_places(pairs.query[rest], drawn) < BY_CHANCE]
     of_query = np.bincount(pairs.query[rest], minlength=len(pairs.queries))
     weights = np.ones(len(pairs), np.float32)
+    # Of 400 others 40 are drawn, and each counts ten times.
     weights[chosen] = np.maximum(of_query[pairs.query[chosen]] / BY_CHANCE, 1)
     kept = np.sort(np.concatenate([np.flatnonzero(taken), others[is_hard], chosen]))
     return kept, weights[kept]
@@ -226,6 +242,8 @@ def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray
 
 def _places(query: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The place of each value among those of its query, from the lowest, [N] int64."""
+    # Queries [0, 0, 1] with values [5, 3, 4] have the places [1, 0, 0]. Queries ascend, so that the
+    # first row of each is found by bisection.
     order = np.lexsort((value, query))
     first = np.searchsorted(query, query)
     places = np.empty(len(query), np.int64)
@@ -241,19 +259,15 @@ def read(attempt: str) -> list[RankingRows]:
       attempt: its folder, local or remote.
     """
     folder = storage.join(attempt, contract.ROWS)
+    rows = []
     # ISO dates: the order of names is that of days.
-    names = sorted(storage.list_names(folder), reverse=True)
-    days = {attempts.day_of(n.removesuffix(_ENDING)): n for n in names if n.endswith(_ENDING)}
-    tables = (
-        (day, parquet_files.read_file(storage.join(folder, name)))
-        for day, name in days.items()
-        if day is not None
-    )
-    return [
-        RankingRows.of_table(day, table, folder)
-        for day, table in tables
-        if contract.is_known(table.schema)
-    ]
+    for name in sorted(storage.list_names(folder), reverse=True):
+        day = attempts.day_of(name.removesuffix(_ENDING)) if name.endswith(_ENDING) else None
+        if day is not None:
+            table = parquet_files.read_file(storage.join(folder, name))
+            if contract.is_known(table.schema):
+                rows.append(RankingRows.of_table(day, table, folder))
+    return rows
 
 
 def write(attempt: Path, days: Iterable[RankingRows]) -> None:
@@ -300,8 +314,8 @@ def keep_needed(
     needed: list[RankingRows] = []
     queries = 0
     for rows in sorted(days, key=lambda rows: rows.day, reverse=True):
-        alike = listed_by(rows.sources, sources)
-        if alike and rows.day >= oldest and rows.queries and queries < MOST:
+        is_new = rows.day >= oldest and queries < MOST
+        if is_new and rows.queries and listed_by(rows.sources, sources):
             needed.append(rows)
             queries += len(rows.lengths)
     return needed

@@ -27,6 +27,7 @@ from model.ranking.candidate_rows import (
     rows_of_day,
     without_towers,
 )
+from twinspire_core import storage
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
@@ -53,6 +54,7 @@ def rows_to_fit_on(
       lists: what had not seen the day lists for these.
     """
     days = rows_before(ctx, features, lists.sources.tables.half_life)
+    # Lists of a parent that is days old are worse than those that trees will be served with.
     if lists.before.encoded and not comes_after_gap(ctx):
         days.append(rows_of_today(ctx, day, lists))
     return keep_needed(days, ctx.day, sources=ctx.pipeline.sources.use)
@@ -74,13 +76,11 @@ def rows_of_today(ctx: StageContext, day: DayData, lists: DayLists) -> RankingRo
     asked = []
     # Without stored users nobody is known but by the history that a request brings.
     if ctx.pipeline.serving.user_store or BY_HISTORY not in sets:
-        usable = _trained_users(sets[NEXT_DAY], ctx.day)
-        two_tower = lists.before.ranked[NEXT_DAY]
         asked.append(
             Asked(
                 evaluation_set=sets[NEXT_DAY],
-                usable=usable,
-                ready={**lists.costly[NEXT_DAY], TWO_TOWER: two_tower},
+                usable=_trained_users(sets[NEXT_DAY], ctx.day),
+                ready={**lists.costly[NEXT_DAY], TWO_TOWER: lists.before.ranked[NEXT_DAY]},
                 vectors=lists.before.vectors(NEXT_DAY),
             )
         )
@@ -119,8 +119,7 @@ def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[Ranki
     if not needs_replay(ctx.day, ctx.parent):
         return kept  # also where the features were made before that parent was there
     kept_days = {rows.day for rows in kept}
-    replayed = _replayed(ctx, features, half_life)
-    return [*kept, *(rows for rows in replayed if rows.day not in kept_days)]
+    return kept + [r for r in _replayed(ctx, features, half_life) if r.day not in kept_days]
 
 
 def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
@@ -128,10 +127,10 @@ def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[Ran
     folder = features / feature_schema.REPLAY
     if not without_towers(ctx.pipeline.sources.use):
         return  # nothing is listed
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    days = map(attempts.day_of, storage.list_names(str(folder)))
     tables: Mapping[str, pa.Table] = {}
     items = pa.array([], pa.string())
-    for day in [day for name in sorted(names) if (day := attempts.day_of(name))]:
+    for day in sorted(day for day in days if day):
         at = features / feature_schema.replay_folder(day)
         corpus = parquet_files.read_folder(str(at / feature_schema.CORPUS_START))
         now = corpus.column("_item").combine_chunks()
@@ -166,8 +165,7 @@ def _rows_of_replayed(
     if p.serving.user_store or not p.history_name:
         asked.append(Asked(evaluation_set=whole, usable=np.arange(len(users))))
     if p.history_name:
-        seed = day.toordinal()
-        usable, queries = queries_by_history(users, p, most=MOST_OF_A_DAY, seed=seed)
+        usable, queries = queries_by_history(users, p, most=MOST_OF_A_DAY, seed=day.toordinal())
         history = positions(queries.column(p.history_name), corpus.column("_item"))
         again = ask_by_history(whole, usable, queries, history)
         asked.append(Asked(evaluation_set=again, usable=np.arange(len(queries)), by_history=True))
@@ -190,11 +188,10 @@ def renumbered(table: pa.Table, before: pa.Array, now: pa.Array) -> pa.Table:
     owner = list_rows(list_lengths(rows))[kept.to_numpy(zero_copy_only=False)]
     lengths = np.bincount(owner, minlength=len(table))
     for number, field in enumerate(table.schema):
-        if field.name == "_rows":
-            values = position.drop_null()
-        elif pa.types.is_list(field.type):
-            values = table.column(number).combine_chunks().flatten().filter(kept)
-        else:
-            continue
-        table = table.set_column(number, field, arrow_lists(lengths, values).cast(field.type))
+        if pa.types.is_list(field.type):
+            values = position
+            if field.name != "_rows":
+                values = table.column(number).combine_chunks().flatten()
+            lists = arrow_lists(lengths, values.filter(kept)).cast(field.type)
+            table = table.set_column(number, field, lists)
     return table.filter(pa.array(lengths > 0))

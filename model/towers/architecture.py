@@ -1,4 +1,5 @@
-"""The architecture of the towers: columns, embedding tables and widths of layers.
+"""The architecture of the towers: columns, embedding tables and widths of layers; and the one that a
+pipeline file and the vocabularies of a day ask for.
 
 Rows of a table are: row 0 for a missing value; then the vocabulary, in the order of the transform
 graph; then the shared rows of ids outside it (`oov`). A hashed feature has row 0 and its buckets.
@@ -8,16 +9,35 @@ Every row has a key, which outlives the row's number:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core.config.feature_kinds import Form
+from twinspire_core.config.feature_kinds import (
+    OOV_BUCKETS,
+    TEXT_BUCKETS,
+    TIME_PARTS,
+    EmbeddedFeature,
+    Feature,
+    Form,
+    HistoryFeature,
+    IdFeature,
+    TextFeature,
+    TimeFeature,
+    TimePart,
+)
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import UsageError
 
 SIDES = ("query", "item")
 _MISSING = "missing"
+_NO_TOKENS = pa.array([], pa.string())
+_TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
+"""Widths of their embeddings."""
+_LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
+"""`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,3 +157,132 @@ class Architecture:
             for column in self.columns[side]
             if column.form == "ids" and not column.attention
         ]
+
+
+def design(
+    pipeline: Pipeline,
+    vocabularies: Mapping[str, pa.Array],
+    widths: Mapping[str, int] | None = None,
+) -> Architecture:
+    """Designs both towers.
+
+    Args:
+      pipeline: declares the features and widths.
+      vocabularies: tokens by feature, in the order of the transform graph, for the features that
+        keep a vocabulary.
+      widths: widths of the parent's tables by name, which are kept: a width follows the size of the
+        vocabulary, which grows from day to day, and a warm start needs equal shapes.
+    """
+    tables: dict[str, TableSpec] = {}
+    columns: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
+    for name, feature in pipeline.features.items():
+        for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
+            tables[spec.name] = spec
+    # After all tables: a history reads the table of items, which may be declared behind it.
+    for name, feature in pipeline.features.items():
+        columns[feature.tower] += _columns(pipeline, name, feature, tables)
+    train = pipeline.train
+    return Architecture(
+        tables=tables,
+        columns=columns,
+        layers=dict.fromkeys(SIDES, (*train.layers, train.dimension)),
+        auxiliary=bool(train.auxiliary.weight),
+    )
+
+
+def _tables(
+    pipeline: Pipeline,
+    name: str,
+    feature: Feature,
+    vocabularies: Mapping[str, pa.Array],
+    widths: Mapping[str, int],
+) -> list[TableSpec]:
+    """The tables that a feature brings; a history has none of its own."""
+    if isinstance(feature, TimeFeature):
+        # Hours and weekdays are numbers from 0, as hash buckets are.
+        return [
+            TableSpec(
+                name=column,
+                tokens=_NO_TOKENS,
+                shared=TIME_PARTS[part],
+                hashed=True,
+                dimension=_TIME_WIDTHS[part],
+            )
+            for column, part in feature.parts_by_column(name).items()
+        ]
+    if not isinstance(feature, EmbeddedFeature):
+        return []
+    is_text = isinstance(feature, TextFeature)
+    tokens = _NO_TOKENS if is_text else vocabularies[name]
+    shared = TEXT_BUCKETS if is_text else OOV_BUCKETS
+    width = pipeline.train.dimension
+    if not isinstance(feature, IdFeature):
+        # 4 times the fourth root of the rows is a usual rule of thumb; wider than the towers' vectors
+        # would be of no use.
+        width = widths.get(name, min(width, round(4 * (len(tokens) + shared) ** 0.25)))
+    return [TableSpec(name=name, tokens=tokens, shared=shared, hashed=is_text, dimension=width)]
+
+
+def _columns(
+    pipeline: Pipeline, name: str, feature: Feature, tables: Mapping[str, TableSpec]
+) -> list[FeatureColumn]:
+    if feature.form == "vector" or feature.form == "number":
+        column = FeatureColumn(
+            name=name,
+            feature=name,
+            kind=feature.kind,
+            form=feature.form,
+            width=feature.vector_size or 1,
+            context=feature.is_context,
+        )
+        return [column]
+    # A history shares the table of items, which the pipeline file was checked for; every other column
+    # has its own.
+    shared = str(pipeline.item_id) if isinstance(feature, HistoryFeature) else None
+    return [
+        _looked_up(pipeline, column, name, feature, tables[shared or column])
+        for column in feature.columns(name)
+    ]
+
+
+def _looked_up(
+    pipeline: Pipeline, column: str, name: str, feature: Feature, table: TableSpec
+) -> FeatureColumn:
+    """A column whose ids are looked up in a table."""
+    train = pipeline.train
+    looked_up = FeatureColumn(
+        name=column,
+        feature=name,
+        kind=feature.kind,
+        form=feature.form,
+        table=table.name,
+        width=table.dimension,
+        dropout=isinstance(feature, IdFeature),
+        context=feature.is_context,
+        # Both towers then give vectors in the space of the items' embedding.
+        skip=train.skip and table.name == pipeline.item_id,
+    )
+    if not isinstance(feature, HistoryFeature):
+        return looked_up
+    match train.history.pooling:
+        case "sqrtn":
+            return replace(looked_up, root=True)
+        case "attention":
+            return replace(looked_up, attention=_attention(feature, table))
+        case "mean":
+            return looked_up
+
+
+def _attention(feature: HistoryFeature, table: TableSpec) -> Attention:
+    if table.dimension % _HEADS:
+        raise UsageError(
+            f"train.history.pooling = 'attention' halves the vectors between {_HEADS} heads, so that"
+            f" train.dimension is even; found {table.dimension}. Set an even one."
+        )
+    return Attention(
+        width=table.dimension,
+        length=feature.length,
+        layers=_LAYERS,
+        heads=_HEADS,
+        dropout=_DROPOUT,
+    )

@@ -55,10 +55,10 @@ class Head(tf.Module):
 
     def copy(self) -> "Head":
         """A head that predicts the same, whatever becomes of this one."""
-        dimension = self.weights[f"{PREFIX}query"].values.shape[0]
-        other = Head(dimension)
+        other = Head(self.weights[f"{PREFIX}query"].values.shape[0])
         for name, weight in self.weights.items():
             other.weights[name].values.assign(weight.values)
+        # Mean and spread of the labels are part of what it predicts.
         other.see(self.seen)
         return other
 
@@ -132,17 +132,13 @@ def measure_head(head: Head, clicks: LabelledClicks) -> dict[str, Any] | None:
     Returns: `labels`, how many there are, `rmse` and `rmse_of_mean`. None without a label, or if the
     head was never trained on one.
     """
+    # Of an untrained head all predictions are 0: an error of them would say nothing.
     if not len(clicks.label) or not head.seen.n:
         return None
-    label = clicks.label
-    mean = np.float64(head.seen.mean)
     predicted = head.predict(tf.constant(clicks.query), tf.constant(clicks.item)).numpy()
-    return {
-        "labels": len(label),
-        "rmse": _rmse(label, predicted),
-        "rmse_of_mean": _rmse(label, mean),
+    errors = {
+        "rmse": clicks.label - predicted.astype(np.float64),
+        "rmse_of_mean": clicks.label - np.float64(head.seen.mean),
     }
-
-
-def _rmse(label: np.ndarray, predicted: np.ndarray | np.float64) -> float:
-    return float(np.sqrt(np.square(label - predicted.astype(np.float64)).mean()))
+    rooted = {name: float(np.sqrt(np.square(error).mean())) for name, error in errors.items()}
+    return {"labels": len(clicks.label), **rooted}

@@ -31,6 +31,7 @@ class _Block(keras.layers.Layer):
         ]
 
     def call(self, x: Any, training: bool = False) -> Any:
+        # Normalised in front of each half instead of behind it: training needs no warm-up of the rate.
         normed = self.before_attention(x)
         attended = self.attention(normed, normed, use_causal_mask=True)
         x = x + self.dropouts[0](attended, training=training)

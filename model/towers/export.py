@@ -19,15 +19,15 @@ class RawTower(tf.Module):
 
     def __init__(self, model: TwoTower, transform: Transform, side: str) -> None:
         super().__init__()
-        columns = model.architecture.columns[side]
         # An item tower must not carry the table of users: it is large, and holds their ids.
-        used = {column.table for column in columns if column.table}
+        used = {column.table for column in model.architecture.columns[side] if column.table}
         self.side = side
         self.architecture = model.architecture
         self.transform = transform
         self.tables = {
             name: tf.Variable(model.tables[name].values, trainable=False) for name in sorted(used)
         }
+        # Without slots, and not trainable: a SavedModel is for serving.
         self.dense = {
             name: tf.Variable(weight.values, trainable=False)
             for name, weight in model.dense.items()
@@ -36,8 +36,7 @@ class RawTower(tf.Module):
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encodes raw columns, as `Transform.inputs` describes them; [B, D] float32."""
-        features = self.transform(raw)
-        return encode(self.architecture, self.side, self.tables, self.dense, features)
+        return encode(self.architecture, self.side, self.tables, self.dense, self.transform(raw))
 
 
 class _InMemory(NamedTuple):

@@ -55,9 +55,9 @@ def attended(
     if last is None:
         ids, last = _newest_items(ids, spec.length)
     encoded = encode_sequences(spec, weights, tf.gather(table, ids), seed)
-    empty = weights["empty"][tf.newaxis]
-    # The vector of empty histories stands in front of all places, so that -1 + 1 reads it.
-    places = tf.concat([empty, tf.reshape(encoded, [-1, spec.width])], 0)
+    # The vector of empty histories stands in front of all places, so that -1 + 1 reads it:
+    #   [empty, (sequence 0, place 0), (0, 1), …, (1, 0), …]
+    places = tf.concat([weights["empty"][tf.newaxis], tf.reshape(encoded, [-1, spec.width])], 0)
     return tf.gather(places, last + 1)
 
 

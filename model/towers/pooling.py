@@ -49,8 +49,11 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
     is_new_list = np.ones(len(lists), bool)
     is_new_list[1:] = (lists[1:] != lists[:-1]).any(1)
     lists = lists[is_new_list]
+    # Two lists [[7, 5, 0], [5, 0, 0]] have the entries 7, 5, 5 of the rows 0, 0, 1: ids = [5, 7],
+    # place = [1, 0, 0], and by_id = [1, 2, 0].
     row, column = np.nonzero(lists)
     ids = lists[row, column]
+    # Stable, so that entries of one id stay in the order of their lists: sums then add up in one order.
     by_id = _stable_order(ids)
     ordered = ids[by_id]
     is_new_id = np.diff(ordered, prepend=-1) != 0
@@ -130,10 +133,8 @@ def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
 
     Returns: [B, W] float32.
     """
-    if isinstance(lists, EmbeddingBags):
-        count = tf.gather(lists.count, lists.of)
-    else:
-        count = tf.math.count_nonzero(lists, 1)
+    is_laid_out = isinstance(lists, EmbeddingBags)
+    count = tf.gather(lists.count, lists.of) if is_laid_out else tf.math.count_nonzero(lists, 1)
     return mean * tf.sqrt(tf.cast(count, mean.dtype))[:, tf.newaxis]
 
 

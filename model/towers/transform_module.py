@@ -69,20 +69,20 @@ class Transform(tf.Module):
         features = pipeline.tower(side)
         graph = graph or _Graph(Path(folder) / _GRAPH)
         columns = {name: feature.columns(name) for name, feature in features.items()}
-        inputs = {}
-        for of_feature in columns.values():
-            for column in of_feature:
-                inputs[column] = _spec(column, graph.inputs[column])
+        inputs = {
+            column: _spec(column, graph.inputs[column])
+            for of_feature in columns.values()
+            for column in of_feature
+        }
         # tf.Module would take plain dicts, and what they hold, for parts of the SavedModel.
         self.inputs = MappingProxyType(inputs)
         self._columns = MappingProxyType(columns)
         self._graph = graph
-        tables = {}
-        for name, feature in features.items():
-            owner = _vocabulary_owner(pipeline, name, feature)
-            if owner:
-                tables[name] = _lookup_table(Path(folder), owner)
-        self._tables = tables
+        self._tables = {
+            name: _lookup_table(Path(folder), owner)
+            for name, feature in features.items()
+            if (owner := _vocabulary_owner(pipeline, name, feature))
+        }
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Transforms a batch, inside a `tf.function`.
@@ -130,8 +130,7 @@ class _Graph:
         graph = function.graph
         (specs,), _ = function.structured_input_signature
         # The graph's inputs are the flat components of the columns, and then the captures.
-        components = len(_flat(specs))
-        self.inputs = _packed(specs, graph.inputs[:components])
+        self.inputs = _packed(specs, graph.inputs[: len(_flat(specs))])
         self.outputs = _packed(function.structured_outputs, graph.outputs)
         self._library = graph.as_graph_def().library
         # What the analysis found (means, variances, sizes), and handles of lookup tables.
@@ -151,10 +150,9 @@ class _Graph:
         feeds: dict[str, tf.Tensor] = {}
         for column, x in raw.items():
             placeholder = self.inputs[column]
-            if isinstance(placeholder, tf.SparseTensor):
-                x = _sparse(x)
-            for inner, outer in zip(_flat(placeholder), _flat(x), strict=True):
-                feeds[inner.name] = outer
+            values = _sparse(x) if isinstance(placeholder, tf.SparseTensor) else x
+            names = [inner.name for inner in _flat(placeholder)]
+            feeds |= zip(names, _flat(values), strict=True)
         # Sorted, so that equal models have their nodes in equal order.
         for name in sorted(present & self._captures.keys()):
             feeds[f"{name}:0"] = self._constant(name, table)
@@ -166,8 +164,7 @@ class _Graph:
             return_elements=[tensor.name for tensor in ends],
             name="",
         )
-        transformed = _packed(outputs, copied)
-        return {column: _dense(x) for column, x in zip(raw, transformed, strict=True)}
+        return {column: _dense(x) for column, x in zip(raw, _packed(outputs, copied), strict=True)}
 
     def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
         captured = self._captures[name]

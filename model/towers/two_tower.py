@@ -56,19 +56,19 @@ class TwoTower(tf.Module):
             spec.name: AdagradWeight(initial_rows(spec, seed))
             for spec in architecture.tables.values()
         }
-        self.head = None
-        if architecture.auxiliary:
-            self.head = Head(architecture.layers["item"][-1])
-        dense: dict[str, AdagradWeight | AdamWeight] = {}
-        for side in SIDES:
-            for name, values in initial_layers(architecture, side, seed).items():
-                dense[name] = AdagradWeight(values)
-        for column in architecture.columns["query"]:
-            for name, values in initial_encoder(column, seed).items():
-                dense[name] = AdamWeight(values)
-        if self.head:
-            dense |= self.head.weights
-        self.dense = dense
+        self.head = Head(architecture.layers["item"][-1]) if architecture.auxiliary else None
+        layers = {
+            name: AdagradWeight(values)
+            for side in SIDES
+            for name, values in initial_layers(architecture, side, seed).items()
+        }
+        encoders = {
+            name: AdamWeight(values)
+            for column in architecture.columns["query"]
+            for name, values in initial_encoder(column, seed).items()
+        }
+        head = self.head.weights if self.head else {}
+        self.dense: dict[str, AdagradWeight | AdamWeight] = {**layers, **encoders, **head}
 
     def __call__(
         self, side: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
@@ -136,23 +136,13 @@ def _read(
         return attended(column.name, column.attention, table, dense, features, seed)
     if column.form == "id":
         return tf.gather(table, values)
-    mean = _mean(table, values, features.get(rows_of(column.name)))
+    if isinstance(values, EmbeddingBags):
+        # A training step has looked the rows up already, outside the tape.
+        rows = features.get(rows_of(column.name))
+        mean = mean_of_bags(tf.gather(table, values.ids) if rows is None else rows, values)
+    else:
+        mean = mean_of_present(tf.gather(table, values), values)
     return lengthened(mean, values) if column.root else mean
-
-
-def _mean(
-    table: tf.Variable,
-    lists: tf.Tensor | EmbeddingBags,
-    rows: tf.Tensor | None,
-) -> tf.Tensor:
-    """Means of the rows of lists, [B, width]; `rows` are those of `lists.ids`, if they were looked
-    up already.
-    """
-    if isinstance(lists, EmbeddingBags):
-        if rows is None:
-            rows = tf.gather(table, lists.ids)
-        return mean_of_bags(rows, lists)
-    return mean_of_present(tf.gather(table, lists), lists)
 
 
 def initial_rows(spec: TableSpec, seed: int) -> tf.Tensor:
@@ -196,10 +186,10 @@ def initial_encoder(column: FeatureColumn, seed: int) -> dict[str, tf.Tensor]:
     if column.attention is None:
         return {}
     prefix = encoder_prefix(column.name)
-    weights = {f"{prefix}empty": tf.zeros([column.width])}
-    for name, shape in encoder_shapes(column.attention).items():
-        weights[prefix + name] = _initial_encoder_weight(prefix + name, shape, seed)
-    return weights
+    return {f"{prefix}empty": tf.zeros([column.width])} | {
+        prefix + name: _initial_encoder_weight(prefix + name, shape, seed)
+        for name, shape in encoder_shapes(column.attention).items()
+    }
 
 
 def _initial_encoder_weight(name: str, shape: list[int], seed: int) -> tf.Tensor:
@@ -209,9 +199,7 @@ def _initial_encoder_weight(name: str, shape: list[int], seed: int) -> tf.Tensor
     if kind == "kernel":
         # Attention's are [W, heads, width of a head], and its output's that turned round.
         input_axes = len(shape) - 1 if "attention_output" in name else 1
-        inputs = prod(shape[:input_axes])
-        outputs = prod(shape[input_axes:])
-        return _glorot(shape, inputs, outputs, seed, name)
+        return _glorot(shape, prod(shape[:input_axes]), prod(shape[input_axes:]), seed, name)
     if kind == "gamma":
         # What comes out is to be as long as an item's embedding, since both are added up.
         return tf.fill(shape, shape[0] ** -0.5 if "/last/" in name else 1.0)

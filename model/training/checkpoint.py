@@ -10,7 +10,7 @@ frequency.npz       the streaming frequency estimate
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -95,12 +95,13 @@ def capture(
       step: how many steps the line of versions ever took.
       archive: archived rows by table, which the state carries on.
     """
-    archive = archive or {}
     return TrainingState(
         day=day,
         step=step,
         layers=model.architecture.layers,
-        tables={name: _capture_table(model, name, archive.get(name)) for name in model.tables},
+        tables={
+            name: _capture_table(model, name, (archive or {}).get(name)) for name in model.tables
+        },
         dense={
             name: (weight.values.numpy(), weight.slots.numpy())
             for name, weight in model.dense.items()
@@ -112,18 +113,23 @@ def capture(
 
 def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> TableState:
     spec = model.architecture.tables[name]
-    keys = spec.keys
-    values = model.tables[name].values.numpy()
-    slots = model.tables[name].slots.numpy()
-    left = pa.nulls(spec.rows, pa.date32())
+    in_use = TableState(
+        keys=spec.keys,
+        values=model.tables[name].values.numpy(),
+        slots=model.tables[name].slots.numpy(),
+        left=pa.nulls(spec.rows, pa.date32()),
+        shared=spec.shared,
+        hashed=spec.hashed,
+    )
+    if archive is None:
+        return in_use
     # Archived rows stand behind those in use, which are told apart by `left` alone.
-    if archive is not None:
-        keys = pa.concat_arrays([keys, archive.keys])
-        values = np.concatenate([values, archive.values])
-        slots = np.concatenate([slots, archive.slots])
-        left = pa.concat_arrays([left, archive.left])
-    return TableState(
-        keys=keys, values=values, slots=slots, left=left, shared=spec.shared, hashed=spec.hashed
+    return replace(
+        in_use,
+        keys=pa.concat_arrays([in_use.keys, archive.keys]),
+        values=np.concatenate([in_use.values, archive.values]),
+        slots=np.concatenate([in_use.slots, archive.slots]),
+        left=pa.concat_arrays([in_use.left, archive.left]),
     )
 
 
@@ -132,13 +138,13 @@ def save(state: TrainingState, folder: Path) -> None:
     (folder / _TABLES).mkdir(parents=True)
     for name, table in state.tables.items():
         _save_table(table, folder / _TABLES / f"{name}.arrow")
-    arrays = {
-        _DENSE: {name: weight for name, (weight, _) in state.dense.items()},
-        _SLOTS: {name: slots for name, (_, slots) in state.dense.items()},
-        _FREQUENCY: state.frequency,
-    }
-    for name, by_name in arrays.items():
-        np.savez(folder / name, allow_pickle=False, **by_name)
+    for name, arrays in (
+        (_DENSE, {name: weight for name, (weight, _) in state.dense.items()}),
+        (_SLOTS, {name: slots for name, (_, slots) in state.dense.items()}),
+        (_FREQUENCY, state.frequency),
+    ):
+        # Not pickled: reading a pickle runs whatever it holds.
+        np.savez(folder / name, allow_pickle=False, **arrays)
     content = {
         "format": FORMAT,
         "day": state.day.isoformat(),
@@ -210,6 +216,7 @@ def _load_table(path: Path, *, shared: int, hashed: bool) -> TableState:
     )
 
 
+# Lists of one size share one buffer of values, so that a matrix is written and read without a copy.
 def _fixed_size_lists(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 

@@ -16,9 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from model.data.batching import training_batches
-from model.data.negative_corpus import NegativeCorpus
 from model.data.prefetch import prefetched
-from model.data.training_rows import Rows
+from model.data.training_rows import NegativeCorpus, Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.auxiliary_head import known_labels, label_moments
 from model.towers.pooling import bagged
@@ -92,16 +91,12 @@ def run_training(
 
     Raises:
       UsageError: the loss or a weight is no longer a number.
-      TypeError: the days can be gone through only once.
     """
-    if iter(days) is days or iter(last) is last:
-        raise TypeError("Days are gone through once per epoch: pass a list, not an iterator.")
-    take_step = compile_step(model, frequency, settings)
-    run = _Run(take_step, model, settings, corpus, report, step)
-    run.train_days(days, frequency)
+    run = _Run(model, frequency, settings, corpus, report, step)
+    run.train_days(days)
     if last:
         before_last()
-        run.train_days(last, frequency)
+        run.train_days(last)
     return run.result()
 
 
@@ -110,55 +105,52 @@ class _Run:
 
     def __init__(
         self,
-        take_step: Callable[..., tf.Tensor],
         model: TwoTower,
+        frequency: StreamingFrequency,
         settings: TrainConfig,
         corpus: NegativeCorpus | None,
         report: Report,
         step: int,
     ) -> None:
-        self._take_step = take_step
+        self._take_step = compile_step(model, frequency, settings)
         self._model = model
+        self._frequency = frequency
         self._settings = settings
         self._corpus = corpus if settings.negatives.uniform else None
         self._report = report
         self._first_step = step
-        self._step = step
         self._rows = 0
         self._labels = 0
         self._seconds = 0.0
-        self._compiling_rows = 0
-        self._compiling_seconds = 0.0
+        # Rows and seconds of the first step of all, which compiles
+        self._compiling = (0, 0.0)
         # Tensors, read when they are needed: to wait for each would keep the next step waiting.
         self._losses: list[tf.Tensor] = []
 
-    def train_days(self, days: Iterable[tuple[date, Rows]], frequency: StreamingFrequency) -> None:
+    def train_days(self, days: Iterable[tuple[date, Rows]]) -> None:
         """Takes all passes over the days."""
-        seen = int(frequency.seen.numpy())
+        seen = int(self._frequency.seen.numpy())
         for epoch in range(self._settings.epochs):
             if epoch:
                 # The same rows come again: the clock is the logs', not the training's.
-                frequency.rewind(seen)
+                self._frequency.rewind(seen)
             for day, rows in days:
                 self.train_day(day, rows, epoch)
 
     def train_day(self, day: date, rows: Rows, epoch: int) -> None:
         """Takes the steps of a day."""
         columns = self._columns(rows, epoch)
-        name = str(day)
-        if self._settings.epochs > 1:
-            name = f"{day}, pass {epoch + 1} of {self._settings.epochs}"
+        passes = self._settings.epochs
+        name = f"{day}, pass {epoch + 1} of {passes}" if passes > 1 else str(day)
         begin = reported = perf_counter()
         done = 0
         losses_before = len(self._losses)
         inputs = self._inputs(day, rows, epoch, columns)
         for size, arguments in prefetched(inputs, _PREFETCHED_BATCHES):
             self._losses.append(self._take_step(*arguments))
-            self._step += 1
             done += size
-            if len(self._losses) == 1:  # the first step of all, which compiles
-                self._compiling_rows = done
-                self._compiling_seconds = perf_counter() - begin
+            if len(self._losses) == 1:
+                self._compiling = (done, perf_counter() - begin)
             if perf_counter() - reported > 1 or done == len(rows):
                 reported = perf_counter()
                 newest = self._losses[losses_before:][-_LOSSES_REPORTED:]
@@ -173,37 +165,34 @@ class _Run:
         Raises:
           UsageError: a loss or a weight is no longer a number.
         """
-        curve = loss_curve(self._losses, self._first_step)
+        losses = np.array([loss.numpy() for loss in self._losses]).reshape(-1, 2)
+        _check_numbers(losses[:, 0])
         check_weights(self._model)
-        rows = self._rows
-        seconds = self._seconds
-        if len(self._losses) > 1:
-            rows -= self._compiling_rows
-            seconds -= self._compiling_seconds
+        steps = len(losses)
+        # A single step is all there is to tell the rate by
+        rows, seconds = self._compiling if steps > 1 else (0, 0.0)
         return LoopResult(
-            step=self._step,
-            steps=self._step - self._first_step,
+            step=self._first_step + steps,
+            steps=steps,
             rows=self._rows,
             seconds=self._seconds,
-            rate=rows / max(seconds, 1e-9),
-            curve=curve,
+            rate=(self._rows - rows) / max(self._seconds - seconds, 1e-9),
+            curve=_curve(losses[:, 0], self._first_step),
             labels=self._labels,
-            auxiliary=auxiliary_curve(self._losses, self._first_step),
+            auxiliary=_curve(losses[:, 1], self._first_step),
         )
 
     def _columns(self, rows: Rows, epoch: int) -> dict[str, np.ndarray]:
         """What a day's rows have besides features, [N] each. In the first pass the auxiliary head
         also counts their labels.
         """
-        if self._corpus:
-            draw_probability = self._corpus.draw_probability(rows.item)
-        else:
-            draw_probability = np.zeros(len(rows), np.float32)
         columns = {
             "user": rows.user,
             "item": rows.item,
             "reward": rows.reward,
-            "draw_probability": draw_probability,
+            "draw_probability": self._corpus.draw_probability(rows.item)
+            if self._corpus
+            else np.zeros(len(rows), np.float32),
         }
         head = self._model.head
         if head and rows.label is not None:
@@ -218,7 +207,8 @@ class _Run:
     ) -> Iterator[tuple[int, Sequence[Any]]]:
         """For each step the number of its rows, and its arguments as tensors."""
         batches = training_batches(rows, self._model.architecture, self._settings, day, epoch)
-        for step, (batch, features) in enumerate(batches, self._step):
+        # A generator, begun before the day's first step: all losses so far are of days before.
+        for step, (batch, features) in enumerate(batches, self._first_step + len(self._losses)):
             of_rows = {name: column[batch] for name, column in columns.items()}
             arguments = (features, of_rows, self._drawn_items(step), np.int32(step))
             yield len(batch), tf.nest.map_structure(tf.constant, arguments)
@@ -253,11 +243,28 @@ def mean_loss(losses: Sequence[tf.Tensor]) -> float:
       UsageError: one is not a number; the run stops at once instead of after hours.
     """
     values = np.array([loss.numpy()[0] for loss in losses])
-    if not np.isfinite(values).all():
-        raise UsageError(
-            f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. {_DIVERGED}"
-        )
+    _check_numbers(values)
     return float(values.mean())
+
+
+def _check_numbers(losses: np.ndarray) -> None:
+    if not np.isfinite(losses).all():
+        raise UsageError(
+            f"The loss must stay a number; found {losses[~np.isfinite(losses)][0]}. {_DIVERGED}"
+        )
+
+
+def _curve(losses: np.ndarray, first_step: int) -> list[tuple[int, float]]:
+    """Means over up to `CURVE_POINTS` equal stretches of steps, each with the step that it ends at; of
+    the auxiliary head, whose losses are nan without a label, over the steps that had one.
+    """
+    bounds = np.linspace(0, len(losses), min(CURVE_POINTS, len(losses)) + 1).astype(int)
+    curve = []
+    for start, end in pairwise(bounds.tolist()):
+        stretch = losses[start:end][np.isfinite(losses[start:end])]
+        if len(stretch):
+            curve.append((first_step + end, round(float(stretch.mean()), 5)))
+    return curve
 
 
 def check_weights(model: TwoTower) -> None:
@@ -277,32 +284,6 @@ def check_weights(model: TwoTower) -> None:
                 )
 
 
-def loss_curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
-    """Means of the softmax's losses over equal stretches, each with the step that it ends at."""
-    return [
-        (first + end, round(mean_loss(losses[start:end]), 5))
-        for start, end in _stretches(len(losses))
-    ]
-
-
-def auxiliary_curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
-    """The same of the auxiliary head, over the steps that had a label; those without are nan."""
-    values = np.array([loss.numpy()[1] for loss in losses])
-    curve = []
-    for start, end in _stretches(len(losses)):
-        stretch = values[start:end]
-        with_label = stretch[np.isfinite(stretch)]
-        if len(with_label):
-            curve.append((first + end, round(float(with_label.mean()), 5)))
-    return curve
-
-
-def _stretches(steps: int) -> Iterable[tuple[int, int]]:
-    """First step and end of up to `CURVE_POINTS` stretches of equal length."""
-    bounds = np.linspace(0, steps, min(CURVE_POINTS, steps) + 1)
-    return pairwise(bounds.astype(int).tolist())
-
-
 SECONDS_BETWEEN_LINES = 5.0
 FULL_SHARE = 0.2
 """Share of the frequency estimate's buckets in use from which on a warning is given."""
@@ -314,21 +295,20 @@ def few_steps(result: LoopResult, settings: TrainConfig) -> str | None:
     """A warning of training from scratch that was over too soon to learn much; None if it was
     not.
     """
-    warm_started = result.step > result.steps
-    if warm_started or result.steps >= FEW_STEPS:
+    # A warm start goes on from the steps of the line before.
+    if result.step > result.steps or result.steps >= FEW_STEPS:
         return None
-    rows = result.rows // settings.epochs
     return (
         f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds;"
-        f" these were {result.steps}: {rows:,} examples, {settings.epochs} times, in batches of"
-        f" {settings.batch_size}. Expect poor lists. Lower train.batch_size, raise train.epochs, or"
-        " train on more days: window.train_days."
+        f" these were {result.steps}: {result.rows // settings.epochs:,} examples,"
+        f" {settings.epochs} times, in batches of {settings.batch_size}. Expect poor lists. Lower"
+        " train.batch_size, raise train.epochs, or train on more days: window.train_days."
     )
 
 
 def full_buckets(frequency: StreamingFrequency) -> str | None:
     """A warning of a frequency estimate whose items share buckets; None if it has room."""
-    share = frequency.filled()
+    share = float(np.mean(frequency.last.numpy() != 0))
     if share < FULL_SHARE:
         return None
     # n items thrown into b buckets leave a share of e^(-n / b) empty.

@@ -17,7 +17,7 @@ from model.losses.corrected_softmax import sampled_softmax_loss
 from model.losses.negatives import EncodedItems, step_candidates
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import AdamWeight
-from model.towers.architecture import SIDES, FeatureColumn, TableSpec
+from model.towers.architecture import SIDES, TableSpec
 from model.towers.history_encoder import last_of
 from model.towers.pooling import EmbeddingBags, rows_of
 from model.towers.two_tower import TwoTower
@@ -31,19 +31,20 @@ def with_dropped_ids(
     model: TwoTower, features: Features, settings: TrainConfig, step: tf.Tensor, salt: str = ""
 ) -> dict[str, Any]:
     """The features after id dropout."""
-    dropped = dict(features)
     if not settings.id_dropout:
-        return dropped
-    for side in SIDES:
-        for column in model.architecture.columns[side]:
-            if column.dropout and column.name in features:
-                dropped[column.name] = drop_ids(
-                    features[column.name],
-                    model.architecture.tables[column.table],
-                    settings.id_dropout,
-                    tf.stack([salted(settings.seed, column.name + salt), step]),
-                )
-    return dropped
+        return dict(features)
+    dropped = {
+        column.name: drop_ids(
+            features[column.name],
+            model.architecture.tables[column.table],
+            settings.id_dropout,
+            tf.stack([salted(settings.seed, column.name + salt), step]),
+        )
+        for side in SIDES
+        for column in model.architecture.columns[side]
+        if column.dropout and column.name in features
+    }
+    return {**features, **dropped}
 
 
 def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> tf.Tensor:
@@ -76,15 +77,13 @@ def with_dropped_context(
       settings: `context_dropout` is the share.
       step: scalar int32; the result is a function of it and the settings' seed.
     """
-    dropped = dict(features)
     context = [column.name for column in model.architecture.columns["query"] if column.context]
     if not settings.context_dropout or not context:
-        return dropped
+        return dict(features)
     seed = tf.stack([salted(settings.seed, "context"), step])
     is_dropped = tf.random.stateless_uniform([rows], seed) < settings.context_dropout
-    for name in context:
-        dropped[name] = _missing_where(is_dropped, features[name])
-    return dropped
+    # The same rows in every column: a request that leaves one out leaves all out.
+    return {**features, **{name: _missing_where(is_dropped, features[name]) for name in context}}
 
 
 def _missing_where(is_dropped: tf.Tensor, values: tf.Tensor | EmbeddingBags) -> Any:
@@ -133,7 +132,12 @@ def compile_step(
     """
     weights = {**model.tables, **model.dense}
     variables = {name: weight.values for name, weight in weights.items()}
-    lists = _list_columns(model)
+    lists = [
+        column
+        for columns in model.architecture.columns.values()
+        for column in columns
+        if column.name in model.architecture.lists
+    ]
     is_corrected = settings.correction != "none"
     counted = frequency if is_corrected else None
 
@@ -212,17 +216,6 @@ def _losses(
     return total, tf.stack([loss.total, auxiliary])
 
 
-def _list_columns(model: TwoTower) -> list[FeatureColumn]:
-    """The columns of lists that are summed or averaged."""
-    names = model.architecture.lists
-    return [
-        column
-        for side in SIDES
-        for column in model.architecture.columns[side]
-        if column.name in names
-    ]
-
-
 def _encode_drawn(
     model: TwoTower, drawn: Mapping[str, Any], settings: TrainConfig, step: tf.Tensor
 ) -> EncodedItems | None:
@@ -244,13 +237,10 @@ def _feature_specs(model: TwoTower, *sides: str) -> dict[str, Any]:
         "vector": tf.TensorSpec([None, None], tf.float32),
     }
     specs = {}
-    for side in sides:
-        for column in model.architecture.columns[side]:
-            if column.attention:
-                specs[column.name] = matrix
-                specs[last_of(column.name)] = vector
-            else:
-                specs[column.name] = forms[column.form]
+    for column in (column for side in sides for column in model.architecture.columns[side]):
+        specs[column.name] = matrix if column.attention else forms[column.form]
+        if column.attention:
+            specs[last_of(column.name)] = vector
     return specs
 
 

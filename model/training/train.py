@@ -1,35 +1,44 @@
-"""From a features attempt to trained towers: builds them, warm-starts them or not, and trains
-the days.
+"""From a features attempt to trained towers: builds them, warm-starts them or not, and trains the days,
+oldest first; of a first version its last day apart.
+
+A version without a parent has nobody before it who could be measured on its day. So it stops before
+its day: what it lists then is what a version of the day before would have listed. Afterwards it
+goes on through the day, in as many passes, and is what training in one go would have made of the
+same order of rows: measuring changes nothing.
+
+With `train.order = "shuffled"` the rows of the last day alone would pull the towers to one day's
+users. They come mixed with rows of the window, drawn again for each pass.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from model.data import negative_corpus, training_rows
-from model.data.negative_corpus import NegativeCorpus
+import numpy as np
+
+from model.data import training_rows
+from model.data.training_rows import Rows, read_corpus
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
+from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
-from model.towers.design import design
 from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
-from model.training import checkpoint, loop
+from model.training import checkpoint
 from model.training.checkpoint import TableState, TrainingState
-from model.training.first_version import towers_before_last_day
-from model.training.loop import LoopResult, run_training
-from model.training.training_days import day_folders, days_in_parts, earlier_days
-from model.training.untrained_rows import zero_untrained_rows
+from model.training.loop import LoopResult, few_steps, full_buckets, run_training, shown
+from model.training.untrained_rows import towers_before_last_day, zero_untrained_rows
 from model.training.warm_start import warm_start
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.trained_day import TrainTimings
+from twinspire_core.errors import BadData
 from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
 
@@ -44,6 +53,11 @@ HASHES = 2
 """
 LEAST_INITIAL_GAP = 100_000
 """The fewest rows between two hits that are assumed of an item that was hit once."""
+
+REPLAYED = 9
+"""Rows of the window that are replayed for each row of the last day: with three, the next days were
+surely listed worse for (docs/decisions/0026-training.md).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +99,10 @@ class Trained:
             tables={name: spec.rows for name, spec in self.model.architecture.tables.items()},
         )
 
-    def auxiliary(self) -> dict[str, Any] | None:
-        """What metrics.json says of how the auxiliary head was trained; None without a head."""
-        head = self.model.head
-        if head is None:
-            return None
-        return {
-            "labels": self.result.labels,
-            "mean": head.seen.mean,
-            "curve": self.result.auxiliary,
-        }
+    def log_q(self, items: np.ndarray) -> np.ndarray:
+        """Logs of the estimated shares of items, [N] int64 fingerprints: [N] float32."""
+        estimated: np.ndarray = self.frequency.log_q(items).numpy()
+        return estimated
 
     def timings(self) -> TrainTimings:
         """What timings.json says of training."""
@@ -117,7 +125,7 @@ def train_towers(
       features: local folder of the attempt.
       parent: local folder of the training state to start from; None starts from scratch.
       measure: of a first version: called with its towers as they are before the last day is trained
-        on, which then comes after all others (model/training/training_days.py). Not called where
+        on, which then comes after all others. Not called where
         there is but one day.
     """
     settings = ctx.pipeline.train
@@ -127,14 +135,21 @@ def train_towers(
     towers_transforms = transforms(features / feature_schema.TRANSFORM, ctx.pipeline)
     # Fresh weights, for today's features and vocabularies; a parent's overwrite them below.
     tokens = vocabularies(features / feature_schema.TRANSFORM, ctx.pipeline)
-    widths = state.widths if state else None
+    widths = state.widths if state else {}
     model = TwoTower(design(ctx.pipeline, tokens, widths), settings.seed)
     folders = day_folders(ctx, features / feature_schema.TRANSFORMED)
     frequency = _frequency_estimate(settings, folders, state, features)
-    archive = _inherit(model, state, ctx.day, settings)
+    archive: Mapping[str, TableState] = {}
+    if state:
+        decay = settings.slot_decay
+        archive = warm_start(model, state, day=ctx.day, keep=MAX_ARCHIVED_ROWS, slot_decay=decay)
     # Copied before training: it is to be measured on the day as the parent left it.
     inherited_head = model.head.copy() if state and model.head else None
-    corpus = _negative_corpus(settings, features, towers_transforms["item"], model)
+    corpus = None
+    if settings.negatives.uniform:
+        folder = features / feature_schema.CORPUS_START
+        columns = model.architecture.columns["item"]
+        corpus = read_corpus(folder, towers_transforms["item"], columns)
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
 
     def measure_before_last_day() -> None:
@@ -144,7 +159,7 @@ def train_towers(
             before = earlier_days(folders, ctx.day)
             measure(towers_before_last_day(model, towers_transforms, ctx.pipeline, before))
 
-    with loop.shown(len(folders)) as report:
+    with shown(len(folders)) as report:
         result = run_training(
             model,
             frequency,
@@ -171,15 +186,6 @@ def train_towers(
     )
 
 
-def _inherit(
-    model: TwoTower, state: TrainingState | None, day: date, settings: TrainConfig
-) -> Mapping[str, TableState]:
-    """Goes on from the parent's weights, if there is a parent; rows of ids that have left, by table."""
-    if state is None:
-        return {}
-    return warm_start(model, state, day=day, keep=MAX_ARCHIVED_ROWS, slot_decay=settings.slot_decay)
-
-
 def _frequency_estimate(
     settings: TrainConfig, folders: Mapping[date, Path], state: TrainingState | None, features: Path
 ) -> StreamingFrequency:
@@ -197,25 +203,16 @@ def _frequency_estimate(
     if frequency.fits(state.frequency):
         frequency.restore(state.frequency)
     else:
+        # Another number of buckets: what was learned of today's items is carried over, one by one
         corpus = str(features / feature_schema.CORPUS_START)
         items = parquet_files.read_folder(corpus, ["_item"])["_item"]
         frequency.adopt(state.frequency, fingerprint(items))
     return frequency
 
 
-def _negative_corpus(
-    settings: TrainConfig, features: Path, transform: Transform, model: TwoTower
-) -> NegativeCorpus | None:
-    if not settings.negatives.uniform:
-        return None
-    folder = features / feature_schema.CORPUS_START
-    return negative_corpus.read(folder, transform, model.architecture.columns["item"])
-
-
 def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
     """Prints the warnings of this training. Returns them as one text; None if there are none."""
-    checked = (loop.few_steps(result, settings), loop.full_buckets(frequency))
-    warnings = [warning for warning in checked if warning]
+    warnings = list(filter(None, (few_steps(result, settings), full_buckets(frequency))))
     for warning in warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
     return " ".join(warnings) or None
@@ -238,3 +235,114 @@ def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
     )
     checkpoint.save(state, out / model_bundle.STATE)
     return towers
+
+
+def day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
+    """Folders of the days to train on, oldest first: the day alone, or in mode full all days up to
+    it.
+    """
+    folders = {date.fromisoformat(p.name.removeprefix("dt=")): p for p in transformed.glob("dt=*")}
+    chosen = {
+        day: folders[day]
+        for day in sorted(folders)
+        if day == ctx.day or (ctx.mode == "full" and day < ctx.day)
+    }
+    if not chosen:
+        there = ", ".join(map(str, sorted(folders))) or "no day's"
+        raise BadData(
+            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's"
+            " users may be held out: lower evaluation.holdout; or run the features stage again."
+        )
+    return chosen
+
+
+def earlier_days(folders: Mapping[date, Path], day: date) -> dict[date, Path]:
+    """Folders of the days before a day."""
+    return {earlier: folder for earlier, folder in folders.items() if earlier < day}
+
+
+def days_in_parts(
+    ctx: StageContext,
+    folders: Mapping[date, Path],
+    architecture: Architecture,
+    *,
+    last_apart: bool,
+) -> tuple[Iterable[tuple[date, Rows]], Iterable[tuple[date, Rows]]]:
+    """The days that all passes go through, and those that come after all of these passes.
+
+    Args:
+      ctx: says which day is the last.
+      folders: of the days to train on.
+      architecture: says which columns are read.
+      last_apart: whether the day itself comes after the days before it, if there are any.
+    """
+    before = earlier_days(folders, ctx.day)
+    if not (last_apart and before and ctx.day in folders):
+        return training_days(ctx.pipeline, folders, architecture), ()
+    window = training_days(ctx.pipeline, before, architecture)
+    return window, last_day(ctx, folders[ctx.day], window, architecture)
+
+
+def training_days(
+    pipeline: Pipeline, folders: Mapping[date, Path], architecture: Architecture
+) -> Iterable[tuple[date, Rows]]:
+    """The rows of each day, in the order in which a pass goes through them; all at once if they are
+    shuffled.
+    """
+    columns = [column for side in architecture.columns.values() for column in side]
+    days = _Days(pipeline, folders, columns)
+    if pipeline.train.order == "shuffled":
+        rows = training_rows.join([rows for _, rows in days])
+        return [(max(folders), rows)]
+    # A single day is kept for all passes.
+    return list(days) if len(folders) == 1 else days
+
+
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The days to train on, oldest first. They are read again in each pass, so that only one is held
+    in memory at a time.
+    """
+
+    pipeline: Pipeline
+    folders: Mapping[date, Path]
+    columns: Sequence[FeatureColumn]
+
+    def __iter__(self) -> Iterator[tuple[date, Rows]]:
+        has_head = self.pipeline.train.auxiliary.weight > 0
+        for day, folder in self.folders.items():
+            yield day, training_rows.read(folder, self.columns, label=has_head)
+
+
+def last_day(
+    ctx: StageContext,
+    folder: Path,
+    window: Iterable[tuple[date, Rows]],
+    architecture: Architecture,
+) -> Iterable[tuple[date, Rows]]:
+    """The day that is trained on after the others: alone, or among rows of the window if all rows
+    are shuffled.
+    """
+    alone = list(training_days(ctx.pipeline, {ctx.day: folder}, architecture))
+    if ctx.pipeline.train.order != "shuffled":
+        return alone
+    (_, of_window) = next(iter(window))
+    draws = np.random.default_rng([ctx.pipeline.train.seed, ctx.day.toordinal()])
+    return Replay(ctx.day, alone[0][1], of_window, draws)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A day's rows among rows of the window before it, drawn again for each pass."""
+
+    day: date
+    rows: Rows
+    window: Rows
+    draws: np.random.Generator
+
+    def __iter__(self) -> Iterator[tuple[date, Rows]]:
+        drawn = min(REPLAYED * len(self.rows), len(self.window))
+        places = self.draws.choice(len(self.window), drawn, replace=False)
+        # In the order of time, and the day's own rows last.
+        replayed = training_rows.select(self.window, np.sort(places))
+        yield self.day, training_rows.join([replayed, self.rows])

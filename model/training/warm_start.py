@@ -16,9 +16,8 @@
 - Any other change of shape is an error, which names all of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -124,28 +123,13 @@ def _carry_weight(model: TwoTower, name: str, parent: TrainingState, slot_decay:
         weight.slots.assign(np.full(weight.slots.shape, START, np.float32))
 
 
-class _Change(NamedTuple):
-    """A change of shape that cannot be carried over.
-
-    Attributes:
-      key: of the pipeline file, from which the shape follows.
-      parent: what the parent has.
-      now: what the key gives now.
-      what: what these are, in words.
-    """
-
-    key: str
-    parent: object
-    now: object
-    what: str
-
-
 def _check_shapes(model: TwoTower, parent: TrainingState) -> None:
-    changes = {change.key: change for change in _changes(model, parent)}
+    # Several weights may follow from one key of the pipeline file, which is named once.
+    changes = {key: changed for key, *changed in _changes(model, parent)}
     if changes:
         described = "; ".join(
-            f"{key} now gives {change.now}, the parent has {change.parent} ({change.what})"
-            for key, change in changes.items()
+            f"{key} now gives {now}, the parent has {before} ({what})"
+            for key, (before, now, what) in changes.items()
         )
         raise UsageError(
             f"A warm start needs the parent's shapes; {described}. Set {', '.join(changes)} back,"
@@ -153,68 +137,51 @@ def _check_shapes(model: TwoTower, parent: TrainingState) -> None:
         )
 
 
-def _changes(model: TwoTower, parent: TrainingState) -> Iterator[_Change]:
-    yield from _changed_layers(model.architecture.layers, parent.layers)
-    for name, spec in model.architecture.tables.items():
-        if name in parent.tables:
-            yield from _changed_table(spec, parent.tables[name])
-    before = {name: values.shape for name, (values, _) in parent.dense.items()}
-    now = {name: tuple(weight.values.shape) for name, weight in model.dense.items()}
+def _changes(model: TwoTower, parent: TrainingState) -> Iterator[tuple[str, object, object, str]]:
+    """Changes of shape that cannot be carried over: the key of the pipeline file that the shape follows
+    from, what the parent has, what the key gives now, and what these are, in words.
+    """
+    for side, widths in model.architecture.layers.items():
+        before = parent.layers[side]
+        if list(widths[:-1]) != list(before[:-1]):
+            yield "train.layers", list(before[:-1]), list(widths[:-1]), "as widths of layers"
+        if widths[-1] != before[-1]:
+            yield "train.dimension", before[-1], widths[-1], "as the width of the vectors"
+    for name, table in parent.tables.items():
+        spec = model.architecture.tables.get(name)
+        if spec and (table.hashed, table.shared) != (spec.hashed, spec.shared):
+            yield f"features.{name}.kind", table.shared, spec.shared, "rows that values share"
+        elif spec and spec.dimension != (width := table.values.shape[1]):
+            # A category that is an id now, say
+            yield f"features.{name}", width, spec.dimension, "as the width of its embedding"
+    shapes_before = {name: values.shape for name, (values, _) in parent.dense.items()}
+    shapes = {name: tuple(weight.values.shape) for name, weight in model.dense.items()}
     for side, columns in model.architecture.columns.items():
-        yield from _changed_columns(side, columns, before, now, parent.tables)
+        for column in columns:
+            if f"{side}/first/{column.name}" in shapes_before:
+                yield from _changed_column(side, column, shapes_before, shapes, parent.tables)
 
 
-def _changed_layers(
-    layers: Mapping[str, Sequence[int]], parent: Mapping[str, Sequence[int]]
-) -> Iterator[_Change]:
-    for side, widths in layers.items():
-        hidden = list(widths[:-1])
-        hidden_before = list(parent[side][:-1])
-        if hidden != hidden_before:
-            yield _Change("train.layers", hidden_before, hidden, "as widths of layers")
-        if widths[-1] != parent[side][-1]:
-            yield _Change(
-                "train.dimension", parent[side][-1], widths[-1], "as the width of the vectors"
-            )
-
-
-def _changed_table(spec: TableSpec, parent: TableState) -> Iterator[_Change]:
-    if (parent.hashed, parent.shared) != (spec.hashed, spec.shared):
-        key = f"features.{spec.name}.kind"
-        yield _Change(key, parent.shared, spec.shared, "rows that values share")
-    elif spec.dimension != (width := parent.values.shape[1]):  # a category that is an id now, say
-        key = f"features.{spec.name}"
-        yield _Change(key, width, spec.dimension, "as the width of its embedding")
-
-
-def _changed_columns(
+def _changed_column(
     side: str,
-    columns: Iterable[FeatureColumn],
+    column: FeatureColumn,
     before: Shapes,
     now: Shapes,
     parent_tables: Mapping[str, TableState],
-) -> Iterator[_Change]:
-    """Columns that the parent had too must be as wide, and take the same ways."""
-    for column in columns:
-        first = f"{side}/first/{column.name}"
-        if first not in before:
-            continue
-        # A changed table was reported already, by its own key.
-        if column.table not in parent_tables and before[first][0] != now[first][0]:
-            key = f"features.{column.feature}"
-            if column.form == "vector":
-                key += ".size"
-            yield _Change(key, before[first][0], now[first][0], "numbers into the first layer")
-        skip = f"{side}/skip/{column.name}"
-        if skip in before and skip not in now:
-            yield _Change("train.skip", True, False, f"{column.name} goes past the layers")
-        encoder_before = _encoder_settings(before, column)
-        encoder_now = _encoder_settings(now, column)
-        for key in encoder_before:
-            if key in encoder_now and encoder_before[key] != encoder_now[key]:
-                yield _Change(
-                    key, encoder_before[key], encoder_now[key], f"encoder of {column.name}"
-                )
+) -> Iterator[tuple[str, object, object, str]]:
+    """A column that the parent had too must be as wide, and take the same ways."""
+    first = f"{side}/first/{column.name}"
+    # A changed table was reported already, by its own key.
+    if column.table not in parent_tables and before[first][0] != now[first][0]:
+        key = f"features.{column.feature}" + (".size" if column.form == "vector" else "")
+        yield key, before[first][0], now[first][0], "numbers into the first layer"
+    skip = f"{side}/skip/{column.name}"
+    if skip in before and skip not in now:
+        yield "train.skip", True, False, f"{column.name} goes past the layers"
+    encoder_now = _encoder_settings(now, column)
+    for key, setting in _encoder_settings(before, column).items():
+        if key in encoder_now and setting != encoder_now[key]:
+            yield key, setting, encoder_now[key], f"encoder of {column.name}"
 
 
 def _encoder_settings(shapes: Shapes, column: FeatureColumn) -> dict[str, object]:

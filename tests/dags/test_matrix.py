@@ -201,7 +201,7 @@ def test_only_what_was_to_be_done_was_done(told):
 def test_in_the_end_the_same_version_is_live_and_the_same_ones_are_known(runs, shop, by_hand):
     ours, theirs = registry_of(shop), registry_of(by_hand[0])
     assert ours.live() == theirs.live()
-    assert sorted(ours.accepted()) == sorted(theirs.accepted())
+    assert sorted(ours.state().accepted) == sorted(theirs.state().accepted)
 
 
 def test_an_old_day_begun_late_does_not_wait_for_those_that_wait_for_it(rest, runs):

@@ -39,7 +39,7 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
 
 
 def _architecture(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
-    from model.towers.design import design
+    from model.towers.architecture import design
 
     words = VOCABULARIES | vocabularies
     tokens = {name: pa.array(values, pa.string()) for name, values in words.items()}

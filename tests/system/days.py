@@ -77,10 +77,10 @@ def result(pipeline_file, day) -> dict:
     return made | {
         "items": vectors["_item"].to_pylist(),
         "vectors": np.stack(vectors["vector"].to_numpy(zero_copy_only=False)).tobytes(),
-        "parent": registry.manifest(registry.accepted()[-1]).parent,
+        "parent": registry.manifest(registry.state().accepted[-1]).parent,
         "files": {
             p: f.sha256
-            for p, f in registry.verify(registry.accepted()[-1]).files.items()
+            for p, f in registry.verify(registry.state().accepted[-1]).files.items()
             if p != "report.html"
         },
         "log": [(e.action, e.version, e.live) for e in registry.log()],

@@ -78,7 +78,7 @@ def test_later_logs_do_not_change_an_older_day(shop):
 
 @pytest.mark.system
 def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
-    first, second = registry_of(shop).accepted()
+    first, second = registry_of(shop).state().accepted
     for stage in STAGES[:2]:
         twinspire(stage, str(shop), "--date", THIRD, "--mode", "full")
     for stage in STAGES[2:5]:

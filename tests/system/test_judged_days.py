@@ -88,7 +88,7 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
 @pytest.mark.system
 def test_a_day_is_also_held_against_the_best_version_before_it(shop):
     registry = registry_of(shop)
-    first, second = registry.accepted()
+    first, second = registry.state().accepted
     # As if the second day had lost much, which nobody then refused
     place = Path(registry.place(second, "metrics.json"))
     metrics = json.loads(place.read_text())

@@ -76,7 +76,7 @@ def test_changed_logs_make_the_days_that_read_them_stale(two_days):
 
 def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
     registry = registry_of(shop)
-    first, second = registry.accepted()
+    first, second = registry.state().accepted
     (tmp_path / "file").mkdir()
     (tmp_path / "file/file").write_bytes(b"another")
     sources = registry.manifest(first).sources

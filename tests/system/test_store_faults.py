@@ -23,7 +23,7 @@ def remote(remote_shop, monkeypatch):
 def published(pipeline_file):
     """What is published, each version read through and found whole."""
     registry = registry_of(pipeline_file)
-    for version in registry.accepted():
+    for version in registry.state().accepted:
         registry.verify(version)
     return [(entry.action, entry.version, entry.live) for entry in registry.log()]
 

@@ -30,12 +30,12 @@ def test_a_published_model_answers_as_its_index_does(shop):
     shop.write_text(shop.read_text().replace("tensorflow = false", "tensorflow = true"))
     day, made = (str(shop), "--date", SECOND), []
     typed("publish", *day)  # embed was not asked for it: publish makes it
-    made.append(registry_of(shop).accepted()[-1])
+    made.append(registry_of(shop).state().accepted[-1])
     twinspire("embed", *day, "--force")  # a process that orders its sets otherwise
     # An index that is done names the attempt of embed that it was made from
     twinspire("index", *day, "--force")
     without_tensorflow("publish", *day, "--force")
-    made.append(registry_of(shop).accepted()[-1])
+    made.append(registry_of(shop).state().accepted[-1])
     assert made[0] == made[1]
     version = Version.open(load(shop))
     assert version.id == made[0] and version.index.settings.kind == "exact"

@@ -4,7 +4,7 @@ A search tries ten keys of the pipeline file. For these only training shows whet
 `init` drafts the other keys from the log: windows, positives, features.
 
 A trial runs the stages features, train and measure of a first version, which is measured on its last
-day before it is trained on it (model/training/training_days.py). Its files are below
+day before it is trained on it (model/training/train.py). Its files are below
 `<work_root>/<pipeline>/tuning/`. Features are kept, for all settings that do not change them. The other
 files are deleted when the day is measured.
 """

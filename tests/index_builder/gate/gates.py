@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.gate.comparison import JudgedVersion
+from index_builder.gate.verdict import judge
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
-from index_builder.gate.comparison import LineMemory
-from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.gate.comparison import JudgedVersion, LineMemory
+from index_builder.gate.verdict import judge
 from index_builder.registry.parents import choose_best, standings
 from index_builder.registry.version_log import State
 from model.evaluation.day_lists import DayLists, VersionLists

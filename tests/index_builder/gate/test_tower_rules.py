@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.gate.comparison import LineMemory
-from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.gate.comparison import JudgedVersion, LineMemory
+from index_builder.gate.verdict import judge
 from tests.index_builder.gate.gates import gate, verdict
 from tests.index_builder.gate.histories import History, day
 from twinspire_core.config.tables.deployment import IndexConfig

@@ -48,7 +48,7 @@ def test_a_lost_entry_stops_everything(publish, registry):
         registry.log,
         registry.live,
         registry.open,
-        registry.accepted,
+        registry.state,
         lambda: publish(THREE),
         lambda: registry.rollback(reason=""),
     ):

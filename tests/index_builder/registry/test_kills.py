@@ -82,7 +82,7 @@ def test_killed_between_any_two_operations(template, tmp_path, name):
         assert found in ({"two"}, {after}), (
             f"operation {moment}: whole, and of the one version or the other"
         )
-        assert all(registry.verify(version) for version in registry.accepted()), (
+        assert all(registry.verify(version) for version in registry.state().accepted), (
             "what is accepted is whole"
         )
         log = registry.log()

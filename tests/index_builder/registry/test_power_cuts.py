@@ -113,7 +113,7 @@ def test_a_deletion_that_was_killed_is_ended_by_the_next(publish, registry, monk
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         cut_at(patch, storage, "delete_tree", 0)
         registry.delete(one)
-    assert registry.accepted() == [two] and registry.accepted_before(TWO) is None
+    assert registry.state().accepted == [two] and registry.accepted_before(TWO) is None
     assert prunable(registry, keep=5, keep_days=500, as_of=THREE) == [one]
     registry.delete(one)
     assert storage.list_files(f"{registry.root}/p/versions/{one}") == []

@@ -125,7 +125,7 @@ class Deeds(RuleBasedStateMachine):
     @invariant()
     def agrees(self):
         assert self.registry.live() == self.live
-        assert self.registry.accepted() == self.accepted
+        assert self.registry.state().accepted == self.accepted
         assert {s.version for s in self.registry.statuses() if s.stored} == self.stored
         assert {s.version for s in self.registry.statuses() if s.pinned} == self.pinned
         for day in (1, 5, 10):

@@ -15,7 +15,7 @@ def test_days_go_on_from_what_was_trained_however_often_it_was_refreshed(
     publish, refresh, registry
 ):
     one = publish(ONE)
-    assert [refresh(one, TWO), refresh(one, THREE)] == registry.accepted()[1:]
+    assert [refresh(one, TWO), refresh(one, THREE)] == registry.state().accepted[1:]
     assert registry.accepted_before(TWO).version == one
     again = publish(ONE, "trained again", promote="no")
     refresh(one, THREE, "the first one once more")

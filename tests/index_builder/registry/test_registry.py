@@ -151,7 +151,7 @@ def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp
         registry.discard(name, before=now + 60)
     assert unpublished(registry, before=now + 60) == []
     assert storage.list_names(f"{registry.root}/p/versions") == [one]
-    assert registry.live() == one == registry.accepted()[0]
+    assert registry.live() == one == registry.state().accepted[0]
     assert [s.version for s in registry.statuses()] == [one]
     with pytest.raises(UsageError, match="pruned"):
         publish(TWO, "given up")

@@ -210,7 +210,9 @@ def test_the_days_before_are_in_it_and_those_after_are_not(
     last = page_of(registry, days[3], tmp_path)
     assert "2024-05-03 0.050 0.200 refused" in last.parts["days"]
     assert "2024-05-04 0.330 0.200 this" in last.parts["days"]
-    assert f"Compared with {registry.accepted()[1]}, the live version" in last.parts["changes"]
+    assert (
+        f"Compared with {registry.state().accepted[1]}, the live version" in last.parts["changes"]
+    )
     # Once more, with a later day published: the same day over again is another version if its
     # content is.
     publish_stage.run(context(days[1], recall=0.32, parent=parent(pipeline, days[1]), seed=1))

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.data.negative_corpus import NegativeCorpus
+from model.data.training_rows import NegativeCorpus
 from model.losses import negatives
 from model.losses.negatives import (
     EncodedItems,
-    choose,
-    drawn,
-    items_of_user,
-    own_item,
+    choose_negatives,
+    mask_drawn,
+    mask_items_of_user,
+    mask_own_item,
     step_candidates,
 )
 from model.losses.sampling_probability import StreamingFrequency
@@ -86,13 +86,13 @@ def of_blocks(mask, height):
 
 
 def test_a_row_leaves_out_its_own_item():
-    columns, expected = of_blocks(own_item(tf.constant(ITEM), tf.constant(EXPECTED)), 8)
+    columns, expected = of_blocks(mask_own_item(tf.constant(ITEM), tf.constant(EXPECTED)), 8)
     assert columns.tolist() == [[ITEM[i] == ITEM[j] for j in range(COLUMNS)] for i in range(ROWS)]
     assert expected.tolist() == EXPECTED[:ROWS].tolist()
 
 
 def test_a_row_leaves_out_what_its_user_took_in_the_whole_batch():
-    mask = items_of_user(tf.constant(ITEM), tf.constant(EXPECTED), tf.constant(USER))
+    mask = mask_items_of_user(tf.constant(ITEM), tf.constant(EXPECTED), tf.constant(USER))
     columns, expected = of_blocks(mask, 8)
     for i in range(ROWS):
         took = {ITEM[k] for k in range(ROWS) if USER[k] == USER[i]}
@@ -103,8 +103,8 @@ def test_a_row_leaves_out_what_its_user_took_in_the_whole_batch():
 
 
 def test_rows_are_held_against_k_others_and_every_column_comes_as_often():
-    nothing = own_item(tf.range(COLUMNS), tf.ones(COLUMNS))  # but each row's own column
-    mask = drawn(nothing, tf.constant(ROWS), tf.constant(7), tf.constant([3, 4]))
+    nothing = mask_own_item(tf.range(COLUMNS), tf.ones(COLUMNS))  # but each row's own column
+    mask = mask_drawn(nothing, tf.constant(ROWS), tf.constant(7), tf.constant([3, 4]))
     kept = ~of_blocks(mask, 8)[0]
     assert kept[:, ROWS:].all()  # what was added is not drawn from
     assert (kept[:, :ROWS].sum(1) == 7).all() and (kept[:, :ROWS].sum(0) == 7).all()
@@ -114,8 +114,8 @@ def test_rows_are_held_against_k_others_and_every_column_comes_as_often():
 def test_each_of_the_others_is_as_likely():
     counts = np.zeros((ROWS, ROWS))
     for seed in range(80):
-        mask = drawn(
-            own_item(tf.range(ROWS), tf.ones(ROWS)),
+        mask = mask_drawn(
+            mask_own_item(tf.range(ROWS), tf.ones(ROWS)),
             tf.constant(ROWS),
             tf.constant(7),
             tf.constant([3, seed]),
@@ -135,7 +135,7 @@ ALLOWED[3], ALLOWED[4, :22] = False, False
 
 
 def chosen(seed=1, **settings):
-    found = choose(
+    found = choose_negatives(
         tf.constant(COSINE),
         tf.constant(ALLOWED),
         NegativesConfig(**settings),

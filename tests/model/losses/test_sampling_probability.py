@@ -2,8 +2,6 @@
 own simulation.
 """
 
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -318,44 +316,6 @@ def test_the_papers_simulation_in_short():
     # All are thrown back by the switch,
     assert all(run[2] > 2 * run[1] for run in (fast, slow, hashed))
     assert all(run[3] < run[2] for run in (fast, slow, hashed))  # and recover.
-
-
-REPLICAS = """
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from model.losses.sampling_probability import StreamingFrequency, compare_frequency
-
-strategy, rng = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), np.random.default_rng(0)
-with strategy.scope():
-    shared = StreamingFrequency(buckets=1000, hashes=2)
-alone = StreamingFrequency(buckets=1000, hashes=2)
-
-@tf.function
-def step(parts):
-    return strategy.run(shared.update, args=(parts,))
-
-for size in (64, 64, 48):
-    items = rng.integers(0, 40, size)
-    of_replica = lambda replica: tf.constant(np.split(items, 2)[replica.replica_id_in_sync_group])
-    parts = strategy.experimental_distribute_values_from_function(of_replica)
-    found = np.concatenate([x.numpy() for x in strategy.experimental_local_results(step(parts))])
-    np.testing.assert_allclose(found, alone.update(tf.constant(items)), rtol=1e-6)
-for name, expected in alone.state().items():
-    np.testing.assert_allclose(shared.state()[name], expected, rtol=1e-6)
-for variable in (shared.last, shared.gap, shared.hits, shared.seen):
-    first, second = strategy.experimental_local_results(variable)
-    assert (first.numpy() == second.numpy()).all(), variable.name
-"""
-
-
-@pytest.mark.system
-def test_replicas_count_their_common_batch_once():
-    """Two replicas with half of every batch each, against one with the whole. In a process of its
-    own, which is split into two devices.
-    """
-    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def _in_one_pass(estimate, days, item):

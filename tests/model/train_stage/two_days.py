@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from model import measure_stage, train_stage
 from model.evaluation.day_lists import rank_encoded
 from model.evaluation.tower_vectors import encode
-from model.towers.design import design
+from model.towers.architecture import design
 from model.towers.transform_module import vocabularies
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint

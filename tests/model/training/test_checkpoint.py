@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.design import design
+from model.towers.architecture import design
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.warm_start import warm_start

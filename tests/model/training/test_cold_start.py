@@ -11,8 +11,8 @@ import pytest
 
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers import design as towers
-from model.towers.design import design
+from model.towers import architecture as towers
+from model.towers.architecture import design
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from model.training.untrained_rows import zero_untrained_rows

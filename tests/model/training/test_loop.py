@@ -82,16 +82,6 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
     assert learned.curve[-1][0] == learned.step
 
 
-def test_days_that_can_be_read_only_once_are_refused(tiny):
-    with pytest.raises(TypeError, match="not an iterator"):
-        fitting.run_training(
-            TwoTower(tiny.architecture(), 0),
-            StreamingFrequency(buckets=100),
-            iter([]),
-            tiny.pipeline().train,
-        )
-
-
 def test_rows_without_reward_teach_their_query_nothing(tiny):
     """Rewards of 0 on all rows but one user's: only that user's row moves."""
     rows = _rows(tiny, 64)

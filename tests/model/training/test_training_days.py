@@ -1,13 +1,10 @@
-from collections import Counter
 from datetime import date
 
 import numpy as np
-import pytest
 
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
-from model.training.training_days import REPLAYED, Replay
 from tests.model.training.test_loop import _rows
 
 MONDAY, TUESDAY, WEDNESDAY = (date(2024, 5, day) for day in (6, 7, 8))
@@ -62,42 +59,3 @@ def test_training_with_a_stop_is_training_of_one_part_and_then_of_the_other(tiny
     for name, weight in {**models[0].tables, **models[0].dense}.items():
         other = {**models[1].tables, **models[1].dense}[name]
         np.testing.assert_allclose(weight.values, other.values, rtol=1e-4, atol=1e-6)
-
-
-def test_a_last_day_that_can_be_read_only_once_is_refused(tiny):
-    with pytest.raises(TypeError, match="not an iterator"):
-        run_training(
-            TwoTower(tiny.architecture(), 0),
-            StreamingFrequency(buckets=100),
-            [],
-            tiny.pipeline().train,
-            last=iter([]),
-        )
-
-
-def test_rows_of_the_window_are_drawn_anew_for_each_pass(tiny):
-    day, window = _numbered(tiny, 10, 0), _numbered(tiny, 200, 1_000)
-    replay = Replay(WEDNESDAY, day, window, np.random.default_rng(3))
-    passes = [list(replay) for _ in range(2)]
-    drawn = []
-    for ((when, rows),) in passes:
-        assert when == WEDNESDAY and len(rows) == (1 + REPLAYED) * 10
-        times = Counter(rows.user.tolist())
-        assert set(times.values()) == {1} and all(times[user] for user in range(10))
-        earlier = rows.user[rows.user >= 1_000]
-        assert (np.diff(earlier) > 0).all(), "in the order of time"
-        place = np.flatnonzero(rows.user >= 1_000)
-        same = rows.features["item"][place] == window.features["item"][earlier - 1_000]
-        assert same.all()
-        drawn.append(set(earlier.tolist()))
-    assert drawn[0] != drawn[1]
-    again = Replay(WEDNESDAY, day, window, np.random.default_rng(3))
-    assert [set(rows.user[rows.user >= 1_000].tolist()) for _ in range(2) for _, rows in again] == (
-        drawn
-    )
-
-
-def test_of_a_short_window_all_rows_are_replayed(tiny):
-    day, window = _numbered(tiny, 10, 0), _numbered(tiny, 7, 1_000)
-    ((_, rows),) = Replay(WEDNESDAY, day, window, np.random.default_rng(0))
-    assert sorted(rows.user.tolist()) == [*range(10), *range(1_000, 1_007)]
