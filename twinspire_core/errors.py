@@ -20,7 +20,7 @@ class TwinspireError(Exception):
     exit_code = 1
 
     def facts(self) -> dict[str, Any]:
-        """What a command's last line tells machines about the error, besides the reason."""
+        """What a command's last line tells programs about the error, in addition to the reason."""
         return {}
 
 

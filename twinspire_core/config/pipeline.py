@@ -73,11 +73,13 @@ def check_feature(name: str, feature: Feature, source: SourceConfig, window: Win
             f"features.{name}: a query feature comes from events or users, not from items"
         )
     if table in ("items", "users") and getattr(source, table) is None:
-        raise ValueError(f"features.{name} comes from {table}, but source.{table} is not declared")
+        raise ValueError(
+            f"features.{name} comes from {table}, but source.{table} is not declared: set it"
+        )
     if isinstance(feature, CountFeature) and feature.days > window.count_days:
         raise ValueError(
             f"features.{name}.days is {feature.days}, more than window.count_days ="
-            f" {window.count_days}"
+            f" {window.count_days}: raise that, or count fewer days"
         )
 
 
@@ -90,7 +92,9 @@ def check_sides(features: Mapping[str, Feature]) -> None:
                 f"the {side} tower has no features: declare at least one with tower = {side!r}"
             )
         if sum(isinstance(f, IdFeature) for f in of_side) > 1:
-            raise ValueError(f"the {side} tower has more than one feature of kind id")
+            raise ValueError(
+                f"the {side} tower has more than one feature of kind id: leave the others out"
+            )
 
 
 def check_history(features: Mapping[str, Feature], columns: ColumnsConfig) -> None:
@@ -102,11 +106,12 @@ def check_history(features: Mapping[str, Feature], columns: ColumnsConfig) -> No
             "a history shares the item id's embedding: declare a feature of kind id, tower item"
         )
     if len(histories) > 1:
-        raise ValueError("at most one feature of kind history")
+        raise ValueError("at most one feature of kind history: leave the others out")
     lists_types = columns.positives or any(f.types for f in histories)
     if lists_types and not columns.event:
         raise ValueError(
-            "event types are listed, but columns.event does not say which column holds the type"
+            "event types are listed, but columns.event does not say which column holds the type:"
+            " set it, or leave the types out"
         )
 
 
@@ -122,7 +127,8 @@ def check_objectives(
     """
     if columns.weights and not columns.event:
         raise ValueError(
-            "columns.weights are by event type, but columns.event does not say which column holds it"
+            "columns.weights are by event type, but columns.event does not say which column holds it:"
+            " set it, or leave the weights out"
         )
     for event_type in columns.weights:
         if columns.positives and event_type not in columns.positives:
@@ -133,19 +139,20 @@ def check_objectives(
             )
     if columns.positives and not any(columns.weights.get(t, 1.0) for t in columns.positives):
         raise ValueError(
-            "columns.weights are 0 for all of columns.positives, so that nothing would be learned"
+            "columns.weights are 0 for all of columns.positives, so that nothing would be learned:"
+            " give one of them a weight above 0"
         )
     if train.auxiliary.weight and not columns.label:
         raise ValueError(
             "train.auxiliary.weight is above 0, but columns.label does not say which column to"
-            " learn"
+            " learn: set it, or leave the weight out"
         )
     # The label is known only after the event: as a feature it would leak.
     for name, column in event_columns.items():
         if columns.label and column == columns.label:
             raise ValueError(
                 f"features.{name} reads columns.label = {columns.label!r}: what is to be"
-                " learned of an event cannot be known before it"
+                " learned of an event cannot be known before it; leave the feature out"
             )
 
 

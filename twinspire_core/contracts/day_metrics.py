@@ -46,8 +46,11 @@ class TrainingFigures(JsonPart):
 
 
 class LabelErrors(NamedValues):
-    """How far predictions are from the labels, of which there are so many: `rmse` and `rmse_of_mean`, as
+    """How far predictions are from the labels: `rmse` and `rmse_of_mean`, as
     model/towers/auxiliary_head.py defines them.
+
+    Attributes:
+      labels: number of labels that were predicted.
     """
 
     labels: int
@@ -90,7 +93,7 @@ class FrequencyFigures(JsonPart):
 
 
 MEMORY_DAYS = 30
-"""A version remembers the versions of its line that are at most so many days older."""
+"""How many days back a version remembers the versions of its line."""
 
 
 class MeasuredDay(JsonPart):

@@ -87,7 +87,7 @@ SEQUENCE_LENGTH = 500
 CORPUS_FILE_ROWS = 1 << 18
 """The most rows of a file of the corpus, so that several workers can embed it."""
 
-# Columns of an example's event, besides features.
+# Columns of an example that say which event it is.
 _EVENT = {
     "_user": pa.string(),
     "_item": pa.string(),

@@ -40,7 +40,7 @@ class LiftFigures(PopularityLift):
 
 
 class PooledFigures(ComparedFigures):
-    """The gate's measure pooled over so many days, each day's version against its baseline."""
+    """The gate's measure pooled over several days, each day's version against its baseline."""
 
     days: int
 

@@ -69,7 +69,7 @@ class EvaluatedSet:
       name: of the queries, short enough for a column.
       title: of the queries, in a sentence.
       text: a sentence that says whose queries they are.
-      lists: the ones that are served come first.
+      lists: those that are served come first.
     """
 
     name: str

@@ -313,7 +313,7 @@ def popular_share(
 
 
 def slice_of(events: np.ndarray, bounds: Sequence[int]) -> np.ndarray:
-    """The slice that users or items with so many earlier events fall into: its number in the order of
+    """The slice that users or items belong to by their earlier events: its number in the order of
     `measure_names.names`, [N] int64.
 
     Args:

@@ -115,7 +115,7 @@ def _parsed(line: bytes) -> JsonObject | str:
 
 
 def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Whole lines of about so many bytes, with the number of the first."""
+    """Yields whole lines, about `block_bytes` at a time, with the number of the first."""
     first = 1
     while block := text.read(block_bytes):
         # To the end of the line that the block ends in, so that no line is cut in two.

@@ -188,7 +188,7 @@ class CorpusConfig(Strict):
     days: int = Field(
         7,
         ge=1,
-        description="Without an items source: items with an event in the last so many days.",
+        description="Without an items source: items with an event in the last `days` days.",
     )
     unlisted: bool = Field(
         False, description="Include items that have events but no row in the items snapshot."

@@ -114,7 +114,7 @@ class ServingConfig(Strict):
         False,
         description=(
             "Store users' features and last items in versions. This is personal data, so it is off by"
-            " default. With a number, only so many users are stored, those seen last; others are"
+            " default. A number limits how many users are stored, those seen last; others are"
             " answered like new users."
         ),
         json_schema_extra=BASIC,
@@ -173,7 +173,7 @@ class BeamConfig(Strict):
         16,
         ge=1,
         description=(
-            "Number of parts, by a hash of users, that the features job works on. So many workers can"
+            "Number of parts, by a hash of users, that the features job works on. As many workers can"
             " work at once, and each holds the events of one part. The result does not depend on it."
         ),
     )
