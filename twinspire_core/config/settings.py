@@ -104,6 +104,7 @@ def _of_table(table: str, model: Strict, written: Mapping[str, Any]) -> Iterator
 
 def toml_text(value: Any) -> str:
     """A value as TOML spells it."""
+    # bool before int, which it is as well.
     match value:
         case bool():
             return str(value).lower()

@@ -181,6 +181,7 @@ def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
     folder = storage.join(embed, name)
     if not parquet_files.list_parquet(folder):
         return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
+    # Workers write files in any order.
     table = parquet_files.read_folder(folder).sort_by(key).combine_chunks()
     vectors = table["vector"].combine_chunks()
     values = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)

@@ -219,14 +219,18 @@ def guess_encoding(sample: bytes) -> str:
     """
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    # ASCII in UTF-16: every second byte is 0.
     if sample[1:200:2].count(0) > len(sample[1:200:2]) // 2:
         return "utf-16-le"
     text = sample.decode("utf-8", errors="replace")
+    # Some stray bytes are let through, such as half a letter at the end of a field that was cut: their
+    # records are set aside later.
     stray = text.count("\ufffd")
     if stray == 0 or 2 * stray < len(re.findall(r"[^\x00-\x7f]", text)):
         return "utf-8"
     runs = re.findall(rb"[\x80-\xff]+", sample)
     high = Counter(b"".join(runs))
+    # In Shift JIS, the first bytes of hiragana and katakana, which hardly any Japanese text lacks.
     kana = high[0x82] + high[0x83]
     if 5 * kana > high.total() and decodes(sample, "shift_jis"):
         return "shift_jis"
@@ -234,9 +238,11 @@ def guess_encoding(sample: bytes) -> str:
     mixed = re.findall(rb"[A-Za-z][\x80-\xff]+|[\x80-\xff]+[A-Za-z]", sample)
     if 2 * len(mixed) > len(runs):
         return _western(sample)
+    # cp1251 has all Russian letters from here on, except ё.
     cyrillic = sum(count for byte, count in high.items() if byte >= 0xC0)
     if cyrillic > _MOST * high.total() and decodes(sample, "cp1251"):
         return "cp1251"
+    # Last, as nearly any two bytes are a Chinese character.
     return "gb18030" if decodes(sample, "gb18030") else _western(sample)
 
 
@@ -253,6 +259,7 @@ def _western(sample: bytes) -> str:
     """Western or Central European: many cp1252 signs inside words are cp1250 letters."""
     if not decodes(sample, "cp1252"):
         return "cp1250" if decodes(sample, "cp1250") else "latin-1"
+    # These stand next to letters in any text.
     text = re.sub("[“”„‘’–—…€]", " ", sample.decode("cp1252"))
     signs = re.findall(r"(?<=[^\W\d_])[^\w\x00-\x7f]|[^\w\x00-\x7f](?=[^\W\d_])", text)
     letters = re.findall(r"[^\W\x00-\x7f]", text)

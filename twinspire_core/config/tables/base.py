@@ -46,6 +46,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _duration(value: object) -> object:
+    # A default, or a value that was read before.
     if isinstance(value, timedelta):
         return value
     parsed = _DURATION.match(value) if isinstance(value, str) else None
