@@ -28,19 +28,15 @@ def softmax_of(query, temperature):
 
 
 def exact_gradient(weight):
-    """To the item vectors, of rows weighted by item: sum_y w_y x_y (p(. | x_y) - 1_y) /
-    temperature.
-    """
-    return (
-        ((softmax_of(QUERY, TEMPERATURE) - np.eye(ITEMS)) * weight[:, None]).T @ QUERY / TEMPERATURE
-    )
+    """To the item vectors, of weighted rows: sum_y w_y x_y (p(. | x_y) - 1_y) / temperature."""
+    off = softmax_of(QUERY, TEMPERATURE) - np.eye(ITEMS)
+    return (off * weight[:, None]).T @ QUERY / TEMPERATURE
 
 
 def relative_error(correction, *, rows=256, uniform=0, forget="", **negatives):
-    """Of the loss's mean gradient over many batches; `forget` names a pool whose expected counts
-    are left out.
-    """
+    """Of the mean gradient over many batches; `forget`: a pool whose expected counts are left out."""
     rng, settings = np.random.default_rng(11), NegativesConfig(**negatives)
+    options = {"temperature": TEMPERATURE, "correction": correction, "negatives": settings}
     chance = LISTED / LISTED.sum()
     batch = (forget != "batch") * (rows - 1) * Q
     added = (forget != "uniform") * uniform * chance
@@ -53,15 +49,8 @@ def relative_error(correction, *, rows=256, uniform=0, forget="", **negatives):
             tape.watch(vectors)
             expected = (tf.constant(x[drawn], tf.float32) for x in (batch, added + 0 * Q))
             columns = Candidates(tf.gather(vectors, drawn), tf.constant(drawn), *expected)
-            loss = sampled_softmax_loss(
-                tf.constant(QUERY[own], tf.float32),
-                columns,
-                tf.ones(rows),
-                temperature=TEMPERATURE,
-                correction=correction,
-                negatives=settings,
-                seed=tf.constant([1, step]),
-            ).total
+            query, seed = tf.constant(QUERY[own], tf.float32), tf.constant([1, step])
+            loss = sampled_softmax_loss(query, columns, tf.ones(rows), seed=seed, **options).total
         found = found + tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy() / BATCHES
     exact = exact_gradient(weight)
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
@@ -77,22 +66,16 @@ def test_a_plain_one_does_not():
 
 
 def test_a_rare_positive_that_is_fitted_looks_solved_to_the_papers_form_only():
-    """What the softmax gives to the positive, which is what the gradient no longer asks for.
-    Queries are the items.
-    """
+    """What the softmax gives to the positive: the gradient no longer asks for it."""
     rng, given = np.random.default_rng(12), {"batch": [], "expected_count": [], "exact": []}
     exact = np.diag(softmax_of(ITEM, 0.2))
     for _ in range(30):
         own = rng.choice(ITEMS, 128, p=Q)
         vectors, batch = (tf.constant(x[own], tf.float32) for x in (ITEM, 127 * Q))
-        columns, rare = (
-            Candidates(vectors, tf.constant(own), batch, tf.zeros(128)),
-            own >= ITEMS // 2,
-        )
+        columns = Candidates(vectors, tf.constant(own), batch, tf.zeros(128))
+        rare, rewards = own >= ITEMS // 2, tf.ones(128)
         for form in ("batch", "expected_count"):
-            loss = sampled_softmax_loss(
-                vectors, columns, tf.ones(128), temperature=0.2, correction=form
-            )
+            loss = sampled_softmax_loss(vectors, columns, rewards, temperature=0.2, correction=form)
             given[form] += np.exp(-loss.rows.numpy()[rare]).tolist()
         given["exact"] += exact[own[rare]].tolist()
     papers, counted, exact = (np.mean(given[name]) for name in given)

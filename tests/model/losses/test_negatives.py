@@ -54,10 +54,8 @@ def test_without_draws_the_batch_alone_is_expected():
 
 def test_uniform_draws_are_uniform_with_the_features_of_what_is_drawn():
     items = np.array([50, 10, 70, 30])
-    catalogue = NegativeCorpus(
-        features={"item": items.astype(np.int32), "tags": np.stack([items, items + 1], 1)},
-        item=items,
-    )
+    columns = {"item": items.astype(np.int32), "tags": np.stack([items, items + 1], 1)}
+    catalogue = NegativeCorpus(features=columns, item=items)
     features, drawn = catalogue.draw(4000, np.random.default_rng(1))
     np.testing.assert_array_equal(features["item"], drawn)
     np.testing.assert_array_equal(features["tags"], np.stack([drawn, drawn + 1], 1))
@@ -97,9 +95,8 @@ def test_a_row_leaves_out_what_its_user_took_in_the_whole_batch():
     for i in range(ROWS):
         took = {ITEM[k] for k in range(ROWS) if USER[k] == USER[i]}
         assert columns[i].tolist() == [item in took for item in ITEM]
-        np.testing.assert_allclose(
-            expected[i], sum(EXPECTED[ITEM.tolist().index(item)] for item in took), rtol=1e-6
-        )
+        whole = sum(EXPECTED[ITEM.tolist().index(item)] for item in took)
+        np.testing.assert_allclose(expected[i], whole, rtol=1e-6)
 
 
 def test_rows_are_held_against_k_others_and_every_column_comes_as_often():
