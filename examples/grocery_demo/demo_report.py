@@ -15,7 +15,9 @@ from index_builder.registry.registry import Registry
 from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire.cli.ask import user_result
-from twinspire.cli.output import terminal_table
+from twinspire.cli.shared import (
+    terminal_table,
+)
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import version_manifest
 from twinspire_core.display.quality_tables import list_name

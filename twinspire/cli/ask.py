@@ -9,7 +9,7 @@ from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from twinspire.cli.options import (
+from twinspire.cli.shared import (
     Allow,
     AsJson,
     Deny,
@@ -17,8 +17,8 @@ from twinspire.cli.options import (
     VersionOption,
     by_attribute,
     open_pipeline,
+    terminal_table,
 )
-from twinspire.cli.output import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED, answering
 from twinspire_core.display.quality_tables import list_name

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.live import Live
 
-from twinspire.cli.options import (
+from twinspire.cli.shared import (
     JsonLine,
     ModeOption,
     PipelineFile,
     PromoteOption,
+    end_with_json,
     open_pipeline,
     parse_date,
+    terminal_table,
 )
-from twinspire.cli.output import end_with_json, terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Cell, Style, Table, counted
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message

@@ -13,8 +13,13 @@ import typer
 from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry, prunable, unpublished
 from index_builder.registry.version_log import State, version_date
-from twinspire.cli.options import JsonLine, PipelineFile, open_pipeline
-from twinspire.cli.output import end_with_json, say
+from twinspire.cli.shared import (
+    JsonLine,
+    PipelineFile,
+    end_with_json,
+    open_pipeline,
+    say,
+)
 from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import MEASURE, REFRESH, STAGES, TRAIN

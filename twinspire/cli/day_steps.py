@@ -9,7 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from twinspire.cli.options import (
+from twinspire.cli.run_days import (
+    addresses_of,
+    tell_stage,
+    tell_version,
+    with_addresses_of_refused,
+)
+from twinspire.cli.shared import (
     Date,
     Force,
     JsonLine,
@@ -19,16 +25,12 @@ from twinspire.cli.options import (
     PipelineFile,
     PromoteOption,
     Run,
+    end_with_json,
+    json_on_error,
     open_pipeline,
     parse_date,
     resolve_day,
-)
-from twinspire.cli.output import end_with_json, json_on_error, say
-from twinspire.cli.run_days import (
-    addresses_of,
-    tell_stage,
-    tell_version,
-    with_addresses_of_refused,
+    say,
 )
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun

@@ -21,8 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from packaging.requirements import Requirement
 
-from twinspire.cli.options import AsJson, open_pipeline
-from twinspire.cli.output import print_json, terminal_table
+from twinspire.cli.shared import (
+    AsJson,
+    open_pipeline,
+    print_json,
+    terminal_table,
+)
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline

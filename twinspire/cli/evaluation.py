@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twinspire.cli.options import (
+from twinspire.cli.shared import (
     Allow,
     AsJson,
     Deny,
@@ -13,8 +13,9 @@ from twinspire.cli.options import (
     VersionOption,
     by_attribute,
     open_pipeline,
+    print_json,
+    terminal_table,
 )
-from twinspire.cli.output import print_json, terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.quality_tables import heading, kind_text, list_name, measure_text

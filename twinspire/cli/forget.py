@@ -7,8 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from twinspire.cli.change_versions import registry_of
-from twinspire.cli.options import AsJson, PipelineFile, open_pipeline
-from twinspire.cli.output import print_json, say
+from twinspire.cli.shared import (
+    AsJson,
+    PipelineFile,
+    open_pipeline,
+    print_json,
+    say,
+)
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, TryAgain, UsageError

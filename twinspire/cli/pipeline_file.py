@@ -11,8 +11,15 @@ import typer
 from pydantic import ValidationError
 
 from twinspire.cli import raw_logs
-from twinspire.cli.options import AsJson, PipelineFile, open_pipeline, pipeline_path, resolve_day
-from twinspire.cli.output import print_json, terminal_table
+from twinspire.cli.shared import (
+    AsJson,
+    PipelineFile,
+    open_pipeline,
+    pipeline_path,
+    print_json,
+    resolve_day,
+    terminal_table,
+)
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import (

@@ -16,8 +16,12 @@ from zoneinfo import available_timezones
 import typer
 from rich.prompt import Prompt
 
-from twinspire.cli.options import JsonLine, parse_date
-from twinspire.cli.output import end_with_json, say
+from twinspire.cli.shared import (
+    JsonLine,
+    end_with_json,
+    parse_date,
+    say,
+)
 from twinspire_core.errors import UsageError, did_you_mean, listed, with_full_stop
 from twinspire_core.terminal import console, doing
 

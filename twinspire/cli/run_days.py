@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from index_builder.registry.registry import Registry
-from twinspire.cli.options import (
+from twinspire.cli.shared import (
     Date,
     Force,
     JsonLine,
@@ -20,11 +20,14 @@ from twinspire.cli.options import (
     PipelineFile,
     PromoteOption,
     days_between,
+    end_with_json,
+    json_on_error,
     open_pipeline,
     parse_date,
     resolve_day,
+    say,
+    terminal_table,
 )
-from twinspire.cli.output import end_with_json, json_on_error, say, terminal_table
 from twinspire.runs import live_catalogue, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from twinspire.cli.options import PipelineFile, open_pipeline
+from twinspire.cli.shared import (
+    PipelineFile,
+    open_pipeline,
+)
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
 

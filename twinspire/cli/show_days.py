@@ -10,17 +10,21 @@ import typer
 
 from index_builder.registry.version_log import version_date
 from twinspire.cli.day_steps import DayOption, Instant
-from twinspire.cli.options import (
+from twinspire.cli.shared import (
     AsJson,
     Date,
     JsonLine,
     PipelineFile,
     days_between,
+    end_with_json,
+    json_on_error,
     open_pipeline,
     parse_date,
+    print_json,
     resolve_day,
+    say,
+    terminal_table,
 )
-from twinspire.cli.output import end_with_json, json_on_error, print_json, say, terminal_table
 from twinspire.runs import notifications, run_leases
 from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
 from twinspire.runs.stages import REFRESH, STAGES

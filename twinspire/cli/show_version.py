@@ -12,8 +12,15 @@ from rich.text import Text
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
-from twinspire.cli.options import AsJson, OneVersion, PipelineFile, open_pipeline
-from twinspire.cli.output import LOOKS, print_json, terminal_table
+from twinspire.cli.shared import (
+    LOOKS,
+    AsJson,
+    OneVersion,
+    PipelineFile,
+    open_pipeline,
+    print_json,
+    terminal_table,
+)
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.day_metrics import HeldOutMeasures

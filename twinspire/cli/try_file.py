@@ -16,10 +16,14 @@ import typer
 
 from index_builder.registry.registry import Registry
 from twinspire.cli import pipeline_file, raw_logs, run_days, serve
-from twinspire.cli.options import JsonLine, open_pipeline
-from twinspire.cli.output import end_with_json, say
 from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, UserColumn
 from twinspire.cli.raw_logs import Log, echo, flags
+from twinspire.cli.shared import (
+    JsonLine,
+    end_with_json,
+    open_pipeline,
+    say,
+)
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, UsageError
 from twinspire_core.terminal import doing

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinspire.cli.options import JsonLine, PipelineFile, days_between, open_pipeline
-from twinspire.cli.output import end_with_json, say, terminal_table
+from twinspire.cli.shared import (
+    JsonLine,
+    PipelineFile,
+    days_between,
+    end_with_json,
+    open_pipeline,
+    say,
+    terminal_table,
+)
 from twinspire.tuning import tried_settings
 from twinspire.tuning.tried_settings import second_metric
 from twinspire_core.config.pipeline import Pipeline

@@ -1,6 +1,6 @@
 """Tables, cards and figures as people see them: the same in a terminal and on a page.
 
-twinspire/cli/output.py draws a table in a terminal, macros.html.jinja tables and cards on a page.
+twinspire/cli/shared.py draws a table in a terminal, macros.html.jinja tables and cards on a page.
 """
 
 from collections.abc import Iterable, Sequence

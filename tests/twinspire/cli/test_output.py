@@ -9,7 +9,9 @@ from rich.console import Console
 from tests.terminal import watch
 from tests.twinspire.cli.test_day_steps import FILE
 from tests.twinspire_core.display.test_quality_tables import metrics
-from twinspire.cli.output import terminal_table
+from twinspire.cli.shared import (
+    terminal_table,
+)
 from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.display.table import Table
 
