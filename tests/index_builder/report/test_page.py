@@ -165,26 +165,6 @@ def test_the_gate_shows_slices_and_limits(facts):
     )
 
 
-def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
-    days = {**COMPARED, "days": 9}
-    recipe = {"days": 9, "beside": "history", "trees": 0.29, "other": 0.31}
-    recipe |= {"mean": -0.02, "low": -0.03, "high": -0.01}
-    best = {**COMPARED, "version": "2024-05-01-0123abcd", "pooled": days}
-    pooled = {**days, "change": -0.25, "low": None}
-    judged = changed(facts.gate, figures={"best": best, "pooled": pooled, "recipe": recipe})
-    part = shown(replace(facts, gate=judged)).parts["gate"]
-    change = "−50.0% (−60.0% to −40.0%)"
-    limit = "−10%, all of the interval"
-    for said in (
-        f"the best version before, 2024-05-01-0123abcd 0.250: {change} {limit}",
-        f"9 days together, each against that one, 1,300 users {change} −10%",
-        "9 days together, each against its baseline, 1,300 users −25.0% −10%",
-        "trees on 9 days, before each was trained on 0.290, purchase history 0.310: -0.0200 (99%:"
-        " -0.0300 to -0.0100) the fixed order serves if surely below",
-    ):
-        assert said in part
-
-
 def test_a_name_as_long_as_a_page_is_cut():
     items = pa.table({"_item": ["a", "b"], "_name": ["x" * 20_000, None], "_popular": [2, 1]})
     file = BytesIO()

@@ -33,15 +33,6 @@ def test_an_unknown_name_lists_those_there_are(here):
         open_pipeline("elsewhere/zzz")
 
 
-def test_in_another_folder_it_says_where_it_looked(here):
-    with pytest.raises(
-        UsageError, match=rf"{here}/pipelines; 'shop' is neither: there are no pipeline files"
-    ):
-        open_pipeline("shop")
-    with pytest.raises(UsageError, match=r"cannot read shop\.toml: No such file"):
-        open_pipeline("shop.toml")
-
-
 def test_also_in_errors_of_what_knows_no_command_line(here):
     (here / "shop.toml").write_text(FILE.format(here))
     features = "`twinspire features shop.toml --date 2024-03-01`"
