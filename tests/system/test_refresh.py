@@ -21,7 +21,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import plan_refresh
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
-from twinspire_core.config.source_names import ANSWERING, SOURCE_NAMES
+from twinspire_core.config.source_names import SOURCE_NAMES, answering
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.version_manifest import Manifest
@@ -170,7 +170,7 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
     served = GateVerdict.read(Version.open(load(changed)).home).serves
     told = refresh(load(changed), AT)
     version = Version.open(load(changed))
-    assert version.id == told["version"] and set(version.sources) == set(ANSWERING)
+    assert version.id == told["version"] and set(version.sources) == set(answering())
     assert GateVerdict.read(version.home).serves == served is not None
     users = pq.read_table(Path(told["attempt"], "features/users"))["_user"].to_pylist()
     for source in version.sources:
