@@ -96,7 +96,7 @@ class FlagFeature(CategoryFeature):
     },
     use="""
 import pyarrow as pa
-from model.towers.design import design
+from model.towers.architecture import design
 from serving.requests.request_model import RequestModel
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.config.feature_kinds import KINDS
