@@ -24,47 +24,25 @@ DAY = date(2024, 3, 10)
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory) -> Path:
-    """Towers whose vectors can be worked out by hand: [number in the id, week or hour, tags or
-    history, 1].
-    """
+    """Vectors can be worked out by hand: [number in the id, week or hour, tags or history, 1]."""
     import tensorflow as tf
 
-    def strings(*shape):
-        return tf.TensorSpec([None] * len(shape), tf.string, name=shape[0])
+    def vector(text, value, words):
+        number = tf.strings.to_number(tf.strings.substr(text, 1, 9))
+        count = tf.reduce_sum(tf.cast(words != "", tf.float32), 1)
+        columns = [number, tf.cast(value, tf.float32), count, tf.ones_like(number)]
+        return {"vector": tf.stack(columns, 1)}
 
-    class Item(tf.Module):
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None], tf.string, "item"),
-                tf.TensorSpec([None, None], tf.string, "tags"),
-                tf.TensorSpec([None], tf.float32, "week"),
-            ]
-        )
-        def serve(self, item, tags, week):
-            number = tf.strings.to_number(tf.strings.substr(item, 1, 9))
-            count = tf.reduce_sum(tf.cast(tags != "", tf.float32), 1)
-            return {"vector": tf.stack([number, week, count, tf.ones_like(number)], 1)}
-
-    class Query(tf.Module):
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None], tf.string, "user"),
-                tf.TensorSpec([None], tf.int64, "when_hour"),
-                tf.TensorSpec([None, None], tf.string, "recent"),
-            ]
-        )
-        def serve(self, user, when_hour, recent):
-            number = tf.strings.to_number(tf.strings.substr(user, 1, 9))
-            count = tf.reduce_sum(tf.cast(recent != "", tf.float32), 1)
-            return {
-                "vector": tf.stack(
-                    [number, tf.cast(when_hour, tf.float32), count, tf.ones_like(number)], 1
-                )
-            }
-
-    home = tmp_path_factory.mktemp("train")
-    for name, module in (("item_tower", Item()), ("query_tower", Query())):
-        tf.saved_model.save(module, str(home / name), signatures={"serving_default": module.serve})
+    home, one, text = tmp_path_factory.mktemp("train"), [None], tf.string
+    names = {"item": ("item", "week", tf.float32, "tags"), "query": ("user", "when_hour", tf.int64)}
+    names["query"] += ("recent",)
+    for side, (key, value, kind, words) in names.items():
+        specs = [tf.TensorSpec(one, text, key), tf.TensorSpec(one, kind, value)]
+        specs.append(tf.TensorSpec([None, None], text, words))
+        module = tf.Module()
+        module.serve = tf.function(vector, input_signature=specs)
+        signatures = {"serving_default": module.serve}
+        tf.saved_model.save(module, str(home / f"{side}_tower"), signatures=signatures)
     return home
 
 
@@ -91,48 +69,29 @@ def write(uri: str, table: pa.Table) -> None:
 
 
 def corpus(numbers, week=None) -> pa.Table:
-    rows = [
-        {
-            "_item": f"i{n}",
-            "_popular": 3,
-            "item": f"i{n}",
-            "tags": ["x"] * (n % 4),
-            "week": n / 2 if week is None else week,
-        }
-        for n in numbers
-    ]
+    ids, text = [f"i{n}" for n in numbers], pa.string()
     columns = {
-        "_item": pa.string(),
-        "_popular": pa.int64(),
-        "item": pa.string(),
-        "tags": pa.list_(pa.string()),
+        "_item": pa.array(ids, text),
+        "_popular": pa.array([3] * len(ids), pa.int64()),
+        "item": pa.array(ids, text),
+        "tags": pa.array([["x"] * (n % 4) for n in numbers], pa.list_(text)),
+        "week": pa.array([n / 2 if week is None else week for n in numbers], pa.float32()),
     }
-    return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("week", pa.float32())]))
+    return pa.table(columns)
 
 
 def users(numbers, hours_ago: float) -> pa.Table:
     """Users last seen so many hours before the end of the day, which is at 03:00 UTC."""
     end = datetime(2024, 3, 11, 3, tzinfo=UTC)
-    rows = [
-        {
-            "_user": f"u{n}",
-            "_last_time": end - timedelta(hours=hours_ago),
-            "user": f"u{n}",
-            "when_hour": n % 24,
-            "recent": ["a", "b"][: n % 3],
-        }
-        for n in numbers
-    ]
-    time = pa.timestamp("us", tz="UTC")
+    ids, text, time = [f"u{n}" for n in numbers], pa.string(), pa.timestamp("us", tz="UTC")
     columns = {
-        "_user": pa.string(),
-        "_last_time": time,
-        "user": pa.string(),
-        "when_hour": pa.int64(),
+        "_user": pa.array(ids, text),
+        "_last_time": pa.array([end - timedelta(hours=hours_ago)] * len(ids), time),
+        "user": pa.array(ids, text),
+        "when_hour": pa.array([n % 24 for n in numbers], pa.int64()),
+        "recent": pa.array([["a", "b"][: n % 3] for n in numbers], pa.list_(text)),
     }
-    return pa.Table.from_pylist(
-        rows, pa.schema([*columns.items(), ("recent", pa.list_(pa.string()))])
-    )
+    return pa.table(columns)
 
 
 def context(features: str, train: str, out: str, **beam) -> StageContext:
@@ -140,12 +99,10 @@ def context(features: str, train: str, out: str, **beam) -> StageContext:
     return StageContext(pipeline=pipeline(**beam), day=DAY, mode="full", inputs=inputs, out=out)
 
 
-def vectors(uri: str, tmp_path: Path) -> pa.Table:
+def vectors(uri: str) -> pa.Table:
     """All rows below a folder, in order of file name."""
-    files = storage.list_files(uri)
-    return pa.concat_tables(
-        pq.read_table(pa.BufferReader(storage.read_bytes(file.uri))) for file in files
-    )
+    files = [pa.BufferReader(storage.read_bytes(file.uri)) for file in storage.list_files(uri)]
+    return pa.concat_tables(map(pq.read_table, files))
 
 
 @pytest.fixture
@@ -169,14 +126,12 @@ def test_every_row_gets_its_vector_in_the_order_of_the_corpus(tmp_path, features
 
     assert summary == {"items": 45, "queries": 30, "dimension": 4}
     numbers = [*range(100, 137), *range(200, 208)]
-    items = vectors(f"{out}/items", tmp_path)
+    items = vectors(f"{out}/items")
     assert items["_item"].to_pylist() == [f"i{n}" for n in numbers]
     assert items["vector"].to_pylist() == expected_items(numbers)
     assert items.schema.field("vector").type == pa.list_(pa.float32(), 4)
-    queries = vectors(f"{out}/queries", tmp_path)
-    assert queries["_user"].to_pylist() == [f"u{n}" for n in range(50, 80)], (
-        "the last 7 days, in order of id"
-    )
+    queries = vectors(f"{out}/queries")
+    assert queries["_user"].to_pylist() == [f"u{n}" for n in range(50, 80)], "of the last 7 days"
     assert queries["vector"].to_pylist() == [[n, n % 24, n % 3, 1] for n in range(50, 80)]
 
 
@@ -186,17 +141,13 @@ def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, to
         out = str(tmp_path / f"out{rows}")
         monkeypatch.setattr(batches, "BATCH_ROWS", rows)
         embed_stage.run(context(features, str(towers), out))
-        outs.append(
-            [vectors(f"{out}/{name}", tmp_path).combine_chunks() for name in ("items", "queries")]
-        )
+        outs.append([vectors(f"{out}/{name}").combine_chunks() for name in ("items", "queries")])
     assert outs[0] == outs[1] == outs[2]
 
 
 @pytest.fixture
 def refreshed(tmp_path, features, towers):
-    """The corpus of the day after: two items are new, three changed in one feature each, and two
-    are gone.
-    """
+    """The corpus of the day after: two items are new, three changed, and two are gone."""
     embed_stage.run(context(features, str(towers), str(tmp_path / "before")))
     rows = corpus([*range(102, 137), *range(200, 208), 500, 501]).to_pylist()
     changes = {"i102": {"week": 99.0}, "i103": {"tags": ["y", "x", "x"]}, "i207": {"tags": []}}
@@ -211,23 +162,17 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(
     tmp_path, features, refreshed, towers
 ):
     """Known vectors are marked, so that one that was made again would show."""
-    before, known = vectors(f"{tmp_path}/before/items", tmp_path), str(tmp_path / "known")
-    marked = pa.FixedSizeListArray.from_arrays(
-        pc.add(before["vector"].combine_chunks().flatten(), pa.scalar(0.25, pa.float32())), 4
-    )
+    before, known = vectors(f"{tmp_path}/before/items"), str(tmp_path / "known")
+    numbers = before["vector"].combine_chunks().flatten()
+    marked = pc.add(numbers, pa.scalar(0.25, pa.float32()))
+    marked = pa.FixedSizeListArray.from_arrays(marked, 4)
     write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
-    out = str(tmp_path / "out")
-    told = embed_stage.run(
-        context(refreshed, str(towers), out), KnownVectors(f"{features}/corpus/end", known)
-    )
+    out, known = str(tmp_path / "out"), KnownVectors(f"{features}/corpus/end", known)
+    told = embed_stage.run(context(refreshed, str(towers), out), known)
     changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
     assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
-    found = dict(
-        zip(
-            *(vectors(f"{out}/items", tmp_path)[name].to_pylist() for name in ("_item", "vector")),
-            strict=True,
-        )
-    )
+    items = vectors(f"{out}/items")
+    found = dict(zip(items["_item"].to_pylist(), items["vector"].to_pylist(), strict=True))
     made = {"i102": [102, 99, 2, 1], "i103": [103, 51.5, 3, 1], "i207": [207, 103.5, 0, 1]}
     made |= {f"i{n}": [n, n / 2, n % 4, 1] for n in (500, 501)}
     kept = [*range(104, 137), *range(200, 207)]
@@ -235,14 +180,8 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(
 
 
 def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
-    kinds = pa.schema(
-        {
-            "_item": pa.string(),
-            "word": pa.string(),
-            "x": pa.float32(),
-            "tags": pa.list_(pa.string()),
-        }
-    )
+    text = pa.string()
+    kinds = pa.schema({"_item": text, "word": text, "x": pa.float32(), "tags": pa.list_(text)})
     pairs = {  # the row before, the row now, whether that is a change
         "same": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t", "u"]), False),
         "both missing": ((None, None, []), (None, None, []), False),
@@ -253,33 +192,22 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
         "order of tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["u", "t"]), True),
         "fewer tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t"]), True),
     }
-    before, now = (
-        pa.Table.from_pylist(
-            [
-                dict(zip(kinds.names, (name, *pair[side]), strict=True))
-                for name, pair in pairs.items()
-            ],
-            kinds,
-        )
-        for side in (0, 1)
-    )
-    items = pa.array(sorted(pairs))
-    flat = pa.FixedSizeListArray.from_arrays(
-        pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2
-    )
-    known = pa.table({"_item": items, "vector": flat})
+
+    def table(side):
+        rows = [(name, *pair[side]) for name, pair in pairs.items()]
+        return pa.Table.from_pylist([dict(zip(kinds.names, r, strict=True)) for r in rows], kinds)
+
+    before, now, items = table(0), table(1), pa.array(sorted(pairs))
+    numbers = pa.array(np.arange(2.0 * len(items), dtype=np.float32))
+    known = pa.table({"_item": items, "vector": pa.FixedSizeListArray.from_arrays(numbers, 2)})
     found = compare(now, before, known, ["word", "x", "tags"])
-    assert set(found.to_embed["_item"].to_pylist()) == {
-        name for name, (*_, changed) in pairs.items() if changed
-    }
-    for item, vector in zip(
-        *(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True
-    ):
-        assert vector[0] == 2 * sorted(pairs).index(item), "each item its own vector"
+    changed = {name for name, (*_, is_changed) in pairs.items() if is_changed}
+    assert set(found.to_embed["_item"].to_pylist()) == changed
+    for row in found.reused.to_pylist():
+        assert row["vector"][0] == 2 * sorted(pairs).index(row["_item"]), "its own vector"
     gone = compare(now, before.select(["_item"]).slice(0, 0), known, ["word", "x", "tags"])
-    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0), (
-        "what it was made of is not known any more"
-    )
+    # What known vectors were made of is not known any more.
+    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0)
 
 
 class Sent(Exception):
@@ -331,14 +259,10 @@ def spoil_rows(file: Path) -> None:
 def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):
     storage.copy_tree(features, f"{gs_place}/features")
     storage.copy_tree(str(towers), f"{gs_place}/train")
-    summary = embed_stage.run(
-        context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out")
-    )
-    assert summary["items"] == 45
+    places = (f"{gs_place}/{name}" for name in ("features", "train", "out"))
+    assert embed_stage.run(context(*places))["items"] == 45
     numbers = [*range(100, 137), *range(200, 208)]
-    assert vectors(f"{gs_place}/out/items", tmp_path)["vector"].to_pylist() == expected_items(
-        numbers
-    )
+    assert vectors(f"{gs_place}/out/items")["vector"].to_pylist() == expected_items(numbers)
 
 
 @pytest.mark.system
@@ -351,9 +275,8 @@ def test_several_worker_processes_write_the_same_bytes(tmp_path, features, refre
     for name, given in (("one", []), ("two", options)):
         stage = context(later, str(towers), str(tmp_path / name), options=given)
         embed_stage.run(stage, known)
-        digests.append(
-            [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
-        )
+        files = storage.list_files(str(tmp_path / name))
+        digests.append([(file.path, storage.file_digest(file.uri)) for file in files])
     assert digests[0] == digests[1]
 
 
@@ -361,7 +284,7 @@ def test_the_sample_is_the_same_however_the_users_are_split(monkeypatch):
     table = users(range(1000), hours_ago=1)
     drawn = []
     for pieces in ([1000], [1, 999], [400, 300, 300], [100] * 10):
-        sample = Sample("_user", 50)
+        sample = Sample(50)
         ends = np.cumsum(pieces)
         parts = [compact(table.slice(end - n, n)) for n, end in zip(pieces, ends, strict=True)]
         halves = [sample.create_accumulator(), sample.create_accumulator()]
