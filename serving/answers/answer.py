@@ -250,17 +250,19 @@ class Answer:
         # Popular items without a score fill up lists that no source can fill.
         return sources or [POPULAR]
 
+    def main_names(self) -> np.ndarray:
+        """The source with the largest part in each item's score, [B, K] objects; anything behind the end."""
+        names = np.array([*self.names, POPULAR], object)
+        if self.shares is None:
+            return np.full(self.rows.shape, names[0])
+        # As in `_sources_of`: an item without any part is there because it is popular.
+        main = np.where(self.shares.any(axis=2), self.shares.argmax(axis=2), len(self.names))
+        return np.asarray(names[main])
+
     def main_sources(self) -> pa.ListArray:
-        """The source with the largest part in each item's score, as Arrow lists, [B]."""
-        there = self.rows != NONE
-        if self.shares is None or not there.any():
-            main = np.zeros(int(there.sum()), np.int64)
-        else:
-            shares = self.shares[there]
-            # As in `_sources_of`: an item without any part is there because it is popular.
-            main = np.where(shares.any(axis=1), shares.argmax(axis=1), len(self.names))
-        names = pa.array([*self.names, POPULAR], pa.string())
-        return arrow_lists(self.counts, names.take(pa.array(main)))
+        """`main_names` as Arrow lists, [B]."""
+        names = pa.array(self.main_names()[self.rows != NONE], pa.string())
+        return arrow_lists(self.counts, names)
 
     def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
         """Item ids and scores as Arrow lists, [B] each.

@@ -20,7 +20,6 @@ B queries, E entries: pairs of a query and an item.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -98,11 +97,8 @@ def encode_queries(
     if source != RANKED and TWO_TOWER not in version.sources_of(source):
         queries = read_queries(version, table, personal=source != POPULAR)
         return EncodedQueries(np.zeros((len(table), 0), np.float32), queries, order, sources)
-    # Towers run without the GIL, so another core reads histories meanwhile.
-    with ThreadPoolExecutor(1) as aside:
-        encoding = aside.submit(_encode, version, table)
-        queries = read_queries(version, table, personal=True)
-        return EncodedQueries(encoding.result(), queries, order, sources)
+    queries = read_queries(version, table, personal=True)
+    return EncodedQueries(_encode(version, table), queries, order, sources)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:

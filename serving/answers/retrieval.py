@@ -4,7 +4,6 @@ B queries, S sources, K places of a list, F features of a ranker.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -198,16 +197,9 @@ def _with_two_tower(
     items = len(version.index)
     passing = None if sources.passing is None else sources.passing[:items]
     seen = seen.of_first(items)
-    # The index searches without the GIL, so another core makes the other lists meanwhile.
-    with ThreadPoolExecutor(1) as aside:
-        searching = aside.submit(
-            search_without, version.index, encoded.vectors, max(k, DEPTH), seen, passing
-        )
-        others = [name for name in names if name != TWO_TOWER] if source == RANKED else []
-        lists = sources.candidates(others, queries, k)
-        rows, scores, widened = searching.result()
-    lists[TWO_TOWER] = ScoredLists(rows, scores)
-    return queries.with_given(lists), widened
+    nearest = search_without(version.index, encoded.vectors, max(k, DEPTH), seen, passing)
+    given = {TWO_TOWER: ScoredLists(nearest.rows, nearest.scores)}
+    return queries.with_given(given), nearest.widened
 
 
 def _retrieve_from(

@@ -2,7 +2,8 @@
 
 A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile. Nothing
 waits on purpose: a single request is a batch of its own; the more there are at once, the larger the
-batches.
+batches. Two workers keep two cores busy: while one runs compiled loops, which need no GIL, the other
+prepares its batch.
 
 Each query has a weight: the number of ordinary queries that take as long. A request that weighs more than
 a quarter of a batch is answered part by part. A filter costs a search of its own. So a batch has light
@@ -15,8 +16,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Condition, Thread
 from typing import Any, NamedTuple, TypeVar
 
 from serving.http.bodies import RecommendRequest
@@ -53,14 +53,15 @@ class _Job(NamedTuple):
 
 
 class Batcher:
-    """Collects requests for a worker thread.
+    """Collects requests for worker threads.
 
     Args:
       work: answers several requests; for each, in order, gives the body of its answer or why there is
         none.
-      parts: answers one request in parts of so many queries at most. It runs in the worker thread.
+      parts: answers one request in parts of so many queries at most. It runs in a worker thread.
       most: weight of a batch, which is as many ordinary queries.
       pending: weight that may wait. Requests answered part by part may fill half of it.
+      threads: number of workers.
     """
 
     def __init__(
@@ -71,32 +72,37 @@ class Batcher:
         *,
         most: int,
         pending: int,
+        threads: int = 1,
     ) -> None:
         self._work = work
         self._parts = parts
         self._metrics = metrics
         self._most = most
         self._limit = pending
-        # None ends the worker: it comes after all that was submitted before.
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._pending = 0
-        self._lock = Lock()
-        self._thread = Thread(target=self._run, name="twinspire-batches", daemon=True)
-        # Only the worker uses these: jobs without a filter, jobs by their filter, and turns of the
-        # filters and of jobs that are answered part by part.
+        self._threads = [
+            Thread(target=self._run, name="twinspire-batches", daemon=True) for _ in range(threads)
+        ]
+        # Guards all that follows, and wakes a worker when a job comes: jobs without a filter, jobs by
+        # their filter, and turns of the filters and of jobs that are answered part by part.
+        self._waiting = Condition()
         self._plain: deque[_Job] = deque()
         self._filtered: dict[Filter, deque[_Job]] = {}
         self._turns: deque[_Job | Filter] = deque()
         self._ended = False
 
     def start(self) -> None:
-        """Starts the worker."""
-        self._thread.start()
+        """Starts the workers."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Answers what waits, then ends the worker."""
-        self._queue.put(None)
-        self._thread.join()
+        """Answers what waits, then ends the workers."""
+        with self._waiting:
+            self._ended = True
+            self._waiting.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def submit(self, request: RecommendRequest) -> "asyncio.Future[bytes]":
         """The future body of the answer, or the exception that says why there is none. To give a
@@ -122,52 +128,47 @@ class Batcher:
         return self._put(_Job(weight, _future(), parts=parts), self._limit // 2)
 
     def _put(self, job: _Job, limit: int) -> "asyncio.Future[Any]":
-        with self._lock:
+        with self._waiting:
             # If nothing waits, any request is let in: one that is too heavy would never be otherwise.
             if self._pending and self._pending + job.weight > limit:
                 raise Problem(
                     "overloaded", f"{self._pending} queries wait already; try again in a moment."
                 )
             self._pending += job.weight
+            self._line_up(job)
+            self._waiting.notify()
         self._metrics.pending.set(self._pending)
-        self._queue.put(job)
         return job.future
+
+    def _line_up(self, job: _Job) -> None:
+        if job.parts is not None:
+            self._turns.append(job)
+        elif job.filter == NO_FILTER:
+            self._plain.append(job)
+        else:
+            if job.filter not in self._filtered:
+                self._filtered[job.filter] = deque()
+                self._turns.append(job.filter)
+            self._filtered[job.filter].append(job)
 
     def _forget(self, jobs: Sequence[_Job]) -> None:
         """Takes the weight of jobs off what waits."""
-        with self._lock:
+        with self._waiting:
             self._pending -= sum(job.weight for job in jobs)
         self._metrics.pending.set(self._pending)
 
     def _run(self) -> None:
         while True:
-            idle = not self._plain and not self._turns
-            if idle and self._ended:
-                return
-            self._receive(wait=idle)
-            if self._plain:
-                self._answer(self._take(self._plain))
-            self._take_turns()
-
-    def _receive(self, *, wait: bool) -> None:
-        """Takes jobs from the queue and sorts them."""
-        while not self._ended:
-            try:
-                job = self._queue.get(block=wait)
-            except Empty:
-                return
-            wait = False
-            if job is None:
-                self._ended = True
-            elif job.parts is not None:
-                self._turns.append(job)
-            elif job.filter == NO_FILTER:
-                self._plain.append(job)
-            else:
-                if job.filter not in self._filtered:
-                    self._filtered[job.filter] = deque()
-                    self._turns.append(job.filter)
-                self._filtered[job.filter].append(job)
+            with self._waiting:
+                self._waiting.wait_for(lambda: self._plain or self._turns or self._ended)
+                if not self._plain and not self._turns:
+                    return
+                batch = self._take(self._plain)
+                has_turns = bool(self._turns)
+            if batch:
+                self._answer(batch)
+            if has_turns:  # those that come meanwhile wait for one more batch
+                self._take_turns()
 
     def _take(self, jobs: deque[_Job]) -> list[_Job]:
         """The first jobs, as many as fit into a batch."""
@@ -184,20 +185,28 @@ class Batcher:
     def _take_turns(self) -> None:
         """Answers requests with filters, and parts, until it is time for plain requests."""
         end = time.perf_counter() + _TURN
-        while self._turns:
-            turn = self._turns.popleft()
-            if isinstance(turn, _Job):
-                goes_on = self._advance(turn)
-            else:
-                jobs = self._filtered[turn]
-                self._answer(self._take(jobs))
-                goes_on = bool(jobs)
-                if not goes_on:
-                    del self._filtered[turn]
-            if goes_on:  # at the end of the line
-                self._turns.append(turn)
+        while True:
+            with self._waiting:
+                if not self._turns:
+                    return
+                turn = self._turns.popleft()
+                jobs = [] if isinstance(turn, _Job) else self._take_filtered(turn)
+            if not isinstance(turn, _Job):
+                self._answer(jobs)
+            elif self._advance(turn):
+                with self._waiting:  # at the end of the line
+                    self._turns.append(turn)
             if time.perf_counter() >= end:
                 return
+
+    def _take_filtered(self, wanted: Filter) -> list[_Job]:
+        """The first jobs with a filter; its others have another turn."""
+        jobs = self._take(self._filtered[wanted])
+        if self._filtered[wanted]:
+            self._turns.append(wanted)
+        else:
+            del self._filtered[wanted]
+        return jobs
 
     def _advance(self, job: _Job) -> bool:
         """Makes the next part of an answer. Returns whether there are more."""

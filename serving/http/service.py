@@ -18,6 +18,7 @@ from serving.requests.query_rows import Requests
 from serving.version.event_buffer import Events
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.search.top_k import CORES
 
 
 class Service:
@@ -43,6 +44,7 @@ class Service:
             self.metrics,
             most=settings.max_batch,
             pending=settings.max_pending,
+            threads=min(2, CORES),
         )
 
     def start(self) -> None:

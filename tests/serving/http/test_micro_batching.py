@@ -30,7 +30,7 @@ class Slow:
         while left > 0:
             self.batches.append([request.queries[0]["name"], min(most, left)])
             if self.late:
-                self.batcher._queue.put(self.late.pop(0))
+                self.batcher._line_up(self.late.pop(0))
             yield min(most, left)
             left -= most
         return request.queries[0]["name"].encode()
