@@ -110,7 +110,7 @@ def complete(
         columns |= _filled_from_users(table, stored, history)
     # By the requests' own columns: those of stored users have integers that are no times.
     for field in table.schema:
-        if field.type == TIME:
+        if field.type == TIME and columns[field.name].null_count:
             value = now.hour if field.name.endswith("_hour") else now.weekday()
             columns[field.name] = pc.fill_null(columns[field.name], value)
     return pa.table(columns), known
@@ -201,5 +201,7 @@ def _newest(lists: pa.Array, length: int) -> pa.Array:
 
 
 def _is_given(column: pa.ChunkedArray) -> np.ndarray:
+    if column.null_count in (0, len(column)):  # without a call of Arrow, as most columns are
+        return np.full(len(column), column.null_count == 0)
     given: np.ndarray = column.is_valid().to_numpy()
     return given

@@ -257,9 +257,10 @@ class Version:
           ids: item ids, or a dictionary array of the distinct ids in `UserStore.taken`.
         """
         if isinstance(ids, pa.DictionaryArray):
-            # -1 for a missing id reads the last entry.
-            number = ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            rows: np.ndarray = self._rows_of_taken[number]
+            number = ids.indices
+            if number.null_count:  # -1 for a missing id reads the last entry
+                number = number.fill_null(-1)
+            rows: np.ndarray = self._rows_of_taken[number.to_numpy()]
             return rows
         if not isinstance(ids, pa.Array | pa.ChunkedArray):
             ids = list(ids)

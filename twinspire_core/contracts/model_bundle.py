@@ -130,8 +130,10 @@ def _values(column: pa.Array, spec: Input) -> np.ndarray:
     kind = {"string": pa.binary(), "float32": pa.float32(), "int64": pa.int64()}[spec.dtype]
     if spec.dtype == "string" and not pa.types.is_binary(column.type):
         column = column.cast(pa.string())
-    filled = column.cast(kind).fill_null(pa.scalar(MISSING[spec.dtype], kind))
-    return np.asarray(filled.to_numpy(zero_copy_only=False))
+    column = column.cast(kind)
+    if column.null_count:
+        column = column.fill_null(pa.scalar(MISSING[spec.dtype], kind))
+    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _padded(column: pa.Array, spec: Input) -> np.ndarray:

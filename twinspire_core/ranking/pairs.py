@@ -12,7 +12,7 @@ import numpy as np
 
 from twinspire_core.compiled_loops import compiled
 from twinspire_core.fusion.rank_fusion import CONSTANT, pool_pairs
-from twinspire_core.search.top_k import best_of
+from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.sequences import HALF_LIFE, WeightedItems
@@ -179,15 +179,7 @@ class Pairs:
         """The best k pairs of each query by scores, [M] float32: [U, k] int64, best first, -1 behind the
         end. Of equal scores the lower item comes first.
         """
-        begin = self.begin[:-1]
-        lengths = np.diff(self.begin)
-        column = np.arange(len(self)) - begin[self.query]
-        table = np.full((len(lengths), int(lengths.max(initial=0))), -np.inf, np.float32)
-        table[self.query, column] = scores
-        columns = best_of(table, min(k, table.shape[1]))
-        chosen = np.full((len(lengths), k), -1)
-        chosen[:, : columns.shape[1]] = np.where(columns >= 0, begin[:, np.newaxis] + columns, -1)
-        return chosen
+        return best_entries(self.begin, scores, k)
 
     def ranked(self, scores: np.ndarray, k: int) -> ScoredLists:
         """The best k candidates of each query as lists; arguments as those of `best`."""

@@ -3,8 +3,8 @@ class in a module of groups/ and has a line in `GROUPS`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class RankingFeatures:
     """The groups of features that can be made as of one moment."""
 
     groups: tuple[FeatureGroup, ...]
+    _plans: dict[object, "_Plan"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
@@ -66,28 +67,26 @@ class RankingFeatures:
             return np.concatenate([self.values(part, names).T for part in parts], axis=1).T
         # Feature by feature in memory, as groups write them and trees read them.
         values = np.empty((len(names), len(pairs)), np.float32)
-        can_be_made = set(self.names(tuple(pairs.lists)))
-        values[[name not in can_be_made for name in names]] = np.nan
-        row = {name: number for number, name in enumerate(names)}
-        timed = []
-        for group in self.groups:
-            of_group = group.names(tuple(pairs.lists))
-            wanted = [number for number, name in enumerate(of_group) if name in row]
-            if not wanted:
-                continue  # nothing of the group is asked for
-            rows = [row[of_group[number]] for number in wanted]
-            if rows == list(range(rows[0], rows[0] + len(of_group))):
-                group.write(pairs, values[rows[0] : rows[0] + len(of_group)])
+        plan = self._plan(tuple(names), tuple(pairs.lists))
+        values[plan.lacking] = np.nan
+        for group, rows, wanted, size in plan.of_groups:
+            if rows == list(range(rows[0], rows[0] + size)):
+                group.write(pairs, values[rows[0] : rows[0] + size])
             else:
-                made = np.empty((len(of_group), len(pairs)), np.float32)
+                made = np.empty((size, len(pairs)), np.float32)
                 group.write(pairs, made)
                 values[rows] = made[wanted]
-            timed += [row[of_group[x]] for x in wanted if group.needs_times(of_group[x])]
         personal = pairs.queries.personal
         if personal is not None and personal.timed is not None:
             untimed = np.flatnonzero(~personal.timed)
-            _forget(untimed, pairs.begin, np.array(timed, np.int64), values)
+            _forget(untimed, pairs.begin, plan.timed, values)
         return values.T
+
+    def _plan(self, names: tuple[str, ...], sources: tuple[str, ...]) -> "_Plan":
+        """Who writes which rows; made once, as a server asks for the same features in every batch."""
+        if (names, sources) not in self._plans:
+            self._plans[names, sources] = _Plan.of(self.groups, names, sources)
+        return self._plans[names, sources]
 
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
         """A feature's value in plain words."""
@@ -95,6 +94,39 @@ class RankingFeatures:
             if name in group.names(sources):
                 return group.describe(name, value)
         return f"{name} = {value:.3g}"
+
+
+class _Plan(NamedTuple):
+    """Where features go, as rows of the values of all.
+
+    Attributes:
+      of_groups: each group that is asked for, the rows of its features, their numbers among all of the
+        group, and how many the group has.
+      lacking: rows that no group makes.
+      timed: rows that are missing where the times of the user's events are unknown.
+    """
+
+    of_groups: list[tuple[FeatureGroup, list[int], list[int], int]]
+    lacking: list[int]
+    timed: np.ndarray
+
+    @classmethod
+    def of(
+        cls, groups: Sequence[FeatureGroup], names: Sequence[str], sources: Sequence[str]
+    ) -> Self:
+        """The plan for the features of these names."""
+        row = {name: number for number, name in enumerate(names)}
+        of_groups, timed = [], []
+        for group in groups:
+            of_group = group.names(sources)
+            wanted = [number for number, name in enumerate(of_group) if name in row]
+            rows = [row[of_group[number]] for number in wanted]
+            if rows:
+                of_groups.append((group, rows, wanted, len(of_group)))
+            timed += [row[of_group[x]] for x in wanted if group.needs_times(of_group[x])]
+        made = {number for _, rows, _, _ in of_groups for number in rows}
+        lacking = [number for number in range(len(names)) if number not in made]
+        return cls(of_groups, lacking, np.array(timed, np.int64))
 
 
 @compiled

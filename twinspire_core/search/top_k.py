@@ -1,9 +1,9 @@
-"""Exact top-k in NumPy: the largest of given scores, and the nearest of given vectors.
+"""Exact top-k: the largest of given scores, and the nearest of given vectors.
 
 Small corpora are searched by it, evaluation lists items by it, and other indexes are measured
 against it. U queries, N items, D width of the vectors.
 
-A candidate is one 63-bit integer, its key: the bits of its float32 score, in an order that rises
+To a search, a candidate is one 63-bit integer, its key: the bits of its float32 score, in an order that rises
 with the score, above its column counted down. Sorting keys sorts by score and breaks ties by
 column, and sorts faster than the places of scores do.
 """
@@ -11,9 +11,11 @@ column, and sorts faster than the places of scores do.
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
+from twinspire_core.compiled_loops import compiled
 from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import Ragged
 
@@ -108,18 +110,44 @@ def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarra
 
 def best_of(scores: np.ndarray, k: int) -> np.ndarray:
     """Columns of the k highest of N scores in each row, [U, k] int64, highest first, then leftmost; -1 for
-    -infinity. Scores are float32 or float64, and k is at most N.
+    -infinity. Scores are float32 or float64.
     """
-    if k == 0 or len(scores) == 0:
-        return np.full((len(scores), k), -1, np.int64)
-    if scores.dtype == np.float32:
-        keys = _best_keys(scores, k)[:, : -k - 1 : -1]
-        return np.where(keys > _KEY_OF_NOTHING, _columns(keys), -1)
-    few = _candidates(scores, k).padded()
-    values = np.where(few < 0, -np.inf, np.take_along_axis(scores, few, axis=1))
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    columns = np.take_along_axis(few, order, 1)
-    return np.where(np.isneginf(np.take_along_axis(values, order, 1)), -1, columns)
+    first = np.arange(len(scores) + 1) * scores.shape[1]
+    chosen = best_entries(first, scores.ravel(), k)
+    return np.where(chosen < 0, -1, chosen - first[:-1, np.newaxis])
+
+
+def best_entries(begin: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """The entries of the k highest scores of each list, [U, k] int64, highest first, then the earlier one;
+    -1 for -infinity and behind the end.
+
+    Args:
+      begin: [U + 1] int64, where the entries of each list begin, and where the last ones end.
+      scores: [M] float32 or float64, by entry.
+    """
+    chosen = np.full((len(begin) - 1, k), -1)
+    if k:
+        _choose_best(begin, scores, chosen)
+    return chosen
+
+
+@compiled
+def _choose_best(begin: Any, scores: Any, chosen: Any) -> None:
+    queries, k = chosen.shape
+    for query in range(queries):
+        best = chosen[query]
+        size = 0
+        for entry in range(begin[query], begin[query + 1]):
+            score = scores[entry]
+            if score == -np.inf or (size == k and score <= scores[best[k - 1]]):
+                continue
+            # Entries come in order, so that one stands behind all others with its score.
+            place = min(size, k - 1)
+            while place > 0 and scores[best[place - 1]] < score:
+                best[place] = best[place - 1]
+                place -= 1
+            best[place] = entry
+            size = min(size + 1, k)
 
 
 def _best_keys(scores: np.ndarray, k: int, first_column: int = 0) -> np.ndarray:
@@ -152,10 +180,6 @@ def _columns(keys: np.ndarray) -> np.ndarray:
 def _scores(keys: np.ndarray) -> np.ndarray:
     bits = ((keys >> _COLUMN_BITS) - (1 << 31)).astype(np.int32)
     return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(np.float32)
-
-
-# The largest key of a score of -infinity.
-_KEY_OF_NOTHING = int(_keys(np.array([-np.inf], np.float32), np.zeros(1, np.int64))[0])
 
 
 def _candidates(scores: np.ndarray, k: int) -> Ragged:

@@ -13,8 +13,8 @@ import numpy as np
 
 from twinspire_core.config import source_names
 from twinspire_core.metrics.list_metrics import first_distinct
-from twinspire_core.search.ragged import Ragged
-from twinspire_core.search.top_k import best_of
+from twinspire_core.search.ragged import Ragged, list_offsets
+from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.sequences import HALF_LIFE
 from twinspire_core.sources.source import Queries, ScoredLists, Source
 
@@ -45,21 +45,14 @@ class History(Source):
         if passing is not None:
             is_listed &= passing[item]
         entries = entries.where(is_listed)
-        items = Ragged(item[is_listed], entries.row, entries.rows).padded()
         counts = personal.counts[HALF_LIFE][entries.values]
-        scores: np.ndarray = np.full(items.shape, -np.inf, np.float32)
-        scores[items >= 0] = counts
         most = depth
         if exclude is not None:
             most += int(exclude.lengths.max(initial=0))
-        # Of equal counts the first entry is listed first.
-        column = best_of(scores, min(most, scores.shape[1]))
-        ranked = ScoredLists.empty(len(queries), most)
-        filled = np.s_[:, : column.shape[1]]
-        is_item = column >= 0
-        ranked.items[filled] = np.where(is_item, np.take_along_axis(items, column, axis=1), -1)
-        ranked.scores[filled] = np.where(
-            is_item, np.take_along_axis(scores, column, axis=1), -np.inf
+        # Of equal counts the first entry is listed first. -1, which is no entry, reads what is appended.
+        chosen = best_entries(list_offsets(entries.lengths), counts, most)
+        ranked = ScoredLists(
+            np.append(item[is_listed], -1)[chosen], np.append(counts, np.float32(-np.inf))[chosen]
         )
         return ranked.first(depth) if exclude is None else ranked.without(exclude, depth)
 

@@ -62,19 +62,20 @@ class PersonalCounts:
           rows: U rows with some of `COLUMNS`; null lists are empty.
           place: gives the positions of ids in the corpus, -1 outside.
         """
-        if not {ITEMS, AGE} <= set(rows.column_names):
+        names = set(rows.column_names)  # made anew by Arrow each time
+        if not {ITEMS, AGE} <= names:
             return None
         items = _chunk(rows[ITEMS])
         lengths = list_lengths(items)
-        counted = [name for name in HALF_LIVES if half_life_column(name) in rows.column_names]
+        counted = [name for name in HALF_LIVES if half_life_column(name) in names]
         return cls(
             entries=Ragged.of_lengths(np.arange(lengths.sum()), lengths),
             item=place(items.flatten()).astype(np.int64),
             counts={name: _flat(rows[half_life_column(name)]) for name in counted},
             age=_flat(rows[AGE]),
-            span=_flat(rows[PERSONAL_SPAN]) if PERSONAL_SPAN in rows.column_names else None,
-            days=_flat(rows[PERSONAL_DAYS]) if PERSONAL_DAYS in rows.column_names else None,
-            visits=rows[VISITS].fill_null(0).to_numpy() if VISITS in rows.column_names else None,
+            span=_flat(rows[PERSONAL_SPAN]) if PERSONAL_SPAN in names else None,
+            days=_flat(rows[PERSONAL_DAYS]) if PERSONAL_DAYS in names else None,
+            visits=rows[VISITS].fill_null(0).to_numpy() if VISITS in names else None,
         )
 
     @classmethod

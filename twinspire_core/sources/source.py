@@ -47,8 +47,7 @@ class ScoredLists(NamedTuple):
     @classmethod
     def by_item(cls, items: np.ndarray, scores: np.ndarray) -> Self:
         """Lists, [U, L] int64, of items that have the same score for all queries, [C] float32."""
-        # -1, which is no item, reads the score that is appended.
-        return cls(items, np.append(scores, -np.inf).astype(np.float32)[items])
+        return cls(items, np.where(items >= 0, scores[items], np.float32(-np.inf)))
 
     def first(self, depth: int) -> Self:
         """The first items of each list."""
