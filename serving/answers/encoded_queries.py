@@ -139,8 +139,9 @@ def _read_past(table: pa.Table, places: _Positions, new: Ragged) -> tuple[Ragged
     past = places[STORED_PAST]
     # Counts are needed only to rank stored items against new ones.
     counts = np.ones(len(past.values), np.int64)
-    if len(new.values) and STORED_HISTORY in places:
-        counts = least_counts(past, places[STORED_HISTORY])
+    moves = (new.lengths > 0)[past.row]
+    if STORED_HISTORY in places and moves.any():
+        counts[moves] = least_counts(past.where(moves), places[STORED_HISTORY])
     return joined(past, counts, new), stored_events + new.lengths
 
 
@@ -156,8 +157,11 @@ def _read_personal(
     if stored is None:
         return PersonalCounts.of_histories(_known_events(places, past))
     has_new = new.lengths > 0
-    moving = replace(stored, entries=stored.entries.where(has_new[stored.entries.row]))
-    return moving.plus(PersonalCounts.of_histories(new)).or_else(stored, has_new)
+    counts = PersonalCounts.of_histories(new)
+    moving = stored.entries.where(has_new[stored.entries.row])
+    if len(moving.values):  # most who bring a history are users of whom nothing is stored
+        counts = replace(stored, entries=moving).plus(counts)
+    return counts.or_else(stored, has_new)
 
 
 def _known_events(places: _Positions, past: Ragged) -> Ragged:
@@ -184,8 +188,11 @@ def newer_events(table: pa.Table, history: Ragged) -> Ragged:
     """
     if STORED_PAST not in table.column_names:
         return history
-    ids = table[SEEN].combine_chunks()
-    return history.where(_newer(table, ids, table[STORED_PAST].combine_chunks()))
+    stored = table[STORED_PAST].combine_chunks()
+    both = np.flatnonzero((history.lengths > 0) & (list_lengths(stored) > 0))
+    if not len(both):
+        return history
+    return history.where(_newer(table, table[SEEN].combine_chunks(), stored, both))
 
 
 def overlap(stored: np.ndarray, history: np.ndarray) -> int:
@@ -277,14 +284,15 @@ def _in_order(first: Ragged, then: Ragged) -> Ragged:
     return Ragged(np.concatenate([first.values, then.values])[order], row[order], first.rows)
 
 
-def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array) -> np.ndarray:
-    """Which entries of the requests' histories are newer than the stored events, [M] bool."""
+def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array, both: np.ndarray) -> np.ndarray:
+    """Which entries of the requests' histories are newer than the stored events, [M] bool.
+
+    Args:
+      both: the requests that have a history, and whose users have a stored one.
+    """
     lengths = list_lengths(histories)
     added = np.ones(int(lengths.sum()), bool)
     ends = np.cumsum(lengths)
-    both = np.flatnonzero((lengths > 0) & (list_lengths(stored) > 0))
-    if not len(both):
-        return added
     has_tail = STORED_HISTORY in table.column_names
     other = table[STORED_HISTORY].combine_chunks() if has_tail else stored
     # Ids become numbers of their own: rows of the corpus would make all unknown items one.

@@ -73,7 +73,7 @@ def _listed_in(version: Version, table: pa.Table, columns: Iterable[str | None])
     queries = [np.zeros(0, np.int64)]
     rows = [np.zeros(0, np.int64)]
     for name in columns:
-        if name not in table.column_names:
+        if name not in table.column_names or table[name].null_count == len(table):
             continue
         lists = table[name].combine_chunks()
         row = version.rows(lists.flatten())

@@ -127,10 +127,11 @@ def _filled_from_users(
         # The id itself is the request's, also where it is not known.
         if field.name == USER or field.name not in stored.column_names:
             continue
+        is_left_out = table[field.name].null_count > 0
         of_user = stored[field.name]
         # A feature that the pipeline file has changed since counts as missing, as it does for the
         # towers (twinspire_core/contracts/model_bundle.py).
-        if of_user.type == field.type and field.type != TIME:
+        if is_left_out and of_user.type == field.type and field.type != TIME:
             columns[field.name] = pc.coalesce(table[field.name], of_user)
     if history in stored.column_names and stored[history].type == STRINGS:
         columns[STORED_HISTORY] = stored[history]

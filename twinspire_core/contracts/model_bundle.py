@@ -17,6 +17,7 @@ a vector of another size), counts as missing.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +115,7 @@ def _array(table: pa.Table, name: str, spec: Input) -> np.ndarray:
     return _padded(column, spec) if spec.listed else _values(column, spec)
 
 
+@cache  # each call of Arrow's type checks takes a microsecond
 def _has_form(kind: pa.DataType, spec: Input) -> bool:
     """Whether values of an Arrow type can be read as an argument; the size of vectors is looked at
     row by row.

@@ -171,7 +171,7 @@ class Pairs:
           item: [N] int64, -1 for no item of the corpus.
         """
         pairs = np.empty(len(query), np.int64)
-        place = np.zeros(self.corpus_size, np.int32)
+        place = np.empty(self.corpus_size, np.int32)
         _find(self.begin, self.item, query, item, place, pairs)
         return pairs
 

@@ -128,7 +128,7 @@ class Similarity(FeatureGroup):
         newest = pairs.newest
         values[:] = 0
         _add_similarities(
-            *(pairs.begin, pairs.item, np.zeros(pairs.corpus_size, np.int32)),
+            *(pairs.begin, pairs.item, np.empty(pairs.corpus_size, np.int32)),
             *(list_offsets(newest.items.lengths), newest.items.values, newest.weights),
             *(*self.near_items, np.zeros(len(pairs)), values),
         )
@@ -156,7 +156,9 @@ def _add_similarities(
     sums: Any,
     values: Any,
 ) -> None:
-    """Adds up in `values`, and doubles in `sums`. `place` is as long as the corpus."""
+    """Adds up in `values`, and doubles in `sums`. `place` is as long as the corpus, and may hold
+    anything.
+    """
     for query in range(len(begin) - 1):
         first, end = begin[query], begin[query + 1]
         for pair in range(first, end):
