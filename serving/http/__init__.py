@@ -8,7 +8,7 @@ serving/app.py puts the application together and runs it:
     body_reading.py     a body's bytes, and the JSON object in them
     bodies.py           bodies of requests for lists: types, and what is said of wrong ones
     events.py           live events: bodies, and the thread that feeds them to the version
-    micro_batching.py   requests of one moment, answered as one batch by a worker thread
+    micro_batching.py   requests of one moment, answered as one batch by worker threads
     answer_bodies.py    a batch, answered
     openapi.py          the OpenAPI document: answers and errors as types, bodies described
     hot_swap.py         the live version: picked up, warmed up, swapped

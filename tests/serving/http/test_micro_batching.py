@@ -204,3 +204,26 @@ def test_what_waits_at_the_end_is_answered():
         return await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
     assert asyncio.run(end()) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_with_two_workers_a_slow_batch_holds_no_other_one_up():
+    begun, go = threading.Event(), threading.Event()
+
+    def work(asked):
+        if asked[0].queries[0]["name"] == "slow":
+            begun.set()
+            go.wait(10)
+        return [a.queries[0]["name"].encode() for a in asked]
+
+    batcher = Batcher(work, Slow.parts, Metrics(), most=4, pending=100, threads=2)
+    batcher.start()
+
+    async def ask() -> list:
+        slow = batcher.submit(one("slow"))
+        await asyncio.to_thread(begun.wait, 10)
+        quick = await asyncio.wait_for(batcher.submit(one("quick")), 5)
+        go.set()
+        return [await slow, quick]
+
+    assert asyncio.run(ask()) == [b"slow", b"quick"]
+    batcher.stop()
