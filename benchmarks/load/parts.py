@@ -46,6 +46,7 @@ def parts(pipeline: Path, bodies: list[bytes]) -> dict[str, float]:
     warm(version)
     requests = Requests(version.pipeline)
     parser = BodyParser(requests.model, Settings())
+    metrics = Metrics()
     spent: dict[str, float] = {}
     candidates: list[int] = []
     with ExitStack() as stack:
@@ -55,7 +56,7 @@ def parts(pipeline: Path, bodies: list[bytes]) -> dict[str, float]:
         started = time.process_time()
         for begin in range(0, len(bodies), _BATCH):
             batch = [parser.recommend(body) for body in bodies[begin : begin + _BATCH]]
-            answer_bodies.answer_batch(version, requests, batch, Metrics())
+            answer_bodies.answer_batch(version, requests, batch, metrics)
         whole = time.process_time() - started
     found = {name: 1000 * spent.get(name, 0.0) / len(bodies) for name, _, _ in _PLACES}
     others = 1000 * whole / len(bodies) - sum(found.values())
