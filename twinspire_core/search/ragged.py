@@ -29,7 +29,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Lengths of Arrow lists, [N] int64; null counts as empty."""
     if isinstance(lists, pa.ListArray) and not lists.null_count:
-        return np.diff(lists.offsets.to_numpy()).astype(np.int64)
+        return np.asarray(np.diff(lists.offsets.to_numpy()), np.int64)
     # Arrow counts in int32, and in int64 for large lists.
     return np.asarray(pc.list_value_length(lists).fill_null(0), np.int64)
 
