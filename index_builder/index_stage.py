@@ -217,6 +217,7 @@ def build(
     if not len(vectors):
         raise BadData("An index needs items, and there are none.")
     kinds, reason = strategy(len(vectors), wanted)
+    # What every other kind has to beat, and the answer where none does.
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
     if not kinds:
         return Built(exact, [], [reason], _newly_searched(exact, kinds, reason))

@@ -162,6 +162,7 @@ def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
     used = {HALF_LIFE} if ctx.pipeline.sources.several else set()
     if FACTORS in ctx.pipeline.sources.use:
         used.add(factors.HALF_LIFE)
+    # Trees choose among all half-lives: which ones they read may change from day to day.
     if (staged / RankerFile.FILE).exists():
         used.update(HALF_LIVES)
     return used

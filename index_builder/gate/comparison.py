@@ -272,6 +272,7 @@ class LineMemory:
         """The versions of several days against their baselines; None if the day alone has enough
         users, or all days together have too few.
         """
+        # With enough users the day is judged by itself.
         if lists.baseline is None or lists.users >= gate.min_users:
             return None
         days = {name: day.two_tower for name, day in self.line.items()}

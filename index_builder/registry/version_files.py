@@ -37,6 +37,7 @@ def verify_files(place: str, described: Manifest) -> None:
                 return None
         return f"{path} of {described.version} differs from its digest"
 
+    # Each digest reads a whole file, perhaps from a store: several at a time.
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         outcomes = pool.map(problem, described.files.keys(), described.files.values())
         problems = [outcome for outcome in outcomes if outcome]

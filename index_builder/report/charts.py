@@ -275,6 +275,7 @@ def _band(
 
 
 def _percent(value: float, _: int) -> str:
+    # Ticks of a log axis go from 0.001% to 100%: each with the digits that it needs.
     return f"{value * 100:.10f}".rstrip("0").rstrip(".") + "%"
 
 

@@ -147,6 +147,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         user_store=ctx.pipeline.serving.user_store is True,
         metrics=metrics,
         gate=gate,
+        # The page is written before the version is published: as the registry is about to decide.
         goes_live=bool(gate.accepted)
         and State.of(log).goes_live(described.version, ctx.promote, described.corpus_date),
         serves_before=serves_before,
@@ -214,6 +215,7 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
 
 def _names(items: bytes) -> dict[str, str | None]:
     table = pq.read_table(BytesIO(items), columns=["_item", "_name", "_popular"])
+    # The most popular first: of many new items the page names the first few.
     table = table.sort_by([("_popular", "descending"), ("_item", "ascending")])
     names = [name and short_name(name) for name in table["_name"].to_pylist()]
     return dict(zip(table["_item"].to_pylist(), names, strict=True))

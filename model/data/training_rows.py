@@ -150,6 +150,7 @@ def _convert(batch: pa.RecordBatch, column: FeatureColumn) -> np.ndarray:
 
 def join(days: Sequence[Rows]) -> Rows:
     """Puts several days into one, in the order given."""
+    # All days have labels or none has: one pipeline file says whether there is a head that learns them.
     labels = [day.label for day in days if day.label is not None]
     return Rows(
         features={

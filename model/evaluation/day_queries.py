@@ -168,6 +168,7 @@ class SelectedRows:
         first = 0
         for path in self._files:
             with pq.ParquetFile(path) as file:
+                # Group by group: all histories of a file need not fit in memory at a time.
                 for group in range(file.num_row_groups):
                     end = first + file.metadata.row_group(group).num_rows
                     inside = rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)]

@@ -71,6 +71,8 @@ def evaluate_ranked(
         seen: {"seen": seen, **evaluate_lists(evaluation_set, lists, ks)}
         for seen, lists in kinds.items()
     }
+    # The kind that counts lies flat, the other one below its name: whoever compares versions need not
+    # know which one counts.
     counted = measured.pop(EXCLUDED if evaluation_set.exclude_seen else KEPT)
     return {**counted, **measured}
 

@@ -240,6 +240,7 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
             [history if name == "history" else name for name in queries.column_names]
         )
     keys = read_keys(queries, source="the queries", user=pipeline.columns.user)
+    # As the truth has them: a query that is in the truth alone is asked with all features missing.
     position = places_of(wanted, keys, "the queries")
     features = conform(queries, pipeline).take(position)
     user_id = pipeline.user_id

@@ -121,6 +121,7 @@ class StreamingFrequency(tf.Module):
         count in a batch (pairing A of duplicates in docs/decisions/0005-loss-and-frequency.md).
         """
         rows = tf.size(items, tf.int64)
+        # The clock is counted in rows, not in steps: batches of other sizes mean the same.
         now = self.seen.assign_add(rows)
         places = self._places(items)
         # A batch may hit a bucket several times, and each bucket may be written once.

@@ -168,6 +168,8 @@ class _Graph:
 
     def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
         captured = self._captures[name]
+        # The handle of TFT's table, in which the vocabularies of both towers live: the tower's own table
+        # takes its place.
         if captured.dtype == tf.resource:
             return tf.identity(table)
         return tf.constant(captured.numpy())
@@ -220,6 +222,7 @@ def _spec(column: str, x: tf.Tensor | tf.SparseTensor) -> tf.TensorSpec:
 
 def _sparse(x: tf.Tensor) -> tf.SparseTensor:
     """The entries of padded lists."""
+    # TFT's graph takes lists as sparse tensors, where padding is what is not there.
     indices = tf.where(tf.not_equal(x, ""))
     return tf.SparseTensor(indices, tf.gather_nd(x, indices), tf.shape(x, tf.int64))
 

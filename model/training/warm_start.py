@@ -53,6 +53,7 @@ def warm_start(
     Raises:
       UsageError: a shape differs that cannot be carried over; names the key of the pipeline file.
     """
+    # Before anything is overwritten, and with all changes in one error: training takes hours.
     _check_shapes(model, parent)
     archives = {}
     for name, spec in model.architecture.tables.items():
