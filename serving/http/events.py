@@ -55,9 +55,6 @@ _MEANT = {
 }
 _DEPTH = 3
 """Parts of the longest path that clients know, `events[0].item`; pydantic goes on into its types."""
-_MOVES_NOTHING = (
-    "what this version serves uses no events: name popular in sources.use of the pipeline file"
-)
 _ItemId: Any = ONE_ITEM_ID.annotation
 log = logging.getLogger("twinspire.serve")
 
@@ -240,7 +237,10 @@ class EventFeed:
         if following:
             answer["before_version"] = int(np.count_nonzero(events.times < following.since))
             if not following.moves_lists:
-                answer["notes"] = [_MOVES_NOTHING]
+                answer["notes"] = [
+                    "what this version serves uses no events: name popular in sources.use of the"
+                    " pipeline file"
+                ]
         return answer
 
     def _run(self) -> None:

@@ -16,20 +16,10 @@ from twinspire_core.errors import shorten
 
 OPEN = ("/healthz", "/readyz")
 """Paths without a token, which an orchestrator asks."""
-_UNAUTHORIZED = (
-    "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
-)
-_WRONG_HOST = (
-    "A request calls this server by one of its names, {1}; found {0} as its Host. Name it to"
-    " `twinspire serve` by --allowed-host."
-)
-_CROSS_ORIGIN = "A page of another origin cannot ask this server; ask it from a program."
-_NOT_JSON = "Send a body as JSON, with Content-Type: application/json; found {}."
 # The last one is what curl says of any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 _LONGEST_ADDRESS = 8192
 """Bytes of an address. A page repeats its address; a longer request can be sent as a body."""
-_TOO_LONG = "An address has at most {:,} bytes, found {:,}. Send what is longer as a body."
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
 _SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 
@@ -96,20 +86,38 @@ class RequestMiddleware:
         """Why a request is refused; None if it is let in."""
         length = len(scope["raw_path"]) + len(scope["query_string"])
         if length > _LONGEST_ADDRESS:
-            return Problem("address_too_long", _TOO_LONG.format(_LONGEST_ADDRESS, length))
+            return Problem(
+                "address_too_long",
+                f"An address has at most {_LONGEST_ADDRESS:,} bytes, found {length:,}. Send what is"
+                " longer as a body.",
+            )
         headers = dict(scope["headers"])
         if self._hosts is not None and _host_name(headers) not in self._hosts:
             name = shorten(headers.get(b"host", b"").decode("latin-1"))
-            return Problem("wrong_host", _WRONG_HOST.format(name, ", ".join(sorted(self._hosts))))
+            return Problem(
+                "wrong_host",
+                f"A request calls this server by one of its names, {', '.join(sorted(self._hosts))};"
+                f" found {name} as its Host. Name it to `twinspire serve` by --allowed-host.",
+            )
         if scope["method"] == "POST":
             if _is_of_another_origin(headers):
-                return Problem("cross_origin", _CROSS_ORIGIN)
+                return Problem(
+                    "cross_origin",
+                    "A page of another origin cannot ask this server; ask it from a program.",
+                )
             content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if content_type and not content_type.endswith(_JSON_TYPES):
                 name = shorten(content_type.decode("latin-1"))
-                return Problem("not_json", _NOT_JSON.format(name))
+                return Problem(
+                    "not_json",
+                    f"Send a body as JSON, with Content-Type: application/json; found {name}.",
+                )
         if self._tokens and not self._has_token(headers):
-            return Problem("unauthorized", _UNAUTHORIZED)
+            return Problem(
+                "unauthorized",
+                "This server asks for a token. Send Authorization: Bearer TOKEN; a browser gives it"
+                " as the password.",
+            )
         return None
 
     def _has_token(self, headers: Mapping[bytes, bytes]) -> bool:

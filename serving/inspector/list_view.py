@@ -88,11 +88,9 @@ def _most_frequent(values: pa.Array) -> list[str]:
         values = values.flatten()
     counts = pc.value_counts(values.drop_null())
     order = pc.sort_indices(counts.field("counts"), [("", "descending")])
-    return [_text(value) for value in counts.field("values").take(order[:_VALUES]).to_pylist()]
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    frequent = counts.field("values").take(order[:_VALUES]).to_pylist()
+    # As JSON writes true and false, which is how filters do.
+    return [str(value).lower() if isinstance(value, bool) else str(value) for value in frequent]
 
 
 class Tag(NamedTuple):

@@ -23,7 +23,6 @@ from serving.inspector.address import Address
 from serving.inspector.list_view import LONGEST, CorpusView, ListView
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import list_name
@@ -162,13 +161,18 @@ def _cards(served: Served, figure: ServedFigure | None, zone: tzinfo) -> list[Ca
     users = "none" if version.users is None else count(version.users.count())
     sources = version.sources
     index = version.index.settings.kind.replace("_", " ")
+    recall = manifest.quality.index_recall
     all_cards = [
         Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
         Card("answers since", f"{since:%H:%M}", _moment(served.since, zone)),
         *_quality_cards(figure),
         Card("items", count(manifest.items), f"vectors of {manifest.dimension} numbers"),
         Card("users", users, "carried with it"),
-        Card("index", index, _recall(manifest.quality)),
+        Card(
+            "index",
+            index,
+            "" if recall is None else f"finds {share(recall)} of the exact neighbours",
+        ),
         Card("sources", str(len(sources)), ", ".join(map(list_name, sources))),
     ]
     return [card for card in all_cards if card.value]
@@ -193,11 +197,6 @@ def _quality_cards(figure: ServedFigure | None) -> list[Card]:
     if figure.two_tower is not None:
         cards.append(Card("two-tower alone", number(figure.two_tower), "the same users"))
     return cards
-
-
-def _recall(quality: GateFigures) -> str:
-    recall = quality.index_recall
-    return "" if recall is None else f"finds {share(recall)} of the exact neighbours"
 
 
 def _origin(manifest: Manifest) -> str:

@@ -6,6 +6,7 @@ leaves open which of two equal keys counts, so an object with a key given twice 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -117,10 +118,8 @@ def typed_dict(name: str, members: dict[str, Any], config: ConfigDict) -> Any:
 def read_number(typed: str) -> int | float | str:
     """The number that a person typed, or the text itself if it is none."""
     for parse in (int, float):
-        try:
+        with suppress(ValueError):
             return parse(typed)
-        except ValueError:
-            continue
     return typed
 
 

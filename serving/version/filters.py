@@ -254,7 +254,8 @@ class _Column:
                 f"needs attributes that hold text, numbers, true or false; {name} holds"
                 f" {values.type}"
             )
-        if not (pa.types.is_boolean(values.type) or _is_number(values.type)):
+        compared = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+        if not any(is_kind(values.type) for is_kind in compared):
             values = values.cast(pa.string())  # dates and decimals are compared as text
         has_value = values.is_valid().to_numpy(zero_copy_only=False)
         # Numbers instead of values: a filter then compares integers.
@@ -314,7 +315,3 @@ class _Column:
                 if number == number:  # not NaN, which equals no value
                     return number
         raise ValueError(f"holds numbers for {self._name}, found {shorten(value)}")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
