@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
@@ -96,7 +103,12 @@ class ListRequest:
         str | None,
         Option(
             ValueType(
-                annotation=Annotated[str, AfterValidator(_known_source)],
+                annotation=Annotated[
+                    str,
+                    AfterValidator(_known_source),
+                    # Sources of the pipeline file's own are loaded before this module is.
+                    WithJsonSchema({"type": "string", "enum": [*answering()]}),
+                ],
                 expected=f"is one of {', '.join(answering())}",
             ),
             "Where items come from. Left out: the version's ranker where the gate lets it serve,"
