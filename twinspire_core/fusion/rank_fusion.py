@@ -49,8 +49,7 @@ class CandidatePool(NamedTuple):
         weights = np.asarray(weights, np.float32)
         # An item of weight 0 is a candidate, with the score 0; padding is not.
         scores = np.where(self.items >= 0, np.matmul(self.gains, weights), -np.inf)
-        best = best_of(scores, min(k, scores.shape[1]))
-        columns = _widened(best, k - best.shape[1], -1)
+        columns = best_of(scores, k)
         return OrderedLists(pooled=self, pool_scores=scores, weights=weights, columns=columns)
 
 
@@ -74,13 +73,12 @@ class OrderedLists:
     @cached_property
     def items(self) -> np.ndarray:
         """[U, k] int64, best first, -1 behind the end."""
-        return np.take_along_axis(_widened(self.pooled.items, 1, -1), self.columns, axis=1)
+        return np.take_along_axis(_with_end(self.pooled.items, -1), self.columns, axis=1)
 
     @cached_property
     def scores(self) -> np.ndarray:
         """[U, k] float32, -infinity behind the end."""
-        scores = _widened(self.pool_scores, 1, -np.inf)
-        return np.take_along_axis(scores, self.columns, axis=1)
+        return np.take_along_axis(_with_end(self.pool_scores, -np.inf), self.columns, axis=1)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -163,12 +161,10 @@ def _pool(
     count[0] = end
 
 
-def _widened(table: np.ndarray, more: int, value: float) -> np.ndarray:
-    """A table with more columns at its end."""
-    if more == 0:
-        return table
+def _with_end(table: np.ndarray, value: float) -> np.ndarray:
+    """A table with one more column, of a value."""
     # np.pad does the same, and takes as long as the rest of a short request.
-    return np.concatenate([table, np.full((len(table), more), value, table.dtype)], axis=1)
+    return np.concatenate([table, np.full((len(table), 1), value, table.dtype)], axis=1)
 
 
 REPEATS = "repeats"

@@ -181,13 +181,6 @@ class Pairs:
         """
         return best_entries(self.begin, scores, k)
 
-    def ranked(self, scores: np.ndarray, k: int) -> ScoredLists:
-        """The best k candidates of each query as lists; arguments as those of `best`."""
-        chosen = self.best(scores, k)
-        # -1, which is no pair, reads the value that is appended.
-        items = np.append(self.item, -1)[chosen]
-        return ScoredLists(items, np.append(scores, -np.inf).astype(np.float32)[chosen])
-
 
 @compiled
 def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found: Any) -> None:
