@@ -52,10 +52,9 @@ def day(n=400, seed=0, **columns):
         }
         for _ in range(n)
     ]
-    return [
-        {**row, **{name: make_value(i) for name, make_value in columns.items()}}
-        for i, row in enumerate(rows)
-    ]
+    for i, row in enumerate(rows):
+        row.update({name: make_value(i) for name, make_value in columns.items()})
+    return rows
 
 
 def write_day(p, rows, out, options=(), parts=9, of="examples"):

@@ -33,17 +33,14 @@ def test_an_ordinary_day_has_none(usual, tmp_path):
     assert all(0 <= one.value < one.limit for one in drift.values())
 
 
+UNKNOWN = "66.5% of the values were never seen before ('new0', 'new1'), more than 50%"
 CASES = {
     "category": ({"device": lambda i: "tv" if i % 5 else "phone"}, "device", "'tv' went from"),
     "number": ({"price": lambda i: 5.0 + i % 3}, "price", "median 6 after 0 on 2017-10-13"),
     "nulls": ({"tags": lambda i: ["red"] if i % 4 == 0 else []}, "tags", "75.0%"),
     "filled": ({"price": lambda i: float(i % 2)}, "price", "missing in 0.0% of the rows after 2"),
     "absent": ({"price": lambda i: None}, "price", "missing in every row"),
-    "unknown": (
-        {"device": lambda i: f"new{i % 2}" if i % 3 else "phone"},
-        "device",
-        "66.5% of the values were never seen before ('new0', 'new1'), more than 50%",
-    ),
+    "unknown": ({"device": lambda i: f"new{i % 2}" if i % 3 else "phone"}, "device", UNKNOWN),
 }
 
 
@@ -62,22 +59,14 @@ def test_an_anomaly_is_named(name, usual, tmp_path, capsys):
 def test_volume(rows, usual, tmp_path):
     out = write_day(make(), day(rows, seed=1), tmp_path)
     (text,) = check(make(), out, usual).anomalies
-    assert text.startswith(
-        f"{rows:,} rows after 400 on the day before: a relative change of 0.85, more than 0.8"
-    )
+    assert text.startswith(f"{rows:,} rows after 400 on the day before: a relative change of 0.85")
 
 
 def test_fail_stops_and_names_them(usual, tmp_path):
-    changed = {
-        name: make_value
-        for case in ("category", "number")
-        for name, make_value in CASES[case][0].items()
-    }
+    changed = CASES["category"][0] | CASES["number"][0]
     out = write_day(make(), day(seed=1, **changed), tmp_path)
-    with pytest.raises(
-        BadData,
-        match=r"(?s)device: 'tv' went.*price: median.*statistics\.json.*raise statistics\.max_drift",
-    ):
+    why = r"(?s)device: 'tv' went.*price: median.*statistics\.json.*raise statistics\.max_drift"
+    with pytest.raises(BadData, match=why):
         check(make(on_anomaly="fail"), out, usual)
     assert len(StatisticsFile.read(out).anomalies) == 3, "also of a day that is refused"
 
@@ -103,9 +92,8 @@ def test_values_of_all_earlier_days_are_known(tmp_path):
         rows = day(100, device=lambda i, values=values: values[i % len(values)])
         out = write_day(p, rows, tmp_path / name)
         found = check(p, out, before).anomalies
-        assert [text for text in found if "never seen" in text] == (
-            [] if name != "two" else found
-        ), name
+        unknown = [text for text in found if "never seen" in text]
+        assert unknown == (found if name == "two" else []), name
         before = out
     known = StatisticsFile.read(before).known
     assert known.keys() == {"device", "tags"}, "ids come and go"
@@ -145,12 +133,9 @@ def test_a_day_is_compared_with_the_newest_earlier_one(usual, tmp_path):
     place = p.pipeline.model_copy(update={"work_root": str(tmp_path / "work")})
     p = p.model_copy(update={"pipeline": place})
     before = attempts.begin(p, date(2024, 3, 9), "features")
-    facts = dict.fromkeys(("key", "config", "output"), "")
-    attempts.commit(
-        attempts.Attempt(
-            uri=before, mode="full", parent=None, inputs={}, summary={}, committed_at="", **facts
-        )
-    )
+    facts = dict.fromkeys(("key", "config", "output", "committed_at"), "")
+    facts |= {"mode": "full", "parent": None, "inputs": {}, "summary": {}}
+    attempts.commit(attempts.Attempt(uri=before, **facts))
     StatisticsFile.read(usual).write(before)
     ctx = StageContext(pipeline=p, day=date(2024, 3, 10), mode="full", out=usual)
     assert features_stage._statistics(ctx).compared_with.day == date(2024, 3, 9)

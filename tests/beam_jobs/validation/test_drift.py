@@ -46,14 +46,11 @@ def test_quantiles_and_shares_are_those_of_the_sorted_numbers(numbers):
     assert found.distance(found) == 0
 
 
+PLACES = {name: f"/none/{name}/{{date}}/" for name in ("events", "items", "users")}
 PIPELINE = Pipeline.model_validate(
     {
         "pipeline": {"name": "tiny"},
-        "source": {
-            "events": "/none/{date}/",
-            "items": "/none/items/{date}/",
-            "users": "/none/users/{date}/",
-        },
+        "source": PLACES,
         "columns": {"user": "who", "item": "what", "time": "at"},
         "features": {
             "who": {"kind": "id", "tower": "query"},
@@ -99,13 +96,8 @@ def test_what_is_alike_is_no_distance_apart():
     assert set(every) == set(ALIKE)
     assert all(one.distance == one.outside == 0 for one in every.values())
     assert every["sold"].trained == every["sold"].served
-    assert every["sold"].trained.model_dump() == {
-        "low": 0,
-        "tenth": 9,
-        "median": 49,
-        "ninetieth": 89,
-        "high": 99,
-    }
+    quantiles = {"low": 0, "tenth": 9, "median": 49, "ninetieth": 89, "high": 99}
+    assert every["sold"].trained.model_dump() == quantiles
 
 
 def test_numbers_that_have_nothing_in_common():

@@ -38,9 +38,7 @@ def collected(batches):
 def batch_of(n, **made):
     """A batch of n rows, each of another user; other columns than those that are said are missing."""
     made = {"_user": [f"u{i}" for i in range(n)], "_item": ["i"] * n, "_time": [0] * n, **made}
-    arrays = [
-        pa.array(made[f.name], f.type) if f.name in made else pa.nulls(n, f.type) for f in SCHEMA
-    ]
+    arrays = [pa.array(made.get(field.name, [None] * n), field.type) for field in SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -70,9 +68,8 @@ def test_statistics_are_the_counted_ones(written):
         assert (found.shortest, found.longest) == (lengths.min(), lengths.max())
         assert found.values == len(values) and found.exact
         counted = Counter(map(str, values))
-        assert (
-            Counter(dict(zip(map(str, found_values(found)), found.counts, strict=True))) == counted
-        )
+        listed = zip(map(str, found_values(found)), found.counts, strict=True)
+        assert Counter(dict(listed)) == counted
         assert found.distinct == len(counted)
         assert [n for _, n in found.top] == sorted(counted.values(), reverse=True)[:20]
         if found.type == "string":
@@ -83,11 +80,8 @@ def test_statistics_are_the_counted_ones(written):
             ordered = sorted(values)
             places = [max(0, math.ceil(r * len(values) / 10) - 1) for r in range(11)]
             assert [np.float32(q) for q in found.quantiles] == [ordered[i] for i in places]
-    assert [file.examples[n].type for n in ("device", "price", "when_hour")] == [
-        "string",
-        "float",
-        "int",
-    ]
+    types = {"device": "string", "price": "float", "when_hour": "int"}
+    assert {name: file.examples[name].type for name in types} == types
 
 
 def found_values(column):
@@ -154,9 +148,8 @@ def test_sums_are_exact(numbers):
 
 
 def test_rows_that_hold_nothing():
-    found = collected(
-        [batch_of(4, price=[None, None, 3, math.nan], tags=[[], None, ["a", "b"], []])]
-    )
+    rows = {"price": [None, None, 3, math.nan], "tags": [[], None, ["a", "b"], []]}
+    found = collected([batch_of(4, **rows)])
     assert (found["price"].present, found["price"].listed, found["price"].sum) == (2, [3.0], 3.0)
     tags = found["tags"]
     assert (tags.present, tags.values, tags.shortest, tags.longest) == (1, 2, 2, 2)
@@ -175,8 +168,6 @@ def test_coded_lists_are_counted_as_strings_are():
     lists = pa.array([["b", "a", "b"], [], ["c"]])
     codes = pa.DictionaryArray.from_arrays([1, 2, 1, 3], ["z", "b", "a", "c"])
     coded = pa.ListArray.from_arrays([0, 3, 3, 4], codes)
-    plain, other = (
-        collected([pa.RecordBatch.from_pydict({"_user": ["x", "y", "z"], "recent": one})])
-        for one in (lists, coded)
-    )
+    rows = [{"_user": ["x", "y", "z"], "recent": column} for column in (lists, coded)]
+    plain, other = (collected([pa.RecordBatch.from_pydict(some)]) for some in rows)
     assert plain == other and plain["recent"].listed == ["b", "a", "c"]
