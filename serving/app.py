@@ -167,5 +167,5 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
     except (OSError, OverflowError) as e:
         raise UsageError(
             f"A server listens on a free port of an address of this machine; {host}:{port} cannot"
-            f" be had: {e}. Choose another one by --port or --host."
+            f" be used: {e}. Choose another one by --port or --host."
         ) from e
