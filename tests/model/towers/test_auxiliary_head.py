@@ -1,6 +1,4 @@
-"""The head that learns labels: by hand, against a slow joint loss, and in a world that clicks do
-not tell all of.
-"""
+"""The head that learns labels: by hand, against a slow joint loss, and in a made-up world."""
 
 from datetime import date
 from types import SimpleNamespace
@@ -31,15 +29,10 @@ IDS = {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower":
 def _model(tiny, users, items, seed=0, auxiliary=None, **train):
     """Towers of two ids without layers, and their settings."""
     plain = {"layers": [], "skip": False, "id_dropout": 0.0, "order": "shuffled"}
-    tables = {
-        "train": {**plain, "auxiliary": auxiliary or {}, **train},
-        "columns": {"label": "stars"},
-    }
-    pipeline = tiny.pipeline(IDS, **tables)
-    tokens = {
-        "user": pa.array([f"u{n}" for n in range(users)]),
-        "item": pa.array([f"i{n}" for n in range(items)]),
-    }
+    train = {**plain, "auxiliary": auxiliary or {}, **train}
+    pipeline = tiny.pipeline(IDS, train=train, columns={"label": "stars"})
+    sizes = {"user": users, "item": items}
+    tokens = {name: pa.array([f"{name}{n}" for n in range(size)]) for name, size in sizes.items()}
     return TwoTower(design(pipeline, tokens), seed), pipeline.train
 
 
@@ -68,10 +61,8 @@ def _all(model):
 
 def _slow_loss(weights, user, item, reward, label, weight, temperature):
     def unit(table, side, row):
-        hidden = (
-            weights[f"table {table}"][row + 1] @ weights[f"{side}/first/{table}"]
-            + weights[f"{side}/bias/0"]
-        )
+        hidden = weights[f"table {table}"][row + 1] @ weights[f"{side}/first/{table}"]
+        hidden = hidden + weights[f"{side}/bias/0"]
         return hidden / np.sqrt(hidden @ hidden)
 
     q, c = [unit("user", "query", n) for n in user], [unit("item", "item", n) for n in item]
@@ -85,12 +76,8 @@ def _slow_loss(weights, user, item, reward, label, weight, temperature):
     a, b, w, bias = (weights[f"{PREFIX}{name}"] for name in ("query", "item", "product", "bias"))
     auxiliary = 0.0
     for n in there:
-        x = (
-            bias
-            + a @ q[n]
-            + b @ c[n]
-            + len(a) ** 0.5 * sum(w[d] * q[n][d] * c[n][d] for d in range(len(a)))
-        )
+        product = sum(w[d] * q[n][d] * c[n][d] for d in range(len(a)))
+        x = bias + a @ q[n] + b @ c[n] + len(a) ** 0.5 * product
         auxiliary += ((label[n] - (mean + spread * x)) / spread) ** 2 / len(there)
     return softmax + weight * auxiliary, softmax, auxiliary
 
@@ -99,9 +86,7 @@ LABELS = [40.0, NAN, 10.0, 25.0, NAN, 5.0]
 
 
 def test_a_step_follows_the_gradient_of_both_losses(tiny):
-    """Adagrad's slots tell the square of each gradient, the move its sign; central differences tell
-    them too.
-    """
+    """Adagrad's slots tell the square of each gradient, the move its sign; differences tell both."""
     train = {"dimension": 4, "batch_size": 6, "epochs": 1, "correction": "none", "temperature": 0.5}
     model, settings = _model(tiny, 6, 6, auxiliary={"weight": 0.7}, **train)
     rng = np.random.default_rng(1)
@@ -127,10 +112,8 @@ def test_a_step_follows_the_gradient_of_both_losses(tiny):
         size = np.sqrt(np.maximum(weight.slots.numpy().astype(np.float64) - START, 0))
         np.testing.assert_allclose(size, np.abs(gradient), rtol=1e-3, atol=2e-5, err_msg=name)
         felt = np.abs(gradient) > 1e-4
-        assert (
-            np.sign(before[name] - weight.values.numpy())[felt] == np.sign(gradient)[felt]
-        ).all(), name
-        assert felt.any(), name
+        moved = np.sign(before[name] - weight.values.numpy())
+        assert felt.any() and (moved[felt] == np.sign(gradient)[felt]).all(), name
 
 
 def test_rows_without_a_label_give_no_gradient_and_none_is_lost_to_nan():
@@ -172,9 +155,8 @@ def test_moments_add_up_whatever_the_parts():
     there = x[np.isfinite(x)].astype(np.float64)
     for found in (whole, parts):
         assert found.n == len(there)
-        np.testing.assert_allclose(
-            [found.mean, found.spread], [there.mean(), there.std()], rtol=1e-9
-        )
+        known = [there.mean(), there.std()]
+        np.testing.assert_allclose([found.mean, found.spread], known, rtol=1e-9)
     assert label_moments(np.array([3.0, 3.0])).spread == 0 and Moments().spread == 0
 
 
@@ -197,13 +179,10 @@ def test_towers_without_the_head_are_what_they_were(tiny):
     ):
         model, settings = _model(tiny, 20, 30, auxiliary=auxiliary, batch_size=50, dimension=8)
         learned = _fit(model, settings, _rows(user, item, label))
-        assert [PREFIX in "".join(model.dense), bool(learned.auxiliary)] == [
-            label is not None,
-            name == "labels",
-        ]
-        trained[name] = {
-            key: w.values.numpy() for key, w in _all(model).items() if not key.startswith(PREFIX)
-        }
+        assert (PREFIX in "".join(model.dense)) == (label is not None)
+        assert bool(learned.auxiliary) == (name == "labels")
+        towers = {key: w for key, w in _all(model).items() if not key.startswith(PREFIX)}
+        trained[name] = {key: w.values.numpy() for key, w in towers.items()}
     for name in trained["none"]:
         np.testing.assert_array_equal(trained["off"][name], trained["none"][name])
         np.testing.assert_array_equal(trained["no labels"][name], trained["none"][name])
@@ -222,55 +201,35 @@ def world():
     rng = np.random.default_rng(0)
     pairs = rng.permutation(USERS * ITEMS)
     user, item = np.divmod(pairs, ITEMS)
-    liked = (
-        3.0
-        + 1.5 * np.where(user % 2 == item % 2, 1, -1)
-        + 0.5 * (item % 3 - 1)
-        + rng.normal(0, 0.2, len(pairs))
-    )
+    liked = 3.0 + 1.5 * np.where(user % 2 == item % 2, 1, -1) + 0.5 * (item % 3 - 1)
+    liked += rng.normal(0, 0.2, len(pairs))
     label = np.where(rng.random(len(pairs)) < 0.3, NAN, liked)
-    known = slice(0, 3600)
-    return SimpleNamespace(
-        user=user, item=item, label=label, known=known, rows=_rows(user[known], item[known])
-    )
+    return SimpleNamespace(user=user, item=item, label=label, known=slice(0, 3600))
 
 
 def _told(world, model, label):
     """How well labels of pairs that were never trained on are predicted."""
     new = np.arange(world.known.stop, len(world.user))
     new = new[np.isfinite(label[new])]
-    features = {
-        "user": world.user[new].astype(np.int32) + 1,
-        "item": world.item[new].astype(np.int32) + 1,
-    }
-    clicks = LabelledClicks(
-        model("query", features).numpy(),
-        model("item", features).numpy(),
-        label[new].astype(np.float32),
-    )
-    return measure_head(model.head, clicks)
+    features = _rows(world.user[new], world.item[new]).features
+    vectors = (model(side, features).numpy() for side in ("query", "item"))
+    return measure_head(model.head, LabelledClicks(*vectors, label[new].astype(np.float32)))
 
 
-def _learn_world(tiny, world, label, weight):
-    auxiliary = {"weight": weight}
-    model, settings = _model(
-        tiny, USERS, ITEMS, auxiliary=auxiliary, dimension=8, batch_size=120, epochs=12
-    )
-    _fit(
-        model, settings, _rows(world.user[world.known], world.item[world.known], label[world.known])
-    )
-    return _told(world, model, label)
+def _learn_world(tiny, world, weight):
+    train = {"dimension": 8, "batch_size": 120, "epochs": 12}
+    model, settings = _model(tiny, USERS, ITEMS, auxiliary={"weight": weight}, **train)
+    _fit(model, settings, _rows(*(x[world.known] for x in (world.user, world.item, world.label))))
+    return _told(world, model, world.label)
 
 
 def test_labels_that_clicks_do_not_tell_are_predicted(tiny, world):
-    found = _learn_world(tiny, world, world.label, 1.0)
-    assert found["labels"] > 700 and found["rmse_of_mean"] == pytest.approx(
-        np.nanstd(world.label), rel=0.05
-    )
+    found = _learn_world(tiny, world, 1.0)
+    assert found["labels"] > 700
+    assert found["rmse_of_mean"] == pytest.approx(np.nanstd(world.label), rel=0.05)
     assert found["rmse"] < 0.35 * found["rmse_of_mean"]
-    # The towers must take part: beside a softmax alone, the head finds the items' own share at the
-    # best.
-    assert _learn_world(tiny, world, world.label, 1e-6)["rmse"] > 0.8 * found["rmse_of_mean"]
+    # The towers must take part: with a softmax alone, the head finds the items' own share at best.
+    assert _learn_world(tiny, world, 1e-6)["rmse"] > 0.8 * found["rmse_of_mean"]
 
 
 # From day to day.
@@ -287,10 +246,8 @@ def _marked(tiny, **auxiliary):
 
 
 def _next_day(tiny, parent, folder, **auxiliary):
-    checkpoint.save(
-        checkpoint.capture(parent, StreamingFrequency(buckets=8).state(), day=DAY, step=7),
-        folder / "state",
-    )
+    frequency = StreamingFrequency(buckets=8).state()
+    checkpoint.save(checkpoint.capture(parent, frequency, day=DAY, step=7), folder / "state")
     child, _ = _model(tiny, 5, 5, seed=2, auxiliary=auxiliary, dimension=4)
     warm_start(child, checkpoint.load(folder / "state"), day=DAY, keep=0, slot_decay=1.0)
     return child
@@ -305,14 +262,10 @@ def test_a_warm_start_carries_the_head(tiny, tmp_path):
         np.testing.assert_array_equal(child.head.weights[name].slots, weight.slots)
     unit = np.eye(4, dtype=np.float32)
     np.testing.assert_array_equal(child.head.predict(unit, unit), parent.head.predict(unit, unit))
-    _fit(
-        child,
-        _model(tiny, 5, 5, auxiliary={"weight": 1.0}, batch_size=5)[1],
-        _rows(range(5), range(5), [0.5] * 5),
-    )
-    assert child.head.seen == parent.head.seen.merged(label_moments(np.full(5, 0.5))), (
-        "labels of earlier days count on"
-    )
+    settings = _model(tiny, 5, 5, auxiliary={"weight": 1.0}, batch_size=5)[1]
+    _fit(child, settings, _rows(range(5), range(5), [0.5] * 5))
+    both = parent.head.seen.merged(label_moments(np.full(5, 0.5)))
+    assert child.head.seen == both, "labels of earlier days count on"
 
 
 def test_a_parent_without_a_head_lets_it_start_afresh(tiny, tmp_path):
@@ -327,11 +280,8 @@ def test_a_head_that_is_switched_off_is_dropped(tiny, tmp_path):
     parent = _marked(tiny)
     child = _next_day(tiny, parent, tmp_path)
     kept = checkpoint.capture(child, {}, day=DAY, step=8)
-    assert (
-        child.head is None
-        and kept.labels is None
-        and not any(name.startswith(PREFIX) for name in kept.dense)
-    )
+    assert child.head is None and kept.labels is None
+    assert not any(name.startswith(PREFIX) for name in kept.dense)
     features = {"user": np.arange(6, dtype=np.int32), "item": np.arange(6, dtype=np.int32)}
     for side in ("query", "item"):
         np.testing.assert_array_equal(child(side, features), parent(side, features))
@@ -356,11 +306,8 @@ def test_measures_by_hand():
     head.see(Moments(10, 3.0, 40.0))
     head.weights[f"{PREFIX}bias"].values.assign(0.5)  # 3 + 2 * .5 = 4
     found = measure_head(head, clicks)
-    assert found == {
-        "labels": 3,
-        "rmse": pytest.approx((17 / 3) ** 0.5),
-        "rmse_of_mean": pytest.approx((14 / 3) ** 0.5),
-    }
+    roots = {"rmse": (17 / 3) ** 0.5, "rmse_of_mean": (14 / 3) ** 0.5}
+    assert found == pytest.approx({"labels": 3} | roots)
     assert measure_head(head, LabelledClicks(none[:0], none[:0], clicks.label[:0])) is None
 
 

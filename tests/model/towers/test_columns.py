@@ -3,7 +3,6 @@ from datetime import date
 import numpy as np
 import pytest
 
-from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
@@ -17,29 +16,16 @@ KINDS = {
 }
 
 
-def _columns(tiny, rows):
-    rng = np.random.default_rng(7)
-    more = {"price": rng.normal(size=rows), "age": rng.normal(size=rows)}
-    columns = {**tiny.columns(rows), **{name: x.astype(np.float32) for name, x in more.items()}}
-    return {**columns, "city": rng.integers(1, 9, rows, dtype=np.int32)}
-
-
 @pytest.fixture(scope="module", params=["mean", "sqrtn", "attention"])
 def trained(request, tiny):
     """Towers before and after an epoch, and the rows."""
     train = {"history": {"pooling": request.param}, "id_dropout": 0.0, "epochs": 1}
     pipeline = tiny.pipeline({**tiny.features, **KINDS}, train=train)
-    columns = _columns(tiny, 200)
-    rows = Rows(
-        features=columns,
-        user=columns["user"].astype(np.int64),
-        item=columns["item"].astype(np.int64),
-        reward=np.ones(200, np.float32),
-        time=np.arange(200),
-    )
-    before, after = (
-        TwoTower(tiny.architecture(pipeline, city=list("abcdefgh")), seed=1) for _ in range(2)
-    )
+    rng = np.random.default_rng(7)
+    more = {name: rng.normal(size=200).astype(np.float32) for name in ("price", "age")}
+    rows = tiny.rows(200, **more, city=rng.integers(1, 9, 200, dtype=np.int32))
+    architecture = tiny.architecture(pipeline, city=list("abcdefgh"))
+    before, after = (TwoTower(architecture, seed=1) for _ in range(2))
     run_training(after, StreamingFrequency(buckets=100), [(date(2024, 5, 6), rows)], pipeline.train)
     return before, after, rows
 
@@ -54,9 +40,8 @@ def test_every_column_moves_its_own_towers_vector(trained):
     for side, parts in model.architecture.columns.items():
         before = model(side, rows.features).numpy()
         for column in parts:
-            changed = model(
-                side, {**rows.features, column.name: _other(rows.features[column.name])}
-            ).numpy()
+            other = {column.name: _other(rows.features[column.name])}
+            changed = model(side, rows.features | other).numpy()
             assert (np.abs(changed - before).max(1) > 1e-4).mean() > 0.9, column.name
 
 
@@ -69,12 +54,8 @@ def test_training_moves_every_columns_weights(trained):
             assert np.abs(after.dense[name].values - weight.values).max() > 1e-5, name
     for name, table in before.tables.items():
         moved = (after.tables[name].values.numpy() != table.values.numpy()).any(1)
-        columns = [
-            column.name
-            for parts in after.architecture.columns.values()
-            for column in parts
-            if column.table == name
-        ]
+        sides = after.architecture.columns.values()
+        columns = [column.name for side in sides for column in side if column.table == name]
         used = set(np.concatenate([rows.features[column].ravel() for column in columns])) - {0}
         assert set(np.flatnonzero(moved)) - {0} == used and len(used) > 1, name
 
@@ -89,10 +70,6 @@ def test_lists_laid_out_for_training_give_the_vectors_of_padded_ones(trained):
 @pytest.mark.parametrize("pooling", ["mean", "sqrtn", "attention"])
 def test_only_histories_are_pooled_as_asked(tiny, pooling):
     pipeline = tiny.pipeline({**tiny.features, **KINDS}, train={"history": {"pooling": pooling}})
-    parts = [
-        column
-        for side in tiny.architecture(pipeline, city=list("abcdefgh")).columns.values()
-        for column in side
-    ]
-    asked = {column.kind for column in parts if column.root or column.attention}
+    sides = tiny.architecture(pipeline, city=list("abcdefgh")).columns.values()
+    asked = {column.kind for side in sides for column in side if column.root or column.attention}
     assert asked == (set() if pooling == "mean" else {"history"})

@@ -21,17 +21,13 @@ ATTENTION = {"pooling": "attention"}
 
 
 def test_mean_ignores_padding_wherever_it_lies():
-    rows = tf.constant(
-        [[[2.0], [4.0], [100.0]], [[100.0], [3.0], [100.0]], [[100.0], [100.0], [100.0]]]
-    )
+    rows = tf.constant([[2.0, 4.0, 100.0], [100.0, 3.0, 100.0], [100.0] * 3])[..., tf.newaxis]
     mean = mean_of_present(rows, tf.constant([[5, 6, 0], [0, 7, 0], [0, 0, 0]]))
     np.testing.assert_allclose(mean, [[3.0], [3.0], [0.0]])
 
 
 def test_sums_are_divided_by_the_root_of_their_number():
-    """By hand: four rows that are at right angles add up to length 1 again, and an empty list to
-    nothing.
-    """
+    """Four rows at right angles add up to length 1 again, and an empty list to nothing."""
     lists = np.array([[1, 2, 0, 3, 4, 0], [0, 5, 0, 0, 0, 0], [0] * 6], np.int32)
     rows = tf.gather(tf.eye(6), lists)
     expected = [[0, 0.5, 0.5, 0.5, 0.5, 0], [0, 0, 0, 0, 0, 1], [0] * 6]
@@ -52,9 +48,7 @@ class _Plain(tf.Module):
 
 @pytest.fixture(scope="module", params=["mean", "sqrtn", "attention"])
 def tower(request, tiny, tmp_path_factory):
-    """A trained tower as it is served: histories, [B, L] -> vectors. And the same from the training
-    code.
-    """
+    """A trained tower as it is served: histories, [B, L] -> vectors; and by the training code."""
     features = {name: tiny.features[name] for name in ("recent", "item")}
     pipeline = tiny.pipeline(features, train={"history": {**ATTENTION, "pooling": request.param}})
     model = TwoTower(tiny.architecture(pipeline), seed=1)
@@ -70,10 +64,8 @@ def tower(request, tiny, tmp_path_factory):
         _ = loaded  # its variables live as long as this reference does
         return serve(recent=tf.constant(histories, tf.int64))[model_bundle.VECTOR].numpy()
 
-    call.pooling, call.train = (
-        request.param,
-        lambda rows: model("query", {"recent": np.array(rows, np.int32)}).numpy(),
-    )
+    call.pooling = request.param
+    call.train = lambda rows: model("query", {"recent": np.array(rows, np.int32)}).numpy()
     return call
 
 
@@ -98,9 +90,8 @@ def test_order_counts_unless_it_is_a_mean(tower):
 
 def test_attention_reads_the_newest_of_a_history_that_is_too_long(tower):
     if tower.pooling == "attention":
-        np.testing.assert_allclose(
-            tower([[8, 8, 1, 2, 3, 4, 5]]), tower([[1, 2, 3, 4, 5]]), atol=1e-6
-        )
+        newest = tower([[1, 2, 3, 4, 5]])
+        np.testing.assert_allclose(tower([[8, 8, 1, 2, 3, 4, 5]]), newest, atol=1e-6)
 
 
 def test_how_many_there_were_counts_unless_it_is_a_mean(tower):
@@ -112,9 +103,7 @@ RNG = np.random.default_rng(4)
 
 
 def lists_of(rows, longest, largest):
-    """Lists with holes, some of them there several times in a row, some of them empty, the last one
-    too.
-    """
+    """Lists with holes, some there several times in a row, some empty, the last one too."""
     lists = RNG.integers(1, largest + 1, (rows, longest), dtype=np.int32)
     lists[RNG.random((rows, longest)) < 0.4] = 0
     lists[RNG.random(rows) < 0.2] = 0
@@ -129,9 +118,8 @@ def test_entries_stand_list_by_list_and_id_by_id(largest):
     lists = lists_of(50, 9, largest)
     found = bags(lists)
     assert found.ids.tolist() == sorted({*lists[lists > 0].tolist()})
-    distinct = [
-        part.tolist() for part in np.split(found.ids[found.place], np.cumsum(found.count)[:-1])
-    ]
+    parts = np.split(found.ids[found.place], np.cumsum(found.count)[:-1])
+    distinct = [part.tolist() for part in parts]
     assert [distinct[n] for n in found.of] == [row[row > 0].tolist() for row in lists]
     assert len(distinct) == 1 + sum(a.tolist() != b.tolist() for a, b in pairwise(lists)) < 50
     assert found.row.tolist() == [n for n, entries in enumerate(distinct) for _ in entries]
@@ -157,9 +145,8 @@ def test_means_and_their_gradients_are_those_of_padded_lists(lists):
         return padded, mean, *(tf.convert_to_tensor(tape.gradient(loss, table)) for loss in losses)
 
     whole = tf.TensorSpec([None], tf.int32)
-    call = both.get_concrete_function(
-        EmbeddingBags(*[whole] * len(EmbeddingBags._fields)), tf.TensorSpec([None, None], tf.int32)
-    )
+    spec = EmbeddingBags(*[whole] * len(EmbeddingBags._fields))
+    call = both.get_concrete_function(spec, tf.TensorSpec([None, None], tf.int32))
     padded, mean, expected, gradient = call(bags(lists), lists)
     np.testing.assert_allclose(mean, padded, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)

@@ -26,9 +26,15 @@ def _marked(architecture, seed=1):
 
 
 def _captured(model, day=MONDAY, archive=None):
-    return checkpoint.capture(
-        model, StreamingFrequency(buckets=64).state(), day=day, step=7, archive=archive
-    )
+    frequency = StreamingFrequency(buckets=64).state()
+    return checkpoint.capture(model, frequency, day=day, step=7, archive=archive)
+
+
+def _alike(tiny, child, parent, sides=("query", "item"), atol=1e-6):
+    """Whether two models give the same vectors."""
+    for side in sides:
+        vectors = (model(side, tiny.columns(9)) for model in (child, parent))
+        np.testing.assert_allclose(*vectors, rtol=0, atol=atol)
 
 
 def _row(model, table, key):
@@ -49,9 +55,8 @@ def test_a_state_is_read_back_as_it_was_written(tiny, tmp_path):
     assert (after.day, after.step) == (MONDAY, 7)
     assert list(after.tables) == list(before.tables)
     for name, table in before.tables.items():
-        assert after.tables[name].keys.equals(table.keys) and after.tables[name].left.equals(
-            table.left
-        )
+        assert after.tables[name].keys.equals(table.keys)
+        assert after.tables[name].left.equals(table.left)
         np.testing.assert_array_equal(after.tables[name].values, table.values)
         np.testing.assert_array_equal(after.tables[name].slots, table.slots)
     for name, pair in before.dense.items():
@@ -77,8 +82,7 @@ def test_a_later_format_is_refused(tiny, tmp_path):
 def test_an_unchanged_layout_gives_the_same_vectors(tiny):
     parent = _marked(tiny.architecture())
     child, archive = _next(tiny, _captured(parent))
-    for side in ("query", "item"):
-        np.testing.assert_array_equal(child(side, tiny.columns(9)), parent(side, tiny.columns(9)))
+    _alike(tiny, child, parent, atol=0)
     assert all(len(rows.keys) == 0 for rows in archive.values())
 
 
@@ -111,57 +115,44 @@ def test_a_key_that_left_comes_back_as_it_was(tiny, tmp_path):
     tuesday, archive = _next(tiny, _captured(parent), item=["i1", "i2"])
     assert len(archive["item"].keys) == 18
     checkpoint.save(_captured(tuesday, TUESDAY, archive), tmp_path / "tuesday")
-    wednesday, archive = _next(
-        tiny, checkpoint.load(tmp_path / "tuesday"), WEDNESDAY, item=["i2", "i7"]
-    )
+    saved = checkpoint.load(tmp_path / "tuesday")
+    wednesday, archive = _next(tiny, saved, WEDNESDAY, item=["i2", "i7"])
     np.testing.assert_array_equal(_row(wednesday, "item", "=i7"), _row(parent, "item", "=i7"))
-    left = dict(
-        zip(archive["item"].keys.to_pylist(), archive["item"].left.to_pylist(), strict=True)
-    )
-    assert (
-        "=i7" not in left
-        and left["=i1"] == WEDNESDAY
-        and left["=i5"] == TUESDAY
-        and len(left) == 18
-    )
+    rows = archive["item"]
+    left = dict(zip(rows.keys.to_pylist(), rows.left.to_pylist(), strict=True))
+    assert "=i7" not in left and len(left) == 18
+    assert (left["=i1"], left["=i5"]) == (WEDNESDAY, TUESDAY)
 
 
 def test_the_archive_keeps_those_that_left_last(tiny):
     parent = _captured(_marked(tiny.architecture()))
     tuesday, archive = _next(tiny, parent, item=[f"i{i}" for i in range(10)])
-    _, archive = _next(
-        tiny,
-        _captured(tuesday, TUESDAY, archive),
-        WEDNESDAY,
-        keep=3,
-        item=[f"i{i}" for i in range(8)],
-    )
+    saved = _captured(tuesday, TUESDAY, archive)
+    _, archive = _next(tiny, saved, WEDNESDAY, keep=3, item=[f"i{i}" for i in range(8)])
     kept = archive["item"].keys.to_pylist()
     assert len(kept) == 3 and set(kept) > {"=i8", "=i9"}
 
 
+def _without(tiny, *names):
+    return {name: feature for name, feature in tiny.features.items() if name not in names}
+
+
 def test_a_new_feature_starts_without_effect(tiny):
-    fewer = {
-        name: f for name, f in tiny.features.items() if name not in ("device", "week", "title")
-    }
+    fewer = _without(tiny, "device", "week", "title")
     parent = _marked(tiny.architecture(tiny.pipeline(fewer)))
     child, _ = _next(tiny, _captured(parent))
-    for side in ("query", "item"):
-        np.testing.assert_allclose(
-            child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6
-        )
+    _alike(tiny, child, parent)
     # Or no gradient would ever reach the new columns
     assert (child.tables["device"].values.numpy() != 0).all()
 
 
 def test_a_removed_feature_is_dropped(tiny):
     parent = _marked(tiny.architecture())
-    fewer = {name: f for name, f in tiny.features.items() if name not in ("device", "week")}
-    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(fewer))
+    fewer = tiny.pipeline(_without(tiny, "device", "week"))
+    child, _ = _next(tiny, _captured(parent), pipeline=fewer)
     assert "device" not in _captured(child).tables
-    np.testing.assert_array_equal(
-        child.dense["query/first/user"].values, parent.dense["query/first/user"].values
-    )
+    found, expected = (model.dense["query/first/user"].values for model in (child, parent))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_width_stays_when_the_vocabulary_grows(tiny):
@@ -174,16 +165,10 @@ def test_a_width_stays_when_the_vocabulary_grows(tiny):
     assert child.tables["device"].values.shape == (5001 + OOV_BUCKETS, parent.widths["device"])
 
 
-ATTENTION = {"pooling": "attention"}
-
-
-def _attentive(tiny, features=None, length=5, **train):
-    train = {"history": ATTENTION, **train}
-    recent = {**tiny.features["recent"], "length": length}
-    return tiny.pipeline(features or {**tiny.features, "recent": recent}, train=train)
-
-
+ATTENTION = {"train": {"history": {"pooling": "attention"}}}
 WIDE = {"train": {"dimension": 32}}
+LONGER = {"recent": {"length": 7}, **ATTENTION}
+PLAIN = {"train": {"skip": False, **ATTENTION["train"]}}
 
 
 @pytest.mark.parametrize(
@@ -195,76 +180,55 @@ WIDE = {"train": {"dimension": 32}}
         ({}, {"device": {"kind": "number"}}, "features.device now gives"),
         ({}, {"shape": {"size": 4}}, "features.shape.size now gives"),
         ({"user": {"kind": "category"}, **WIDE}, WIDE, r"features.user now gives 32, .* has \d"),
-        (
-            {},
-            {"train": {"history": ATTENTION}},
-            "train.history.pooling now gives attention, the parent has a sum or mean",
-        ),
-        ({"train": {"history": ATTENTION}}, {}, "train.history.pooling now gives"),
-        (
-            {"train": {"history": ATTENTION}},
-            {"recent": {"length": 7}, "train": {"history": ATTENTION}},
-            "features.recent.length now gives",
-        ),
-        (
-            {"train": {"history": ATTENTION}},
-            {"train": {"history": ATTENTION, "skip": False}},
-            "train.skip now gives",
-        ),
+        ({}, ATTENTION, "history.pooling now gives attention, the parent has a sum or mean"),
+        (ATTENTION, {}, "train.history.pooling now gives"),
+        (ATTENTION, LONGER, "features.recent.length now gives"),
+        (ATTENTION, PLAIN, "train.skip now gives"),
     ],
 )
 def test_a_change_of_shape_names_its_key_and_the_way_out(tiny, parent, child, found):
     """Settings by feature, and those of `train`."""
-    before, after = (
-        tiny.pipeline(
-            {name: {**of, **changed.get(name, {})} for name, of in tiny.features.items()},
-            train=changed.get("train", {}),
-        )
-        for changed in (parent, child)
-    )
+
+    def made(changed):
+        features = {name: {**of, **changed.get(name, {})} for name, of in tiny.features.items()}
+        return tiny.pipeline(features, train=changed.get("train", {}))
+
+    before, after = made(parent), made(child)
     with pytest.raises(UsageError, match=rf"{found}.*--mode full"):
         _next(tiny, _captured(_marked(tiny.architecture(before))), pipeline=after)
 
 
 def test_an_encoder_and_its_moments_are_carried_on_by_name(tiny, tmp_path):
-    parent = _marked(tiny.architecture(_attentive(tiny)))
+    attentive = tiny.pipeline(**ATTENTION)
+    parent = _marked(tiny.architecture(attentive))
     checkpoint.save(_captured(parent), tmp_path / "state")
-    child, _ = _next(tiny, checkpoint.load(tmp_path / "state"), pipeline=_attentive(tiny))
-    np.testing.assert_array_equal(child("query", tiny.columns(9)), parent("query", tiny.columns(9)))
+    child, _ = _next(tiny, checkpoint.load(tmp_path / "state"), pipeline=attentive)
+    _alike(tiny, child, parent, ["query"], atol=0)
     for name, weight in parent.dense.items():
         np.testing.assert_array_equal(child.dense[name].slots, weight.slots, err_msg=name)
 
 
 def test_a_new_history_starts_without_effect_and_ready_to_learn(tiny):
-    without = {name: f for name, f in tiny.features.items() if name != "recent"}
-    parent = _marked(tiny.architecture(_attentive(tiny, without)))
-    child, _ = _next(tiny, _captured(parent), pipeline=_attentive(tiny))
-    np.testing.assert_allclose(
-        child("query", tiny.columns(9)), parent("query", tiny.columns(9)), atol=1e-6
-    )
-    kernels = [
-        w.values.numpy()
-        for name, w in child.dense.items()
-        if "history" in name and name.endswith("kernel")
-    ]
-    assert len(kernels) == 12 and all(kernel.any() for kernel in kernels)
+    without = tiny.pipeline(_without(tiny, "recent"), **ATTENTION)
+    parent = _marked(tiny.architecture(without))
+    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(**ATTENTION))
+    _alike(tiny, child, parent, ["query"])
+    names = [name for name in child.dense if "history" in name and name.endswith("kernel")]
+    assert len(names) == 12 and all(child.dense[name].values.numpy().any() for name in names)
 
 
 def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
     parent = _marked(tiny.architecture(tiny.pipeline(train={"skip": False})))
     child, _ = _next(tiny, _captured(parent))
-    for side, column in (("query", "recent"), ("item", "item")):
-        np.testing.assert_allclose(
-            child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6
-        )
-        assert not child.dense[f"{side}/skip/{column}"].values.numpy().any()
+    _alike(tiny, child, parent)
+    for name in ("query/skip/recent", "item/skip/item"):
+        assert not child.dense[name].values.numpy().any()
 
 
 def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):
     def width(n):
-        tokens = {name: pa.array(["x"]) for name in ("user", "item", "tags")} | {
-            "device": pa.array(map(str, range(n)))
-        }
+        tokens = {name: pa.array(["x"]) for name in ("user", "item", "tags")}
+        tokens["device"] = pa.array(map(str, range(n)))
         return design(tiny.pipeline(train={"dimension": 32}), tokens).tables["device"].dimension
 
     assert width(3) < width(300) < width(3000) <= 32 == width(100_000)
@@ -280,7 +244,7 @@ def test_all_changes_of_shape_are_named_at_once(tiny):
     }
     keys = "features.device.kind, features.shape.size, features.week"
     with pytest.raises(
-        UsageError, match=rf"Set {keys} back, or train from scratch with --mode full"
+        UsageError, match=f"Set {keys} back, or train from scratch with --mode full"
     ):
         _next(tiny, parent, pipeline=tiny.pipeline(features), week=["a", "b"])
 
@@ -291,16 +255,13 @@ def test_a_category_that_becomes_several_keeps_its_rows(tiny):
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
     for key in ("=phone", "=tv", "missing"):
         np.testing.assert_array_equal(_row(child, "device", key), _row(parent, "device", key))
-    np.testing.assert_array_equal(
-        child.dense["query/first/device"].values, parent.dense["query/first/device"].values
-    )
+    found, expected = (model.dense["query/first/device"].values for model in (child, parent))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_feature_that_moves_to_the_other_tower_starts_there_without_effect(tiny):
     parent = _marked(tiny.architecture())
     features = {**tiny.features, "device": {"kind": "category", "tower": "item"}}
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
-    assert (
-        not child.dense["item/first/device"].values.numpy().any()
-        and "query/first/device" not in child.dense
-    )
+    assert not child.dense["item/first/device"].values.numpy().any()
+    assert "query/first/device" not in child.dense

@@ -3,6 +3,7 @@ speak for them.
 """
 
 from copy import copy
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -35,9 +36,7 @@ ALIKE = ("country", "device", "language")
 
 
 class World:
-    """Users click nine times in ten what is to their taste; who lives where says much of it, as do
-    genres and words.
-    """
+    """Users click nine times in ten what is to their taste; cities, genres and words hint at it."""
 
     def __init__(self, seed=0):
         self.rng = np.random.default_rng(seed)
@@ -47,35 +46,27 @@ class World:
         self.city = self._hint(self.taste_of_user, 0.9) + 1
         users = np.arange(USERS + NEW)
         self.alike = {name: np.where((users + n) % 20, 1, 2) for n, name in enumerate(ALIKE)}
-        words = self._hint(np.repeat(self.taste_of_item, 3), 0.7) * 6 + self.rng.integers(
-            6, size=3 * (ITEMS + NEW)
-        )
-        self.title = words.reshape(-1, 3) + 1
+        words = self._hint(np.repeat(self.taste_of_item, 3), 0.7) * 6
+        self.title = (words + self.rng.integers(6, size=len(words))).reshape(-1, 3) + 1
 
     def _hint(self, taste, share):
-        return np.where(
-            self.rng.random(len(taste)) < share, taste, self.rng.integers(TASTES, size=len(taste))
-        )
+        is_kept = self.rng.random(len(taste)) < share
+        return np.where(is_kept, taste, self.rng.integers(TASTES, size=len(taste)))
 
     def rows(self):
         """Clicks of the first users on the first items."""
         user = np.tile(np.arange(USERS), EVENTS)
         popular = 1 / (1 + np.arange(ITEMS // TASTES))
         wanted = self._hint(self.taste_of_user[user], 0.9)
-        item = wanted + TASTES * self.rng.choice(
-            ITEMS // TASTES, len(user), p=popular / popular.sum()
-        )
+        place = self.rng.choice(ITEMS // TASTES, len(user), p=popular / popular.sum())
+        item = wanted + TASTES * place
         recent = np.zeros((len(user), 8), np.int32)
         for moment in range(1, EVENTS):
             past = (item.reshape(EVENTS, USERS) + 1)[max(0, moment - 8) : moment].T
             recent[moment * USERS : (moment + 1) * USERS, : past.shape[1]] = past
-        return Rows(
-            features={**self.items(item), **self.users(user, recent)},
-            user=user,
-            item=item,
-            reward=np.ones(len(user), np.float32),
-            time=np.arange(len(user)),
-        )
+        features = {**self.items(item), **self.users(user, recent)}
+        reward, time = np.ones(len(user), np.float32), np.arange(len(user))
+        return Rows(features=features, user=user, item=item, reward=reward, time=time)
 
     def items(self, item):
         """Transformed columns: new items have a shared row for their id."""
@@ -103,14 +94,7 @@ def world():
 
 def _trained(tiny, world, without=ALIKE, settled=True, **train):
     features = {name: f for name, f in FEATURES.items() if name not in without}
-    train = {
-        "dimension": 16,
-        "layers": [],
-        "batch_size": 256,
-        "epochs": 4,
-        "order": "shuffled",
-        **train,
-    }
+    train |= {"dimension": 16, "layers": [], "batch_size": 256, "epochs": 4, "order": "shuffled"}
     pipeline = tiny.pipeline(features, train=train)
     named = {
         "user": USERS,
@@ -123,14 +107,9 @@ def _trained(tiny, world, without=ALIKE, settled=True, **train):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(towers, "OOV_BUCKETS", SHARED)
         model = TwoTower(design(pipeline, tokens), seed=0)
-    clicks = world.clicks
-    kept = {name: column for name, column in clicks.features.items() if name in features}
-    rows = Rows(
-        features=kept, user=clicks.user, item=clicks.item, reward=clicks.reward, time=clicks.time
-    )
-    run_training(
-        model, StreamingFrequency(buckets=1000), [(date(2024, 5, 6), rows)], pipeline.train
-    )
+    kept = {name: column for name, column in world.clicks.features.items() if name in features}
+    days = [(date(2024, 5, 6), replace(world.clicks, features=kept))]
+    run_training(model, StreamingFrequency(buckets=1000), days, pipeline.train)
     if settled:
         zero_untrained_rows(model, 0, list(model.tables))
     return model
@@ -142,64 +121,44 @@ def model(tiny, world):
 
 
 def _share_to_taste(world, model, user, item, recent=None, k=8):
-    """Of each user's `k` best among some items, the share that is to their taste; chance is a
-    sixth.
-    """
-    scores = (
-        model("query", world.users(user, recent)).numpy()
-        @ model("item", world.items(item)).numpy().T
-    )
+    """Of each user's `k` best among some items, the share to their taste; chance is a sixth."""
+    query = model("query", world.users(user, recent)).numpy()
+    scores = query @ model("item", world.items(item)).numpy().T
     best = item[np.argsort(-scores, axis=1)[:, :k]]
     return (world.taste_of_item[best] == world.taste_of_user[user][:, np.newaxis]).mean()
 
 
 def test_new_items_find_their_users_by_content_alone(tiny, world, model):
-    """Asked about new items only, a model that knows ids alone has nothing to tell them apart
-    by.
-    """
+    """A model that knows ids alone has nothing to tell new items apart by."""
+    with_content = _share_to_taste(world, model, *_asked(world))
+    by_ids = _trained(tiny, world, without=(*ALIKE, *CONTENT))
+    assert with_content > 0.6 and _share_to_taste(world, by_ids, *_asked(world)) < 0.3
+
+
+def _asked(world):
+    """Users as of their last click, the new items, and the users' histories."""
     newest = slice(-USERS, None)
-    new, user, recent = (
-        np.arange(ITEMS, ITEMS + NEW),
-        world.clicks.user[newest],
-        world.clicks.features["recent"][newest],
-    )
-    with_content = _share_to_taste(world, model, user, new, recent)
-    ids_alone = _share_to_taste(
-        world, _trained(tiny, world, without=(*ALIKE, *CONTENT)), user, new, recent
-    )
-    assert with_content > 0.6 and ids_alone < 0.3
-    assert with_content > 2 * ids_alone
+    new, recent = np.arange(ITEMS, ITEMS + NEW), world.clicks.features["recent"][newest]
+    return world.clicks.user[newest], new, recent
 
 
 def test_new_items_hold_their_own_among_known_ones(world, model):
-    """Their share of the lists is near their share of the corpus, though no click ever spoke for
-    them.
-    """
-    newest = slice(-USERS, None)
-    user, item = world.clicks.user[newest], np.arange(ITEMS + NEW)
-    query = model("query", world.users(user, world.clicks.features["recent"][newest])).numpy()
+    """Their share of lists is near that of the corpus, though no click ever spoke for them."""
+    user, _, recent = _asked(world)
+    item = np.arange(ITEMS + NEW)
+    query = model("query", world.users(user, recent)).numpy()
     best = np.argsort(-query @ model("item", world.items(item)).numpy().T, axis=1)[:, :20]
     assert 0.24 < (best >= ITEMS).mean() < 0.45  # 48 of 168 is .29; without id dropout it was .18
 
 
 def test_values_that_nobody_had_take_nothing_from_what_the_others_say(tiny, world, model):
-    """Genres, cities and words of which no example told: without their random rows what is known is
-    heard.
-    """
     raw, unseen = _trained(tiny, world, settled=False), copy(world)
     unseen.city = np.full_like(world.city, TASTES + 1 + 2)
-    unseen.genre = np.where(
-        np.arange(ITEMS + NEW) < ITEMS, world.genre, TASTES + 1 + np.arange(ITEMS + NEW) % SHARED
-    )
+    every = np.arange(ITEMS + NEW)
+    unseen.genre = np.where(every < ITEMS, world.genre, TASTES + 1 + every % SHARED)
     unseen.title = world.title.copy()
     unseen.title[ITEMS:, 2] = 37 + np.arange(NEW) % 4
-    newest = slice(-USERS, None)
-    user, recent, new = (
-        world.clicks.user[newest],
-        world.clicks.features["recent"][newest],
-        np.arange(ITEMS, ITEMS + NEW),
-    )
-    found, by_chance = (_share_to_taste(unseen, one, user, new, recent) for one in (model, raw))
+    found, by_chance = (_share_to_taste(unseen, one, *_asked(world)) for one in (model, raw))
     assert found > 0.35 and found > by_chance + 0.1
 
 
@@ -211,9 +170,7 @@ def test_new_users_get_lists_to_their_taste_from_context_alone(tiny, world, mode
 
 
 def test_who_says_nothing_is_given_what_is_popular(tiny, world):
-    """What everybody likes is partly learned by the rows of what nearly all have in common. Who does
-    not say that they have it too misses that part, unless some queries were trained without.
-    """
+    """What everybody likes is partly learned by the rows of what nearly all have in common."""
     unknown = copy(world)
     unknown.city = np.zeros_like(world.city)
     unknown.alike = dict.fromkeys(ALIKE, unknown.city)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.pooling import EmbeddingBags, bagged
+from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step, drop_ids, with_dropped_context
 
@@ -45,12 +45,9 @@ def step(tiny):
 
     def take(pipeline, features):
         model = TwoTower(tiny.architecture(pipeline, likes=["a", "b", "c"]), seed=1)
-        batch = {
-            "user": features["user"].astype(np.int64),
-            "item": features["item"].astype(np.int64),
-            "reward": np.ones(ROWS, np.float32),
-            "draw_probability": np.full(ROWS, 0.05, np.float32),
-        }
+        batch = {name: features[name].astype(np.int64) for name in ("user", "item")}
+        batch["reward"] = np.ones(ROWS, np.float32)
+        batch["draw_probability"] = np.full(ROWS, 0.05, np.float32)
         run = compile_step(model, StreamingFrequency(buckets=1 << 20), pipeline.train)
         loss = run(bagged(features, model.architecture.lists), batch, {}, np.int32(3)).numpy()[0]
         return model, loss
@@ -77,17 +74,10 @@ def test_a_share_of_the_queries_loses_all_of_its_context_at_once(tiny, pipeline,
     features = {**features, "device": np.full(ROWS, 2), "likes": np.full((ROWS, 1), 3, np.int32)}
     settings = pipeline(context_dropout=0.25)
     model = TwoTower(tiny.architecture(settings, likes=["a", "b", "c"]), seed=1)
-    given = {
-        name: EmbeddingBags(*map(tf.constant, values))
-        if isinstance(values, EmbeddingBags)
-        else tf.constant(values)
-        for name, values in bagged(features, model.architecture.lists).items()
-    }
+    given = tf.nest.map_structure(tf.constant, bagged(features, model.architecture.lists))
     lost = []
-    for step in (3, 4):
-        left = with_dropped_context(
-            model, given, tf.constant(ROWS), settings.train, tf.constant(step)
-        )
+    for step in map(tf.constant, (3, 4)):
+        left = with_dropped_context(model, given, tf.constant(ROWS), settings.train, step)
         lost.append(left["device"].numpy() == 0)
         likes = left["likes"]
         assert (lost[-1] == (likes.count.numpy()[likes.of.numpy()] == 0)).all()

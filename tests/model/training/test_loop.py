@@ -5,39 +5,24 @@ from datetime import date
 import numpy as np
 import pytest
 
-from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.two_tower import TwoTower
 from model.training import loop as fitting
 from twinspire_core.errors import UsageError
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
-HOUR = 3_600_000_000
-
-
-def _rows(tiny, n, seed=0):
-    columns = tiny.columns(n, seed)
-    return Rows(
-        features=columns,
-        user=columns["user"].astype(np.int64),
-        item=columns["item"].astype(np.int64),
-        reward=np.ones(n, np.float32),
-        time=np.sort(np.random.default_rng(seed).integers(0, 24 * HOUR, n)),
-    )
 
 
 def _train(tiny, days, **settings):
     pipeline = tiny.pipeline(train=settings)
-    model, frequency = (
-        TwoTower(tiny.architecture(pipeline), seed=0),
-        StreamingFrequency(buckets=1000),
-    )
+    model = TwoTower(tiny.architecture(pipeline), seed=0)
+    frequency = StreamingFrequency(buckets=1000)
     learned = fitting.run_training(model, frequency, days, pipeline.train)
     return model, frequency, learned
 
 
 def test_rows_that_no_example_uses_stay_as_they_were(tiny):
-    rows = _rows(tiny, 64)
+    rows = tiny.rows(64)
     for name in ("user", "recent", "item"):
         rows.features[name][:] = rows.features[name] % 5 + 1
     before = TwoTower(tiny.architecture(), seed=0)
@@ -48,7 +33,7 @@ def test_rows_that_no_example_uses_stay_as_they_were(tiny):
 
 
 def test_id_dropout_trains_every_shared_row_and_the_batch_still_knows_its_items(tiny):
-    before, rows = TwoTower(tiny.architecture(), seed=0), _rows(tiny, 400)
+    before, rows = TwoTower(tiny.architecture(), seed=0), tiny.rows(400)
     # Three items outside the vocabulary may share a row
     rows.item[:] = rows.item * 3 + np.arange(400) % 3
     after, frequency, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.3)
@@ -61,30 +46,27 @@ def test_id_dropout_trains_every_shared_row_and_the_batch_still_knows_its_items(
 def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny):
     told = []
     pipeline = tiny.pipeline(train={"epochs": 2})
-    days = [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31, seed=1))]
+    days = [(MONDAY, tiny.rows(50)), (TUESDAY, tiny.rows(31, seed=1))]
     frequency = StreamingFrequency(buckets=100)
-    learned = fitting.run_training(
-        TwoTower(tiny.architecture(), 0),
-        frequency,
-        days,
-        pipeline.train,
-        step=10,
-        report=lambda day, done, total, *_: told.append((day, done, total)),
-    )
+
+    def report(*progress):
+        told.append(progress[:3])
+
+    model = TwoTower(tiny.architecture(), 0)
+    learned = fitting.run_training(model, frequency, days, pipeline.train, step=10, report=report)
     assert learned.rows == 2 * 81 and int(frequency.seen.numpy()) == 81  # its clock is the logs'
     assert learned.steps == 2 * 3 + 2 * 1 and learned.step == 10 + learned.steps
-    assert [t for t in told if t[1] == t[2]] == [
-        ("2024-05-06, pass 1 of 2", 50, 50),
-        ("2024-05-07, pass 1 of 2", 31, 31),
-        ("2024-05-06, pass 2 of 2", 50, 50),
-        ("2024-05-07, pass 2 of 2", 31, 31),
+    assert [(day, done) for day, done, total in told if done == total] == [
+        (f"{day}, pass {number} of 2", rows)
+        for number in (1, 2)
+        for day, rows in ((MONDAY, 50), (TUESDAY, 31))
     ]
     assert learned.curve[-1][0] == learned.step
 
 
 def test_rows_without_reward_teach_their_query_nothing(tiny):
     """Rewards of 0 on all rows but one user's: only that user's row moves."""
-    rows = _rows(tiny, 64)
+    rows = tiny.rows(64)
     rows.reward[:] = rows.features["user"] == 3
     before = TwoTower(tiny.architecture(), seed=0)
     after, _, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.0)
@@ -93,7 +75,7 @@ def test_rows_without_reward_teach_their_query_nothing(tiny):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny):
-    rows = _rows(tiny, 64)
+    rows = tiny.rows(64)
     rows.features["week"][5] = np.inf
     with pytest.raises(UsageError, match=r"must stay a number.*train.learning_rate"):
         _train(tiny, [(MONDAY, rows)])
@@ -101,11 +83,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_last_step_that_leaves_no_numbers_stops_the_run(tiny):
-    """Of a single step the loss is a number; it is what the step leaves that is none, and nobody
-    asks again.
-    """
+    """Of a single step the loss is a number; it is what the step leaves that is none."""
     with pytest.raises(UsageError, match=r"Weights must stay numbers.*train.learning_rate"):
-        _train(tiny, [(MONDAY, _rows(tiny, 64))], batch_size=64, epochs=1, learning_rate=1e39)
+        _train(tiny, [(MONDAY, tiny.rows(64))], batch_size=64, epochs=1, learning_rate=1e39)
 
 
 TWICE = """
@@ -113,11 +93,11 @@ import numpy as np, tensorflow as tf
 from datetime import date
 from types import SimpleNamespace
 from tests.model import conftest
-from tests.model.training.test_loop import _rows, _train
+from tests.model.training.test_loop import _train
 
 tf.config.experimental.enable_op_determinism()
-tiny = SimpleNamespace(pipeline=conftest._pipeline, architecture=conftest._architecture, columns=conftest._columns)
-a, b = (_train(tiny, [(date(2024, 5, 6), _rows(tiny, 5000))], batch_size=512, epochs=2)[0] for _ in range(2))
+tiny = SimpleNamespace(pipeline=conftest._pipeline, architecture=conftest._architecture, rows=conftest._rows)
+a, b = (_train(tiny, [(date(2024, 5, 6), tiny.rows(5000))], batch_size=512, epochs=2)[0] for _ in range(2))
 for name, weight in {**a.tables, **a.dense}.items():
     other = {**b.tables, **b.dense}[name]
     assert weight.values.numpy().tobytes() == other.values.numpy().tobytes(), name

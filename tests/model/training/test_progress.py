@@ -7,16 +7,8 @@ from twinspire_core.config.tables.training import TrainConfig
 
 
 def learned(steps, before=0, rows=3000):
-    return LoopResult(
-        step=before + steps,
-        steps=steps,
-        rows=rows,
-        seconds=1.0,
-        rate=1.0,
-        curve=[],
-        labels=0,
-        auxiliary=[],
-    )
+    rest = {"seconds": 1.0, "rate": 1.0, "curve": [], "labels": 0, "auxiliary": []}
+    return LoopResult(step=before + steps, steps=steps, rows=rows, **rest)
 
 
 def test_few_steps_from_scratch_are_told_with_what_to_do():

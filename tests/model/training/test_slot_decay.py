@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.optimizers import START, AdamWeight, decay_slots
+from model.optimizers import START, AdamWeight
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.warm_start import warm_start
@@ -43,13 +43,6 @@ def _slots(state, table):
     return dict(zip(rows.keys.to_pylist(), rows.slots, strict=True))
 
 
-def test_slots_are_multiplied_and_stop_at_their_start():
-    slots = np.array([1.0, 4e-8, START, 1.05e-8], np.float32)
-    assert decay_slots(slots, 0.5).tolist() == np.float32([0.5, 2e-8, START, START]).tolist()
-    assert decay_slots(slots, 0.5).dtype == np.float32
-    assert slots[0] == 1, "what is given stays as it is"
-
-
 @pytest.mark.parametrize("slot_decay", [0.25, 0.9])
 def test_a_warm_start_multiplies_slots_of_tables_and_dense_weights(tiny, parent, slot_decay):
     child = _next(tiny, parent, DAYS[1], slot_decay)
@@ -81,16 +74,12 @@ def test_a_new_row_starts_at_start(tiny, parent):
 
 def test_a_row_that_left_and_comes_back_is_as_ready_to_learn_as_one_that_stayed(tiny, parent):
     """Three trainings, in the archive or not; and it is written and read in between."""
-    away = parent
-    there = parent
+    away = there = parent
     for day in DAYS[1:3]:
         away = _next(tiny, away, day, 0.5, item=["i1"])
         there = _next(tiny, there, day, 0.5)
     assert away.tables["item"].left[-1].as_py() == DAYS[1]
-    back = _next(tiny, away, DAYS[3], 0.5)
-    stayed = _next(tiny, there, DAYS[3], 0.5)
-    expected = _slots(stayed, "item")
-    found = _slots(back, "item")
+    found, expected = (_slots(_next(tiny, state, DAYS[3], 0.5), "item") for state in (away, there))
     assert set(found) == set(expected)
     before = _slots(parent, "item")["=i7"]
     np.testing.assert_allclose(found["=i7"], np.maximum(before / 8, START), rtol=1e-6)
@@ -108,12 +97,9 @@ def test_a_gap_of_days_counts_once(tiny, parent):
 
 def test_the_parent_is_not_changed_so_that_a_second_try_starts_alike(tiny, parent, tmp_path):
     checkpoint.save(parent, tmp_path / "state")
-    first, second = (
-        _next(tiny, checkpoint.load(tmp_path / "state"), DAYS[1], 0.5) for _ in range(2)
-    )
-    in_memory = checkpoint.load(tmp_path / "state")
-    third, fourth = (_next(tiny, in_memory, DAYS[1], 0.5) for _ in range(2))
-    for other in (second, third, fourth):
+    states = [checkpoint.load(tmp_path / "state") for _ in range(2)]
+    first, *others = (_next(tiny, state, DAYS[1], 0.5) for state in [*states, states[1]])
+    for other in others:
         for name, (_, slots) in first.dense.items():
             np.testing.assert_array_equal(other.dense[name][1], slots)
         for name, table in first.tables.items():
@@ -121,13 +107,8 @@ def test_the_parent_is_not_changed_so_that_a_second_try_starts_alike(tiny, paren
 
 
 def test_moments_of_adam_are_carried_on_as_they_are(tiny):
-    """They forget within some fifty steps by themselves, and m is no square: scaled alike, the two
-    would only make the first steps of the day longer.
-    """
-    recent = {**tiny.features["recent"], "length": 5}
-    pipeline = tiny.pipeline(
-        {**tiny.features, "recent": recent}, train={"history": {"pooling": "attention"}}
-    )
+    """They forget within some fifty steps by themselves, and m is no square."""
+    pipeline = tiny.pipeline(train={"history": {"pooling": "attention"}})
     model = TwoTower(tiny.architecture(pipeline), seed=1)
     for weight in model.dense.values():
         weight.slots.assign(np.full(weight.slots.shape, 0.5, np.float32))

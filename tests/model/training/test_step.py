@@ -37,11 +37,8 @@ def one_step(tiny, **train):
     }
     step = compile_step(after, StreamingFrequency(buckets=1 << 20), pipeline.train)
     lists = after.architecture.lists
-    given = (
-        {**drawn, "features": bagged(drawn["features"], lists)}
-        if pipeline.train.negatives.uniform
-        else {}
-    )
+    given = {**drawn, "features": bagged(drawn["features"], lists)}
+    given = given if pipeline.train.negatives.uniform else {}
     loss = step(bagged(features, lists), batch, given, np.int32(0)).numpy()[0]
     return before, after, features, batch, drawn, loss
 
@@ -49,10 +46,7 @@ def one_step(tiny, **train):
 SETTINGS = {
     "none": {"correction": "none"},
     "batch": {"correction": "batch", "temperature": 0.7},
-    "expected_count": {
-        "correction": "expected_count",
-        "negatives": {"uniform": DRAWN, "mask_positives": True},
-    },
+    "expected_count": {"negatives": {"uniform": DRAWN, "mask_positives": True}},
     "hard": {"negatives": {"in_batch": "hard", "k": 3, "uniform": DRAWN}},
 }
 
@@ -63,19 +57,14 @@ def test_the_loss_is_that_of_the_settings(tiny, case):
     before, _, features, batch, drawn, found = one_step(tiny, id_dropout=0.0, **settings)
     # Of the first batch ever an item's share is its share of the rows; one that was never met is
     # taken for very rare.
-    item = (
-        np.concatenate([batch["item"], drawn["item"]]) if "negatives" in settings else batch["item"]
-    )
-    share = np.array([np.mean(batch["item"] == i) or 1e-5 for i in item])
-    vectors = [before("item", item_features(tiny, before, features))]
+    item, vectors = batch["item"], [before("item", item_features(tiny, before, features))]
     if "negatives" in settings:
+        item = np.concatenate([item, drawn["item"]])
         vectors.append(before("item", drawn["features"]))
+    share = np.array([np.mean(batch["item"] == i) or 1e-5 for i in item])
     added = np.full(len(item), 0.05 * (len(item) - ROWS))
-    columns = Candidates(
-        tf.concat(vectors, 0),
-        tf.constant(item),
-        *(tf.constant(x, tf.float32) for x in ((ROWS - 1) * share, added)),
-    )
+    counts = (tf.constant(x, tf.float32) for x in ((ROWS - 1) * share, added))
+    columns = Candidates(tf.concat(vectors, 0), tf.constant(item), *counts)
     train = tiny.pipeline(train=settings).train
     expected = sampled_softmax_loss(
         before("query", features),

@@ -5,14 +5,13 @@ import numpy as np
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
-from tests.model.training.test_loop import _rows
 
 MONDAY, TUESDAY, WEDNESDAY = (date(2024, 5, day) for day in (6, 7, 8))
 
 
 def _numbered(tiny, n, first):
     """Rows that can be told apart: their users are numbers from `first` on."""
-    rows = _rows(tiny, n)
+    rows = tiny.rows(n)
     rows.user[:] = np.arange(first, first + n)
     return rows
 
@@ -26,15 +25,10 @@ def test_the_last_day_comes_after_all_passes_over_the_others(tiny):
         if done == total:
             told.append(day)
 
-    learned = run_training(
-        TwoTower(tiny.architecture(), 0),
-        frequency,
-        [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31))],
-        pipeline.train,
-        report=report,
-        last=[(WEDNESDAY, _rows(tiny, 20))],
-        before_last=lambda: told.append("measured"),
-    )
+    last = {"last": [(WEDNESDAY, tiny.rows(20))], "before_last": lambda: told.append("measured")}
+    days = [(MONDAY, tiny.rows(50)), (TUESDAY, tiny.rows(31))]
+    model = TwoTower(tiny.architecture(), 0)
+    learned = run_training(model, frequency, days, pipeline.train, report=report, **last)
     passes = [f"{day}, pass {n} of 2" for n in (1, 2) for day in (MONDAY, TUESDAY)]
     assert told == [*passes, "measured", *(f"{WEDNESDAY}, pass {n} of 2" for n in (1, 2))]
     assert learned.rows == 2 * (50 + 31 + 20)
@@ -44,8 +38,8 @@ def test_the_last_day_comes_after_all_passes_over_the_others(tiny):
 def test_training_with_a_stop_is_training_of_one_part_and_then_of_the_other(tiny):
     """The second run of two goes on from the model, the estimate and the step of the first one."""
     pipeline = tiny.pipeline(train={"epochs": 2, "id_dropout": 0.1})
-    days = [(MONDAY, _rows(tiny, 64)), (TUESDAY, _rows(tiny, 64, seed=1))]
-    last = [(WEDNESDAY, _rows(tiny, 64, seed=2))]
+    days = [(MONDAY, tiny.rows(64)), (TUESDAY, tiny.rows(64, seed=1))]
+    last = [(WEDNESDAY, tiny.rows(64, seed=2))]
     models = []
     for at_once in (True, False):
         model = TwoTower(tiny.architecture(pipeline), seed=0)

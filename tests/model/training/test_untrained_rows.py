@@ -42,10 +42,8 @@ def test_buckets_of_words_that_no_title_had_say_nothing(model):
 
 def test_a_value_that_no_example_had_is_as_one_that_is_new(model):
     """Its row is the one that the graph would look up for it, had the vocabulary not held it."""
-    table = tf.lookup.StaticVocabularyTable(
-        tf.lookup.KeyValueTensorInitializer(tf.constant(["other"]), tf.constant([0], tf.int64)),
-        num_oov_buckets=OOV_BUCKETS,
-    )
+    init = tf.lookup.KeyValueTensorInitializer(tf.constant(["other"]), tf.constant([0], tf.int64))
+    table = tf.lookup.StaticVocabularyTable(init, num_oov_buckets=OOV_BUCKETS)
     bucket = table.lookup(tf.constant([f"i{n}" for n in range(20)])).numpy() - 1
     used = [*range(1, 11), *range(21, 21 + OOV_BUCKETS)]  # i0 to i9, and the shared rows
     before = _move(model, "item", *used)
