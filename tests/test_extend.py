@@ -201,10 +201,39 @@ assert "steady" in sources.without_model, "measured like the others"
 tiny_pipeline(sources={"use": ["two_tower", "steady"]})
 """,
 )
+RULE = Extension(
+    module=(
+        "index_builder/gate/corpus_rule.py",
+        """
+from index_builder.gate.comparison import Finding
+def judge_small_corpus(measured, gate, index):
+    if measured.items < 10:
+        yield Finding(True, f"a corpus of {measured.items} items is too small")
+""",
+    ),
+    place="index_builder/gate/verdict.py",
+    lines={
+        "from index_builder.gate.ranker_rules import RecipeJudgement, judge_order, judge_recipe, note_recipe": (
+            "from index_builder.gate.corpus_rule import judge_small_corpus"
+        ),
+        "    note_recipe,": "    judge_small_corpus,",
+    },
+    use="""
+from index_builder.gate.comparison import JudgedVersion
+from index_builder.gate.verdict import judge
+from twinspire_core.config.tables.deployment import IndexConfig
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import HeldOutMeasures
+version = {"two_tower": HeldOutMeasures(), "index_recall": 1.0, "baseline_items": None}
+refused = judge(JudgedVersion(items=9, **version), GateConfig(), IndexConfig()).refused
+assert refused == ("a corpus of 9 items is too small",)
+assert judge(JudgedVersion(items=10, **version), GateConfig(), IndexConfig()).accepted
+""",
+)
 
 
 @pytest.mark.parametrize(
-    "name", ["COMMAND", "RANKING_FEATURE", "KIND", "STORE", "MEASURE", "SOURCE"]
+    "name", ["COMMAND", "RANKING_FEATURE", "KIND", "STORE", "MEASURE", "SOURCE", "RULE"]
 )
 def test_a_line_adds_it(name, tmp_path):
     extension = globals()[name]
