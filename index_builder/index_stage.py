@@ -6,8 +6,7 @@ those of an earlier version while they reach the recall asked for; else they are
 
 Written below the stage's folder:
 
-    index/        the index (twinspire_core/search/index.py); row i is the i-th item in order
-                  of id
+    index/        the index (twinspire_core/search/index.py); row i is the i-th item by id
     index.json    settings, whether they were inherited or tuned, recall against exact search, all
                   that were tried (twinspire_core/contracts/index_figures.py)
     timings.json  how fast it was on this machine, and each setting tried (the same module), kept
@@ -114,9 +113,7 @@ class QueryHalves(NamedTuple):
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned
-    on.
-    """
+    """Builds the day's index, tunes it, and measures its recall on other queries."""
     _, vectors = read_items(ctx.inputs["embed"])
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     wanted = Wanted(ctx.pipeline.index.recall_target)
