@@ -73,10 +73,8 @@ def test_bad_data_ends_a_job_that_its_runner_would_try_again(service, out):
 def test_a_mistake_of_a_step_is_one_line_and_the_rest_is_in_a_file(service, out, capfd):
     with pytest.raises(JobFailed) as error:
         run(service.loopback, beam.Map(errs), out)
-    assert "KeyError" in str(error.value) and "twinspire-shop-dt-2024-03-10-features" in str(
-        error.value
-    )
-    assert "\n" not in str(error.value) and str(out / engine.LOG) in str(error.value)
+    told, name = str(error.value), "twinspire-shop-dt-2024-03-10-features"
+    assert "\n" not in told and all(x in told for x in ("KeyError", name, str(out / engine.LOG)))
     assert "Traceback" in (out / engine.LOG).read_text()
     assert "Traceback" not in "".join(capfd.readouterr())
 
@@ -89,12 +87,8 @@ def test_a_worker_that_is_killed_is_no_fault_of_the_job(service, out):
 
 @pytest.mark.system
 def test_workers_without_the_package(out, tmp_path):
-    with (
-        prism.running(tmp_path, pythonpath=tmp_path) as bare,
-        pytest.raises(
-            UsageError, match=r"No module named 'tests.*Workers have what the client has"
-        ),
-    ):
+    why = r"No module named 'tests.*Workers have what the client has"
+    with prism.running(tmp_path, pythonpath=tmp_path) as bare, pytest.raises(UsageError, match=why):
         run(bare.options, beam.Map(errs), out)
 
 

@@ -39,9 +39,8 @@ class Slow:
                     continue
                 seen.add(key)
                 t = EPOCH + timedelta(milliseconds=row["at"])
-                self.log.append(
-                    {"user": str(row["who"]), "item": str(row["what"]), "t": t, "d": d, **row}
-                )
+                event = {"user": str(row["who"]), "item": str(row["what"]), "t": t, "d": d}
+                self.log.append(event | row)
         self.log.sort(key=lambda e: (e["t"], e["item"]))
 
     def start(self, day):
@@ -57,16 +56,13 @@ class Slow:
         return [e for e in self.log if e["d"] == day and e["kind"] in POSITIVES]
 
     def lot(self, user, day):
-        return int.from_bytes(
-            hashlib.blake2b(f"{day}|{user}".encode(), digest_size=8).digest(), "little"
-        )
+        digest = hashlib.blake2b(f"{day}|{user}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little")
 
     def held_out(self, day):
-        users = {e["user"] for e in self.positives(day)}
-        below = sorted(
-            (self.lot(u, day), u) for u in users if self.lot(u, day) < self.holdout * 2**64
-        )
-        return {u for _, u in below[: self.most]}
+        lots = sorted((self.lot(u, day), u) for u in {e["user"] for e in self.positives(day)})
+        below = [user for lot, user in lots if lot < self.holdout * 2**64]
+        return set(below[: self.most])
 
     def snapshot(self, table, key, day):
         """Rows by key of the newest snapshot at or before `day`; of several the last."""
@@ -89,11 +85,8 @@ class Slow:
         }
 
     def count(self, item, day, n):
-        return sum(
-            1
-            for e in self.log
-            if e["item"] == item and e["kind"] in POSITIVES and day - n * ONE <= e["d"] < day
-        )
+        mine = [e for e in self.log if e["item"] == item and e["kind"] in POSITIVES]
+        return sum(day - n * ONE <= e["d"] < day for e in mine)
 
     def item(self, item, day, row):
         cut = self.start(day)
@@ -120,9 +113,7 @@ class Slow:
                 "_user": e["user"],
                 "_item": e["item"],
                 "_time": e["t"],
-                "_reward": float32(
-                    min(2.0, max(0.5, e["weight"])) * (2.5 if e["kind"] == "gift" else 1)
-                ),
+                "_reward": min(2.0, max(0.5, e["weight"])) * (2.5 if e["kind"] == "gift" else 1),
                 "_label": float32(e["liked"]),
                 "_holdout": e["user"] in held,
                 **self.query(e, day, self.past(e["user"], day, e["t"])),
@@ -161,9 +152,8 @@ class Slow:
                     known = {"_past": [], "_past_events": 0, **self.query(mine[0], day, [])}
                 known.pop("_last_time", None)
                 truth = list(dict.fromkeys(e["item"] for e in mine))
-                rows.append(
-                    {"_user": user, "_day": day, "_holdout": user in held, "_truth": truth, **known}
-                )
+                row = {"_user": user, "_day": day, "_holdout": user in held, "_truth": truth}
+                rows.append(row | known)
         return rows
 
     def users(self):

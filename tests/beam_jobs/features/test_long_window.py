@@ -1,6 +1,4 @@
-"""Shards that are worked on together: no more users than a number of 63 bits can tell apart in a
-long window.
-"""
+"""No more users in shards that are worked on together than 63 bits can tell apart."""
 
 from datetime import date
 
@@ -23,37 +21,17 @@ USERS = 240  # times the 6e16 microseconds of that window: more than 63 bits
 def job(tmp_path):
     """A day whose window is as long as the calendar."""
     window = (DAY - BIRTH).days
-    p = tiny_pipeline(
-        features={
-            "user": {"kind": "id", "tower": "query"},
-            "history": {"kind": "history", "length": 3},
-            "item": {"kind": "id", "tower": "item"},
-        },
-        window={"history_days": window},
-        beam={"shards": 2},
-    )
-    plan = Plan(
-        day=DAY,
-        first=BIRTH,
-        examples=(DAY,),
-        evaluation=(),
-        analysis=(),
-        counted_from=DAY,
-        measured=(DAY,),
-    )
+    ids = {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}}
+    features = ids | {"history": {"kind": "history", "length": 3}}
+    tables = {"window": {"history_days": window}, "beam": {"shards": 2}}
+    p = tiny_pipeline(features=features, **tables)
+    days = {"first": BIRTH, "examples": (DAY,), "counted_from": DAY, "measured": (DAY,)}
+    plan = Plan(day=DAY, evaluation=(), analysis=(), **days)
     inputs = Inputs(events={}, later={}, items={}, users={}, items_of={}, users_of={})
     late = LateEvents({}, 0, "", "", {})
-    return FeatureJob(
-        p=p,
-        plan=plan,
-        columns=columns.of_tables(p),
-        inputs=inputs,
-        late=late,
-        out=str(tmp_path),
-        example_files={DAY: ExampleFiles(24, 1)},
-        user_files=1,
-        most_held_out=MOST_HELD_OUT,
-    )
+    files = {"example_files": {DAY: ExampleFiles(24, 1)}, "user_files": 1, "out": str(tmp_path)}
+    read = {"columns": columns.of_tables(p), "inputs": inputs, "late": late}
+    return FeatureJob(p=p, plan=plan, most_held_out=MOST_HELD_OUT, **files, **read)
 
 
 def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
@@ -69,12 +47,8 @@ def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
     assert len(shards) == 2
     work = table_steps.Work(job)
     work.start_bundle()
-    made = [
-        out.value
-        for shard in shards.items()
-        for out in work.process(shard)
-        if out.tag == table_steps.EXAMPLES
-    ]
+    found = [out for shard in shards.items() for out in work.process(shard)]
+    made = [out.value for out in found if out.tag == table_steps.EXAMPLES]
     made += [out.value.value for out in work.finish_bundle() if out.tag == table_steps.EXAMPLES]
     histories = [row for _, batch in made for row in batch["history"].to_pylist()]
     assert len(made) == 2 and histories == [["then0"]] * USERS

@@ -96,20 +96,11 @@ class World:
 
     @property
     def pipeline(self) -> Pipeline:
-        values = {
-            "zone": self.zone,
-            "unlisted": "false",
-            "root": "",
-            "source": "",
-            "window": "",
-            "train_days": "3",
-            "sources": 'use = ["two_tower"]',
-            "positives": '"buy", "gift"',
-            "basket": "total",
-            "shards": "3",
-        } | self.settings
+        values = dict.fromkeys(("root", "source", "window"), "")
+        values |= {"zone": self.zone, "unlisted": "false", "train_days": "3", "shards": "3"}
+        values |= {"sources": 'use = ["two_tower"]', "positives": '"buy", "gift"'}
         path = self.folder / "shop.toml"
-        path.write_text(PIPELINE.format(**values))
+        path.write_text(PIPELINE.format(**(values | {"basket": "total"} | self.settings)))
         return load(path)
 
     def context(
@@ -133,11 +124,8 @@ def make(folder: Path, seed: int, zone="America/New_York", most=10_000, **settin
         if day != GAP:
             rows = world.events.setdefault(day, [])
             rows += [_event(draw, instant) for _ in range(draw.randint(0, 5))]
-            rows += [
-                dict(row, weight=draw.choice([0.0, 1.0, 9.0]), liked=2.0)
-                for row in rows[-1:]
-                if draw.random() < 0.3
-            ]
+            if rows and draw.random() < 0.3:
+                rows.append(dict(rows[-1], weight=draw.choice([0.0, 1.0, 9.0]), liked=2.0))
         instant += timedelta(minutes=30)
     for n, day in enumerate((FIRST, date(2017, 11, 5), date(2017, 11, 7))):
         world.items[day] = [_item(draw, i) for i in [*range(14 + n), 3, 5] if draw.random() < 0.9]
@@ -175,36 +163,18 @@ def _item(draw, i) -> dict:
 
 
 def _user(draw, i) -> dict:
-    return {
-        "id": i,
-        "city": draw.choice(["Rome", None, "Oslo"]),
-        "height": draw.choice([None, 1.8]),
-    }
+    city, height = draw.choice(["Rome", None, "Oslo"]), draw.choice([None, 1.8])
+    return {"id": i, "city": city, "height": height}
 
 
 _TYPES = {
-    "events": {
-        "who": pl.Int64,
-        "what": pl.Int64,
-        "at": pl.Int64,
-        "weight": pl.Float64,
-        "total": pl.Float64,
-    }
-    | {"liked": pl.Float64}
+    "events": dict.fromkeys(("who", "what", "at"), pl.Int64)
+    | dict.fromkeys(("weight", "total", "liked"), pl.Float64)
     | dict.fromkeys(("kind", "device", "labels"), pl.String),
-    "items": {
-        "sku": pl.Int64,
-        "brand": pl.String,
-        "title": pl.String,
-        "aisle": pl.Int64,
-        "on_sale": pl.Boolean,
-    }
-    | {
-        "tags": pl.List(pl.String),
-        "look": pl.List(pl.Float64),
-        "price": pl.Float64,
-        "listed": pl.Date,
-    },
+    "items": dict.fromkeys(("sku", "aisle"), pl.Int64)
+    | dict.fromkeys(("brand", "title"), pl.String)
+    | {"tags": pl.List(pl.String), "look": pl.List(pl.Float64), "price": pl.Float64}
+    | {"on_sale": pl.Boolean, "listed": pl.Date},
     "users": {"id": pl.Int64, "city": pl.String, "height": pl.Float64},
 }
 

@@ -1,6 +1,4 @@
-"""A small made-up log with everything awkward in it, and the steps of the features stage that make
-the transform graph of it and apply it.
-"""
+"""A small made-up log with everything awkward in it, and the transform graph made and applied."""
 
 import random
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +15,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
 DAY = date(2024, 3, 10)
+TAGS = ["red", "green", "blue", "two words", "line\nbreak"]
+TITLES = ["Red WINE, dry", "", None, "ÄPFEL & birnen 2x", "--", "wine"]
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
     "recent": {"kind": "history", "length": 4},
@@ -42,9 +42,9 @@ def make(features=FEATURES, **tables) -> Pipeline:
         "vocabulary": {"min_events": 2},
         "features": features,
     }
-    return Pipeline.model_validate(
-        {**base, **{name: {**base.get(name, {}), **keys} for name, keys in tables.items()}}
-    )
+    for name, keys in tables.items():
+        base[name] = base.get(name, {}) | keys
+    return Pipeline.model_validate(base)
 
 
 def log(seed=0, days=6, rows=60):
@@ -56,9 +56,8 @@ def log(seed=0, days=6, rows=60):
         for minute in sorted(rng.sample(range(1380), rows)):
             item = f"i{min(rng.randrange(12), rng.randrange(12))}"
             once = rng.random()
-            user = (
-                f"gone{rng.randrange(3)}" if back >= 4 and once < 0.3 else f"u{rng.randrange(15)}"
-            )
+            is_gone = back >= 4 and once < 0.3
+            user = f"gone{rng.randrange(3)}" if is_gone else f"u{rng.randrange(15)}"
             user = f"new{minute}" if back == 0 and once < 0.1 else user
             found.append(
                 {
@@ -76,14 +75,10 @@ def log(seed=0, days=6, rows=60):
                     "when_hour": rng.choice([0, 5, 23, None]),
                     "when_weekday": rng.choice([0, 6]),
                     "item": item,
-                    "tags": rng.sample(
-                        ["red", "green", "blue", "two words", "line\nbreak"], rng.randrange(4)
-                    ),
+                    "tags": rng.sample(TAGS, rng.randrange(4)),
                     "price": rng.choice([0.0, 1.5, 99.0, None]),
                     "change": rng.choice([-3.0, 0.25, 7.0, None]),
-                    "title": rng.choice(
-                        ["Red WINE, dry", "", None, "ÄPFEL & birnen 2x", "--", "wine"]
-                    ),
+                    "title": rng.choice(TITLES),
                     "image": rng.choice([[0.5, -1.0], [2.0, 3.0], []]),
                     "week": float(rng.randrange(50)) if back < 4 else None,
                     "age": rng.random() * 9,
@@ -94,19 +89,16 @@ def log(seed=0, days=6, rows=60):
 
 def analysis_schema(p):
     """Columns of both towers; the job has them in rows of their own, which makes no difference."""
-    towers = [feature_schema.analysis_schema(p, tower) for tower in ("query", "item")]
-    return pa.unify_schemas(towers)
+    return pa.unify_schemas([feature_schema.analysis_schema(p, t) for t in ("query", "item")])
+
+
+def table_of(rows, schema):
+    return pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in rows], schema)
 
 
 def run(p, window, examples, out, options=(), batch=25):
     """The steps of the features stage that this module tests; examples are one file an hour."""
-    kind = analysis_schema(p)
-    batches = [
-        pa.RecordBatch.from_pylist(
-            [{n: row[n] for n in kind.names} for row in window[i : i + batch]], schema=kind
-        )
-        for i in range(0, len(window), batch)
-    ]
+    batches = table_of(window, analysis_schema(p)).to_batches(max_chunksize=batch)
 
     def fit(pipeline):
         made = pipeline | beam.Create(batches).with_output_types(pa.RecordBatch) | beam.Reshuffle()
@@ -114,26 +106,17 @@ def run(p, window, examples, out, options=(), batch=25):
 
     engine.run_job(options, fit, out)
     graph.make_graph(p, out)
-    names, kind = [], feature_schema.example_schema(p)
+    names = []
     for hour in sorted({row["_time"].hour for row in examples}):
         rows = [row for row in examples if row["_time"].hour == hour]
         names.append(f"{feature_schema.EXAMPLES}/dt={DAY}/{hour:02d}.parquet")
-        table = pa.Table.from_pylist(
-            [{n: r[n] for n in feature_schema.example_schema(p).names} for r in rows],
-            feature_schema.example_schema(p),
-        )
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(table_of(rows, feature_schema.example_schema(p)), sink)
         storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
-    engine.run_job(
-        options, lambda pipeline: graph.apply_graph(pipeline | beam.Create(names), p, out), out
-    )
+    engine.run_job(options, lambda job: graph.apply_graph(job | beam.Create(names), p, out), out)
 
 
 def transformed(out):
     files = storage.list_files(storage.join(out, feature_schema.TRANSFORMED))
-    return [
-        row
-        for f in files
-        for row in pq.read_table(pa.BufferReader(storage.read_bytes(f.uri))).to_pylist()
-    ]
+    tables = [pq.read_table(pa.BufferReader(storage.read_bytes(file.uri))) for file in files]
+    return [row for table in tables for row in table.to_pylist()]

@@ -6,36 +6,29 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.transform import analysis
-from tests.beam_jobs.transform.made_up_log import analysis_schema, make
+from tests.beam_jobs.transform.made_up_log import analysis_schema, make, table_of
 from twinspire_core.contracts import feature_schema
 
 
 def test_parts_add_up_to_the_whole(window):
     p = make()
-    kind = analysis_schema(p)
-    whole = pa.Table.from_pylist([{n: row[n] for n in kind.names} for row in window], kind)
+    whole = table_of(window, analysis_schema(p))
     combine = analysis.Summarise(p)
-    parts = [
-        combine.compact(analysis.summarise(p, whole.slice(i, 13))) for i in range(0, len(whole), 13)
-    ]
+    slices = [whole.slice(i, 13) for i in range(0, len(whole), 13)]
+    parts = [combine.compact(analysis.summarise(p, rows)) for rows in slices]
     random.Random(2).shuffle(parts)
-    merged = combine.extract_output(
-        combine.merge_accumulators([combine.merge_accumulators(parts[:5]), *parts[5:]])
-    )
+    merged = [combine.merge_accumulators(parts[:5]), *parts[5:]]
+    merged = combine.extract_output(combine.merge_accumulators(merged))
     assert merged.equals(combine.extract_output(analysis.summarise(p, whole)))
 
 
 def test_what_may_be_in_a_vocabulary_is_all_that_a_part_hands_on(window):
     """No worker holds all distinct values."""
     p = make()
-    kind = analysis_schema(p)
-    whole = pa.RecordBatch.from_pylist([{n: r[n] for n in kind.names} for r in window], kind)
+    (whole,) = table_of(window, analysis_schema(p)).to_batches()
     parts = list(analysis.in_parts(whole, p))
-    values = [
-        set(part.counts["user"][0]["value"].to_pylist())
-        for _, part in parts
-        if "user" in part.counts
-    ]
+    counts = [part.counts["user"][0] for _, part in parts if "user" in part.counts]
+    values = [set(table["value"].to_pylist()) for table in counts]
     assert len(values) > analysis.PARTS / 2
     assert sum(map(len, values)) == len(set.union(*values)), "a value is in one part"
     assert max(map(len, values)) < sum(map(len, values)) / 3
@@ -52,8 +45,7 @@ def test_ids_and_values_beyond_the_most_share_rows(window, monkeypatch):
     monkeypatch.setattr(analysis, "MOST_IDS", 2)
     monkeypatch.setattr(analysis, "MOST_VALUES", 3)
     p = make()
-    kind = analysis_schema(p)
-    whole = pa.RecordBatch.from_pylist([{n: r[n] for n in kind.names} for r in window], kind)
+    (whole,) = table_of(window, analysis_schema(p)).to_batches()
     row = analysis.summary_row(p, analysis.summarise(p, whole))
     for name, most in (("user", 2), ("device", 3)):
         often = Counter(one[name] for one in window if one[name]).most_common(most)

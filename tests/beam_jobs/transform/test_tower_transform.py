@@ -24,13 +24,11 @@ def padded(rows, spec):
     name = spec.name
     missing = {tf.string: "", tf.float32: math.nan, tf.int64: -1}[spec.dtype]
     if spec.shape.rank == 1:
-        return tf.constant(
-            [missing if row[name] is None else row[name] for row in rows], spec.dtype
-        )
-    width = max(len(row[name]) for row in rows)
-    return tf.constant(
-        [row[name] + [missing] * (width - len(row[name])) for row in rows], spec.dtype
-    )
+        values = [missing if row[name] is None else row[name] for row in rows]
+    else:
+        width = max(len(row[name]) for row in rows)
+        values = [row[name] + [missing] * (width - len(row[name])) for row in rows]
+    return tf.constant(values, spec.dtype)
 
 
 @pytest.mark.parametrize("side", ["query", "item"])
@@ -64,17 +62,13 @@ def test_a_tower_carries_its_own_vocabularies_only(done, tmp_path):
         " {'string': '', 'float32': 0.0}[s.dtype.name]) for n, s in inputs.items()};"
         " print(served(**{**empty, 'item': tf.constant(['i0'])})['item'].numpy()[0])"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert int(answer.stdout) == 1 + vocabularies(f"{done}/transform", make())[
-        "item"
-    ].to_pylist().index("i0")
+    answer = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
+    items = vocabularies(f"{done}/transform", make())["item"].to_pylist()
+    assert int(answer) == 1 + items.index("i0")
 
 
 def test_features_left_out_are_left_out(done):
     part = Transform(f"{done}/transform", make(), "query")
-    got = tf.function(lambda raw: part(raw))(
-        {"user": tf.constant(["u3", ""]), "when_hour": tf.constant([1, 2], tf.int64)}
-    )
+    hours = tf.constant([1, 2], tf.int64)
+    got = tf.function(lambda raw: part(raw))({"user": tf.constant(["u3", ""]), "when_hour": hours})
     assert list(got) == ["user"], "half of a time is not a time"

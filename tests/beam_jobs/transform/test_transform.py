@@ -3,6 +3,7 @@ import random
 import re
 import statistics
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,7 +17,7 @@ from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph, preprocessing
 from beam_jobs.transform.preprocessing import RepeatedValues
 from model.towers.transform_module import vocabularies
-from tests.beam_jobs.transform.made_up_log import DAY, make, run, transformed
+from tests.beam_jobs.transform.made_up_log import DAY, make, run, table_of, transformed
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import OOV_BUCKETS, TEXT_BUCKETS
 from twinspire_core.contracts import feature_schema
@@ -25,39 +26,29 @@ from twinspire_core.errors import BadData
 
 def contents(out):
     """Bytes of what must be the same on every run: vocabularies and training rows."""
-    kept = (
-        f
-        for f in storage.list_files(out)
-        if "/assets/" in f.path or f.path.startswith(feature_schema.TRANSFORMED)
-    )
-    return {f.path: storage.read_bytes(f.uri) for f in kept}
+
+    def is_kept(path):
+        return "/assets/" in path or path.startswith(feature_schema.TRANSFORMED)
+
+    return {f.path: storage.read_bytes(f.uri) for f in storage.list_files(out) if is_kept(f.path)}
 
 
 def ranking(values, least=1):
     """Most frequent first; ties in reverse order of bytes."""
     counts = Counter(v for v in values if v and "\n" not in v)
-    return sorted(
-        (v for v in counts if counts[v] >= least),
-        key=lambda v: (counts[v], v.encode()),
-        reverse=True,
-    )
+    often = [value for value in counts if counts[value] >= least]
+    return sorted(often, key=lambda value: (counts[value], value.encode()), reverse=True)
 
 
 def expected_vocabularies(window):
-    return {
-        "user": ranking([row["user"] for row in window], 2),
-        "item": ranking([row["item"] for row in window], 2),
-        "device": ranking([row["device"] for row in window]),
-        "city": ranking([row["city"] for row in window]),
-        "tags": ranking([tag for row in window for tag in row["tags"]]),
-    }
+    least = {"user": 2, "item": 2, "device": 1, "city": 1}
+    found = {name: ranking([row[name] for row in window], n) for name, n in least.items()}
+    return found | {"tags": ranking([tag for row in window for tag in row["tags"]])}
 
 
 def test_vocabularies_are_the_counted_ones(done, window):
-    found = {
-        name: values.to_pylist()
-        for name, values in vocabularies(f"{done}/transform", make()).items()
-    }
+    made = vocabularies(f"{done}/transform", make())
+    found = {name: values.to_pylist() for name, values in made.items()}
     assert found == expected_vocabularies(window)
     assert len(set(map(len, found.values()))) > 1
     tft_output = tft.TFTransformOutput(f"{done}/transform")
@@ -71,18 +62,14 @@ def bucket(value, buckets):
 def row_of(value, vocabulary):
     if not value:
         return 0
-    return (
-        1 + vocabulary.index(value)
-        if value in vocabulary
-        else 1 + len(vocabulary) + bucket(value, OOV_BUCKETS)
-    )
+    if value in vocabulary:
+        return 1 + vocabulary.index(value)
+    return 1 + len(vocabulary) + bucket(value, OOV_BUCKETS)
 
 
-def words(text, longest):
+def words(text):
     found = re.findall(r"[^\W_]+", (text or "").lower())
-    return Counter(
-        " ".join(found[i : i + n]) for n in range(1, longest + 1) for i in range(len(found) - n + 1)
-    )
+    return [*found, *map(" ".join, pairwise(found))]
 
 
 def slow_scale(rows, name, log):
@@ -99,24 +86,19 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
     trained_on = [row for row in today if not row["_holdout"]]
     found = transformed(done)
     assert len(found) == len(trained_on) < len(today)
-    scale = {
-        name: slow_scale(window, name, name != "change")
-        for name in ("price", "change", "week", "age")
-    }
+    numbers = ("price", "change", "week", "age")
+    scale = {name: slow_scale(window, name, name != "change") for name in numbers}
     by_time = {row["_time"]: row for row in found}
     for raw in trained_on:
         got = by_time[raw["_time"]]
         passed = ("_user", "_item", "_reward", "_label")
         assert [got[n] for n in passed] == [raw[n] for n in passed]
-        assert got["user"] == row_of(raw["user"], v["user"])
-        assert got["item"] == row_of(raw["item"], v["item"])
-        assert got["device"] == row_of(raw["device"], v["device"])
+        for name in ("user", "item", "device", "city"):
+            assert got[name] == row_of(raw[name], v[name]), name
         assert got["recent"] == [row_of(i, v["item"]) for i in raw["recent"]]
         assert got["tags"] == [row_of(t, v["tags"]) for t in raw["tags"]]
-        assert got["city"] == row_of(raw["city"], v["city"])
-        assert Counter(got["title"]) == Counter(
-            1 + bucket(w, TEXT_BUCKETS) for w in words(raw["title"], 2).elements()
-        )
+        buckets = [1 + bucket(word, TEXT_BUCKETS) for word in words(raw["title"])]
+        assert sorted(got["title"]) == sorted(buckets)
         assert got["image"] == (raw["image"] or [0.0, 0.0])
         assert got["when_hour"] == (0 if raw["when_hour"] is None else raw["when_hour"] + 1)
         assert got["when_weekday"] == raw["when_weekday"] + 1
@@ -134,8 +116,7 @@ def test_files_of_several_row_groups(done, today, tmp_path):
     p = make()
     out = str(tmp_path)
     storage.upload_tree(Path(done) / "transform", f"{out}/transform")
-    schema = feature_schema.example_schema(p)
-    table = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in today], schema)
+    table = table_of(today, feature_schema.example_schema(p))
     name = f"{feature_schema.EXAMPLES}/dt={DAY}/00.parquet"
     (tmp_path / name).parent.mkdir(parents=True)
     pq.write_table(table, tmp_path / name, row_group_size=23)
@@ -181,28 +162,23 @@ def test_no_value_is_frequent_enough(window, today, tmp_path):
 def test_constant_and_absent_numbers():
     p = make()
     values = {"price": [4.1] * 1000, "change": [None] * 1000, "age": [math.nan, 2.0] * 500}
-    batch = pa.record_batch(
-        {name: pa.array(column, pa.float32()) for name, column in values.items()}
-    )
+    columns = {name: pa.array(column, pa.float32()) for name, column in values.items()}
+    batch = pa.record_batch(columns)
     row = analysis.summary_row(p, analysis.summarise(p, batch))
     for name, x in {"price": 4.1, "change": -2.0, "age": 2.0, "week": 5.0}.items():
         moments = tuple(row[analysis.moments_column(name)][0].as_py())
-        z = preprocessing.scaled(
-            tf.constant([x, math.nan, math.inf]), moments, log=name != "change"
-        ).numpy()
+        given = tf.constant([x, math.nan, math.inf])
+        z = preprocessing.scaled(given, moments, log=name != "change").numpy()
         assert z[1] == z[2] == 0 and math.isfinite(z[0])
         assert name not in ("price", "age") or abs(z[0]) < 1e-6
 
 
 def test_vectors_of_another_size_are_named():
     p = make()
-    batch = pa.record_batch(
-        {"image": pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]], pa.list_(pa.float32()))}
-    )
-    with pytest.raises(
-        BadData,
-        match=r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2",
-    ):
+    images = pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]], pa.list_(pa.float32()))
+    batch = pa.record_batch({"image": images})
+    why = r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2"
+    with pytest.raises(BadData, match=why):
         preprocessing.to_tft(batch, preprocessing.adapter_config(p))
 
 
