@@ -39,18 +39,13 @@ DESCRIBED = {
     "when_hour": 9,
     "when_weekday": 0,
 }
+KNOWN = {"user": "u001"} | MOMENT
 ASKED = {
-    "a stored user": ({"user": "u001"} | MOMENT, ()),
-    "a stored user, nothing seen, ranked": (
-        {"user": "u001"} | MOMENT,
-        ("--source", "ranked", "--exclude-seen"),
-    ),
-    "a stored user, fixed order": ({"user": "u001"} | MOMENT, ("--source", "fixed_order")),
-    "a stored user, two-tower": ({"user": "u001"} | MOMENT, ("--source", "two_tower")),
-    "a stored user, nothing seen, two-tower": (
-        {"user": "u001"} | MOMENT,
-        ("--source", "two_tower", "--exclude-seen"),
-    ),
+    "a stored user": (KNOWN, ()),
+    "a stored user, nothing seen, ranked": (KNOWN, ("--source", "ranked", "--exclude-seen")),
+    "a stored user, fixed order": (KNOWN, ("--source", "fixed_order")),
+    "a stored user, two-tower": (KNOWN, ("--source", "two_tower")),
+    "a stored user, nothing seen, two-tower": (KNOWN, ("--source", "two_tower", "--exclude-seen")),
     "what goes together": ({"user": "u010"} | MOMENT, ("--source", "co_occurrence")),
     "somebody described": (DESCRIBED, ()),
 }
@@ -68,9 +63,8 @@ def answers(pipeline: Path) -> dict[str, list[list]]:
             requests.write_text(json.dumps(request))
             _ask("recommend", pipeline, "--queries", str(requests), "--out", str(lists), *options)
             listed = json.loads(lists.read_text())
-            found[name] = [
-                list(pair) for pair in zip(listed["items"], listed["scores"], strict=True)
-            ]
+            pairs = zip(listed["items"], listed["scores"], strict=True)
+            found[name] = [list(pair) for pair in pairs]
     return found
 
 

@@ -1,6 +1,4 @@
-"""Both stages on a made-up shop's real features: a first day from scratch, and one that goes on from
-it. All files here share these days, on one worker.
-"""
+"""Both stages on a made-up shop: a first day from scratch, and one that goes on from it."""
 
 from types import SimpleNamespace
 
@@ -37,13 +35,9 @@ def _fit_on_few(patch):
 def shop(tmp_path_factory):
     """Two days of the shop, features and towers."""
     folder = tmp_path_factory.mktemp("shop")
-    # Determinism would be switched on for the tests of the whole process; test_loop.py looks at it
-    # in one of its own.
-    p = with_train(
-        pipeline_file.load(lay_out(folder)),
-        deterministic=False,
-        auxiliary=AuxiliaryConfig(weight=0.3),
-    )
+    # Determinism would be switched on for the whole process; test_loop.py has one of its own.
+    settings = {"deterministic": False, "auxiliary": AuxiliaryConfig(weight=0.3)}
+    p = with_train(pipeline_file.load(lay_out(folder)), **settings)
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     with pytest.MonkeyPatch.context() as patch:
@@ -53,9 +47,6 @@ def shop(tmp_path_factory):
         features_stage.run(context(p, SECOND, at["features2"], parent=at["train1"]))
         # The same towers under another name: what is measured of them is known from the parent.
         best = BestAccepted(version=BEST, home=str(at["train1"]), ahead=0.01, gone=("gone",))
-        second = train_and_measure(
-            context(
-                p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"], best=best
-            )
-        )
+        before = {"features_at": at["features2"], "parent": at["train1"], "best": best}
+        second = train_and_measure(context(p, SECOND, at["train2"], **before))
     return SimpleNamespace(pipeline=p, first=first, second=second, **at)

@@ -36,30 +36,22 @@ def test_the_second_day_goes_on_from_the_first(shop):
     first, second = metrics_of(shop.train1)["train"], metrics_of(shop.train2)["train"]
     assert second["days"] == 1
     assert second["loss"][-1][0] == first["loss"][-1][0] + second["steps"]
-    after, before = (
-        checkpoint.load(shop.train2 / model_bundle.STATE),
-        checkpoint.load(shop.train1 / model_bundle.STATE),
-    )
+    after, before = (checkpoint.load(at / model_bundle.STATE) for at in (shop.train2, shop.train1))
     assert (before.day, after.day) == (FIRST, SECOND)
     assert after.frequency["seen"] > before.frequency["seen"]
     assert second["loss"][0][1] < first["loss"][0][1]
-    assert second["rows"] == len(rows_trained_on(shop)), (
-        "once, however often a training from scratch goes through all"
-    )
+    assert second["rows"] == len(rows_trained_on(shop)), "once"
 
 
 def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypatch):
     """As one of a parent from before a default changed, or after train.frequency was edited."""
-    parent, folders = (
-        checkpoint.load(shop.train1 / model_bundle.STATE),
-        {SECOND: shop.features2 / "transformed" / f"dt={SECOND}"},
-    )
+    parent = checkpoint.load(shop.train1 / model_bundle.STATE)
+    folders = {SECOND: shop.features2 / "transformed" / f"dt={SECOND}"}
     items = fingerprint(pq.read_table(shop.features2 / "corpus/start")["_item"])
 
     def estimate(**settings):
-        p = with_train(
-            shop.pipeline, frequency=shop.pipeline.train.frequency.model_copy(update=settings)
-        )
+        frequency = shop.pipeline.train.frequency.model_copy(update=settings)
+        p = with_train(shop.pipeline, frequency=frequency)
         return learn._frequency_estimate(p.train, folders, parent, shop.features2)
 
     same, other = estimate(), estimate(buckets=5000)
@@ -96,22 +88,14 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
         return datetime.fromtimestamp(time / 1e6, p.zone).date()
 
     def given(parent):
-        """What a pass consists of: the day that each part goes by, how many blocks it has, and the
-        days in it.
-        """
+        """Of each part of a pass the day that it goes by, the number of blocks, the days in it."""
         ctx = context(p, SECOND, tmp_path / "out", parent=parent)
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                learn,
-                "run_training",
-                lambda model, frequency, days, settings, **_: _stop([days, days, settings]),
-            )
-            with pytest.raises(_Stopped) as stopped:
-                learn.train_towers(ctx, both, parent / model_bundle.STATE if parent else None)
-        first, second, settings = stopped.value.args[0]
-        assert [len(rows) for _, rows in first] == [len(rows) for _, rows in second]
+        monkeypatch.setattr(learn, "run_training", lambda *given, **_: _stop(given[2:4]))
+        with pytest.raises(_Stopped) as stopped:
+            learn.train_towers(ctx, both, parent / model_bundle.STATE if parent else None)
+        days, settings = stopped.value.args[0]
         return [
-            (day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in first
+            (day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in days
         ]
 
     scratch, warm = given(None), given(shop.train1)
@@ -151,16 +135,12 @@ def _stop(what):
     raise _Stopped(what)
 
 
-def test_a_parent_whose_state_is_gone_is_named(shop, tmp_path):
-    ctx = context(
-        shop.pipeline, SECOND, tmp_path / "t", features_at=shop.features2, parent=tmp_path / "gone"
-    )
+def test_a_parent_whose_state_is_gone_and_a_day_without_rows_are_named(shop, tmp_path):
+    given = {"features_at": shop.features2}
+    ctx = context(shop.pipeline, SECOND, tmp_path / "t", **given, parent=tmp_path / "gone")
     with pytest.raises(UsageError, match=rf"{FIRST}-00000000 is no longer at .*gone.*--mode full"):
         train_stage.run(ctx)
-
-
-def test_a_day_without_rows_says_what_is_there(shop, tmp_path):
-    ctx = context(shop.pipeline, date(2024, 3, 4), tmp_path / "t", features_at=shop.features2)
+    ctx = context(shop.pipeline, date(2024, 3, 4), tmp_path / "t", **given)
     with pytest.raises(BadData, match=rf"2024-03-04 needs its rows.*has {SECOND}"):
         train_stage.run(ctx)
 
@@ -169,19 +149,12 @@ def test_a_day_without_rows_says_what_is_there(shop, tmp_path):
 def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
     for name in ("features2", "train1"):
         storage.upload_tree(getattr(shop, name), storage.join(gs_place, name))
-    ctx = context(
-        shop.pipeline,
-        SECOND,
-        storage.join(gs_place, "out"),
-        features_at=storage.join(gs_place, "features2"),
-        parent=storage.join(gs_place, "train1"),
-    )
+    before = {"features_at": f"{gs_place}/features2", "parent": f"{gs_place}/train1"}
+    ctx = context(shop.pipeline, SECOND, f"{gs_place}/out", **before)
     train_and_measure(ctx)
     metrics = json.loads(storage.read_bytes(storage.join(ctx.out, DayMetrics.FILE)))
-    assert flat(metrics["progressive"]) == pytest.approx(
-        flat(metrics_of(shop.train2)["progressive"])
-    )
-    found, expected = (
-        {f.path for f in storage.list_files(place)} for place in (ctx.out, str(shop.train2))
-    )
+    expected = flat(metrics_of(shop.train2)["progressive"])
+    assert flat(metrics["progressive"]) == pytest.approx(expected)
+    places = (ctx.out, str(shop.train2))
+    found, expected = ({file.path for file in storage.list_files(place)} for place in places)
     assert found == expected - {"vectors/best.npz"}, "no other version is compared here"

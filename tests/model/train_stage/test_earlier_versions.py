@@ -1,10 +1,8 @@
 from threading import Event
 
-import pyarrow.parquet as pq
 import pytest
 
 from model import train_stage
-from model.evaluation.day_queries import progressive_rows
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.tower_vectors import load_both
@@ -13,6 +11,7 @@ from tests.model.train_stage.two_days import (
     FIRST,
     SECOND,
     context,
+    day_queries,
     flat,
     metrics_of,
     rank_with_towers,
@@ -24,18 +23,17 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_parent_is_measured_as_it_was_before_the_day(shop):
-    """Measured again from the parent's own folder, the figures are the same; the child's, which saw
-    the day, differ.
+    """Measured again from its own folder the figures are the same; the child's, which saw the day,
+    differ.
     """
-    corpus = pq.read_table(shop.features2 / "corpus/start")
-    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
-    asked, ks = (prepare_whole(rows, corpus), shop.pipeline.evaluation.ks)
-    before, after = (
-        evaluate_ranked(
-            asked, rank_with_towers(load_both(attempt), corpus, {"day": asked}, max(ks))["day"], ks
-        )
-        for attempt in (shop.train1, shop.train2)
-    )
+    rows, corpus = day_queries(shop)
+    asked, ks = prepare_whole(rows, corpus), shop.pipeline.evaluation.ks
+
+    def measured(attempt):
+        ranked = rank_with_towers(load_both(attempt), corpus, {"day": asked}, max(ks))
+        return evaluate_ranked(asked, ranked["day"], ks)
+
+    before, after = measured(shop.train1), measured(shop.train2)
     assert len(flat(before)) > 100
     assert flat(metrics_of(shop.train2)["progressive"]) == pytest.approx(flat(before))
     assert after["mrr"] != before["mrr"]
@@ -44,9 +42,8 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
 def test_the_change_against_the_parent_is_told_with_its_interval(shop):
     held = metrics_of(shop.train2)["holdout"]
     found = held["change"]["recall@10"]
-    assert found["change"] == pytest.approx(
-        held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
-    )
+    expected = held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
+    assert found["change"] == pytest.approx(expected)
     assert found["low"] < found["change"] < found["high"]
     assert "recall@10/users:5-19" in held["change"]
     assert metrics_of(shop.train1)["holdout"]["change"] is None
@@ -70,9 +67,8 @@ def test_the_day_remembers_how_it_differs_from_its_baseline(shop):
     assert {"recall@10", "ndcg@10", "hit_rate@10", "mrr"} <= remembered["differences"].keys()
     assert not any("popular" in name or "/" in name for name in remembered["differences"])
     for name, difference in remembered["differences"].items():
-        assert difference == pytest.approx(
-            held["candidate"][name] - held["baseline"][name], abs=1e-6
-        )
+        expected = held["candidate"][name] - held["baseline"][name]
+        assert difference == pytest.approx(expected, abs=1e-6)
     own = remembered["two_tower"]
     assert own == remembered["beside_best"]
     # Users of the first day may fill the comparison up; they are not remembered of the second.
@@ -80,13 +76,14 @@ def test_the_day_remembers_how_it_differs_from_its_baseline(shop):
     assert own["by_measure"]["recall@10"]["differ"] <= held["change"]["recall@10"]["differ"]
 
 
+def second_day(shop, out, pipeline=None, mode=None):
+    before = {"features_at": shop.features2, "parent": shop.train1, "mode": mode}
+    return context(pipeline or shop.pipeline, SECOND, out, **before)
+
+
 def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
     p = with_train(shop.pipeline, epochs=1)
-    train_and_measure(
-        context(
-            p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1, mode="full"
-        )
-    )
+    train_and_measure(second_day(shop, tmp_path / "t", pipeline=p, mode="full"))
     metrics = metrics_of(tmp_path / "t")
     assert metrics["train"]["loss"][-1][0] == metrics["train"]["steps"]
     baseline = metrics_of(shop.train2)["holdout"]["baseline"]
@@ -109,9 +106,7 @@ def test_a_stage_that_is_stopped_does_not_wait_for_the_vectors_of_its_parent(
     monkeypatch.setattr(train_stage, "encode_earlier_versions", encode)
     monkeypatch.setattr(train_stage, "train_towers", stop)
     with pytest.raises(SystemExit):
-        train_stage.run(
-            context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1)
-        )
+        train_stage.run(second_day(shop, tmp_path))
     waited = encoded.is_set()
     go_on.set()
     assert not waited
@@ -138,7 +133,5 @@ def test_with_many_items_the_parent_encodes_before_its_child_is_trained(
     monkeypatch.setattr(train_stage, "encode_earlier_versions", encode)
     monkeypatch.setattr(train_stage, "train_towers", learn)
     with pytest.raises(SystemExit):
-        train_stage.run(
-            context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1)
-        )
+        train_stage.run(second_day(shop, tmp_path))
     assert found == [first]

@@ -8,14 +8,20 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.day_queries import progressive_rows
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.ranked_lists import costly_lists, rank_fixed
 from model.evaluation.tower_vectors import load_both
 from model.ranking import candidate_rows
 from model.ranking.fit_orders import choose_half_life, kind_of_log
-from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of, rank_with_towers
+from tests.model.train_stage.two_days import (
+    FIRST,
+    SECOND,
+    day_queries,
+    flat,
+    metrics_of,
+    rank_with_towers,
+)
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.fusion.rank_fusion import FixedOrder
@@ -26,8 +32,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_day_is_put_in_the_order_of_the_version_before(shop):
     """Measured again with the parent's file, the figures are the same."""
-    corpus = pq.read_table(shop.features2 / "corpus/start")
-    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    rows, corpus = day_queries(shop)
     asked, ks = prepare_whole(rows, corpus), shop.pipeline.evaluation.ks
     towers = rank_with_towers(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
     tables = {"co_occurrence": pq.read_table(shop.features2 / "co_occurrence/start")}
@@ -53,11 +58,8 @@ def test_the_parents_trees_are_measured_beside_other_lists_and_the_versions(shop
     assert held["change"]["recall@10"]["change"] == pytest.approx(change)
     baselines = metrics_of(shop.train2)["baselines"]
     for served in (ranker, order):
-        assert sorted(served["beside_simple"]) == [
-            "most_popular",
-            "popular_lately",
-            "purchase_history",
-        ]
+        simple = ["most_popular", "popular_lately", "purchase_history"]
+        assert sorted(served["beside_simple"]) == simple
         for name, one in served["beside_simple"].items():
             simple = one["by_measure"]["recall@10"]
             assert simple["base"] == pytest.approx(baselines[name]["recall@10"], abs=1e-6), name

@@ -60,14 +60,9 @@ def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
 
 
 def test_a_table_of_some_days_ago_names_the_same_items_today():
-    table = pa.table(
-        {
-            "_item": ["b", "c", "d"],
-            "_rows": [[0, 2, 3], [0], [1, 2]],
-            "_similarities": [[0.9, 0.5, 0.1], [0.7], [0.4, 0.3]],
-        },
-        schema=co_occurrence_schema(),
-    )
+    columns = {"_item": ["b", "c", "d"], "_rows": [[0, 2, 3], [0], [1, 2]]}
+    columns["_similarities"] = [[0.9, 0.5, 0.1], [0.7], [0.4, 0.3]]
+    table = pa.table(columns, schema=co_occurrence_schema())
     moved = renumbered(table, pa.array(["a", "b", "c", "d"]), pa.array(["b", "bb", "c", "d"]))
     assert moved.schema == table.schema
     assert [row["_item"] for row in moved.to_pylist()] == ["b", "d"]

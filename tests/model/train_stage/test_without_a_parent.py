@@ -25,10 +25,8 @@ def test_a_first_version_has_no_parent_to_be_compared_with(shop):
 
 
 def test_a_first_version_is_measured_on_its_day_before_it_is_trained_on_it(shop, tmp_path):
-    """Trained anew, of a window that ends a day before: the figures are the same.
-
-    Ids that had too few events before the day would not have been in a vocabulary of then: by hand
-    they get the rows of ids outside it.
+    """Trained anew, of a window that ends a day before: the figures are the same. Ids with too few
+    events before the day were in no vocabulary of then: by hand they get the rows of such ids.
     """
     p, features = shop.pipeline, tmp_path / "features"
     shutil.copytree(shop.features1, features)
@@ -43,10 +41,8 @@ def test_a_first_version_is_measured_on_its_day_before_it_is_trained_on_it(shop,
                 bucket = int(tf.strings.to_hash_bucket_fast(token, spec.shared))
                 values[number] = values[spec.first_shared + bucket]
         table.values.assign(values)
-    towers = {
-        side: export(before.model, before.transforms[side], side, tmp_path / side)
-        for side in ("query", "item")
-    }
+    given = before.model, before.transforms
+    towers = {s: export(given[0], given[1][s], s, tmp_path / s) for s in ("query", "item")}
     corpus = pq.read_table(shop.features1 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features1 / "evaluation"), FIRST, 10_000)
     asked = prepare_whole(rows, corpus)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from model import measure_stage, train_stage
 from model.evaluation.day_lists import rank_encoded
+from model.evaluation.day_queries import progressive_rows
 from model.evaluation.tower_vectors import encode
 from model.towers.architecture import design
 from model.towers.transform_module import vocabularies
@@ -24,24 +25,13 @@ BEST = "2024-03-08-00000000"
 
 
 def context(p, day, out, *, features_at=None, parent=None, mode=None, best=None):
-    place = str(parent)
-    parent = (
-        Parent(day=FIRST, version=f"{FIRST}-00000000", home=place, train=place, measure=place)
-        if parent
-        else None
-    )
+    if parent:
+        homes = dict.fromkeys(("home", "train", "measure"), str(parent))
+        parent = Parent(day=FIRST, version=f"{FIRST}-00000000", **homes)
     inputs = {"features": str(features_at)} if features_at else {}
     mode = mode or ("incremental" if parent else "full")
-    return StageContext(
-        pipeline=p,
-        day=day,
-        mode=mode,
-        out=str(out),
-        parent=parent,
-        inputs=inputs,
-        best=best,
-        replays=parent is None,
-    )
+    given = {"parent": parent, "inputs": inputs, "best": best, "replays": parent is None}
+    return StageContext(pipeline=p, day=day, mode=mode, out=str(out), **given)
 
 
 def train_and_measure(ctx):
@@ -65,15 +55,12 @@ def metrics_of(attempt):
 
 
 def flat(measures, path=""):
-    """Measures in one dictionary, to compare: those of slices, and of lists without seen items, by
-    their path.
-    """
+    """Measures in one dictionary, to compare: those of slices and so on by their path."""
     measures = dict(enumerate(measures)) if isinstance(measures, list) else measures
     if not isinstance(measures, dict):
         return {path: measures} if not isinstance(measures, str) else {}
-    return {
-        key: x for name, one in measures.items() for key, x in flat(one, f"{path}/{name}").items()
-    }
+    parts = [flat(one, f"{path}/{name}") for name, one in measures.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def towers_in_memory(p, features_at, attempt):
@@ -84,7 +71,16 @@ def towers_in_memory(p, features_at, attempt):
 
 
 def rows_trained_on(shop):
-    examples = pq.read_table(
-        shop.features2 / "examples" / f"dt={SECOND}", columns=["_item", "_holdout"]
-    )
-    return [row for row in examples.to_pylist() if not row["_holdout"]]
+    rows = examples(shop).select(["_item", "_holdout"]).to_pylist()
+    return [row for row in rows if not row["_holdout"]]
+
+
+def examples(shop):
+    """Those of the second day."""
+    return pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
+
+
+def day_queries(shop):
+    """What the second day asks, and the corpus of its start."""
+    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    return rows, pq.read_table(shop.features2 / "corpus/start")
