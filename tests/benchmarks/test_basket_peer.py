@@ -38,7 +38,6 @@ def test_tifu_counts_within_groups_and_over_them() -> None:
 @pytest.mark.parametrize("baskets", range(1, 12))
 @pytest.mark.parametrize("groups", [1, 2, 3, 7])
 def test_tifu_groups_of_any_size(baskets: int, groups: int) -> None:
-    """Group by group, as the paper has it."""
     settings = {**TIFU, "groups": groups, "within_decay": 0.7}
     events = columns(*((0, day, str(day % 3)) for day in range(baskets)))
     parts = min(baskets, groups)

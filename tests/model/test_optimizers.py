@@ -20,7 +20,6 @@ def test_occurrences_of_a_row_are_added_before_they_are_squared():
 )
 @pytest.mark.parametrize("looked_up", [None, [], [5, 2, 5], [0, 4, 4, 7]])
 def test_rows_of_lists_and_rows_looked_up_are_one_gradient(lists, looked_up):
-    """Against the dense gradient that all of them add up to."""
     rng = np.random.default_rng(1)
     used = [*lists, looked_up or []]
     parts = [(rows, rng.normal(size=(len(rows), 3)).astype(np.float32)) for rows in used]

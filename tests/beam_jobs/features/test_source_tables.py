@@ -35,7 +35,6 @@ def made(tmp_path_factory):
 
 
 def test_the_same_bytes_from_however_many_shards(tmp_path):
-    """Of every table there is: no file has the rows of a shard."""
     here = worlds.make(tmp_path / "world", 1, sources=USE)
     run(here, tmp_path / "three")
     here.settings["shards"] = "7"

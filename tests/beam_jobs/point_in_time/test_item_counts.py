@@ -74,7 +74,6 @@ def test_users_counts_are_those_of_their_own_window(made):
 
 
 def test_who_was_away_for_the_history_window_is_known(made):
-    """By any event of the longest window; the towers see none of them, as in training."""
     _, slow, out = made
     for folder, expected in (("evaluation", slow.evaluation()), ("users", slow.users())):
         expected = {(row["_user"], row.get("_day")): row for row in expected}

@@ -349,7 +349,6 @@ def test_a_column_that_is_missing_or_unfit_is_found(shop, tmp_path, old, new, co
 
 
 def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
-    """No stage reads them, as they need not be text."""
     for name in ("events", "items", "users"):
         shutil.copytree(shop.parent / name, tmp_path / name)
     for table, columns in (("items", ("kind", "title")), ("events", ("type",))):

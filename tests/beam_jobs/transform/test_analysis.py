@@ -23,7 +23,6 @@ def test_parts_add_up_to_the_whole(window):
 
 
 def test_what_may_be_in_a_vocabulary_is_all_that_a_part_hands_on(window):
-    """No worker holds all distinct values."""
     p = make()
     (whole,) = table_of(window, analysis_schema(p)).to_batches()
     parts = list(analysis.in_parts(whole, p))

@@ -112,7 +112,6 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
 
 
 def test_files_of_several_row_groups(done, today, tmp_path):
-    """A batch of Parquet may begin in one row group and end in the next: here all but a few do."""
     p = make()
     out = str(tmp_path)
     storage.upload_tree(Path(done) / "transform", f"{out}/transform")
@@ -144,7 +143,6 @@ def test_in_the_object_store(done, window, today, gs_place):
 
 
 def test_nothing_to_learn(window, today, tmp_path):
-    """Times and texts alone: there is nothing to analyse."""
     features = {"when": {"kind": "time"}, "title": {"kind": "text", "tower": "item"}}
     p = make(features)
     run(p, window, today, str(tmp_path))

@@ -141,7 +141,6 @@ def test_different_values_are_exact_below_those_listed_and_near_beyond(n):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_sums_are_exact(numbers):
-    """Whatever cancels: the float that is nearest to the sum of the fractions."""
     found = collected([batch_of(1, price=[number]) for number in numbers])["price"]
     assert found.sum == float(sum(map(Fraction, numbers)))
     assert found.sum == collected([batch_of(len(numbers), price=numbers)])["price"].sum

@@ -211,7 +211,6 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
 
 
 def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():
-    """The names that a pipeline file may use, against those of a day."""
     table, queries, items = _random_day(6, users=200)
     bounds, ks = (1, 3, 20), (1, 3)
     found = evaluate_split(prepare(table, CORPUS, bounds=bounds), queries, items, ks)

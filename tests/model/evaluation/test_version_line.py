@@ -90,7 +90,6 @@ def context(home, day=TODAY, *, exclude_seen=False):
 
 
 def test_thirty_days_are_remembered(tmp_path):
-    """The day after sees the versions of the 30 days before it, and no older one."""
     days = {str(TODAY - timedelta(days=n)): MeasuredDay(against=f"v{n}") for n in range(1, 40)}
     DayMetrics(line=days).write(tmp_path)
     found = line_after(context(tmp_path), MeasuredDay(against="p"))

@@ -50,7 +50,6 @@ def brands_of_yesterday():
 
 
 def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
-    """Of the day itself there are no rows then, and a server could not make the feature."""
     ctx, _, lists = a_day()
     fitted = fit_day_ranker(ctx, lists.sources.tables, [brands_of_yesterday()], None)
     assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names

@@ -168,7 +168,6 @@ def test_labels_that_are_all_alike_break_nothing(tiny):
 
 
 def test_towers_without_the_head_are_what_they_were(tiny):
-    """Switched off, nothing is added; switched on without a label, the towers learn the same."""
     rng, trained = np.random.default_rng(0), {}
     user, item = rng.integers(0, 20, 400), rng.integers(0, 30, 400)
     for name, auxiliary, label in (

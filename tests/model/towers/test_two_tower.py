@@ -29,7 +29,6 @@ def test_the_dimension_is_known_even_where_inputs_tell_no_shape(tiny):
 
 
 def test_history_reads_the_item_table(tiny, model):
-    """An update through one tower is seen by the other."""
     columns = {**tiny.columns(1), "recent": np.array([[3, 0, 0, 0, 0]])}
     before = model("query", columns).numpy()
     model.tables["item"].values.scatter_update(tf.IndexedSlices(tf.ones([1, 8]), [3]))

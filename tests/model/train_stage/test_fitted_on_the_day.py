@@ -31,7 +31,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_day_is_put_in_the_order_of_the_version_before(shop):
-    """Measured again with the parent's file, the figures are the same."""
     rows, corpus = day_queries(shop)
     asked, ks = prepare_whole(rows, corpus), shop.pipeline.evaluation.ks
     towers = rank_with_towers(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]

@@ -42,7 +42,6 @@ def test_rows_are_those_of_the_features_of_that_day(shop, tmp_path):
 
 @pytest.mark.slow
 def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
-    """Days that run at the same time have features with a replay, all of them."""
     ctx = context(shop.pipeline, SECOND, shop.train2, parent=shop.train1)
     days = [rows.day for rows in rows_before(ctx, shop.features1, "1d")]
     assert days == [FIRST, REPLAYED] == [one.day for one in candidate_rows.read(str(shop.train1))]

@@ -64,7 +64,6 @@ def test_what_several_exams_ask_is_encoded_once(shop):
 
 
 def test_what_is_served_is_compared_with_what_was_trained_on(shop):
-    """The statistics of the job, beside its own files."""
     for place in (shop.features1, shop.features2):
         report = FeaturesReport.find(str(place))
         found = {one.feature: one for one in report.skew}

@@ -187,7 +187,6 @@ PLAIN = {"train": {"skip": False, **ATTENTION["train"]}}
     ],
 )
 def test_a_change_of_shape_names_its_key_and_the_way_out(tiny, parent, child, found):
-    """Settings by feature, and those of `train`."""
 
     def made(changed):
         features = {name: {**of, **changed.get(name, {})} for name, of in tiny.features.items()}

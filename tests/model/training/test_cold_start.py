@@ -129,7 +129,6 @@ def _share_to_taste(world, model, user, item, recent=None, k=8):
 
 
 def test_new_items_find_their_users_by_content_alone(tiny, world, model):
-    """A model that knows ids alone has nothing to tell new items apart by."""
     with_content = _share_to_taste(world, model, *_asked(world))
     by_ids = _trained(tiny, world, without=(*ALIKE, *CONTENT))
     assert with_content > 0.6 and _share_to_taste(world, by_ids, *_asked(world)) < 0.3

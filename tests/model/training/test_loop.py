@@ -65,7 +65,6 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
 
 
 def test_rows_without_reward_teach_their_query_nothing(tiny):
-    """Rewards of 0 on all rows but one user's: only that user's row moves."""
     rows = tiny.rows(64)
     rows.reward[:] = rows.features["user"] == 3
     before = TwoTower(tiny.architecture(), seed=0)

@@ -36,7 +36,6 @@ def test_the_last_day_comes_after_all_passes_over_the_others(tiny):
 
 
 def test_training_with_a_stop_is_training_of_one_part_and_then_of_the_other(tiny):
-    """The second run of two goes on from the model, the estimate and the step of the first one."""
     pipeline = tiny.pipeline(train={"epochs": 2, "id_dropout": 0.1})
     days = [(MONDAY, tiny.rows(64)), (TUESDAY, tiny.rows(64, seed=1))]
     last = [(WEDNESDAY, tiny.rows(64, seed=2))]

@@ -19,7 +19,6 @@ def test_the_spread_of_a_mean_is_its_standard_error():
 
 
 def test_a_users_queries_are_drawn_together():
-    """The same number four times over is no more evidence than once."""
     rng = np.random.default_rng(3)
     values, user = rng.normal(size=300), np.arange(300)
     once, four_times = spread(values, user), spread(np.repeat(values, 4), np.repeat(user, 4))
@@ -36,7 +35,6 @@ def test_a_measure_is_averaged_where_it_applies():
 
 
 def test_lists_are_resampled_alike():
-    """What two lists have in common cancels: their difference is sure though each mean is not."""
     rng = np.random.default_rng(4)
     ours = rng.random(200)
     first, second = (

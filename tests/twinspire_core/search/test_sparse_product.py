@@ -46,7 +46,6 @@ def test_sums_are_those_of_a_dense_product(k, rounded):
 
 
 def test_a_filter_is_of_the_types_that_the_loop_was_compiled_for(monkeypatch):
-    """Compiling again takes seconds, in which a server answers nobody."""
     compiled_for = set()
     loop = sparse_product._find_best
 

@@ -34,7 +34,6 @@ def test_chunks_do_not_change_the_lists(monkeypatch, query_block, item_block):
 
 
 def test_scores_come_back_as_they_were_computed():
-    """Keys hold every bit of a score, of either sign."""
     rng = np.random.default_rng(5)
     queries = rng.normal(size=(20, 4)).astype(np.float32)
     items = (rng.normal(size=(40, 4)) * 10.0 ** rng.integers(-20, 15, (40, 1))).astype(np.float32)

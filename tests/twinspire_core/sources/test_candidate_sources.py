@@ -98,7 +98,6 @@ def test_a_source_that_is_not_there_is_silent():
 
 
 def test_neighbours_are_rows_in_order_of_id():
-    """The catalogue's own order is another one."""
     shuffled = ["f", "a", "e", "b", "d", "c"]
     near = NearItems.of(TOGETHER, pa.array(shuffled))
     names = [[shuffled[r] if r >= 0 else "" for r in row] for row in near.rows]

@@ -71,7 +71,6 @@ def test_what_is_excluded_or_does_not_pass_makes_room():
 
 
 def test_without_counts_it_is_the_past():
-    """Of queries that nobody counted for: a file of requests, say."""
     sources = CandidateSources.of(corpus())
     past = Ragged(np.array([2, -1, 0, 5]), np.array([0, 0, 0, 1]), 2)
     found = sources.retrieve(["history"], Queries.of_past(past), 3)

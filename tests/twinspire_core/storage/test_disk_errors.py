@@ -25,7 +25,6 @@ def test_a_full_disk_is_known_by_what_arrow_and_python_raise(tmp_path):
 
 
 def test_it_is_known_by_the_text_where_that_is_all_there_is():
-    """As TensorFlow and workers of Beam hand it over."""
     assert isinstance(explain(RuntimeError("x/y.tfrecord; No space left on device")), TryAgain)
     assert isinstance(explain(RuntimeError("x/y.tfrecord; Read-only file system")), UsageError)
 

@@ -87,7 +87,6 @@ def test_lists_of_one_length_are_lists():
 
 
 def test_nested_values_say_nothing():
-    """Requests cannot filter by them either; the other attributes are known."""
     corpus = _corpus(pa.array([{"x": 1}, None, {"x": 2}]))
     assert Attributes.of(SourceTables(corpus=corpus)) is None
     corpus = corpus.append_column("_attribute_kind", pa.array(["x", "x", "y"]))
