@@ -21,7 +21,7 @@ import apache_beam as beam
 from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.day_plan import start_of
 from beam_jobs.embedding import tensorflow_serving
-from beam_jobs.embedding.corpus_ranges import (
+from beam_jobs.embedding.reused_vectors import (
     CompareRange,
     EachOnce,
     KnownVectors,

@@ -21,7 +21,7 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
-from twinspire_core.config.source_names import ENTRIES, FACTORS, own_digests
+from twinspire_core.config.source_registry import ENTRIES, FACTORS, own_digests
 from twinspire_core.contracts import (
     attempts,
     feature_schema,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from index_builder.publish_stage import assemble, publish
 from index_builder.registry.registry import Registry
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED
 from twinspire_core.contracts import attempts, ranker_files, version_manifest
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import FeatureSkew

@@ -45,7 +45,7 @@ from model.evaluation.version_line import (
 )
 from model.ranking.day_orders import fit_day
 from twinspire_core import storage
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts import day_metrics, feature_schema, trained_day
 from twinspire_core.contracts.attempts import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures

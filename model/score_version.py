@@ -36,7 +36,7 @@ from model.evaluation.ranked_lists import (
     rank_queries,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.metrics.intervals import intervals, resampled_means

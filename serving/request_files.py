@@ -31,7 +31,7 @@ from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER, ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core import storage
-from twinspire_core.config.source_names import RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import RANKED, TWO_TOWER
 from twinspire_core.errors import BadData, UsageError, with_full_stop
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import CONTENT_ERRORS

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.config.source_registry import SOURCE_NAMES
 
 ROOT = Path(__file__).parents[1]
 SOURCES_PAGE = (ROOT / "docs/guide/sources.md").read_text()
@@ -180,7 +180,7 @@ tiny_pipeline(evaluation={"ks": [4]}, gate=gate)
 )
 SOURCE = Extension(
     module=("twinspire_core/sources/steady.py", STEADY),
-    place="twinspire_core/config/source_names.py",
+    place="twinspire_core/config/source_registry.py",
     lines={
         "ENTRIES = {": '    "steady": SourceEntry("steady sellers", f"{_PACKAGE}.steady:Steady"),',
     },

@@ -16,7 +16,7 @@ from beam_jobs.ingest.timestamps import forms_of
 from beam_jobs.partitioning.log_tables import flat, format_of, read, with_numbers
 from beam_jobs.scaffold import column_names, feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
-from twinspire_core.config.source_names import NEIGHBOURS
+from twinspire_core.config.source_registry import NEIGHBOURS
 from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import UsageError

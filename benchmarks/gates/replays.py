@@ -17,7 +17,7 @@ from index_builder.gate.comparison import JudgedVersion, LineMemory
 from index_builder.gate.verdict import judge
 from model.evaluation.evaluate import describe_differences
 from model.evaluation.version_line import is_pooled
-from twinspire_core.config.source_names import RANKED
+from twinspire_core.config.source_registry import RANKED
 from twinspire_core.contracts.day_metrics import (
     BestMeasures,
     DayMetrics,

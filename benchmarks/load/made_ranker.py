@@ -18,7 +18,7 @@ from serving.requests.query_rows import Requests, complete
 from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
-from twinspire_core.config.source_names import RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import RANKED, TWO_TOWER
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import MODEL, RankerFile
 from twinspire_core.contracts.version_manifest import FILE, File, Manifest

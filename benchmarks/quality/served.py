@@ -30,7 +30,7 @@ from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import GateRefused
 
 SOURCES: Mapping[str, str | None] = {

@@ -14,9 +14,9 @@ from benchmarks.quality import served
 from benchmarks.quality.prepare import Fitted, Prepared
 from benchmarks.quality.splits import Case
 from serving.version.event_buffer import EventBuffer, Events
+from serving.version.live_updates import VersionUpdater
 from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater
-from twinspire_core.config.source_names import POPULAR
+from twinspire_core.config.source_registry import POPULAR
 
 NAME = "twinspire/sent"
 MINUTES = 5

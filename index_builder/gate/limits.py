@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from index_builder.gate.comparison import Finding, JudgedVersion
 from index_builder.gate.ranker_rules import judge_recipe
-from twinspire_core.config.source_names import RANKED
+from twinspire_core.config.source_registry import RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange

@@ -26,7 +26,7 @@ from index_builder.gate.comparison import (
     LineMemory,
     compare_all,
 )
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import RecipeFigures

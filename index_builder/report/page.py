@@ -7,7 +7,7 @@ from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_towe
 from index_builder.report import making_sections, quality_sections, training_sections
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
-from twinspire_core.config.source_names import RANKED
+from twinspire_core.config.source_registry import RANKED
 from twinspire_core.contracts.gate_verdict import ComparedFigures, LiftFigures, PooledFigures
 from twinspire_core.contracts.measures import RelativeChange, value_of
 from twinspire_core.display.pages import templates

@@ -16,7 +16,7 @@ from model.evaluation.evaluation_set import DayData, EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import PURCHASE_HISTORY, TWO_TOWER
+from twinspire_core.config.source_registry import PURCHASE_HISTORY, TWO_TOWER
 from twinspire_core.contracts.day_metrics import ExampleList, PopularityFigures
 from twinspire_core.metrics.list_metrics import is_first, slice_of, top_k
 from twinspire_core.metrics.measure_names import SLICES

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
-from twinspire_core.config.source_names import MOST_POPULAR, POPULAR_LATELY, PURCHASE_HISTORY
+from twinspire_core.config.source_registry import MOST_POPULAR, POPULAR_LATELY, PURCHASE_HISTORY
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.metrics.list_metrics import top_k_scored
 from twinspire_core.ranking.pairs import Vectors

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import SourceLists, chunks, queries_with
 from twinspire_core import storage
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts import ranker_files as contract
 from twinspire_core.ranking.pairs import Pairs, Vectors

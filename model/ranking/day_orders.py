@@ -26,7 +26,7 @@ from model.ranking.candidate_rows import RankingRows, listed_by
 from model.ranking.fit_orders import choose_half_life, fit_ranker, kind_of_log, sources_to_rank
 from model.ranking.fitting_days import rows_to_fit_on
 from twinspire_core import storage
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.contracts import ranker_files
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import FixedOrderMeasures, HeldOutMeasures, RankerMeasures

@@ -13,7 +13,7 @@ import lightgbm
 import numpy as np
 
 from model.ranking.candidate_rows import RankingRows, without_towers
-from twinspire_core.config.source_names import HISTORY, TWO_TOWER
+from twinspire_core.config.source_registry import HISTORY, TWO_TOWER
 from twinspire_core.contracts.day_metrics import RankerFit
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
 from twinspire_core.fusion.rank_fusion import DEPTH, NEITHER, REPEATS, STEADY

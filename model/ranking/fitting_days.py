@@ -28,7 +28,7 @@ from model.ranking.candidate_rows import (
     without_towers,
 )
 from twinspire_core import storage
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.ranker_files import MOST_OF_A_DAY, needs_replay

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic takes no other one below Pyt
 from serving.requests.query_rows import Basis
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
-from twinspire_core.config.source_names import POPULAR, TWO_TOWER
+from twinspire_core.config.source_registry import POPULAR, TWO_TOWER
 from twinspire_core.display.table import counted
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.ranking_features import RankingFeatures

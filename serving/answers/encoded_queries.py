@@ -31,7 +31,7 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST
-from twinspire_core.config.source_names import POPULAR, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.candidate_sources import CandidateSources

@@ -25,7 +25,7 @@ from serving.answers.retrieval import Retrieved, retrieve
 from serving.requests.request_model import ListRequest
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.fusion.reranking import (
     Candidates,

@@ -17,7 +17,7 @@ from serving.requests.query_rows import Basis, Requests, complete, read_bases
 from serving.requests.request_model import ALLOW, DENY, ListRequest
 from serving.version.filters import NO_FILTER, Filter, Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import POPULAR, TWO_TOWER
+from twinspire_core.config.source_registry import POPULAR, TWO_TOWER
 from twinspire_core.errors import UsageError, nearest_names
 from twinspire_core.search.index import NONE
 

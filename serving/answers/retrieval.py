@@ -13,7 +13,7 @@ from serving.answers.filtered_search import Seen, search_without
 from serving.requests.request_model import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.rank_fusion import CONSTANT, DEPTH
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import rank_candidates

@@ -27,7 +27,7 @@ from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER, ListRequest, filter_of
 from serving.version.filters import Filter
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.errors import UsageError, shorten
 
 _EXPLAINED_AT_ONCE = 10  # items, which take ten milliseconds while others wait

@@ -25,8 +25,8 @@ from serving.requests.request_model import (
     without_nulls,
 )
 from serving.version.filters import Filter
-from twinspire_core.config import source_names
-from twinspire_core.config.source_names import answering
+from twinspire_core.config import source_registry
+from twinspire_core.config.source_registry import answering
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
 _OBJECTS = 20  # objects and lists that a query has on average, at most
@@ -295,7 +295,9 @@ def _wrong_source(source: Any) -> Problem:
     message = f"source is one of {', '.join(answering())}; found {shorten(source)}."
     if not isinstance(source, str):
         return Problem("wrong_type", message, where="source")
-    near = source_names.REMOVED.get(source) or next(iter(nearest_names(source, answering())), None)
+    near = source_registry.REMOVED.get(source) or next(
+        iter(nearest_names(source, answering())), None
+    )
     return Problem("out_of_range", message, where="source", did_you_mean=near)
 
 

@@ -22,9 +22,9 @@ from serving.http.prometheus import Metrics
 from serving.requests.json_values import ONE_ITEM_ID
 from serving.requests.request_model import ListRequest
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
+from serving.version.live_updates import VersionUpdater
 from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater
-from twinspire_core.config.source_names import FIXED_ORDER
+from twinspire_core.config.source_registry import FIXED_ORDER
 from twinspire_core.errors import shorten, with_full_stop
 
 MOST = 10_000

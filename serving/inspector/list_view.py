@@ -22,7 +22,7 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import TIME, Requests
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST
-from twinspire_core.config.source_names import RANKED
+from twinspire_core.config.source_registry import RANKED
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import number, short_name

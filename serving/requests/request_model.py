@@ -55,7 +55,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import answering
+from twinspire_core.config.source_registry import answering
 from twinspire_core.errors import did_you_mean, nearest_names, shorten
 
 # Columns of requests besides query features.
@@ -92,7 +92,7 @@ class ListRequest:
     """How lists are made. Queries whose list requests are equal are answered together.
 
     Attributes:
-      source: one of `source_names.answering`; None leaves the choice to the version.
+      source: one of `source_registry.answering`; None leaves the choice to the version.
       exclude_seen: None leaves it to the version.
       new_share: None leaves it to the pipeline file.
       filter: items that all lists may hold; each query may narrow it further.

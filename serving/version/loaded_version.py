@@ -18,7 +18,7 @@ from serving.version.filters import Attributes
 from serving.version.known_values import Vocabularies
 from serving.version.user_store import UNKNOWN, IdTable, UserStore
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER, own_digests
+from twinspire_core.config.source_registry import FIXED_ORDER, RANKED, TWO_TOWER, own_digests
 from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.gate_verdict import GateVerdict

@@ -22,7 +22,7 @@ from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.filters import Attributes, Filter, Selected
 from serving.version.loaded_version import Version
 from serving.version.user_store import IdTable
-from twinspire_core.config.source_names import CO_OCCURRENCE, FIXED_ORDER, POPULAR
+from twinspire_core.config.source_registry import CO_OCCURRENCE, FIXED_ORDER, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.live_sources import OfFirstItems

@@ -11,8 +11,8 @@ import pytest
 
 from beam_jobs import embed_stage
 from beam_jobs.beam import batches, engine
-from beam_jobs.embedding import corpus_ranges, tower_calls
-from beam_jobs.embedding.corpus_ranges import KnownVectors, compare
+from beam_jobs.embedding import reused_vectors, tower_calls
+from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import Sample, compact
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
@@ -229,7 +229,7 @@ def test_known_vectors_are_looked_up_by_workers_a_range_each(
         compared.append([len(table) for table in tables_and_columns[:3]])
         return compare(*tables_and_columns)
 
-    monkeypatch.setattr(corpus_ranges, "compare", watched)
+    monkeypatch.setattr(reused_vectors, "compare", watched)
     assert embed_stage.run(stage, known)["reused"] == 40
     assert [now for now, *_ in compared] == [10, 10, 10, 10, 5]
     assert max(n for _, *of_known in compared for n in of_known) < 20, "of 45"

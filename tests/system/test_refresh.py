@@ -21,7 +21,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import plan_refresh
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
-from twinspire_core.config.source_names import SOURCE_NAMES, answering
+from twinspire_core.config.source_registry import SOURCE_NAMES, answering
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.version_manifest import Manifest

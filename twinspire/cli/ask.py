@@ -20,7 +20,7 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import RANKED, answering
+from twinspire_core.config.source_registry import RANKED, answering
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Row, Table, number, short_name
 from twinspire_core.errors import UsageError, did_you_mean

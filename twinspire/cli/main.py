@@ -27,7 +27,7 @@ from twinspire.cli import (
     try_file,
     tune,
 )
-from twinspire_core.config.source_names import REMOVED as SOURCES_BEFORE
+from twinspire_core.config.source_registry import REMOVED as SOURCES_BEFORE
 from twinspire_core.errors import TwinspireError, UsageError, format_message
 from twinspire_core.library_loading import never_import
 from twinspire_core.storage.disk import explain

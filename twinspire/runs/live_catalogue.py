@@ -341,7 +341,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     """Imports what the steps of a refresh need, and returns the function that makes the refresh."""
     holder = towers.holder
     from beam_jobs import embed_stage
-    from beam_jobs.embedding.corpus_ranges import KnownVectors
+    from beam_jobs.embedding.reused_vectors import KnownVectors
     from beam_jobs.features.raw_features_job import write_served
     from beam_jobs.validation import drift
     from index_builder import index_stage, refresh_stage

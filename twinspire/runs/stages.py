@@ -15,7 +15,7 @@ from typing import Any
 
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import own_digests
+from twinspire_core.config.source_registry import own_digests
 from twinspire_core.contracts.attempts import StageContext
 
 StageFunction = Callable[[StageContext], dict[str, Any]]

@@ -23,7 +23,7 @@ from twinspire.runs.stages import FEATURES, MEASURE, TRAIN, config_digest
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import override, toml_text
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.config.tables.training import HistoryEncoderConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics

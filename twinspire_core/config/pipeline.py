@@ -24,7 +24,7 @@ from twinspire_core.config.feature_kinds import (
     IdFeature,
     TimeFeature,
 )
-from twinspire_core.config.source_names import NEIGHBOURS
+from twinspire_core.config.source_registry import NEIGHBOURS
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.data import (
     ColumnsConfig,

@@ -2,7 +2,7 @@
 
 `metrics.json` lies in a measure attempt and in a version, `examples.json` in a measure attempt.
 The candidate is the day's version; the baseline is its parent. Lists that need no model are
-`popular_lately`, `most_popular` and others of twinspire_core/config/source_names.py.
+`popular_lately`, `most_popular` and others of twinspire_core/config/source_registry.py.
 """
 
 from collections.abc import Mapping, Sequence

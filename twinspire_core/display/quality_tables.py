@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from twinspire_core.config.source_names import (
+from twinspire_core.config.source_registry import (
     BASELINE_TITLES,
     ENTRIES,
     FIXED_ORDER,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from twinspire_core.config.source_names import BASELINES, FIXED_ORDER, RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import BASELINES, FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 from twinspire_core.contracts.measures import (
     PairedDifference,

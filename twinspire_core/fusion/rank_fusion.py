@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from twinspire_core.compiled_loops import compiled
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.contracts.json_files import JsonFile
 from twinspire_core.search.ragged import Ragged, list_places, list_rows
 from twinspire_core.search.top_k import best_of
@@ -175,10 +175,10 @@ NEITHER = "neither"
 """Kind of any other log, such as news, and of a log of which nothing is known."""
 
 _COLUMNS = (
-    source_names.HISTORY,
-    source_names.POPULAR,
-    source_names.TWO_TOWER,
-    source_names.CO_OCCURRENCE,
+    source_registry.HISTORY,
+    source_registry.POPULAR,
+    source_registry.TWO_TOWER,
+    source_registry.CO_OCCURRENCE,
 )
 WEIGHTS: Mapping[str, Sequence[float]] = {
     REPEATS: (1.0, 0.05, 0.05, 0.06),
@@ -187,7 +187,9 @@ WEIGHTS: Mapping[str, Sequence[float]] = {
 }
 """By kind of log, the weights of `_COLUMNS`. Items of any other source come after those of these."""
 # Sources that share the weight of another source.
-_LIKE = dict.fromkeys((source_names.NEIGHBOURS, source_names.FACTORS), source_names.CO_OCCURRENCE)
+_LIKE = dict.fromkeys(
+    (source_registry.NEIGHBOURS, source_registry.FACTORS), source_registry.CO_OCCURRENCE
+)
 _FILLS_UP = 1e-5
 
 

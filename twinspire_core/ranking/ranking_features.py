@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from twinspire_core.compiled_loops import compiled
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.groups.item import Item

@@ -1,5 +1,5 @@
 """All candidate sources, by name; and the sources of one moment together: lists of several of them, and
-lists filled up. A new source has a module of its own and a line in twinspire_core/config/source_names.py.
+lists filled up. A new source has a module of its own and a line in twinspire_core/config/source_registry.py.
 
 two_tower      by the vectors
 history        what the user took before, by decayed counts
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twinspire_core.config.source_names import ENTRIES, POPULAR, TWO_TOWER
+from twinspire_core.config.source_registry import ENTRIES, POPULAR, TWO_TOWER
 from twinspire_core.contracts import version_manifest
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import past_then

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.compiled_loops import compiled
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.contracts import feature_schema
 from twinspire_core.search.ragged import (
     Ragged,
@@ -144,7 +144,7 @@ class CoOccurrence(Source):
       near: places after which an item of a history counts 1/e.
     """
 
-    name = source_names.CO_OCCURRENCE
+    name = source_registry.CO_OCCURRENCE
     fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
     depth = 50

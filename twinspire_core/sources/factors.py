@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.search.ragged import Ragged, arrow_lists, list_offsets, list_ranges
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.sequences import Sequences, WeightedItems
@@ -82,7 +82,7 @@ class Factors(Source):
       is_known: [C] bool, items that somebody took.
     """
 
-    name = source_names.FACTORS
+    name = source_registry.FACTORS
     fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
 

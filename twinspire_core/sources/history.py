@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.metrics.list_metrics import first_distinct
 from twinspire_core.search.ragged import Ragged, list_offsets
 from twinspire_core.search.top_k import best_entries
@@ -25,7 +25,7 @@ _NO_ITEMS = np.zeros(0, np.int64)
 class History(Source):
     """Scores are the decayed counts with `HALF_LIFE`."""
 
-    name = source_names.HISTORY
+    name = source_registry.HISTORY
 
     def lists(
         self,

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.search.ragged import (
     Ragged,
     arrow_lists,
@@ -82,7 +82,7 @@ class Neighbours(Source):
       holders: for each of the C items, the `NEWEST` lists that hold it.
     """
 
-    name = source_names.NEIGHBOURS
+    name = source_registry.NEIGHBOURS
     fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
 

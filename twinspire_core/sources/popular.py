@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
@@ -65,7 +65,7 @@ class OrderForAll(Source):
 class Popular(OrderForAll):
     """By decayed counts, which are the scores: the candidates first, then all others."""
 
-    name = source_names.POPULAR
+    name = source_registry.POPULAR
     depth = OF_EACH * len(HALF_LIVES)
 
     @classmethod

@@ -192,7 +192,7 @@ class Source(ABC):
     """A candidate source, as of a moment.
 
     Attributes:
-      name: one of twinspire_core/config/source_names.py.
+      name: one of twinspire_core/config/source_registry.py.
       fits: by name, functions that fit the tables which the source needs besides the corpus; the
         feature job calls them, and a version carries each table as `NAME.parquet`.
       depth: how many items of a list are candidates of the ranker.

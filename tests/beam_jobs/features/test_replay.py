@@ -8,7 +8,7 @@ from beam_jobs.point_in_time import job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
-from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.config.source_registry import SOURCE_NAMES
 
 DAYS = [DAY - timedelta(days=n) for n in (3, 2, 1)]
 MADE_ON = {DAYS[0]: DAYS[0], DAYS[1]: DAYS[0], DAYS[2]: DAYS[2]}

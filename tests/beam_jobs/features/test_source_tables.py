@@ -9,7 +9,7 @@ from beam_jobs.features.raw_features_job import write_served
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow, float32
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
-from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.config.source_registry import SOURCE_NAMES
 from twinspire_core.contracts import feature_schema
 from twinspire_core.sources.candidate_sources import fits_of
 from twinspire_core.sources.sequences import Sequences

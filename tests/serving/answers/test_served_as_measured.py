@@ -30,7 +30,7 @@ from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import DAY
 from tests.serving import rankers
 from tests.serving.asking import recommend
-from twinspire_core.config import source_names
+from twinspire_core.config import source_registry
 from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
@@ -41,7 +41,7 @@ from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.sources.source import ScoredLists
 
-SOURCES = [name for name in source_names.SOURCE_NAMES if name != "two_tower"]
+SOURCES = [name for name in source_registry.SOURCE_NAMES if name != "two_tower"]
 HALF_LIFE = "3h"
 TABLES = fits_of(SOURCES)
 K = 8

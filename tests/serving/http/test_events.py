@@ -13,7 +13,7 @@ from serving.http.events import parse_events
 from serving.http.hot_swap import LiveVersion
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
-from serving.version import version_updates
+from serving.version import live_updates
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.new_items import GrownVersion
@@ -276,7 +276,7 @@ def test_what_takes_over_has_the_new_items_from_its_first_answer_on(version):
     assert warmed == [(version, "i08")], "asked for what users will be told"
     assert answering.rows(["new"]).tolist() == [12]
     assert first_of(answering) == "i09", "which was sent meanwhile"
-    end = version_updates.counted_until(version)
+    end = live_updates.counted_until(version)
     told = feed.take(version, Events.of(["i08"] * 3, end + np.array([-1, 0, 1])))
     assert told["before_version"] == 1
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.http import events as live_events
-from serving.version import version_updates
+from serving.version import live_updates
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, answering, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
@@ -37,7 +37,7 @@ def live(home, towers):
 def client(home, live, monkeypatch):
     """Asks a server that looks at events all the time, and whose catalogue may grow whenever it does."""
     monkeypatch.setattr(live_events, "_INTERVAL", 0.02)
-    monkeypatch.setattr(version_updates, "_GROWN", 0)
+    monkeypatch.setattr(live_updates, "_GROWN", 0)
     with answering(shop(home)) as asking:
         yield asking
 

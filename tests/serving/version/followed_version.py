@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from serving.version.event_buffer import EventBuffer, Events
+from serving.version.live_updates import VersionUpdater, counted_until
 from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES

@@ -7,8 +7,8 @@ trend; who took i05 took i08 and i07 too. Of new items, `a` comes before all oth
 import numpy as np
 
 from serving.version.event_buffer import EventBuffer, Events
+from serving.version.live_updates import VersionUpdater, counted_until
 from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files

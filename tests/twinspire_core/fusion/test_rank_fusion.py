@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.config.source_registry import SOURCE_NAMES
 from twinspire_core.fusion.rank_fusion import (
     CONSTANT,
     NEITHER,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from twinspire_core.config.source_names import (
+from twinspire_core.config.source_registry import (
     CO_OCCURRENCE,
     ENTRIES,
     HISTORY,

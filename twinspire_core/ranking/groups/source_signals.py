@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from twinspire_core.compiled_loops import compiled
-from twinspire_core.config.source_names import ENTRIES
+from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
 from twinspire_core.ranking.feature_group import FeatureGroup

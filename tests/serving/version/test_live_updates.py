@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.version.event_buffer import EventBuffer, Events
-from serving.version.version_updates import counted_until
+from serving.version.live_updates import counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, Followed, first_after, listed

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.embedding.corpus_ranges import EachOnce, IdRange, id_files, id_ranges, rows_between
+from beam_jobs.embedding.reused_vectors import EachOnce, IdRange, id_files, id_ranges, rows_between
 from twinspire_core import storage
 from twinspire_core.errors import BadData
 

@@ -13,7 +13,7 @@ import numpy as np
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.new_items import GrownVersion, NewItems
-from twinspire_core.config.source_names import CO_OCCURRENCE, POPULAR
+from twinspire_core.config.source_registry import CO_OCCURRENCE, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.co_occurrence import CoOccurrence
 from twinspire_core.sources.live_sources import OfFirstItems, RecentVisits, RunningCounts
