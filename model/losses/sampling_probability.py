@@ -107,7 +107,9 @@ class StreamingFrequency(tf.Module):
         self.initial_gap = initial_gap
         size = buckets * hashes
         self.last = tf.Variable(tf.zeros([size], tf.int64), trainable=False)
-        self.gap = tf.Variable(tf.fill([size], tf.constant(initial_gap)), trainable=False)
+        self.gap = tf.Variable(
+            tf.fill([size], tf.constant(initial_gap, tf.float32)), trainable=False
+        )
         self.hits = tf.Variable(tf.zeros([size], tf.int32), trainable=False)
         self.seen = tf.Variable(tf.constant(0, tf.int64), trainable=False)
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.shop import lay_out
 from tests.system.days import FIRST, ROOT, registry_of, twinspire
+from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.contracts.day_metrics import DayMetrics
 
 [STEADY] = re.findall(
@@ -23,7 +24,8 @@ def shop(tmp_path_factory):
     (file.parent / "steady.py").write_text(STEADY)
     file.write_text(file.read_text() + USE)
     twinspire("run", str(file), "--date", FIRST)
-    return file
+    yield file
+    ENTRIES.pop("steady", None)  # other tests of this process list by the project's sources alone
 
 
 def test_a_version_lists_by_it_and_was_measured_with_it(shop):
@@ -54,4 +56,4 @@ def test_without_it_as_it_was_the_version_is_not_served(shop):
     finally:
         shop.write_text(whole)
     twinspire(*ask)
-    assert "did you mean steady" in twinspire(*ask, "--source", "stedy", check=2)
+    assert "did you mean 'steady'?" in twinspire(*ask, "--source", "stedy", check=2)

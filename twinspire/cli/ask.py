@@ -119,7 +119,7 @@ def recommend(
     opened = open_pipeline(pipeline)
     if source and source not in answering():
         known = did_you_mean(source, answering()) or f"known: {', '.join(answering())}"
-        raise UsageError(f"--source names what a list is made of; found {source!r}; {known}.")
+        raise UsageError(f"--source names what a list is made of; found {source!r}; {known}")
     filters = by_attribute(allow), by_attribute(deny)
     options = ListRequest(
         k=k,

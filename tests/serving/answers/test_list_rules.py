@@ -18,7 +18,6 @@ from tests.serving.http.conftest import shop
 from tests.twinspire_core.fusion.test_reranking import slow_list
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.errors import UsageError
 
 NOON = datetime(2024, 1, 3, 12)
 VALUES = {
@@ -79,8 +78,6 @@ def test_a_request_turns_rules_off(ruled):
     assert len(only_new) == 4 and not {3, 4, 5} & set(only_new)
     past = numbers(version, recommend(version, anna, 4, source="history"))
     assert past == [5, 3, 4, 11], "a simple source that is named is given as it is"
-    with pytest.raises(UsageError, match=r"from 0 to 1; found 1\.5"):
-        recommend(version, anna, 4, new_share=1.5)
 
 
 def test_what_cannot_be_new_is_told(ruled):
