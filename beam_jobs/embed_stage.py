@@ -1,4 +1,5 @@
-"""The embed stage: vectors of the day's corpus and of a sample of its users, by Beam.
+"""The embed stage: computes the vectors of the day's corpus and of a sample of its users with
+Beam.
 
     items/part-*.parquet     `_item`, `vector` [D]: the corpus as of the end of the day, by the item
                              tower
@@ -7,8 +8,8 @@
     tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, made here
                              where TensorFlow is loaded
 
-Of a corpus that is refreshed, only new and changed rows are embedded; the others keep their vectors,
-bit for bit (`items/reused-*.parquet`).
+In a refresh, only new and changed items are embedded. The others keep exactly their vectors
+(`items/reused-*.parquet`).
 """
 
 import tempfile

@@ -2,8 +2,8 @@
 
 twinspire_core/contracts/feature_schema.py lists it.
 
-One Beam job writes the raw features, takes the day's statistics and sums up what the transform
-graph has to know; then the graph is made, and a second job applies it to the training rows.
+One Beam job writes the raw features, computes the day's statistics and summarises the data for the
+transform graph. Then the graph is made, and a second job applies it to the training rows.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """The index stage: from the day's vectors to an index whose recall is measured.
 
-What suits a corpus depends on its size: comparing all, codes of all, or a tree of codes. Settings are
-those of an earlier version while they reach the recall asked for; else they are searched for
-(index_builder/settings_search.py). docs/decisions/0007-index.md
+The kind of index depends on the size of the corpus: exact search, quantised vectors, or a tree of
+them. The settings of an earlier version are kept as long as they reach the target recall.
+Otherwise a search finds new ones (index_builder/settings_search.py). docs/decisions/0007-index.md
 
 Written below the stage's folder:
 
@@ -68,7 +68,7 @@ _CHANGE = 1 / 3
 
 
 class Wanted(NamedTuple):
-    """What an index has to reach, and which kinds are tried.
+    """The requirements of an index, and the kinds that are tried.
 
     Attributes:
       recall_target: share of the exact neighbours that it has to find.
@@ -85,7 +85,7 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An index and how it came about.
+    """An index, and how its settings were found.
 
     Attributes:
       index: with its final settings.

@@ -110,7 +110,7 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
 
 
 def assemble(ctx: StageContext, staged: Path) -> None:
-    """Brings the files of a version together. What the stages have made is linked, not copied."""
+    """Puts the files of a version into one folder. Outputs of the stages are linked, not copied."""
     train, measure = ctx.inputs["train"], ctx.inputs["measure"]
     index = ctx.inputs["index"]
     for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):

@@ -5,18 +5,20 @@ Adagrad (Duchi, Hazan and Singer, JMLR 2011):
 
     slot <- slot + g * g;   x <- x - rate * g / (sqrt(slot) + EPSILON)
 
-Slots are variables of our own, kept by name, so that a day's training can hand them to the next.
-They only grow while a day is trained, and steps shrink with them: over months a line of days would
-stop learning. So what a day hands on is multiplied by `train.slot_decay` first (`decay_slots`).
-The update of a table touches the rows that the batch used and no others: its time does not grow
-with the vocabulary. (Keras 3's Adagrad reads and divides the whole slot array.)
+Slots are our own variables, stored by name, so that the training of the next day can continue from
+them. Slots only grow while a day is trained, and larger slots make smaller steps: over months,
+training would stop learning. So the slots of a day are multiplied by `train.slot_decay` before the
+next day uses them (`decay_slots`). The update of a table touches the rows that the batch used and
+no others: its time does not grow with the vocabulary. (Keras 3's Adagrad reads and divides the
+whole slot array.)
 
 Adam (Kingma and Ba, ICLR 2015), for the weights of attention:
 
     m <- BETA_1 m + (1 - BETA_1) g;   v <- BETA_2 v + (1 - BETA_2) g * g
     x <- x - rate * (m / (1 - BETA_1^t)) / (sqrt(v / (1 - BETA_2^t)) + ADAM_EPSILON)
 
-Tables keep to Adagrad: the moments of a row that is looked up once a day would decay in between.
+Tables use Adagrad: with Adam, the moments of a row that is looked up once a day would decay in
+between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +75,7 @@ class AdagradWeight(tf.Module):
         rate: float,
         lists: Sequence[tf.IndexedSlices] = (),
     ) -> None:
-        """Applies a gradient. That of a lookup touches the rows looked up and no others.
+        """Applies a gradient. The gradient of a lookup changes only the rows that were looked up.
 
         Args:
           gradient: of the values' shape, or of rows of it, which may be named several times; None

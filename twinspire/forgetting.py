@@ -1,8 +1,9 @@
-"""Forgetting users: what is deleted, what is rewritten without them, and what still holds them afterwards.
+"""Forgetting users: deletes files, removes the users' rows from others, and lists what still
+contains the users afterwards.
 
-Working files that a stage can make again from logs are deleted as a whole. This needs no search for
-users and misses nobody. Training states cannot be made again, so the users' rows are taken out of them.
-Weights stay, because they name nobody.
+Working files that a stage can make again from logs are deleted as a whole. So no search for the
+users is needed, and none of them is missed. Training states cannot be made again, so the users'
+rows are taken out of them. Weights are kept, because they contain no ids.
 docs/decisions/0073-forgetting.md
 """
 
@@ -78,7 +79,9 @@ def delete(pipeline: Pipeline, folders: Iterable[str]) -> None:
 
 
 def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
-    """Training states and example lists that hold the users, each with its content without them."""
+    """Training states and example lists that contain the users, each with its content after
+    removing them.
+    """
     menders = {f"{name}.arrow": _without_keys for name in _columns(pipeline)}
     menders[day_metrics.EXAMPLES] = _without_lists
     for day in attempts.days(pipeline):

@@ -1,11 +1,11 @@
-"""Connects the steps of the feature job. Whoever adds an output or a step does it here.
+"""Connects the steps of the feature job. Add a new output or step here.
 
     files -> records by shard of users -> rows of each table, by file -> files
                                        -> counts and hashes of all shards, added up: side inputs
 
-Elements are Arrow batches of thousands of rows, never single events. A shard alone knows the histories
-of its users. Only all shards together know how often an item was taken, and who is held out: rows are
-completed with these before they become files.
+Elements are Arrow batches of thousands of rows, never single events. A shard has the full
+histories of its users. The counts of items and the choice of held-out users need all shards. So
+these are added to the rows before the rows are written to files.
 """
 
 from collections.abc import Callable, Iterable

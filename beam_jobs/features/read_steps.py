@@ -1,7 +1,8 @@
-"""The step that reads: files of logs and of users' snapshots -> records, by shard of their user.
+"""The step that reads files of logs and of users' snapshots, and gives records by the shard of
+their user.
 
-What an earlier run read of the logs is taken from its partials, and what this run reads is kept in
-partials (event_packs.py).
+Records that an earlier run has read come from its partials. Records that this run reads are stored
+in new partials (event_packs.py).
 
 `process` of steps with tagged outputs yields `Any`: Beam reads its annotation, and takes the types
 of tagged outputs from job_graph.py.

@@ -1,8 +1,9 @@
 """Finds the logs and snapshots of a day, and checks that they are there, complete, and about as large as
 usual. Imports no Beam.
 
-A folder of events holds those of one day. A snapshot is valid from its day until the next snapshot: it
-has items as of some moment of the day, users as of its end.
+A folder of events has the events of one day. A snapshot is valid from its day until the next
+snapshot. A snapshot of items is of some moment of its day; a snapshot of users is of the end of
+its day.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Raw files -> blocks of raw columns -> records with the feature job's columns. Records that break a
 rule are set aside.
 
-Events of earlier days that lie in the day's folder came late: they count in histories of later days.
-Those from before `source.late_days`, and those of days to come, are counted and left out.
+Events of earlier days in the day's folder are late: they are used in the histories of later days.
+Events from before `source.late_days` and events of future days are counted and ignored.
 """
 
 import json

@@ -52,26 +52,28 @@ class Layout:
     def __post_init__(self) -> None:
         if (self.time is None) == (self.snapshot is None):
             raise UsageError(
-                "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot"
-                " DATE): give one."
+                "Give either --time COLUMN, to write each row to the day of its time, or --snapshot"
+                " DATE, to write all rows to one day."
             )
         if self.time and self.time in self.rename and self.time not in self.rename.values():
             # The time may be given by its old name. The class is frozen, so not by assignment.
             object.__setattr__(self, "time", self.rename[self.time])
         if self.time_format is not None and ("%" not in self.time_format or self.time_unit):
             raise UsageError(
-                "--time-format is in strptime's letters, as '%d.%m.%Y %H:%M:%S', and goes without"
-                f" --time-unit; found {self.time_format!r}."
+                "--time-format must be a strptime format, such as '%d.%m.%Y %H:%M:%S', and cannot be"
+                f" combined with --time-unit; found {self.time_format!r}."
             )
         if self.time_unit is not None and self.time_unit not in UNITS:
-            raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
+            raise UsageError(
+                f"--time-unit must be one of {', '.join(UNITS)}; found {self.time_unit!r}."
+            )
         if self.time_zone not in available_timezones():
             hint = did_you_mean(self.time_zone, available_timezones(), "; ")
             raise UsageError(
-                with_full_stop(f"A time zone is an IANA name, found {self.time_zone!r}{hint}")
+                with_full_stop(f"A time zone must be an IANA name; found {self.time_zone!r}{hint}")
             )
         if self.first and self.last and self.first > self.last:
-            raise UsageError(f"--from is not after --to, found {self.first} and {self.last}.")
+            raise UsageError(f"--from must not be after --to; found {self.first} and {self.last}.")
 
 
 _NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
@@ -99,8 +101,8 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
     column = pl.Series("time", times)
     if not accepts(column.dtype) or column.dtype in (pl.Time, pl.Duration):
         raise UsageError(
-            "A time is a timestamp, a date, an ISO 8601 string or a number; this column is"
-            f" {times.type}. Name another one."
+            "A time must be a timestamp, a date, an ISO 8601 string or a number; this column is"
+            f" {times.type}. Name another column."
         )
     if unit is None:
         column = _without_numbers(column)

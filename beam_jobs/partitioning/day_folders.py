@@ -256,14 +256,14 @@ def _refuse(losses: Sequence[_Loss], time: str) -> None:
     first = losses[0]
     if not first.has_time:
         raise UsageError(
-            f"A day takes the place of the one that is there; {first.file} holds {first.rows:,} rows"
-            f" without a column {time!r} to compare by. If that is a new name of the column, add"
-            " --replace; else choose another --out. Nothing was written."
+            f"Writing a day replaces its existing file; {first.file} has {first.rows:,} rows, but no"
+            f" column {time!r} to compare them by. If the column was renamed, add --replace."
+            " Otherwise choose another --out. Nothing was written."
         )
     more = f" So would {len(losses) - 1} more days." if len(losses) > 1 else ""
     raise UsageError(
-        f"A day takes the place of the one that is there; {first.file} holds {first.rows:,} rows,"
-        f" and would lose {first.lost:,} that these files do not have.{more} Give all files that"
-        " hold rows of a day together, leave such days out (--from, --to), or add --replace if"
-        " these files are right. Nothing was written."
+        f"Writing a day replaces its existing file; {first.file} has {first.rows:,} rows, and"
+        f" {first.lost:,} of them would be lost, because the new files do not have them.{more}"
+        " Give all files with rows of a day together, leave such days out (--from, --to), or add"
+        " --replace if the new files are right. Nothing was written."
     )

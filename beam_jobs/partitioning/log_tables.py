@@ -112,8 +112,8 @@ def format_of(path: Path, given: Format = "auto") -> Kind:
     kind = kind_of(path.name)
     if kind is None:
         raise UsageError(
-            f"A file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is"
-            f" understood), found {path.name}. Add --format parquet, jsonl or csv."
+            f"A file must have one of these endings: {', '.join(ENDINGS)}, also with .gz. Found"
+            f" {path.name}. Add --format parquet, jsonl or csv."
         )
     return kind
 
@@ -145,9 +145,7 @@ def read(
     try:
         size = path.stat().st_size
         if size == 0 or file.is_empty():
-            raise BadData(
-                f"A {kind} file holds records; {path} is empty. Write it again, or leave it out."
-            )
+            raise BadData(f"{path} is empty. Write it again, or leave it out.")
         blocks = file.blocks(
             check_names=_header_check(path, kind, options),
             empty_is_null=True,
@@ -173,13 +171,13 @@ def read(
     # Before OSError: a damaged gzip raises an OSError, too.
     except CONTENT_ERRORS as e:
         raise BadData(
-            f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be truncated (a"
-            " copy that did not finish?) or of another format: write it again, or add"
-            " --format."
+            f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be"
+            " truncated (a copy that did not finish?) or have another format. Write it again, or"
+            " add --format."
         ) from e
     except OSError as e:
         raise BadData(
-            f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is whole."
+            f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is complete."
         ) from e
 
 
@@ -189,7 +187,7 @@ def _refuse_utf8_as_other(path: Path, options: CsvOptions) -> None:
         return
     sample = first_bytes(str(path))
     if not sample.isascii() and decodes(sample, "utf-8"):
-        raise UsageError(f"{path} is UTF-8, not {options.encoding}: leave --encoding out.")
+        raise UsageError(f"{path} is UTF-8, not {options.encoding}. Leave --encoding out.")
 
 
 def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | None:
@@ -201,9 +199,9 @@ def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | N
     def check(names: Sequence[str]) -> None:
         if not names or not all(names) or len(set(names)) < len(names):
             raise BadData(
-                f"The first line of a CSV names its columns, each once; in {path} it is"
-                f" {delimiter.join(names)[:200]!r}. For a file without a header line give the"
-                " names: --columns user,item,time."
+                f"The first line of a CSV file must be a header with distinct column names; in"
+                f" {path} it is {delimiter.join(names)[:200]!r}. If the file has no header line,"
+                " give the names: --columns user,item,time."
             )
 
     return check
@@ -312,8 +310,8 @@ def _common(a: pa.Field, b: pa.Field, long: bool) -> pa.Field:
         return pa.field(a.name, _common_type(a.type, b.type, long))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
         raise BadData(
-            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type}"
-            " in others. Write the files with one type, or lay them out one by one."
+            f"A column must have the same type in all files; {a.name!r} is {a.type} in some and"
+            f" {b.type} in others. Write the files with one type, or partition them one by one."
         ) from e
 
 
@@ -358,7 +356,9 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
             else:
                 columns.append(pa.nulls(len(table), field.type))
     except pa.ArrowInvalid as e:
-        raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
+        raise BadData(
+            f"A column must have the same type in all files, and all its values must fit it: {e}."
+        ) from e
     return pa.table(columns, schema=schema)
 
 

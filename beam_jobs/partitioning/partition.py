@@ -114,7 +114,7 @@ def partition(
         storage.is_remote(uri)
     if "{date}" not in out:
         raise UsageError(
-            "--out is the folder of one day, with {date} in it, as"
+            "--out must be the folder of one day and contain {date}, as in"
             f" '{storage.join(out, 'dt={date}')}/'; found {out!r}. Nothing was read."
         )
     with ExitStack() as stack:
@@ -169,7 +169,7 @@ def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]
             of_source = sorted(map(Path, glob(source, recursive=True)))
         if not of_source:
             raise UsageError(
-                f"No file found at {source}. Give files, folders or patterns that are there."
+                f"There is no file at {source}. Give the paths of existing files or folders, or a pattern."
             )
         files += of_source
     for file in files:
@@ -221,7 +221,7 @@ def _rename(table: pa.Table, layout: Layout, path: Path) -> pa.Table:
     repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise UsageError(
-            f"Column names are unique, but {path} would have {repeated[0]!r} twice. Check --rename"
+            f"Column names must be unique; {path} would have {repeated[0]!r} twice. Check --rename"
             " and the file."
         )
     return table.rename_columns(names)
@@ -235,13 +235,13 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
     if delimiter:
         written = "$'\\t'" if delimiter == "\t" else f"'{delimiter}'"
         raise BadData(
-            f"{path} has no column {name!r}, but a single one, {names[0]!r}: it is"
-            f" probably cut at another character. Add --delimiter {written}."
+            f"{path} has no column {name!r}. It has a single column, {names[0]!r}, probably"
+            f" because its delimiter is another character. Add --delimiter {written}."
         )
     near = get_close_matches(name, names, 1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise BadData(
-        f"{path} has no column {name!r}; it has {', '.join(names)}. {hint}"
+        f"{path} has no column {name!r}. Its columns are {', '.join(names)}. {hint}"
         "Name another column, or leave the file out."
     )
 

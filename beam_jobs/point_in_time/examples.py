@@ -1,4 +1,4 @@
-"""Makes rows about users, each with what was known strictly before its moment.
+"""Makes rows about users. Each row only uses what was known before its moment.
 
 They are examples of what users took; users as of the start of a day; and queries to measure by, which
 are users as of then with what they took that day.

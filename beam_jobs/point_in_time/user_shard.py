@@ -1,13 +1,13 @@
-"""Some shards of the users: whole users, and those of their events that count, in one order.
+"""Some shards of the users: all relevant events of each user, in one order.
 
-Events count if they are of a type that is used, are no copies of others, and are within
-`source.max_user_events`. Of what one user has in a day beyond that limit (a crawler, or an id that many
-share), the first events in the logs are kept. All events of a user meet in the memory of one worker, so
-most of the excess has to go before: each part of a file drops what is beyond the limit within that
-part, which is never among the first events of all parts.
+An event is relevant if its type is used, if it is not a copy of another, and if it is within
+`source.max_user_events`. If a user has more events in a day (a crawler, or an id that many people
+share), the first events in the logs are kept. All events of a user are in the memory of one
+worker, so most of the excess is dropped earlier: each part of a file drops its own events beyond
+the limit. These are never among the first events of all parts.
 
-examples.py makes rows of a shard. They still lack what only all shards together know: item features,
-and who is held out.
+examples.py makes rows of a shard. They do not have item features yet, nor which users are held
+out, because these need all shards.
 """
 
 from collections import Counter

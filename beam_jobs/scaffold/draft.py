@@ -117,14 +117,14 @@ def _unit(times: pl.Series, path: Path) -> str | None:
     form = next(iter(forms_of(times)), None)
     if form is None and not times.dtype.is_temporal():
         raise UsageError(
-            f"{no_times(times)} Name another column by --time, or lay the log out with"
-            " `twinspire partition --time-format`, then draft from the folder."
+            f"{no_times(times)} Name another column with --time, or run"
+            " `twinspire partition --time-format` and make the draft from its output folder."
         )
     if form and form.format:
         raise UsageError(
-            f"Stages read timestamps, ISO 8601 and numbers; in {path}, {times.name!r} is written as"
-            f" {times.drop_nulls()[0]!r}. Lay the log out with its format, then draft from the"
-            f" folder: twinspire partition {path} --time {times.name}"
+            f"Stages can only read timestamps, ISO 8601 and numbers; in {path}, a time of"
+            f" {times.name!r} is {times.drop_nulls()[0]!r}. Partition the log with this format,"
+            f" then make the draft from the folder: twinspire partition {path} --time {times.name}"
             f" --time-format '{form.format}' --out 'logs/events/dt={{date}}/'"
         )
     return form.unit if form else None
@@ -133,8 +133,8 @@ def _unit(times: pl.Series, path: Path) -> str | None:
 def no_times(values: pl.Series) -> str:
     """The message that a column holds no times."""
     return (
-        "A time is a timestamp, ISO 8601 text or a number since 1970;"
-        f" {values.name!r} holds {values.drop_nulls().head(1).to_list()}."
+        "A time must be a timestamp, ISO 8601 text or a number since 1970; column"
+        f" {values.name!r} contains {values.drop_nulls().head(1).to_list()}."
     )
 
 
@@ -148,8 +148,8 @@ def _own_key(rows: pl.DataFrame, kind: str, keys: Mapping[Role, str], events: pl
     column = key_of(rows, role, events[keys[role]])
     if column is None:
         raise UsageError(
-            f"No column of the {kind} holds ids of the events' {keys[role]}; they have"
-            f" {', '.join(rows.columns)}. Rename one of these to {keys[role]!r}."
+            f"No column of the {kind} has the ids in {keys[role]!r} of the events. The columns are"
+            f" {', '.join(rows.columns)}. Rename the one with the ids to {keys[role]!r}."
         )
     return column
 
@@ -227,12 +227,12 @@ def sample_table(path: Path, kind: str, home: Path | None) -> LogSample:
     file = files[-1] if files else None
     if file is None or not file.exists():
         raise UsageError(
-            f"A sample of {kind} is a file or a folder with files; found nothing at {path}."
+            f"There is no file of {kind} at {path}. Give the path of a file, or of a folder with files."
         )
     if kind_of(file.name) is None:
         raise UsageError(
-            "A draft is made from Parquet, JSON Lines or CSV, by the ending of the file; that of"
-            f" {file} is another. {_layout_command(file, kind, '--format csv')}"
+            "A file for a draft must have the ending of Parquet, JSON Lines or CSV; found"
+            f" {file}. {_layout_command(file, kind, '--format csv')}"
         )
     _refuse_other_csv(file, kind)
     # The date in the folder's name becomes the placeholder; a log that is not laid out has none.
@@ -264,7 +264,7 @@ def _refuse_other_csv(file: Path, kind: str) -> None:
         options.append(f"--encoding {likely.encoding}")
     if options:
         raise UsageError(
-            f"A CSV is cut at commas (tabs in .tsv) and is UTF-8; {file} is not."
+            f"A CSV file for a draft must be UTF-8 with commas (tabs in .tsv); {file} is not."
             f" {_layout_command(file, kind, ' '.join(options))}"
         )
 

@@ -134,8 +134,8 @@ def figures_of(files: Sequence[Path], columns: ColumnsConfig, zone: str) -> LogF
         )
     if taken.is_empty():
         raise UsageError(
-            f"A log has events with a user, an item and a time; {files[0].parent} has none. Name other"
-            " columns with --user, --item and --time."
+            f"A log needs events with a user, an item and a time; {files[0].parent} has none. Name"
+            " other columns with --user, --item and --time."
         )
     return _measure(taken, firsts, events, one_in)
 

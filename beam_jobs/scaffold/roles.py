@@ -115,8 +115,8 @@ def choose_columns(
             near = get_close_matches(column, flat_rows.columns, 1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise UsageError(
-                f"--{role} names a column of the events; {path} has no {column!r}, but"
-                f" {', '.join(flat_rows.columns)}.{hint}"
+                f"--{role} must name a column of the events; {path} has no {column!r}. Its columns"
+                f" are {', '.join(flat_rows.columns)}.{hint}"
             )
     chosen: dict[Role, str | None] = {}
     for role, proposal in propose(flat_rows, given).items():
@@ -135,17 +135,17 @@ def _refuse_shared(given: Mapping[Role, str | None]) -> None:
         if columns.count(column) > 1:
             roles = " and ".join(f"--{role}" for role, its in given.items() if its == column)
             raise UsageError(
-                f"A column has one role; {roles} name the same, {column!r}. Name another for one of"
-                " them."
+                f"A column can have only one role; {roles} name the same column, {column!r}. Name"
+                " another column for one of them."
             )
 
 
 def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> None:
     if column not in rows.columns:
         raise UsageError(
-            f"The {role} is a column of its own; in {path}, {column!r} is nested. `twinspire"
-            " partition` makes a column of each field: lay the log out by it, then draft from"
-            " the folder that it wrote."
+            f"The {role} must be a column of its own; in {path}, {column!r} is nested. `twinspire"
+            " partition` makes a column of each nested field. Run it on the log, then make the"
+            " draft from its output folder."
         )
     # A person may name any column, so what was named is checked like what was proposed.
     values = rows[column].drop_nulls()
@@ -153,7 +153,7 @@ def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> No
         content = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
         none = ", or give --event none" if role == "event" else ""
         raise UsageError(
-            f"The {role} is one value in each row; in {path}, {column!r} {content}. Name another"
+            f"The {role} must be one value in each row; in {path}, {column!r} {content}. Name another"
             f" column with --{role} COLUMN{none}."
         )
 
@@ -164,7 +164,7 @@ def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | N
     role = proposal.role
     if not proposal.candidates:
         raise UsageError(
-            f"No column of {path} looks like the {role}; its columns: {', '.join(columns)}."
+            f"No column of {path} looks like the {role}. Its columns are {', '.join(columns)}."
             f" Name one with --{role} COLUMN."
         )
     if ask is not None:
@@ -172,7 +172,7 @@ def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | N
     likely = " or ".join(f"{c.column} ({c.example})" for c in proposal.candidates[:_SHOWN])
     none = ", or give --event none" if role == "event" else ""
     raise UsageError(
-        f"The sample of {path} does not tell for sure which column is the {role}: {likely}?"
+        f"It is not clear which column of {path} is the {role}: {likely}?"
         f" Name it with --{role} COLUMN{none}."
     )
 

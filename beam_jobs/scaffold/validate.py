@@ -127,9 +127,9 @@ def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
         if len(days) > _LISTED_DAYS:
             days = [*days[:2], "…", *days[-2:]]
         raise BadData(
-            f"source.{table} has no files for {day} at {getattr(p.source, table)}; days there:"
-            f" {', '.join(days) or 'none'}. Lay the raw files out with `twinspire partition`, or"
-            " choose another --date."
+            f"source.{table} has no files for {day} at {getattr(p.source, table)}; days with files:"
+            f" {', '.join(days) or 'none'}. Choose another --date, or write the day's files with"
+            " `twinspire partition`."
         )
     most = -(-_ROWS // len(files))  # rounded up, so that no file is left out
     parts = []

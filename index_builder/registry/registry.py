@@ -73,8 +73,8 @@ class Registry(Versions):
             self._not_pruned(state, version)
             if while_live and (state.live is None or state.trained(state.live) != while_live):
                 raise TryAgain(
-                    "A refresh replaces a version of the towers that were live when it began,"
-                    f" {while_live}'s; {state.live} went live meanwhile. Refresh again."
+                    "A refresh can only replace the version that was live when it began,"
+                    f" {while_live}; {state.live} has gone live since. Refresh again."
                 )
             if accepted:
                 return _acceptance(state, described, reason, promote)
@@ -99,7 +99,7 @@ class Registry(Versions):
                 # A publication that was killed left files without an entry
                 fate = state.fate.get(version, "never published")
                 raise UsageError(
-                    f"Only an accepted version goes live; {version} was {fate}. To overrule that:"
+                    f"Only an accepted version can go live; {version} was {fate}. To overrule this:"
                     f' twinspire promote PIPELINE {version} --despite-gate "REASON".'
                 )
             if version == state.live:
@@ -131,9 +131,9 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             if target is None or target not in state.accepted:
                 raise UsageError(
-                    "A rollback goes back to an accepted version, by default the one that was live"
-                    f" before {state.live}; found {target or 'none'}. `twinspire versions PIPELINE`"
-                    " lists them."
+                    "A rollback needs an accepted version, by default the one that was live before"
+                    f" {state.live}; found {target or 'none'}. Name another one with --to;"
+                    " `twinspire versions PIPELINE` lists them."
                 )
             by_day = state.by_day()
             newer = by_day[by_day.index(target) + 1 :]
@@ -172,8 +172,8 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             if version == state.live or version in state.pinned:
                 raise UsageError(
-                    f"The live and the pinned versions are kept; {version} is one. Unpin it, or"
-                    " roll back first."
+                    f"The live version and pinned versions cannot be deleted; {version} is one of them."
+                    " Unpin it, or roll back first."
                 )
             if version in state.pruned:
                 return None
@@ -233,8 +233,8 @@ class Registry(Versions):
     def _not_pruned(self, state: State, version: str) -> None:
         if version in state.pruned:
             raise UsageError(
-                f"A pruned version does not come back under its id; {version} was pruned from"
-                f" {self.root}. Publish its day again."
+                f"A pruned version cannot be published again with the same id; {version} was pruned"
+                f" from {self.root}. Run its day again."
             )
 
 

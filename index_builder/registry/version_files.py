@@ -43,8 +43,8 @@ def verify_files(place: str, described: Manifest) -> None:
         problems = [outcome for outcome in outcomes if outcome]
     if problems:
         raise BadData(
-            f"A version's files are those of its manifest; {problems[0]} in {place}. "
-            "It was truncated or altered after it was written: restore it, or roll back."
+            f"The files of a version must match its manifest; {problems[0]} in {place}. "
+            "The file was truncated or changed later. Restore it, or roll back."
         )
 
 
@@ -92,8 +92,8 @@ def _download(place: str, described: Manifest, home: Path) -> None:
             storage.download(place, fresh, [*described.files, FILE])
         except FileNotFoundError as e:
             raise BadData(
-                f"A version's files are those of its manifest; {e} is not there. It was deleted:"
-                " open another version."
+                f"The files of a version must match its manifest; {e} is missing. It was deleted."
+                " Use another version."
             ) from e
         verify_files(str(fresh), described)
         if home.exists() and not _is_whole(home, described):

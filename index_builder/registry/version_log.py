@@ -103,8 +103,8 @@ class State:
         """
         if entry.number != self.number + 1:
             raise BadData(
-                f"The log's entries are numbered without gaps; {entry.number} follows on"
-                f" {self.number}. Somebody deleted one: restore it from a copy of the registry."
+                f"The entries of the log must be numbered without gaps; {entry.number} comes after"
+                f" {self.number}. Somebody deleted an entry. Restore it from a copy of the registry."
             )
         self.number = entry.number
         self.live = entry.live
@@ -285,6 +285,6 @@ class LogFiles:
 
 def _lost(place: str, why: str) -> BadData:
     return BadData(
-        f"The log's entries are numbered without gaps and never change; of {place}, {why}."
-        " Somebody deleted or altered it: restore it from a copy of the registry."
+        f"The entries of the log must be numbered without gaps and must not change; {place}: {why}."
+        " Somebody deleted or changed it. Restore it from a copy of the registry."
     )

@@ -19,8 +19,8 @@ from twinspire_core.errors import BadData, UsageError, shorten
 
 _LISTED = 8
 _RULE = (
-    "A version is named by its id, by a beginning of it that no other has, or by a day, for its"
-    " newest accepted one"
+    "Name a version by its id, by a unique beginning of its id, or by a day, which means its"
+    " newest accepted version"
 )
 
 
@@ -50,22 +50,22 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
         return begun[0]
     if begun and day and to_change:
         error = (
-            f"A day names its version only where it has one; of {text} {pipeline} has {len(begun)}:"
-            f" {_listed(begun, state)}. Give the id of the one that you mean."
+            f"A day can name a version only if it has one version; {pipeline} has {len(begun)} of"
+            f" {text}: {_listed(begun, state)}. Give the id of one of them."
         )
     elif begun and day:
         error = (
-            f"{_RULE}; of {text} {pipeline} has none that is accepted: {_listed(begun, state)}."
+            f"{_RULE}; {pipeline} has no accepted version of {text}, only {_listed(begun, state)}."
             " To name one of these, give more of its id."
         )
     elif begun:
         error = (
-            f"{_RULE}; {text!r} is the beginning of {len(begun)} of {pipeline}:"
-            f" {_listed(begun, state)}. Give more of it."
+            f"{_RULE}; the ids of {len(begun)} versions of {pipeline} begin with {text!r}:"
+            f" {_listed(begun, state)}. Give more of the id."
         )
     else:
         error = (
-            f"{_RULE}; no version of {pipeline} is named {shorten(text)}. It has"
+            f"{_RULE}; {pipeline} has no version {shorten(text)}. It has"
             f" {_listed(stored, state) or 'none yet'}. `twinspire versions PIPELINE` lists all."
         )
     raise UsageError(error)
@@ -155,8 +155,8 @@ class Versions:
                 return live
             raise UsageError(
                 f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run"
-                " PIPELINE --date DATE, or look at `twinspire versions PIPELINE` for what was"
-                " refused."
+                " PIPELINE --date DATE. If the gate refused versions, `twinspire versions PIPELINE`"
+                " lists them."
             )
         # Saves reading the log
         if is_id(text) and storage.exists(self.place(text, version_manifest.FILE)):
@@ -178,26 +178,25 @@ class Versions:
                 data = storage.read_bytes(place)
         if data is None:
             raise UsageError(
-                "A version is one of those that `twinspire versions PIPELINE` lists;"
-                f" {shorten(version)} of {self.pipeline} is not stored in {self.root}. The newest"
-                f" are: {', '.join(self.folders()[-5:]) or 'none'}."
+                f"{self.pipeline} has no version {shorten(version)} in {self.root}. The newest are:"
+                f" {', '.join(self.folders()[-5:]) or 'none'}. `twinspire versions PIPELINE` lists all."
             )
         described = Manifest.parse(data, place)
         if described.version != version:
             raise BadData(
-                f"A manifest lies in the folder of its version; {place} is that of"
-                f" {described.version}. Somebody copied it there: restore it, or roll back."
+                f"A manifest must be in the folder of its version; {place} is the manifest of"
+                f" {described.version}. Somebody copied it there. Restore the right one, or roll back."
             )
         if described.pipeline != self.pipeline:
             raise BadData(
-                f"A registry's versions are of its pipeline; {place} is of {described.pipeline},"
-                f" and not of {self.pipeline}. Somebody copied it there: roll back, and publish its"
-                " day with the pipeline file of this registry."
+                f"The versions of {self.pipeline} must not be mixed with those of another pipeline;"
+                f" {place} is of {described.pipeline}. Somebody copied it there. Roll back, and run"
+                f" its day with the pipeline file of {self.pipeline}."
             )
         if not described.has_own_id():
             raise BadData(
-                "A version's id follows from its pipeline, its day and its files' digests; that of"
-                f" {place} does not. Somebody altered it: restore it, or roll back."
+                "A version's id must match its pipeline, its day and the digests of its files; the id"
+                f" in {place} does not. Somebody changed the file. Restore it, or roll back."
             )
         return described
 
@@ -272,18 +271,15 @@ class Versions:
         """
         described = self.manifest(version).files.get(path)
         if described is None:
-            raise UsageError(
-                f"A version has the files that its manifest lists; {version} has no {path}."
-            )
+            raise UsageError(f"The manifest of {version} lists no file {path}.")
         try:
             content = storage.read_bytes(self.place(version, path))
         except FileNotFoundError:
             content = b""
         if hashlib.sha256(content).hexdigest() != described.sha256:
             raise BadData(
-                f"A version's files are those of its manifest; {self.place(version, path)} is"
-                " missing, or differs from its digest. It was altered after it was written:"
-                " restore it."
+                f"The files of a version must match its manifest; {self.place(version, path)} is"
+                " missing, or its digest differs. It was changed after it was written. Restore it."
             )
         return content
 

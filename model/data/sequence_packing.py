@@ -1,4 +1,4 @@
-"""The histories of many rows as few sequences.
+"""Packs the histories of many rows into few sequences.
 
 A user's next history is the one before with new items behind it and, once it is full, with items
 gone in front. Laid end to end, a user's histories are windows of one timeline. Self-attention here

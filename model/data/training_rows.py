@@ -1,5 +1,5 @@
-"""What training reads, as arrays: a day's transformed rows, in the order of time; and the items of its
-corpus, of which uniform negatives are drawn.
+"""The data of training as arrays: the transformed rows of a day, in the order of time, and the
+items of its corpus, from which uniform negatives are drawn.
 
 N rows; L entries of the longest list of a column; C items.
 """

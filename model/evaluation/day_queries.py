@@ -1,4 +1,5 @@
-"""What versions are asked on a day: rows that are chosen from the attempt of the features stage.
+"""The queries by which versions are measured on a day: rows that are chosen from the attempt
+of the features stage.
 
 next-day    One query for each user with a past and a positive on the day, as of the day's start.
 newcomers   The same for users without an event in the longest window of users. Their context is that
@@ -65,7 +66,7 @@ _ROW = "_row"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayQueries:
-    """What versions are asked on a day.
+    """The queries by which versions are measured on a day.
 
     Attributes:
       corpus: rows of `corpus/start/`: the items with their counts as of the start of the day.
@@ -85,7 +86,7 @@ class DayQueries:
 
 
 def read_queries(ctx: StageContext, features: Path) -> DayQueries:
-    """Reads what versions are asked on a day.
+    """Reads the queries by which versions are measured on a day.
 
     Args:
       ctx: says which day, and what its pipeline holds out and measures.

@@ -16,11 +16,11 @@ in which the user's past items may appear again. It may hold three more entries:
     excluded   The same measures of lists without the user's past items. What was seen and taken
                again stays wanted: such lists cannot find it.
 
-With `serving.exclude_seen` these lists are those that count, and it is the other way round: the
-measures are `"seen": "excluded"`, and the entry `kept` holds those of the lists with seen items.
-Whoever compares versions need not know which kind counts.
+With `serving.exclude_seen` the lists without seen items are the main ones: the measures are
+`"seen": "excluded"`, and the entry `kept` has the measures of the lists with seen items. So code
+that compares versions need not know which kind is the main one.
 
-`users` are those with a past: newcomers count in their slice alone.
+`users` are those with earlier events. Newcomers count only in their own slice.
 
 U queries of an evaluation set, L places of a list.
 """

@@ -1,7 +1,7 @@
 """The loss of the two towers: a softmax, corrected for how often items are sampled.
 
-A training step calls `sampled_softmax_loss` with the vectors of its rows and with the items that these
-are held against (model/losses/negatives.py).
+A training step calls `sampled_softmax_loss` with the vectors of its rows and with the items that
+they are compared with (model/losses/negatives.py).
 
 Shapes: B rows; C candidates (the batch's own items first, then items added to them); D the width of
 the vectors. Row i's positive is candidate i: with two rows and one added item the logits are
@@ -68,7 +68,7 @@ def sampled_softmax_loss(
     """Mean of the rows' losses, weighted by reward, so that neither the batch size nor the unit of
     rewards changes the size of a step.
 
-    A row of reward 0 teaches nothing as a positive; its item is still a negative of other rows.
+    A row with reward 0 has no effect as a positive. Its item is still a negative of other rows.
 
     Args:
       query: [B, D] float32, L2-normalised.

@@ -1,5 +1,5 @@
-"""A second thing learned from the same two vectors: a label of what was taken, such as a rating or
-the share watched.
+"""A second objective of the same two vectors: it predicts a label of the event, such as a
+rating or the share watched.
 
 Shapes: B rows; D the width of the vectors q (query) and c (item), of length 1.
 
@@ -12,9 +12,9 @@ m and s are mean and standard deviation of the labels seen so far. So the head s
 predicting their mean, and `train.auxiliary.weight` means the same whatever the label's unit.
 sqrt(D) brings the products of two entries to the size of one entry.
 
-The cosine alone would not do for x: it says how likely an item is taken, which is high for items
-that many take and few like. With a weight per dimension both objectives find room in the same
-vectors (multi-task learning: Caruana, 1997).
+The cosine alone is not enough for x: it says how likely an item is taken, which is also high for
+items that many users take but few like. With a weight per dimension, the same vectors can serve
+both objectives (multi-task learning: Caruana, 1997).
 """
 
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ class Head(tf.Module):
         self._scale = tf.Variable([0.0, 1.0], trainable=False)
 
     def copy(self) -> "Head":
-        """A head that predicts the same, whatever becomes of this one."""
+        """A copy that later training of this head does not change."""
         other = Head(self.weights[f"{PREFIX}query"].values.shape[0])
         for name, weight in self.weights.items():
             other.weights[name].values.assign(weight.values)
@@ -63,7 +63,7 @@ class Head(tf.Module):
         return other
 
     def see(self, seen: Moments) -> None:
-        """Sets m and s by the labels seen so far."""
+        """Sets m and s from the labels seen so far."""
         self.seen = seen
         self._scale.assign([seen.mean, seen.spread or 1.0])
 
@@ -126,8 +126,8 @@ class LabelledClicks(NamedTuple):
 
 
 def measure_head(head: Head, clicks: LabelledClicks) -> dict[str, Any] | None:
-    """How far predictions are from labels, beside a constant prediction: the mean of the labels that
-    the head was trained on.
+    """The error of the predicted labels, and for comparison the error of a constant: the mean of
+    the labels that the head was trained on.
 
     Returns: `labels`, how many there are, `rmse` and `rmse_of_mean`. None without a label, or if the
     head was never trained on one.

@@ -1,7 +1,7 @@
 """The two towers: transformed features -> unit vectors; their weights, and what these start from.
 
-What a weight starts from is a function of the seed and of its name alone, so that a new weight leaves
-all others as they were.
+The initial value of a weight depends only on the seed and on its name, so that a new weight does
+not change the others.
 
 Shapes: B rows, L entries of a list, D the dimension of the towers' vectors. Ids are 0 for a missing
 value and, in lists, for padding (model/towers/architecture.py).

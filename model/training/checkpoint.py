@@ -87,7 +87,7 @@ def capture(
     step: int,
     archive: Mapping[str, TableState] | None = None,
 ) -> TrainingState:
-    """Takes the state of a model after training.
+    """Copies the state of a model after training.
 
     Args:
       frequency: state of the frequency estimate.
@@ -160,7 +160,7 @@ def save(state: TrainingState, folder: Path) -> None:
 
 
 def load(folder: Path) -> TrainingState:
-    """Reads a state.
+    """Reads a training state.
 
     Raises:
       BadData: it was written by a later release.

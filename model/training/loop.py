@@ -1,6 +1,6 @@
-"""The training loop: days in order, each in blocks of time, one compiled step per batch; and what its
-steps have left: losses as curves, and whether all are numbers still. Shows how it goes on standard
-error, and warns of training that can hardly have learned anything.
+"""The training loop: trains the days in order, each in blocks of time, with one compiled step
+per batch. It records the losses, checks that losses and weights are finite, shows its progress on
+standard error, and warns if training was too short to learn much.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ second.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopResult:
-    """What a run of training did.
+    """The results of a training run.
 
     Attributes:
       step: steps ever taken, those of earlier versions of the line included.
@@ -270,7 +270,7 @@ def _curve(losses: np.ndarray, first_step: int) -> list[tuple[int, float]]:
 def check_weights(model: TwoTower) -> None:
     """Checks what the last step has left, of which no loss was computed.
 
-    Slots are checked too: those that overflowed would keep their weights from ever moving again.
+    Slots are checked, too: after an overflow of its slot, a weight would never change again.
 
     Raises:
       UsageError: a weight or a slot is not a number.

@@ -1,7 +1,8 @@
-"""One training step as one graph: a batch in, the weights moved, its mean losses out.
+"""One training step as one graph: it takes a batch, updates the weights and returns the mean
+losses.
 
-It leaves out of a share of the rows what a request may leave out, so that what is new or untold is
-answered well. Which rows is a function of the settings' seed and the step.
+In a share of the rows it drops features that a request may leave out, so that requests without
+them and new ids get good lists. The seed of the settings and the step decide which rows.
 
 B rows of a batch, U items drawn from the corpus.
 """

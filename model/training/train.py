@@ -1,13 +1,13 @@
-"""From a features attempt to trained towers: builds them, warm-starts them or not, and trains the days,
-oldest first; of a first version its last day apart.
+"""Trains towers from a features attempt: builds them, starts them from the parent if there is
+one, and trains the days, oldest first. A first version trains its last day separately.
 
-A version without a parent has nobody before it who could be measured on its day. So it stops before
-its day: what it lists then is what a version of the day before would have listed. Afterwards it
-goes on through the day, in as many passes, and is what training in one go would have made of the
-same order of rows: measuring changes nothing.
+A version without a parent has no earlier version that could be measured on its day. So training
+stops before the last day: the lists at this point are those that a version of the day before would
+have made. Then training continues with the last day, in as many passes. The result is the same as
+without the stop, so measuring changes nothing.
 
-With `train.order = "shuffled"` the rows of the last day alone would pull the towers to one day's
-users. They come mixed with rows of the window, drawn again for each pass.
+With `train.order = "shuffled"`, the rows of the last day alone would fit the towers to the users
+of one day. So they are mixed with rows of the window, which are drawn again for each pass.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -87,7 +87,7 @@ class Trained:
     warning: str | None
 
     def figures(self) -> TrainingFigures:
-        """What metrics.json says of training."""
+        """The entry about training in metrics.json."""
         return TrainingFigures(
             first_day=str(self.days[0]),
             last_day=str(self.days[-1]),
@@ -105,7 +105,7 @@ class Trained:
         return estimated
 
     def timings(self) -> TrainTimings:
-        """What timings.json says of training."""
+        """The entry about training in timings.json."""
         return TrainTimings(
             training_seconds=round(self.result.seconds, 2),
             examples_per_second=round(self.result.rate),

@@ -52,7 +52,7 @@ def test_without_it_as_it_was_the_version_is_not_served(shop):
         shop.write_text(whole.replace(USE, ""))
         assert "was made with a file steady.py" in twinspire(*ask, check=2)
         shop.write_text(whole.replace("steady.py", "moon.py"))
-        assert "cannot read" in twinspire(*ask, check=2)
+        assert "cannot be read" in twinspire(*ask, check=2)
     finally:
         shop.write_text(whole)
     twinspire(*ask)

@@ -43,7 +43,9 @@ def test_a_store_that_may_only_be_read_is_named_and_the_day_goes_on_when_it_may_
     for stage in STAGES:
         remote.store.shares, remote.store.only = {"403": 1.0}, "POST"
         told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=2)
-        assert "gs://" in told["reason"] and "open to this account" in told["reason"], stage
+        assert "gs://" in told["reason"] and "This account has no access to" in told["reason"], (
+            stage
+        )
         remote.store.shares = {}
         twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
     assert published(remote.pipeline_file) == undisturbed.result["log"]

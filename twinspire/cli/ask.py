@@ -70,7 +70,10 @@ def recommend(
         typer.Option(
             min=0,
             max=1,
-            help="Smallest share of a list that is new to the user. Default: lists.new_share.",
+            help=(
+                "Smallest share of items in a list that are new to the user. Default:"
+                " lists.new_share."
+            ),
         ),
     ] = None,
     rules: Annotated[
@@ -92,7 +95,10 @@ def recommend(
         bool,
         typer.Option(
             "--explain",
-            help="With --user: show what moved each item up or down most, if the ranker lists them.",
+            help=(
+                "With --user: show what moved each item up or down most, if the ranker ordered"
+                " the list."
+            ),
         ),
     ] = False,
     version: VersionOption = None,
@@ -100,9 +106,9 @@ def recommend(
 ) -> None:
     """Recommend items to one user, or to every request of a file.
 
-    A line of --queries names a user that the version stores, `{"user": "1"}`, or describes one,
-    `{"history": ["981760", "1029743"], "age_group": "35-44"}`. Features that a line leaves out count as
-    missing.
+    A line of --queries names a user that the version stores, such as `{"user": "1"}`, or describes
+    a user, such as `{"history": ["981760", "1029743"], "age_group": "35-44"}`. Features that a
+    line leaves out count as missing.
     """
     if (user is None) == (queries is None):
         raise UsageError("Give either --user or --queries.")

@@ -37,8 +37,11 @@ _STYLES = {
 Redo = Annotated[
     Literal["none", "failed", "stale", "all"],
     typer.Option(
-        help="Days without a run are always run. Of the days with a run, also run: none; failed (and"
-        " refused) ones; stale ones, as `twinspire status` lists them; all."
+        help=(
+            "Which days to run again. Days without a run are always run. failed: also days that"
+            " failed or were refused. stale: also days that `twinspire status` lists as stale."
+            " all: also all others."
+        )
     ),
 ]
 Airflow = Annotated[

@@ -126,11 +126,11 @@ def prune(
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Delete old versions and working files. Without --yes, only list them.
+    """Delete old versions and working files. Without --yes, only list what would be deleted.
 
-    Days are counted back from the newest day that was run. Never deleted: the live version; pinned
-    versions; the best accepted version of the last 30 days; training state of kept versions; files of
-    running jobs; a backfill's newest version, for one day.
+    Days are counted back from the newest day that was run. These are never deleted: the live
+    version; pinned versions; the best accepted version of the last 30 days; the training state of
+    kept versions; files of running jobs; for one day, the newest version of a backfill.
 
     Files of killed publications are deleted after a day. Caches of logs are deleted when no lookback
     window needs them.

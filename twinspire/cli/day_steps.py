@@ -64,7 +64,7 @@ Wait = Annotated[
         "--wait",
         metavar="SECONDS",
         min=0,
-        help="How long to wait if only one earlier day is left.",
+        help="How many seconds to wait if only one earlier day is left.",
     ),
 ]
 
@@ -125,7 +125,8 @@ def close_day(
 ) -> None:
     """End the open runs of a day, so that later days go on.
 
-    With --run only the run of this name is ended. With --run and no --date it is ended on any day.
+    With --run, only the run with this name is ended. With --run and without --date, it is ended
+    whatever its day.
     """
     with json_on_error("close-day", as_json) as known:
         p = open_pipeline(pipeline)
@@ -174,8 +175,8 @@ def features(
 ) -> None:
     """Make the day's training examples, corpus, queries, transform graph and statistics with Beam.
 
-    A cache in WORK_ROOT/PIPELINE/partials keeps what was read of each day's logs, so that later days only
-    read their own logs.
+    A cache in WORK_ROOT/PIPELINE/partials keeps the records of each day, so that a later run only
+    reads the logs of its own day.
     """
     options = {"mode": mode, "force": force, "late": late, "reuse": not no_reuse}
     _stage("features", pipeline, date, as_json, run=run, **options)
@@ -224,7 +225,8 @@ def index(
 ) -> None:
     """Build the nearest-neighbour index and measure its recall.
 
-    The settings of the day before are kept as long as they reach the required recall.
+    The settings of the index are kept from the day before, as long as they reach the required
+    recall.
     """
     _stage("index", pipeline, date, as_json, force=force, run=run)
 

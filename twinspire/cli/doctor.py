@@ -284,7 +284,7 @@ def _writable(name: str, root: str) -> Check:
         first = storage.put_if_absent(storage.join(probe, "probe"), b"1")
         second = storage.put_if_absent(storage.join(probe, "probe"), b"2")
         if not first or second:
-            raise UsageError("a file could be created twice: this store cannot hold a registry")
+            raise UsageError("a file could be created twice: this store is not safe for a registry")
     except Exception as error:  # whatever a store raises is reported
         remedy = "Check the path, and the permission to write and link there."
         return Check("store", name, "failure", f"{root}: {error}", remedy)

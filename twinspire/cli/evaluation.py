@@ -59,10 +59,11 @@ def evaluate(
 ) -> None:
     """Score a version, or a file of recommendations from another system, on a given split.
 
-    Files are Parquet, JSON Lines or CSV. They have one row per user with a list of items, or one row per
-    user and item. Every user of --truth counts; a user without recommendations is a miss. Intervals are
-    95% bootstrap intervals over users. --json also prints the measures of groups of users (slices). A
-    filter applies to the lists and to the truth; users who took no such item do not count.
+    Files are Parquet, JSON Lines or CSV. They have one row per user with a list of items, or one
+    row per user and item. Every user of --truth counts; a user without recommendations is a miss.
+    Intervals are 95% bootstrap intervals over users. --json also prints the measures of groups of
+    users (slices). A filter applies to the lists and to the truth. Users who took no item that
+    passes the filter do not count.
     """
     p = open_pipeline(pipeline)
     filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}

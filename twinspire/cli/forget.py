@@ -35,8 +35,10 @@ def forget(
         typer.Option(
             "--users-from",
             metavar="FILE",
-            help="A file with one id per line. - reads standard input, so that no shell keeps the ids in"
-            " its history.",
+            help=(
+                "A file with one id per line. - reads standard input, so that the ids do not get"
+                " into the history of the shell."
+            ),
         ),
     ] = None,
     yes: Annotated[
@@ -47,10 +49,11 @@ def forget(
 ) -> None:
     """Forget users: delete their data, and keep them out of later runs. Without --yes, only list the data.
 
-    Working files that hold users (features, vectors, caches of logs) are deleted as a whole, and later runs
-    make them again from the logs. The users' rows are taken out of training states. The users are put on a
-    list, and every later run drops their records, so that the next version knows nothing about them. The
-    command never changes logs or stored versions. It lists those that still hold a user.
+    Working files that hold users (features, vectors, caches of logs) are deleted as a whole, and
+    later runs make them again from the logs. The users' rows are taken out of training states. The
+    users are put on a list, and every later run drops their records. So the next version contains
+    nothing about them. The command never changes logs or stored versions. It lists the logs and
+    versions that still contain a user.
 
     Exit code: 75 a day is under way; type the same command again when the day has ended.
     """

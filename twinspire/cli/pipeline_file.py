@@ -69,7 +69,7 @@ EventColumn = Annotated[
 def init(
     events: Annotated[
         Path,
-        typer.Argument(help="A file of events, or a folder laid out by `twinspire partition`."),
+        typer.Argument(help="A file of events, or a folder that `twinspire partition` wrote."),
     ],
     items: Annotated[Path | None, typer.Option(help="A file or folder of items.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file or folder of users.")] = None,
@@ -88,10 +88,10 @@ def init(
 ) -> None:
     """Draft a pipeline file from the logs, for you to finish.
 
-    The command reads the whole log. It chooses the window, the history and the training settings by how
-    users behave, and a comment at each line gives the figure. It recognises columns by their names and
-    values. If a column is not clear, it asks you; in a script, name the column. It also writes a JSON
-    Schema, with which editors complete keys (VS Code: Even Better TOML).
+    The command reads the whole log. It chooses the window, the history and the training settings
+    by how users behave. A comment on each line gives the reason. It recognises columns by their
+    names and values. If a column is not clear, it asks you; in a script, name the column. It also
+    writes a JSON Schema, so that editors can complete keys (VS Code: Even Better TOML).
     """
     from beam_jobs.ingest import day_files
     from beam_jobs.scaffold import draft
@@ -182,7 +182,7 @@ def validate(
 ) -> None:
     """Check a pipeline file against the data of a day. It takes seconds.
 
-    Of a table with more than 300,000 rows it reads only the first rows, the same number from each file.
+    If a table has more than 300,000 rows, the command reads only the first rows of each file.
 
     Exit code: 3 a column does not fit the pipeline file.
     """

@@ -108,7 +108,9 @@ def partition(
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Lay raw logs out in one folder per day, as all stages read them. Unchanged days are not rewritten."""
+    """Write raw logs into one folder per day, as all stages read them. Unchanged days are not
+    rewritten.
+    """
     # Imported here, because most commands do not read logs
     from beam_jobs.partitioning.calendar_days import Layout
     from twinspire_core.records.csv_lines import CsvOptions
@@ -117,7 +119,7 @@ def partition(
     for pair in rename or []:
         old, _, new = pair.partition("=")
         if not new:
-            raise UsageError(f"--rename is written OLD=NEW, found {old!r}.")
+            raise UsageError(f"--rename must be written OLD=NEW; found {old!r}.")
         renamed[old] = new
     layout = Layout(
         time=time,
@@ -288,7 +290,7 @@ def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -
         )
         raise UsageError(
             f"All CSV files of a log must have the same encoding and the same delimiter; {different}."
-            " Write them again in one format, or give the format of all of them by --encoding and"
+            " Write them again in one format, or give the format of all of them with --encoding and"
             " --delimiter."
         )
     return next(iter(formats.values()), CsvOptions())
@@ -343,7 +345,7 @@ def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bo
     forms = forms_of(times)
     if not forms:
         raise UsageError(
-            f"{no_times(times)} Name another column by --time, or give the format of this one, for"
+            f"{no_times(times)} Name another column with --time, or give the format of this one, for"
             " example --time-format '%d.%m.%Y %H:%M:%S'."
         )
     if yes or is_sure(times, forms):
@@ -351,7 +353,7 @@ def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bo
     formats = [str(form.format) for form in forms]
     if not is_terminal():
         raise UsageError(
-            f"{times[0]!r} in column {column!r} can be read as several days. Give the format:"
+            f"{times[0]!r} in column {column!r} could mean several dates. Give the format:"
             f" --time-format {' or '.join(map(repr, formats))}."
         )
     return forms[choose(*_readings(times, formats))]

@@ -80,8 +80,8 @@ def run(
 ) -> None:
     """Run all stages of a day without Airflow. With --from and --to, run a range of days, oldest first.
 
-    Stages that are already done with the same inputs are skipped. If a day is late, empty or refused,
-    later days are still run. Any other failure ends the command.
+    Stages that are already done with the same inputs are skipped. If a day is late, empty or
+    refused, the later days are still run. Any other failure ends the command.
     """
     p = open_pipeline(pipeline)
     options = {"mode": mode, "force": force, "late": late, "promote": promote}
@@ -263,7 +263,7 @@ def refresh(
         typer.Option(
             "--version",
             metavar="VERSION",
-            help="The version whose towers to take. Default: the live version.",
+            help="The version with the towers to use. Default: the live version.",
         ),
     ] = None,
     promote: PromoteOption = "auto",
@@ -273,10 +273,10 @@ def refresh(
 ) -> None:
     """Publish the live version with the catalogue as of the end of a day, without training.
 
-    Items that are new or changed in the newest snapshot are embedded. Other items keep their vectors,
-    and withdrawn items are removed. Popularity, co-occurrence and stored users include the day's events.
-    The gate checks the index and how much of the catalogue changed. A day with neither logs nor a newer
-    snapshot is refused, unless you give --promote yes.
+    Items that are new or changed in the newest snapshot are embedded. Other items keep their
+    vectors, and withdrawn items are removed. Popularity, co-occurrence and stored users include
+    the day's events. The gate checks the index and how much of the catalogue changed. A day
+    without logs and without a newer snapshot is refused, unless you give --promote yes.
 
     Exit code: 4 the gate refused the version.
     """

@@ -37,8 +37,10 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Another host name that requests may use. May be repeated. A server without a token that"
-            " only listens to this machine refuses all other host names.",
+            help=(
+                "Another host name that requests may use. May be repeated. A server that has no"
+                " token and listens only on this machine refuses all other host names."
+            ),
         ),
     ] = None,
     poll: Annotated[
@@ -81,11 +83,12 @@ def serve(
 
     `curl 127.0.0.1:8000/v1/recommend -d '{"query": {"user": "1"}, "k": 10}'` asks for a user that
     the version stores. `{"query": {"history": ["981760", "1029743"], "age_group": "35-44"}}`
-    describes a user. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a page
-    for people: it shows a user's history next to the list, and why each item is in the list.
+    describes a user. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a web
+    page that shows a user's history next to the list, and why each item is in the list.
 
-    A new live version takes over without a pause. If it is damaged, the old version keeps answering, and
-    `/v1/version` says why. After SIGTERM the server finishes open requests and ends.
+    The server switches to a new live version without a pause. If it is damaged, the old version
+    keeps answering, and `/v1/version` says why. After SIGTERM the server finishes open requests
+    and ends.
 
     By default only this machine can send requests. If you set `--host`, set a token, too.
     """

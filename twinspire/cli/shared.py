@@ -72,7 +72,7 @@ Late = Annotated[
     bool,
     typer.Option(
         "--late",
-        help="Run a day again if some of its events came after it was run (source.late_days).",
+        help="Run a day again if some of its events arrived after its run (source.late_days).",
     ),
 ]
 
@@ -103,8 +103,8 @@ Allow = Annotated[
         "--allow",
         metavar="ATTRIBUTE=VALUE",
         help=(
-            "Recommend only items with this value of an attribute in corpus.attributes. May be repeated:"
-            " an item needs one of an attribute's values."
+            "Recommend only items with this value of an attribute in corpus.attributes. May"
+            " be repeated: of several values of an attribute, an item needs one."
         ),
     ),
 ]
@@ -127,7 +127,7 @@ JsonLine = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print a last line of JSON also at a terminal. A pipe always gets it.",
+        help="Print the last line of JSON also in a terminal. A pipe always gets it.",
     ),
 ]
 
@@ -175,14 +175,16 @@ def pipeline_path(file: str) -> Path:
     names = sorted(file.stem for file in folder.glob("*.toml"))
     if file in names:
         return Path("pipelines") / f"{file}.toml"
-    rule = f"Name a pipeline by its file, or by its name in {folder}; {file!r} is neither"
+    rule = f"{file!r} is neither a pipeline file nor the name of one in {folder}"
     if not names:
         raise UsageError(
-            f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the"
-            " path of a file."
+            f"{rule}, which has no pipeline files. Go to the folder that contains `pipelines/`, or"
+            " give the path of a file."
         )
     raise UsageError(
-        with_full_stop(f"{rule}. There are: {', '.join(names)}{did_you_mean(file, names, '; ')}")
+        with_full_stop(
+            f"{rule}. Name one of these: {', '.join(names)}{did_you_mean(file, names, '; ')}"
+        )
     )
 
 
@@ -195,10 +197,12 @@ def parse_date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as e:
-        raise UsageError(f"A day is written as 2017-10-16, found {text!r}.") from e
+        raise UsageError(f"Write a day as 2017-10-16; found {text!r}.") from e
 
 
-def days_between(first: str, last: str, options: str = "--from is at or before --to") -> list[date]:
+def days_between(
+    first: str, last: str, options: str = "--from must not be after --to"
+) -> list[date]:
     """All days from one to another, both included.
 
     Args:
@@ -209,7 +213,7 @@ def days_between(first: str, last: str, options: str = "--from is at or before -
     """
     start, end = parse_date(first), parse_date(last)
     if end < start:
-        raise UsageError(f"{options}, found {start} and {end}.")
+        raise UsageError(f"{options}; found {start} and {end}.")
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
@@ -220,7 +224,7 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
       UsageError: both are given, or the instant has no offset.
     """
     if day and instant:
-        raise UsageError("A run has one day: give --date or --instant, not both.")
+        raise UsageError("Give either --date or --instant, not both.")
     if day:
         return parse_date(day)
     if not instant:
@@ -229,7 +233,7 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
     moment = datetime.fromisoformat(instant)
     if moment.tzinfo is None:
         raise UsageError(
-            f"An instant needs its offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}."
+            f"--instant needs a UTC offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}."
         )
     return moment.astimezone(pipeline.zone).date()
 
@@ -245,7 +249,7 @@ def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
         attribute, equals, value = text.partition("=")
         if not (attribute and equals):
             raise UsageError(
-                "A filter is written as ATTRIBUTE=VALUE, such as --allow category=shoes; found"
+                "Write a filter as ATTRIBUTE=VALUE, such as --allow category=shoes; found"
                 f" {text!r}."
             )
         values.setdefault(attribute, []).append(value)

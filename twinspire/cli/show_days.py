@@ -88,11 +88,13 @@ def status(
 ) -> None:
     """List the days with their state, their size on disk, and the command that helps.
 
-    A *stale* day would give another result now: its logs or the pipeline file have changed, late events
-    have come, or an earlier day has been filled in. A *missing* day has logs but was never run.
+    A *stale* day would give another result now, because its logs or the pipeline file have
+    changed, late events have arrived, or an earlier day has been filled in. A *missing* day has
+    logs but was never run.
 
-    With --check the command asks the live version for lists, but no server. No list may be empty, and at
-    most half of the users may get the same list. If something is wrong, it runs notify.command.
+    With --check the command loads the live version and makes lists with it; no server is needed.
+    The check fails if a list is empty, or if more than half of the users get the same list. If the
+    check fails, the command runs notify.command.
 
     Exit codes of --check: 5 something is wrong, 99 no version is live yet.
     """
@@ -315,8 +317,8 @@ def notify(
 ) -> None:
     """Run notify.command of the pipeline file. Without options, this is a test of the command.
 
-    Stages run the command themselves when a day fails, is refused, is late or leaves a gap. A stage that
-    was killed cannot, so the scheduler types this command for it.
+    Stages run notify.command themselves when a day fails, is refused, is late or leaves a gap. A
+    killed stage cannot do this, so the scheduler runs `twinspire notify` for it.
     """
     p = open_pipeline(pipeline)
     if not p.notify.command:

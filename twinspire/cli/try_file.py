@@ -112,10 +112,10 @@ def try_(
 ) -> None:
     """Try Twinspire with your own file of events, and see recommendations in a browser.
 
-    The command lays the events out by day, drafts a pipeline file, checks it, runs the last days and
-    serves the result until Ctrl-C. It only asks what the file does not show. It prints each step as the
-    command that does the same. Type it again after an interruption to go on; the pipeline file stays as
-    you have edited it.
+    The command writes the events into one folder per day, drafts a pipeline file, checks it, runs
+    the last days and serves the result until Ctrl-C. It asks only about what the file does not
+    show. For each step it prints the command that does the same. To continue after an
+    interruption, type the same command again. It keeps your edits of the pipeline file.
     """
     tables = {kind: file for kind, file in {"items": items, "users": users}.items() if file}
     _check_files([*files, *tables.values()])
@@ -180,7 +180,7 @@ def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _H
         return home
     if not folder.is_dir() or any(folder.iterdir()) or folder == Path.cwd():
         raise UsageError(
-            f"`twinspire try` needs a new folder; {home.folder} exists, and holds no"
+            f"`twinspire try` needs a new folder; {home.folder} exists, but has no"
             f" {home.file.name}. Name another folder: --out FOLDER or --name NAME."
         )
     return home
@@ -247,7 +247,7 @@ def _made_whole(home: _Home) -> Iterator[_Home]:
         yield _Home(made, home.name)
         if final.exists() and any(final.iterdir()):
             raise UsageError(
-                f"`twinspire try` needs a new folder; another call has made {home.folder} meanwhile."
+                f"`twinspire try` needs a new folder; another command has just made {home.folder}."
                 " Name another folder: --out FOLDER or --name NAME."
             )
         made.rename(final)
@@ -336,7 +336,7 @@ def _run(home: _Home, pipeline: Pipeline, most: int, as_json: bool) -> list[dict
     outcomes = run_days.run_each(pipeline, days, as_json)
     if Registry(pipeline.registry.root, pipeline.name).live() is None:
         raise GateRefused(
-            f"No version of {home.file} is live: the messages above say why. Edit the file, or run more"
+            f"No version of {home.file} is live. The messages above say why. Edit the file, or run more"
             " days (--days), and type the same command again."
         )
     return outcomes
@@ -357,7 +357,7 @@ def _last_days(pipeline: Pipeline, most: int) -> list[date]:
         else:
             days.append(day)
     if not days:
-        raise BadData(f"No day in {pipeline.source.events} has enough logs to be run.")
+        raise BadData(f"No day in {pipeline.source.events} has enough logs. Give a larger file.")
     return days[::-1]
 
 

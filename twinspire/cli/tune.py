@@ -43,7 +43,9 @@ def tune(
     ],
     trials: Annotated[
         int,
-        typer.Option(min=1, help="How many settings to try. The first are the file's."),
+        typer.Option(
+            min=1, help="How many settings to try. The first trial has the settings of the file."
+        ),
     ] = 20,
     key: Annotated[
         list[str] | None,
@@ -58,15 +60,16 @@ def tune(
 ) -> None:
     """Search for better training settings on earlier days, and print the lines to change.
 
-    For each day, a trial trains from scratch on the window before the day. Then it measures the two-tower
-    by `gate.metric` on what users took on the day. A trial that is worse than half of the trials before it
-    ends early. Each day of a trial costs as much as a first version. Start with three days and 20 trials:
-    one day cannot tell a gain from chance.
+    For each day, a trial trains from scratch on the window before the day. Then it measures the
+    two-tower by `gate.metric` on the items that users took on the day. A trial that is worse than
+    half of the earlier trials ends early. Each day of a trial takes as long as a first version.
+    Start with three days and 20 trials: with one day, a gain may be chance.
 
-    The command changes neither the file nor the registry. Type it again to go on after a stop, or with
-    more --trials after the end. Another file, other logs, keys or days start another search.
+    The command changes neither the file nor the registry. To continue a stopped search, type the
+    same command again. To continue a finished search, type it with more --trials. If the file, the
+    logs, the keys or the days differ, a new search starts.
 
-    From then on these are development days: the chosen settings look better on them than they are.
+    Do not use these days to judge the chosen settings: they look better on them than they are.
 
     Exit code: 75 another search of the pipeline is running.
     """

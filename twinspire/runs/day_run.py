@@ -29,9 +29,9 @@ class DayRun:
     """A run of one day, for one stage or for all of them.
 
     All questions about versions are answered from one reading of the registry's log, so that the
-    answers agree. Others publish meanwhile. Therefore `read_log` is called again when the newest
-    state counts: before a stage is planned (after it waited for its turn), and after a version was
-    published.
+    answers are consistent. Other processes may publish versions in the meantime. Therefore
+    `read_log` is called again when the newest state matters: before a stage is planned (after it
+    has waited for earlier days), and after a version was published.
 
     Attributes:
       lease: name of the run that later days wait for; None if no day waits for it.
@@ -71,7 +71,7 @@ class DayRun:
 
     @cached_property
     def state(self) -> State:
-        """What that log amounts to."""
+        """The state that follows from that log."""
         return State.of(self.log)
 
     def of_day(self, day: date) -> "DayRun":
@@ -87,7 +87,7 @@ class DayRun:
         self.state = State.of(self.log)
 
     def parent(self) -> Parent | None:
-        """The version that the day goes on from (index_builder/registry/parents.py)."""
+        """The version that the day's training continues from (index_builder/registry/parents.py)."""
         version = parent_of(self.state, self.day)
         if version is None:
             return None

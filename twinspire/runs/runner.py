@@ -1,5 +1,5 @@
-"""Runs a stage of a day: waits for its logs and its turn, has twinspire/runs/stage_tasks.py plan and
-do it, and records how the run goes.
+"""Runs a stage of a day: waits for the logs and for earlier days, plans and runs the stage
+with twinspire/runs/stage_tasks.py, and records the state of the run.
 """
 
 import time

@@ -1,7 +1,7 @@
-"""A stage of a day as a task: first planned, then done unless it is already done.
+"""A stage of a day as a task: it is planned first, and then run, unless it is already done.
 
-A plan says which attempts the stage reads, its mode, its parent, and everything that its key is made
-of. If the newest committed attempt has that key, the stage is done. Otherwise a new attempt is made.
+A plan has the attempts that the stage reads, its mode, its parent, and all inputs of its key. If
+the newest committed attempt has this key, the stage is done. Otherwise a new attempt is made.
 """
 
 from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ class StageTask:
 def plan_stage(
     run: DayRun, stage: Stage, mode: Mode, promote: Promote, *, reuse: bool = True
 ) -> StageTask:
-    """Finds out what one of a day's stages is made from.
+    """Plans a stage of a day: finds its inputs.
 
     Args:
       run: of the day; its log has just been read.
@@ -277,7 +277,7 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
 
 
 def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
-    """Whether a task's newest attempt is what would be made now."""
+    """Whether a task's newest attempt has the key that a new attempt would have."""
     if attempt.key != task.key:
         return False
     # `prune` or `forget` may have deleted its inputs, which the next stage reads

@@ -24,7 +24,8 @@ StageFunction = Callable[[StageContext], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage as the runner sees it, with everything that the runner does for some stages only.
+    """The description of a stage for the runner, with a field for each thing that it does only for
+    some stages.
 
     Attributes:
       name: the name of its command, and of its folder among the working files.

@@ -95,7 +95,7 @@ class _Column(_EitherTower):
 
 
 class IdFeature(_EitherTower):
-    """The user's or the item's own id: one vector per id, learned from its events alone."""
+    """The id of the user or of the item: one vector per id, learned only from its events."""
 
     form: ClassVar[Form] = "id"
     is_analysed: ClassVar[bool] = True
@@ -122,18 +122,20 @@ class CategoriesFeature(_Column):
     is_analysed: ClassVar[bool] = True
     kind: Literal["categories"]
     separator: str | None = Field(
-        None, description="Cut a string column here; not needed for list columns."
+        None,
+        description="The text between the values of a string column. List columns do not need it.",
     )
 
 
 class NumberFeature(_Column):
-    """A number, scaled to mean 0 and variance 1; missing is the mean."""
+    """A number, scaled to mean 0 and variance 1. A missing number counts as the mean."""
 
     form: ClassVar[Form] = "number"
     is_analysed: ClassVar[bool] = True
     kind: Literal["number"]
     log: bool = Field(
-        False, description="Take log(1 + x) first: for prices, lengths, anything with a long tail."
+        False,
+        description="Use log(1 + x) instead of x, for prices, lengths and other numbers with a long tail.",
     )
 
 
@@ -145,7 +147,7 @@ class TextFeature(_Column):
 
 
 class VectorFeature(_Column):
-    """A ready-made embedding: a list column of floats, all of `size`."""
+    """A ready-made embedding: a list column of `size` floats."""
 
     form: ClassVar[Form] = "vector"
     kind: Literal["vector"]
@@ -158,7 +160,9 @@ class VectorFeature(_Column):
 
 
 class CountFeature(FeatureKind):
-    """Events of the item in the `days` days before the day of the example, log(1 + n), scaled."""
+    """How many events the item had in the `days` days before the day of the example: log(1 + n),
+    scaled.
+    """
 
     form: ClassVar[Form] = "number"
     is_analysed: ClassVar[bool] = True
@@ -226,10 +230,10 @@ class HistoryFeature(FeatureKind):
     tower: ClassVar[Tower] = "query"
     kind: Literal["history"]
     length: int = Field(
-        20, ge=1, description="The most items kept, newest last.", json_schema_extra=BASIC
+        20, ge=1, description="How many of the newest items are kept.", json_schema_extra=BASIC
     )
     types: tuple[str, ...] = Field(
-        (), description="Event types that enter; by default the positives."
+        (), description="Event types that are included. Default: the positives."
     )
 
 

@@ -57,7 +57,9 @@ from twinspire_core.errors import UsageError, did_you_mean
 def check_feature(name: str, feature: Feature, source: SourceConfig, window: WindowConfig) -> None:
     """A feature's table is declared, and fits its tower."""
     if not re.match(r"^[a-z][a-z0-9_]*$", name):
-        raise ValueError(f"a feature's name is lower case letters, digits and _, found {name!r}")
+        raise ValueError(
+            f"the name of a feature must be lower-case letters, digits and _; found {name!r}"
+        )
     if iskeyword(name):
         # TensorFlow uses the name of a feature as that of an argument.
         raise ValueError(
@@ -67,15 +69,15 @@ def check_feature(name: str, feature: Feature, source: SourceConfig, window: Win
     table = feature.source_table
     is_id = isinstance(feature, IdFeature)
     if feature.tower == "item" and table in ("events", "users") and not is_id:
-        raise ValueError(f"features.{name}: an item feature comes from items, not from {table}")
+        raise ValueError(
+            f"features.{name}: the item tower can only read columns of items, not of {table}"
+        )
     if feature.tower == "query" and table == "items":
         raise ValueError(
-            f"features.{name}: a query feature comes from events or users, not from items"
+            f"features.{name}: the query tower can only read columns of events or users, not of items"
         )
     if table in ("items", "users") and getattr(source, table) is None:
-        raise ValueError(
-            f"features.{name} comes from {table}, but source.{table} is not declared: set it"
-        )
+        raise ValueError(f"features.{name} reads {table}, but source.{table} is not set: set it")
     if isinstance(feature, CountFeature) and feature.days > window.count_days:
         raise ValueError(
             f"features.{name}.days is {feature.days}, more than window.count_days ="
@@ -103,15 +105,15 @@ def check_history(features: Mapping[str, Feature], columns: ColumnsConfig) -> No
     has_item_id = any(isinstance(f, IdFeature) and f.tower == "item" for f in features.values())
     if histories and not has_item_id:
         raise ValueError(
-            "a history shares the item id's embedding: declare a feature of kind id, tower item"
+            "a history needs the embedding of item ids: declare a feature of kind id with tower item"
         )
     if len(histories) > 1:
         raise ValueError("at most one feature of kind history: leave the others out")
     lists_types = columns.positives or any(f.types for f in histories)
     if lists_types and not columns.event:
         raise ValueError(
-            "event types are listed, but columns.event does not say which column holds the type:"
-            " set it, or leave the types out"
+            "event types are listed, but columns.event, the column with the type, is not set: set it,"
+            " or leave the types out"
         )
 
 
@@ -127,32 +129,32 @@ def check_objectives(
     """
     if columns.weights and not columns.event:
         raise ValueError(
-            "columns.weights are by event type, but columns.event does not say which column holds it:"
-            " set it, or leave the weights out"
+            "columns.weights are by event type, but columns.event, the column with the type, is not"
+            " set: set it, or leave the weights out"
         )
     for event_type in columns.weights:
         if columns.positives and event_type not in columns.positives:
             hint = did_you_mean(event_type, columns.positives, "; ")
             raise ValueError(
-                f"columns.weights are of positives, {list(columns.positives)};"
-                f" found {event_type!r}{hint or ', which is never trained on'}"
+                f"columns.weights can only list positives, {list(columns.positives)};"
+                f" found {event_type!r}{hint or ', which is not used in training'}"
             )
     if columns.positives and not any(columns.weights.get(t, 1.0) for t in columns.positives):
         raise ValueError(
-            "columns.weights are 0 for all of columns.positives, so that nothing would be learned:"
+            "columns.weights are 0 for all of columns.positives, so the model would learn nothing:"
             " give one of them a weight above 0"
         )
     if train.auxiliary.weight and not columns.label:
         raise ValueError(
-            "train.auxiliary.weight is above 0, but columns.label does not say which column to"
-            " learn: set it, or leave the weight out"
+            "train.auxiliary.weight is above 0, but columns.label, the column to learn, is not set:"
+            " set it, or leave the weight out"
         )
     # The label is known only after the event: as a feature it would leak.
     for name, column in event_columns.items():
         if columns.label and column == columns.label:
             raise ValueError(
-                f"features.{name} reads columns.label = {columns.label!r}: what is to be"
-                " learned of an event cannot be known before it; leave the feature out"
+                f"features.{name} reads columns.label = {columns.label!r}: the label of an"
+                " event is not known before the event; leave the feature out"
             )
 
 
@@ -160,7 +162,7 @@ def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
     """Lists of single users are only in versions that store users anyway."""
     if NEIGHBOURS in sources.use and not serving.user_store:
         raise ValueError(
-            "sources.use names neighbours, whose tables are lists of single users, and"
+            "sources.use names neighbours, which stores lists of single users in versions, but"
             " serving.user_store = false keeps users out of versions: set it to true, or leave"
             " neighbours out"
         )
@@ -175,13 +177,12 @@ def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig
         others = f"known: {', '.join(declared)}" if declared else "none is declared there"
         hint = did_you_mean(name, declared) or others
         raise ValueError(
-            f"lists.caps are of corpus.attributes, which versions carry; found {name!r}; {hint}"
+            f"lists.caps can only limit attributes in corpus.attributes; found {name!r}; {hint}"
         )
     if lists.new_share and serving.exclude_seen:
         raise ValueError(
-            f"lists.new_share = {lists.new_share:g} asks for items that are new to the"
-            " user, and with serving.exclude_seen = true all of a list is new: leave one of"
-            " them out"
+            f"lists.new_share = {lists.new_share:g} has no effect with serving.exclude_seen ="
+            " true, which makes every item of a list new to the user: leave one of them out"
         )
 
 
@@ -315,9 +316,13 @@ def load(path: str | Path) -> Pipeline:
         # Variables first, so that numbers and lists can come from the environment too.
         tables = tomllib.loads(_expand(path.read_text(), path))
     except OSError as e:
-        raise UsageError(f"A pipeline file is needed; cannot read {path}: {e.strerror}.") from e
+        raise UsageError(
+            f"The pipeline file {path} cannot be read: {e.strerror}. Check the path."
+        ) from e
     except tomllib.TOMLDecodeError as e:
-        raise UsageError(f"A pipeline file is TOML; {path} is not: {e}.") from e
+        raise UsageError(
+            f"A pipeline file must be valid TOML; {path} is not: {e}. Correct it there."
+        ) from e
     _root_paths(tables, path.resolve().parent)
     try:
         return Pipeline.model_validate(tables)
@@ -335,8 +340,8 @@ def _expand(text: str, path: Path) -> str:
         name, default = match.groups()
         if name not in os.environ and default is None:
             raise UsageError(
-                f"{path} uses ${{{name}}}, which is not set in the environment: set it, or write a"
-                " default."
+                f"{path} uses ${{{name}}}, which is not set in the environment. Set it, or write a"
+                f" default: ${{{name}:-default}}."
             )
         return os.environ.get(name, default or "")
 

@@ -105,14 +105,15 @@ def add_own(file: str) -> str:
     path = Path(file)
     if path.stem in SOURCE_NAMES:
         raise UsageError(
-            f"A file of sources.use has a name of its own; {path} is called like the source"
-            f" {path.stem!r}. Rename the file."
+            f"A file in sources.use must not have the name of a built-in source; {path} has the"
+            f" name of {path.stem!r}. Rename the file."
         )
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as e:
         raise UsageError(
-            f"A file of sources.use lies next to the pipeline file; cannot read {path}: {e.strerror}."
+            f"A file in sources.use must be next to the pipeline file; {path} cannot be read:"
+            f" {e.strerror}. Put the file there, or correct its name."
         ) from e
     entry = SourceEntry(path.stem.replace("_", " "), file, digest=digest)
     ENTRIES[path.stem] = entry._replace(is_fitted=bool(entry.load().fits))
@@ -139,7 +140,7 @@ def _own_class(file: str, digest: str) -> Any:
     classes = [kind for kind in kinds if vars(kind).get("name") == name and hasattr(kind, "fits")]
     if len(classes) != 1:
         raise UsageError(
-            f"A file of sources.use has one Source with name = {name!r}; {file} has {len(classes)}."
-            " docs/guide/sources.md shows one."
+            f"A file in sources.use must define one Source with name = {name!r}; {file} defines"
+            f" {len(classes)}. docs/guide/sources.md has an example."
         )
     return classes[0]

@@ -18,7 +18,7 @@ _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
-    "string_type": "a text in quotes",
+    "string_type": "text in quotes",
     "tuple_type": "a list in brackets",
     "dict_type": "a table",
     "model_type": "a table",
@@ -121,7 +121,7 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
             return f"{where}: {_choice(error['input'], allowed)}"
         case kind_of_error if kind_of_error in _TYPES:
-            return f"{where}: {_TYPES[kind_of_error]}; found {_found(error['input'])}"
+            return f"{where}: must be {_TYPES[kind_of_error]}; found {_found(error['input'])}"
         case "extra_forbidden":
             answer = REMOVED.get(".".join(map(str, of_kind)))
             if answer:
@@ -135,7 +135,7 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
 
 
 def _choice(value: str | None, allowed: list[str]) -> str:
-    rule = f"one of {', '.join(allowed)}"
+    rule = f"must be one of {', '.join(allowed)}"
     if value is None:
         return f"{rule}; it is missing"
     return f"{rule}; found {value!r}{did_you_mean(value, allowed, '; ')}"

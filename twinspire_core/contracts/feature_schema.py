@@ -276,7 +276,7 @@ def _schema(meta: list[tuple[str, pa.DataType]], features: list[pa.Field]) -> pa
     columns = [pa.field(*column) for column in meta] + features
     if doubles := {c.name for c in columns if sum(c.name == other.name for other in columns) > 1}:
         raise UsageError(
-            f"Every feature has columns of its own; {', '.join(sorted(doubles))} is made twice:"
-            " rename one."
+            f"Two features must not make the same column; {', '.join(sorted(doubles))} is made twice."
+            " Rename one feature."
         )
     return pa.schema(columns)

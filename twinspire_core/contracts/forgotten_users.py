@@ -97,10 +97,10 @@ def _read_key(folder: str) -> bytes:
         key = b""
     if len(key) != _KEY_BYTES:
         raise BadData(
-            f"The list of forgotten users has a key of {_KEY_BYTES} bytes; {place} has {len(key)}."
-            " Without the key, users on the list are not recognised and would come back: restore it"
-            " from a copy of the registry. If there is none, delete the folder and forget all users"
-            " again."
+            f"The key of the list of forgotten users must have {_KEY_BYTES} bytes; {place} has"
+            f" {len(key)}. Without the key, later runs would not recognise the users on the list."
+            " Restore the key from a copy of the registry. If there is no copy, delete the folder"
+            " and forget all users again."
         )
     return key
 

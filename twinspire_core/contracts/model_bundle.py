@@ -170,8 +170,8 @@ def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
     ids, vectors = _read(embed, ITEMS, "_item")
     if not len(ids):
         raise BadData(
-            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and"
-            " the items snapshot."
+            "The corpus is empty, so there is nothing to index. Check corpus.filter, corpus.days"
+            " and the items snapshot."
         )
     return ids, vectors
 

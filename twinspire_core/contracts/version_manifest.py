@@ -137,8 +137,8 @@ class Manifest(BaseModel):
         """
         if self.format_version < FORMAT_VERSION:
             raise BadData(
-                f"This release answers by versions of format {FORMAT_VERSION}; {self.version} is of"
-                f" format {self.format_version}. An older release made it: make its day again with"
+                f"This release can only serve versions of format {FORMAT_VERSION}; {self.version} has"
+                f" format {self.format_version}. An older release made it. Run its day again:"
                 f" twinspire run PIPELINE --date {self.date} --force"
             )
 
@@ -155,19 +155,19 @@ class Manifest(BaseModel):
             newer = fields.get("format_version", 0) > FORMAT_VERSION
         except (ValueError, AttributeError, TypeError) as e:
             raise BadData(
-                f"A manifest is a JSON object; {where} is not: {e}. The version is damaged: roll"
-                " back."
+                f"A manifest must be a JSON object; {where} is not: {e}. The version is damaged."
+                " Roll back."
             ) from e
         if newer:
             raise BadData(
-                f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format"
-                f" {fields['format_version']}. A newer release made it: upgrade this one."
+                f"This release can read formats up to {FORMAT_VERSION}; {where} has format"
+                f" {fields['format_version']}. A newer release made it. Upgrade Twinspire."
             )
         try:
             return cls.model_validate(fields)
         except ValidationError as e:
             raise BadData(
-                f"A manifest has the fields of its format; {where} has not: {e}. Roll back."
+                f"A manifest must have the fields of its format; {where} does not: {e}. Roll back."
             ) from e
 
     def dump(self) -> bytes:

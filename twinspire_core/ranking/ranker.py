@@ -45,8 +45,8 @@ class Ranker:
         form = RankerFormat.parse(described).format
         if form != FORMAT:
             raise BadData(
-                f"{RankerFile.FILE} is of format {FORMAT}; found {form}. It was written by"
-                " another release: serve it with that one."
+                f"{RankerFile.FILE} must have format {FORMAT}; found {form}. Another release wrote"
+                " it. Serve the version with that release."
             )
         return cls(model.decode(), RankerFile.parse(described))
 

@@ -39,15 +39,15 @@ class CsvOptions:
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise UsageError(
-                f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as"
+                f"A CSV delimiter must be one character; found {self.delimiter!r}. Write a tab as"
                 " $'\\t'."
             )
         try:
             codecs.lookup(self.encoding)
         except LookupError:
             raise UsageError(
-                "An encoding is one that Python knows, as utf-8, cp1252, latin-1 or utf-16; found"
-                f" {self.encoding!r}."
+                "The encoding must be one that Python knows, such as utf-8, cp1252, latin-1 or"
+                f" utf-16; found {self.encoding!r}."
             ) from None
 
     def recoded(self, text: Bytes) -> tuple[Bytes, str]:

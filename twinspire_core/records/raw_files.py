@@ -45,9 +45,9 @@ def format_of(uri: str, given: str = "auto") -> Kind:
     kind = kind_of(uri) if given == "auto" else cast(Kind, given)
     if kind is None:
         raise BadData(
-            f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)};"
-            f" .gz after it is understood); found {uri}. Set source.format, or move the file away"
-            " (names that begin with _ are skipped)."
+            f"With source.format = 'auto' a file must have one of these endings: {', '.join(ENDINGS)},"
+            f" also with .gz. Found {uri}. Set source.format, or move the file away (files whose"
+            " names begin with _ are skipped)."
         )
     return kind
 
@@ -96,7 +96,7 @@ def readable(uri: str, kind: str) -> Iterator[None]:
             raise  # the system's: no such file, no permission, no network
         reason = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
         raise BadData(
-            f"A file holds whole {kind} data; {uri} cannot be read: {reason}. Perhaps it is"
-            " truncated (a copy that did not finish), or of another format (see source.format)."
-            " Deliver it again, or move it away."
+            f"{uri} cannot be read as {kind}: {reason}. It may be truncated (a copy that did not"
+            " finish), or have another format (source.format). Deliver the file again, or move it"
+            " away."
         ) from e

@@ -45,7 +45,7 @@ def _remote_store_of(uri: str) -> RemoteStore | None:
     remedy = "Copy or mount what is elsewhere"
     if scheme[1] == "file":
         remedy = f"Write the path alone, /{uri.removeprefix('file:').lstrip('/')}"
-    raise UsageError(f"A place is a local path or {stores}; found {uri}. {remedy}.")
+    raise UsageError(f"A path must be local or {stores}; found {uri}. {remedy}.")
 
 
 def _store_of(uri: str) -> Store:

@@ -36,17 +36,16 @@ def translated(call: Callable[P, R]) -> Callable[P, R]:
             return call(*args, **kwargs)
         except NotFound as e:
             raise UsageError(
-                f"A bucket must exist before it is used; there is none for {args[0]}: {e}."
-                " Create it, or correct its name."
+                f"The bucket of {args[0]} does not exist: {e}. Create it, or correct its name."
             ) from e
         except (Forbidden, Unauthorized, DefaultCredentialsError) as e:
             raise UsageError(
-                f"{args[0]} has to be open to this account, and is not: {e}. Set"
+                f"This account has no access to {args[0]}: {e}. Set"
                 " GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
             ) from e
         except temporary() as e:
             raise TryAgain(
-                f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again."
+                f"Google Cloud Storage did not answer for {args[0]}: {e}. Try again later."
             ) from e
 
     return inner

@@ -74,8 +74,8 @@ def test_a_missing_column_is_named_with_the_file_and_what_is_there(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({}, "give one"),
-        ({"time": "t", "snapshot": date(2017, 1, 1)}, "give one"),
+        ({}, "Give either --time"),
+        ({"time": "t", "snapshot": date(2017, 1, 1)}, "Give either --time"),
         ({"time": "t", "time_unit": "h"}, "s, ms, us"),
         ({"time": "t", "first": date(2017, 1, 2), "last": date(2017, 1, 1)}, "--from"),
         ({"time": "t", "time_zone": "America/Sao_Paolo"}, "America/Sao_Paulo"),
@@ -87,7 +87,7 @@ def test_arguments_that_do_not_fit(keys, says):
 
 
 def test_no_file_and_an_unknown_ending_are_usage_errors(tmp_path):
-    with pytest.raises(UsageError, match="No file"):
+    with pytest.raises(UsageError, match="There is no file"):
         lay_out(tmp_path, tmp_path / "*.parquet", time="t")
     (tmp_path / "log.xlsx").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"log\.xlsx.*--format"):

@@ -264,12 +264,15 @@ def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"event": "none_yet"}, "event is one value .* 'none_yet' is empty.*--event none"),
-        ({"user": "none_yet"}, "user is one value .* 'none_yet' is empty"),
+        ({"event": "none_yet"}, "event must be one value .* 'none_yet' is empty.*--event none"),
+        ({"user": "none_yet"}, "user must be one value .* 'none_yet' is empty"),
         ({"event": "tags"}, r"'tags' holds \[\['a', 'b'\]\]\. Name another column"),
-        ({"item": "tags"}, "item is one value .* 'tags' holds"),
-        ({"user": "item", "item": "item"}, "--user and --item name the same, 'item'"),
-        ({"time": "name"}, r"A time is .*'name' holds \['Ann'\]\. Name another column by --time"),
+        ({"item": "tags"}, "item must be one value .* 'tags' holds"),
+        ({"user": "item", "item": "item"}, "--user and --item name the same column, 'item'"),
+        (
+            {"time": "name"},
+            r"A time must be .*'name' contains \['Ann'\]\. Name another column with --time",
+        ),
     ],
 )
 def test_a_column_that_cannot_have_the_role_is_refused(tmp_path, given, why):
@@ -319,12 +322,14 @@ def test_a_column_that_is_not_there_is_named_and_one_that_is_not_clear_is_asked_
     pl.DataFrame(rows).write_parquet(log)
     with pytest.raises(UsageError, match=r"user: a \(1, 2\) or b \(2\)\? .*--user COLUMN"):
         draft("x", log)
-    with pytest.raises(UsageError, match=r"--user names .* no 'wieght', but a, .* mean 'weight'"):
+    with pytest.raises(
+        UsageError, match=r"--user must name .* no 'wieght'\. .* a, .* mean 'weight'"
+    ):
         draft("x", log, given={"user": "wieght"})
     text = draft("x", log, given={"user": "b"}, ask=lambda proposal: proposal.column)
     assert 'user = "b"\nitem = "a"\ntime = "at"\n' in text
     pl.DataFrame(rows).drop("at").write_parquet(log)
-    with pytest.raises(UsageError, match=r"No column .* looks like the time; .* a, b, weight"):
+    with pytest.raises(UsageError, match=r"No column .* looks like the time\. .* a, b, weight"):
         draft("x", log, given={"user": "b", "item": "a"})
 
 

@@ -111,7 +111,7 @@ def test_one_file_is_read_as_it_was_published(publish, registry):
         damage()
         with pytest.raises(BadData, match=r"index/data\.txt"):
             registry.read(version, "index/data.txt")
-    with pytest.raises(UsageError, match=r"has no \.\./manifest"):
+    with pytest.raises(UsageError, match=r"lists no file \.\./manifest"):
         registry.read(version, "../manifest.json")
 
 
@@ -242,7 +242,7 @@ def test_a_version_of_another_pipeline_is_found(registry, publish, tmp_path):
     home = f"{registry.root}/p/versions/{foreign.version}"
     storage.copy_tree(str(own / "versions" / foreign.version), home)
     for use in (registry.open, registry.manifest, registry.verify):
-        with pytest.raises(BadData, match="is of q, and not of p"):
+        with pytest.raises(BadData, match="is of q\\. Somebody copied it"):
             use(foreign.version)
 
 
@@ -254,5 +254,5 @@ def test_an_id_that_does_not_follow_from_the_files_is_found(registry, publish):
     files = {**described.files, "items.txt": File(sha256="0" * 64, size=12)}
     altered = described.model_copy(update={"files": files})
     storage.write_bytes(place, altered.dump())
-    with pytest.raises(BadData, match="id follows from"):
+    with pytest.raises(BadData, match="id must match"):
         registry.manifest(one)

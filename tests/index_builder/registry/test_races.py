@@ -46,7 +46,7 @@ def test_two_rollbacks_at_once_go_back_once(publish, registry, monkeypatch):
 def test_what_is_promoted_meanwhile_is_not_deleted(publish, registry, monkeypatch):
     one, _ = publish(ONE), publish(TWO)
     before(monkeypatch, "log/00000003.json", lambda: registry.promote(one, reason="needed again"))
-    with pytest.raises(UsageError, match="live and the pinned"):
+    with pytest.raises(UsageError, match="live version and pinned"):
         registry.delete(one)
     assert registry.live() == one and registry.verify(one)
 

@@ -108,7 +108,7 @@ def set_format(registry, version: str, number: int) -> None:
 def test_a_newer_format_is_refused(registry, publish):
     version = publish(ONE)
     set_format(registry, version, FORMAT_VERSION + 1)
-    with pytest.raises(BadData, match="upgrade"):
+    with pytest.raises(BadData, match="Upgrade"):
         registry.manifest(version)
 
 

@@ -26,10 +26,11 @@ def test_an_unknown_name_lists_those_there_are(here):
     for name in ("shop", "news"):
         (here / f"pipelines/{name}.toml").write_text("")
     with pytest.raises(
-        UsageError, match=r"'shp' is neither. There are: news, shop; did you mean 'shop'\?"
+        UsageError,
+        match=r"'shp' is neither .*\. Name one of these: news, shop; did you mean 'shop'\?",
     ):
         open_pipeline("shp")
-    with pytest.raises(UsageError, match=r"There are: news, shop\.$"):
+    with pytest.raises(UsageError, match=r"Name one of these: news, shop\.$"):
         open_pipeline("elsewhere/zzz")
 
 
@@ -66,7 +67,7 @@ def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
     before = sorted(here.rglob("*"))
     done = CliRunner().invoke(app, [*arguments])
     assert isinstance(done.exception, UsageError), done.output
-    rule = r"A place is a local path or gs://BUCKET/NAME|files on this machine"
+    rule = r"A path must be local or gs://BUCKET/NAME|files on this machine"
     assert re.search(rf"({rule}).*; found s3:/", str(done.exception))
     assert sorted(here.rglob("*")) == before, "nothing was written"
 

@@ -96,7 +96,7 @@ def test_utf8_that_is_said_to_be_something_else_is_refused_and_so_is_an_unknown_
     log = write_csv(tmp_path / "log.csv", ["2024-03-25"])
     command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";", "--encoding")
     code, _, told = twinspire(*command, "cp1252")
-    assert code == 2 and "is UTF-8, not cp1252: leave --encoding out" in told
+    assert code == 2 and "is UTF-8, not cp1252. Leave --encoding out" in told
     code, _, told = twinspire(*command, "utf9")
     assert code == 2 and "found 'utf9'" in told
 
@@ -125,7 +125,7 @@ def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, ou
     assert twinspire(*command, "--time", "wann")[0] == 0
     renamed = ("--time", "wann", "--rename", "wann=at")
     code, _, told = twinspire(*command, *renamed)
-    assert code == 2 and "holds 2,500 rows without a column 'at'" in told and "--replace" in told
+    assert code == 2 and "has 2,500 rows, but no column 'at'" in told and "--replace" in told
     code, told, _ = twinspire(*command, *renamed, "--replace")
     assert code == 0 and json.loads(told)["replaced"] == 1
 

@@ -143,7 +143,7 @@ def test_the_layout_can_be_typed_as_it_is_shown(monkeypatch, tmp_path):
 
 def test_two_calls_do_not_take_each_other_s_work(tmp_path):
     home = try_file._Home(tmp_path / "shop", "shop")
-    with pytest.raises(UsageError, match="another call"), try_file._made_whole(home) as first:
+    with pytest.raises(UsageError, match="another command"), try_file._made_whole(home) as first:
         with try_file._made_whole(home) as second:
             second.file.write_text("second")
         first.file.write_text("first")

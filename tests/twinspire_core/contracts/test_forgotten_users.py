@@ -47,5 +47,5 @@ def test_a_list_without_its_key_is_no_list(pipeline, damage, tmp_path):
     forgotten_users.add(pipeline, ["ann"])
     key = tmp_path / "registry/shop/forgotten/key"
     key.unlink() if damage == "lost" else key.write_bytes(b"short")
-    with pytest.raises(BadData, match="users on the list are not recognised"):
+    with pytest.raises(BadData, match="would not recognise the users"):
         forgotten_users.find(pipeline)

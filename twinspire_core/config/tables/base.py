@@ -51,7 +51,9 @@ def _duration(value: object) -> object:
         return value
     parsed = _DURATION.match(value) if isinstance(value, str) else None
     if not parsed:
-        raise ValueError(f"a duration is a number with a unit (90s, 15m, 6h, 2d), found {value!r}")
+        raise ValueError(
+            f"a duration must be a number with a unit (90s, 15m, 6h, 2d); found {value!r}"
+        )
     return timedelta(seconds=int(parsed[1]) * _SECONDS[parsed[2]])
 
 

@@ -40,29 +40,30 @@ class SourceConfig(Strict):
         ge=0,
         le=1,
         description=(
-            "A day stops when it has fewer rows than this share of the median of the last 7 same weekdays."
+            "A day is refused if it has fewer rows than this share of the usual number, the"
+            " median of the last 7 same weekdays."
         ),
     )
     max_rejected: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="A day stops when more than this share of records is malformed.",
+        description="A day is refused if more than this share of its records is malformed.",
     )
     max_user_events: int = Field(
         10_000,
         ge=1,
         description=(
-            "The most events of one user and day that are read, the first in the logs. Further ones, as"
-            " of a crawler, are counted and ignored."
+            "How many events of one user are read per day: the first in the logs. Further"
+            " events, for example of a crawler, are counted and ignored."
         ),
     )
     late_days: int = Field(
         0,
         ge=0,
         description=(
-            "How many later folders to search for events that belong to this day. Later arrivals are"
-            " counted and ignored."
+            "How many folders of later days are searched for events of a day. Events that"
+            " arrive even later are counted and ignored."
         ),
     )
 
@@ -71,7 +72,7 @@ class SourceConfig(Strict):
     def _has_date(cls, value: str | None) -> str | None:
         if value is not None and "{date}" not in value:
             raise ValueError(
-                f"a folder per day is named with {{date}}, as in …/dt={{date}}/; found {value!r}"
+                f"the path must contain {{date}}, as in …/dt={{date}}/; found {value!r}"
             )
         return value
 
@@ -79,47 +80,53 @@ class SourceConfig(Strict):
 class ColumnsConfig(Strict):
     """Names of the columns in the events, and of the keys in the snapshots."""
 
-    user: str = Field(description="Who: the user's id.", json_schema_extra=BASIC)
-    item: str = Field(description="What: the item's id.", json_schema_extra=BASIC)
+    user: str = Field(description="The user's id.", json_schema_extra=BASIC)
+    item: str = Field(description="The item's id.", json_schema_extra=BASIC)
     time: str = Field(
-        description="When: a timestamp, an ISO string or an integer.", json_schema_extra=BASIC
+        description="The time of the event: a timestamp, an ISO string or an integer.",
+        json_schema_extra=BASIC,
     )
     time_unit: Literal["s", "ms", "us"] = Field(
         "s", description="Unit of an integer time (since 1970, UTC)."
     )
     reward: str | None = Field(
         None,
-        description="Column with the weight of an example, 0 or more; without one all weigh 1.",
+        description=(
+            "Column with the weight of an example (0 or more). Without it, every example has"
+            " weight 1."
+        ),
     )
     reward_clip: tuple[float, float] = Field(
-        (0.0, 10.0), description="Rewards are clipped to this range, before `weights` apply."
+        (0.0, 10.0), description="Rewards are clipped to this range before `weights` are applied."
     )
     event: str | None = Field(None, description="The event's type.", json_schema_extra=BASIC)
     positives: tuple[str, ...] = Field(
         (),
-        description="Event types that count as positives; all when empty.",
+        description="Event types that count as positives. If empty, all types do.",
         json_schema_extra=BASIC,
     )
     weights: dict[str, float] = Field(
         default_factory=dict,
         description=(
-            "Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`. An event with"
-            " factor 0 is used only as a negative of others, and still enters histories, counts and"
-            " measures."
+            "The reward is multiplied by this factor of the event type. Types that are not"
+            " listed have factor 1: `{ purchase = 3.0 }`. An event with factor 0 is used in"
+            " training only as a negative. It still counts in histories, counts and measures."
         ),
     )
     label: str | None = Field(
         None,
         description=(
-            "Column with a number that `train.auxiliary` learns: a rating, the share watched. It may be"
-            " empty."
+            "Column with a number that `train.auxiliary` learns to predict, such as a rating"
+            " or the share watched. Values may be missing."
         ),
     )
     items_key: str | None = Field(
-        None, description="Column of the item's id in the items snapshot; by default `item`."
+        None,
+        description="Column with the item's id in the items snapshot. Default: the value of `item`.",
     )
     users_key: str | None = Field(
-        None, description="Column of the user's id in the users snapshot; by default `user`."
+        None,
+        description="Column with the user's id in the users snapshot. Default: the value of `user`.",
     )
 
     @field_validator("weights")
@@ -128,53 +135,60 @@ class ColumnsConfig(Strict):
         for kind, factor in value.items():
             if not 0 <= factor <= _LARGEST_FACTOR:
                 raise ValueError(
-                    f"a factor is a number from 0 to {_LARGEST_FACTOR:,}, found {factor:g} for"
+                    f"a factor must be a number from 0 to {_LARGEST_FACTOR:,}; found {factor:g} for"
                     f" {kind!r}"
                 )
         return value
 
 
 class WindowConfig(Strict):
-    """How far a day looks back. Histories and counts cover the days before the day that uses them, and
-    histories are continued during that day; vocabulary and training days include the day itself.
+    """How far a day looks back. Histories and counts cover the days before the day that uses them.
+    Histories also include earlier events of that day. The vocabulary and the training days include
+    the day itself.
     """
 
     history_days: int = Field(
         30,
         ge=1,
-        description="Days before the request whose events may enter its history, and give an id its own row.",
+        description=(
+            "Days before the request whose events are used for histories, and to decide which ids"
+            " get a row of their own."
+        ),
         json_schema_extra=BASIC,
     )
     count_days: int = Field(
         14,
         ge=1,
         description=(
-            "Days before the request that `age` and popularity look at; the most days of a `count`."
+            "Days before the request that `age` and popularity use. A `count` can have at"
+            " most this many days."
         ),
     )
     personal_days: int | None = Field(
         None,
         ge=1,
         description=(
-            "Days before the request whose events sources count for a user; by default"
-            " `window.history_days`. More days take more time, as they have to be read."
+            "Days before the request whose events sources count for a user. Default:"
+            " `window.history_days`. More days take longer to read."
         ),
     )
     train_days: int = Field(
         30,
         ge=1,
-        description="Days of training from scratch, including the last.",
+        description="Days that training from scratch uses, including the last.",
         json_schema_extra=BASIC,
     )
 
 
 class VocabularyConfig(Strict):
-    """Which ids get embeddings of their own."""
+    """Which ids get an embedding of their own."""
 
     min_events: int = Field(
         2,
         ge=1,
-        description="Events within the `window.history_days` up to a day that give an id its own row.",
+        description=(
+            "How many events in the last `window.history_days` an id needs to get a row of its own."
+        ),
     )
 
 
@@ -183,18 +197,21 @@ class CorpusConfig(Strict):
 
     filter: dict[str, tuple[str | int | float | bool, ...]] = Field(
         default_factory=dict,
-        description="Only items whose column holds one of the values: `{ in_stock = [true] }`.",
+        description=(
+            "Only items whose column has one of these values can be recommended: `{ in_stock ="
+            " [true] }`."
+        ),
     )
     days: int = Field(
         7,
         ge=1,
-        description="Without an items source: items with an event in the last `days` days.",
+        description="If there is no `source.items`: the items with an event in the last `days` days.",
     )
     unlisted: bool = Field(
         False, description="Include items that have events but no row in the items snapshot."
     )
     display: tuple[str, ...] = Field(
-        (), description="Columns of items shown to people; the first is the name."
+        (), description="Columns of items that pages show. The first is the item's name."
     )
     attributes: tuple[str, ...] = Field(
         (), description="Columns of items that requests may filter by."
@@ -202,7 +219,7 @@ class CorpusConfig(Strict):
 
 
 class StatisticsConfig(Strict):
-    """Data validation: when the day's statistics are anomalous, and what happens then."""
+    """Data validation: which statistics of a day are anomalous, and what happens then."""
 
     on_anomaly: Literal["ignore", "warn", "fail"] = Field(
         "warn", description="`fail` stops the feature job, exit 3."
@@ -211,7 +228,7 @@ class StatisticsConfig(Strict):
         0.3,
         ge=0,
         description=(
-            "Largest drift of a column's values since the day before: L-infinity distance of a category,"
-            " Jensen-Shannon divergence of a number."
+            "Largest allowed drift of a column's values since the day before: L-infinity"
+            " distance of a category, Jensen-Shannon divergence of a number."
         ),
     )

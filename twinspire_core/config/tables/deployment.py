@@ -33,8 +33,8 @@ class PipelineConfig(Strict):
     deadline: Duration | None = Field(
         None,
         description=(
-            "In Airflow: `notify.command` is run (event `late_day`) when a scheduled run has not"
-            " succeeded this long after its start by `schedule`: `6h`."
+            "In Airflow: `notify.command` is run (event `late_day`) if a scheduled run has"
+            " not succeeded this long after its scheduled start: `6h`."
         ),
     )
     # The default is in dags/pipeline_files.py: only Airflow retries, and it cannot import this package
@@ -77,15 +77,16 @@ class RegistryConfig(Strict):
     max_age: Duration = Field(
         timedelta(days=2),
         description=(
-            "`twinspire status --check` fails when the live version's day ended longer ago than this."
+            "`twinspire status --check` fails if the day of the live version ended longer ago"
+            " than this."
         ),
     )
     server: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]+",
         description=(
-            "Address of a server of this recommender, `https://recommend.example.com`, to whose reports"
-            " Airflow's runs link."
+            "Address of a server of this recommender, such as"
+            " `https://recommend.example.com`. Runs in Airflow link to its reports."
         ),
     )
 
@@ -94,18 +95,18 @@ def _is_store(value: object) -> object:
     """Checks both types at once, for one message where pydantic would write one for each."""
     if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
         return value
-    raise ValueError(f"true, false, or a number of users, 1 or more; found {value!r}")
+    raise ValueError(f"must be true, false, or a number of users (1 or more); found {value!r}")
 
 
 class ServingConfig(Strict):
-    """What a version holds for serving, and which lists it is made for."""
+    """What a version stores for serving, and which lists it is made for."""
 
     exclude_seen: bool = Field(
         False,
         description=(
-            "Leave out what the user took before: films yes, groceries no. The ranker is fitted for"
-            " these lists, the gate judges them, and the server returns them by default. Reports show"
-            " both kinds."
+            "Leave out items that the user took before. Set it for films, for example, but"
+            " not for groceries. The ranker is fitted for these lists, the gate judges them,"
+            " and the server returns them by default. Reports show both kinds."
         ),
         json_schema_extra=BASIC,
     )
@@ -113,9 +114,9 @@ class ServingConfig(Strict):
     user_store: Annotated[bool | Annotated[int, Field(ge=1)], BeforeValidator(_is_store)] = Field(
         False,
         description=(
-            "Store users' features and last items in versions. This is personal data, so it is off by"
-            " default. A number limits how many users are stored, those seen last; others are"
-            " answered like new users."
+            "Store users' features and last items in versions. This is personal data, so it"
+            " is off by default. A number limits how many users are stored: those with the"
+            " newest events. The others get the lists of new users."
         ),
         json_schema_extra=BASIC,
     )
@@ -141,9 +142,9 @@ class ListsConfig(Strict):
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
         description=(
-            "The most items of a list with the same value of an attribute of `corpus.attributes`:"
-            " `{ department = 5 }`. Where an attribute holds lists, every entry counts; items without a"
-            " value are not limited."
+            "How many items of a list may have the same value of an attribute in"
+            " `corpus.attributes`: `{ department = 5 }`. If an attribute has lists, every"
+            " entry counts. Items without a value are not limited."
         ),
     )
     new_share: float = Field(
@@ -151,9 +152,9 @@ class ListsConfig(Strict):
         ge=0,
         le=1,
         description=(
-            "Smallest share of items in a list, and in its first 1, 2, 3 … items, that are new to the"
-            " user: neither the version nor the request says that the user had them. Numbers are"
-            " rounded down."
+            "Smallest share of new items in a list, and in its first 1, 2, 3 … items. An item"
+            " is new if neither the version nor the request says that the user had it."
+            " Numbers of items are rounded down."
         ),
     )
 
@@ -173,8 +174,9 @@ class BeamConfig(Strict):
         16,
         ge=1,
         description=(
-            "Number of parts, by a hash of users, that the features job works on. As many workers can"
-            " work at once, and each holds the events of one part. The result does not depend on it."
+            "Into how many parts the features job divides the users. At most this many"
+            " workers can work at the same time, and each keeps the events of one part in"
+            " memory. The result does not depend on this number."
         ),
     )
 

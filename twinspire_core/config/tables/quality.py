@@ -26,7 +26,7 @@ def _known_source(name: str) -> str:
     if name.endswith(".py"):
         return add_own(name)
     if name in REMOVED:
-        raise ValueError(f"there is no source {name!r} any more: write {REMOVED[name]!r}")
+        raise ValueError(f"the source {name!r} was removed: write {REMOVED[name]!r}")
     if name not in ENTRIES:
         hint = did_you_mean(name, ENTRIES) or f"known: {', '.join(ENTRIES)}"
         raise ValueError(f"there is no source {name!r}; {hint}")
@@ -43,19 +43,20 @@ class EvaluationConfig(Strict):
 
 
 class SourcesConfig(Strict):
-    """What is recommended: items from several sources, in the order of a ranker that is fitted each day, and
-    in a fixed order until there is one.
+    """The sources of recommended items. A ranker that is fitted each day orders them. Until there
+    is a ranker, the order is fixed.
     """
 
     use: tuple[Annotated[str, AfterValidator(_known_source)], ...] = Field(
         (TWO_TOWER, HISTORY, POPULAR, CO_OCCURRENCE),
         min_length=1,
         description=(
-            "The sources. `history`: what the user took before. `popular`: what everybody takes."
-            " `co_occurrence`: what others took together with what the user took last. `neighbours`:"
-            " what similar users took; needs `serving.user_store`, because versions then hold lists of"
-            " single users. `factors`: matrix factorisation. With `two_tower` alone there is no ranker."
-            " `steady.py`: a source of your own, in that file next to the pipeline file"
+            "The sources. `history`: items that the user took before. `popular`: the most"
+            " popular items. `co_occurrence`: items that others took together with the user's"
+            " last items. `neighbours`: items that similar users took; needs"
+            " `serving.user_store`, because versions then hold lists of single users."
+            " `factors`: matrix factorisation. With `two_tower` alone there is no ranker."
+            " `steady.py`: your own source, in a file of this name next to the pipeline file"
             " (docs/guide/sources.md)."
         ),
     )
@@ -65,7 +66,7 @@ class SourcesConfig(Strict):
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         twice = [name for number, name in enumerate(value) if name in value[:number]]
         if twice:
-            raise ValueError(f"each source is named once, found {twice[0]!r} more than once")
+            raise ValueError(f"each source can be named only once; found {twice[0]!r} twice")
         return value
 
     @property
@@ -86,18 +87,23 @@ class GateConfig(Strict):
     """What a version must reach to go live."""
 
     metric: str = Field(
-        "recall@50", description="Compared with the newest accepted version, on the same users."
+        "recall@50",
+        description=(
+            "The measure by which a new version is compared with the newest accepted version, on"
+            " the same users."
+        ),
     )
     max_drop: float = Field(
         0.1,
         ge=0,
         le=1,
         description=(
-            "Largest tolerated relative drop of `metric`. A larger one is refused, unless its paired 95%"
-            " interval includes no drop, so that it may be chance. Compared with the best version"
-            " accepted in the last 30 days, and for the ranker compared with the version before, a drop"
-            " is refused when the whole interval is larger; in a slice of users by earlier events (0,"
-            " 1-4, 5-19, 20+), when it is surely more than twice as large."
+            "Largest tolerated relative drop of `metric`. A larger drop is refused, unless it"
+            " may be chance: its paired 95% interval includes no drop. Two comparisons refuse"
+            " a drop only if its whole interval is larger than `max_drop`: with the best"
+            " version accepted in the last 30 days, and of the ranker with the version"
+            " before. In a slice of users by earlier events (0, 1-4, 5-19, 20+), a drop is"
+            " refused only if it is surely larger than twice `max_drop`."
         ),
     )
     max_lead_drop: float = Field(
@@ -105,27 +111,29 @@ class GateConfig(Strict):
         ge=0,
         le=1,
         description=(
-            "Largest tolerated relative drop of the lead over today's most popular items, compared with"
-            " the median lead of the last seven versions; refused only when the whole interval is also"
-            " below all of theirs. Set 0.3 for logs that change daily, like news, where it is easy to"
-            " beat a version that saw nothing of the day. 1 is off."
+            "Largest tolerated relative drop of the lead over today's most popular items,"
+            " compared with the median lead of the last seven versions. A larger drop is"
+            " refused only if the whole interval of the lead is also below the leads of all"
+            " seven. Set 0.3 for logs that change daily, such as news, where it is easy to"
+            " beat a version that saw nothing of the day. 1 turns it off."
         ),
     )
     min_users: int = Field(
         200,
         ge=1,
         description=(
-            "Users needed for a comparison, also in a slice. With fewer, a drop is refused when its whole"
-            " interval is larger than `max_drop`; else up to 28 earlier days are pooled, and where their"
-            " users are too few as well, the gate notes it."
+            "Users needed for a comparison, also in a slice. With fewer users, a drop is"
+            " refused if its whole interval is larger than `max_drop`. Otherwise up to 28"
+            " earlier days are pooled. If they have too few users, too, the gate writes a"
+            " note."
         ),
     )
     floors: dict[str, _Share] = Field(
         default_factory=dict,
         description=(
             "Smallest allowed values by measure, also of a slice: `{ 'recall@50' = 0.05,"
-            " 'recall@50/users:0' = 0.01 }`. They apply to the two-tower and to what is served; a"
-            " `served/recall@50` applies to what is served instead."
+            " 'recall@50/users:0' = 0.01 }`. A floor applies to the lists of the two-tower"
+            " and to the served lists. `served/recall@50` replaces it for the served lists."
         ),
     )
     ceilings: dict[str, _Share] = Field(
@@ -138,10 +146,12 @@ class GateConfig(Strict):
     on_skew: Literal["warn", "refuse", "ignore"] = Field(
         "warn",
         description=(
-            "What happens on training-serving skew: when a feature of the catalogue or of the users is"
-            " further than 0.3 from that of the training rows (Jensen-Shannon divergence of a number,"
-            " L-infinity distance of a category), or more than a tenth of the catalogue, by events, has"
-            " values outside the range of the training rows. A note, a refusal, or nothing."
+            "What the gate does on training-serving skew: a note, a refusal, or nothing."
+            " There is skew if the distance between a feature of the catalogue or of the"
+            " users and the feature of the training rows is larger than 0.3 (Jensen-Shannon"
+            " divergence of numbers, L-infinity distance of categories). There is also skew"
+            " if the items with values outside the range of the training rows have more than"
+            " a tenth of the events."
         ),
     )
 
@@ -165,7 +175,7 @@ def _limited_measures(limits: dict[str, float]) -> list[str]:
     for name in limits:
         if name.startswith("mix/"):
             raise ValueError(
-                f"gate limits {name!r}, and there is no mix any more: write"
+                f"gate limits {name!r}, but the mix was removed: write"
                 f" {measure_names.OF_SERVED + name.removeprefix('mix/')!r}"
             )
     return [name.removeprefix(measure_names.OF_SERVED) for name in limits]
@@ -180,7 +190,9 @@ def _check_measures(
         rule = f"a measure with a k of evaluation.ks = {list(evaluation.ks)}"
         if "/" in name:
             rule += f" and a slice, one of {', '.join(measure_names.names(SLICES))}"
-        raise ValueError(f"{key} names {rule}, found {name!r}{_hint(name, allowed, evaluation)}")
+        raise ValueError(
+            f"{key} must name {rule}; found {name!r}{_hint(name, allowed, evaluation)}"
+        )
 
 
 def _hint(measure: str, allowed: list[str], evaluation: EvaluationConfig) -> str:

@@ -15,19 +15,25 @@ class FrequencyConfig(Strict):
         1_000_000, ge=1, description="Size of each array; at least 5 times the items."
     )
     alpha: float = Field(
-        0.01, gt=0, le=1, description="Learning rate: larger follows faster and is noisier."
+        0.01,
+        gt=0,
+        le=1,
+        description="Learning rate. A larger one follows changes faster and is noisier.",
     )
 
 
 class NegativesConfig(Strict):
-    """The negatives of a positive. Kinds of negatives add up; each is corrected by its probability."""
+    """Which negatives a positive gets. All kinds are used together; each negative is corrected by
+    its probability.
+    """
 
     in_batch: Literal["all", "random", "hard", "semi_hard"] = Field(
         "all",
         description=(
-            "The batch's other items: all, or `k` of them for each row: at random; `hard`, those of the"
-            " highest scores; `semi_hard`, some of the ranks 100 to 500. The last two are biased, as the"
-            " correction cannot account for how they are picked."
+            "Which other items of the batch are negatives of a row. `all`: all of them."
+            " `random`: `k` random ones. `hard`: the `k` with the highest scores."
+            " `semi_hard`: `k` of the ranks 100 to 500. `hard` and `semi_hard` are biased,"
+            " because the correction cannot account for how they are chosen."
         ),
     )
     k: int = Field(
@@ -39,9 +45,9 @@ class NegativesConfig(Strict):
     mask_positives: bool = Field(
         False,
         description=(
-            "Items that the same user took elsewhere in the batch are no negatives. For baskets and"
-            " playlists: rows of one user and time are then placed together, up to a 64th of a batch,"
-            " and their history is encoded once."
+            "Items that the same user took elsewhere in the batch are not used as negatives."
+            " This is for baskets and playlists: rows of one user and time are placed"
+            " together, up to a 64th of a batch, and their history is encoded once."
         ),
     )
 
@@ -52,16 +58,17 @@ class HistoryEncoderConfig(Strict):
     pooling: Literal["mean", "sqrtn", "attention"] = Field(
         "mean",
         description=(
-            "`sqrtn`: the sum divided by the root of the length, so that what is typical of a long"
-            " history is not averaged away; `attention`: causal self-attention, where order matters."
+            "`mean`: the mean. `sqrtn`: the sum divided by the square root of the length,"
+            " which keeps more of what is typical of a long history. `attention`: causal"
+            " self-attention, for logs in which the order matters."
         ),
     )
 
 
 class AuxiliaryConfig(Strict):
-    """A second objective: how much a taken item was liked (`columns.label`). A small head predicts the label
-    from both vectors. It shapes them in training and does not change how items are ranked: lists are
-    ordered by the cosine.
+    """A second objective: how much the user liked the item (`columns.label`). A small head
+    predicts the label from both vectors. It changes the vectors in training, but not how items are
+    ranked: the cosine still orders the lists.
     """
 
     weight: float = Field(
@@ -69,8 +76,9 @@ class AuxiliaryConfig(Strict):
         ge=0,
         le=1000,
         description=(
-            "Weight of its loss next to the softmax: the squared error in units of the labels' standard"
-            " deviation. Both are means over the batch. 0 is off."
+            "Weight of the second loss, which is added to the softmax loss: the squared error"
+            " in units of the labels' standard deviation. Both are means over the batch. 0"
+            " turns it off."
         ),
     )
 
@@ -84,16 +92,18 @@ class TrainConfig(Strict):
     layers: tuple[int, ...] = Field(
         (),
         description=(
-            "Widths of the hidden layers of each tower, `[128]`; no layers did better on both data sets"
-            " that were tried."
+            "Widths of the hidden layers of each tower, `[128]`; no hidden layers were better"
+            " on both data sets that we tried."
         ),
     )
-    temperature: float = Field(0.15, gt=0, description="Divides the cosine before the softmax.")
+    temperature: float = Field(
+        0.15, gt=0, description="The cosine is divided by this before the softmax."
+    )
     skip: bool = Field(
         True,
         description=(
-            "Add the embeddings of the item and of the history to the output of the layers, where widths"
-            " match."
+            "Add the embeddings of the item and of the history to the output of the layers,"
+            " if the widths match."
         ),
     )
     history: HistoryEncoderConfig = Field(
@@ -102,8 +112,9 @@ class TrainConfig(Strict):
     correction: Literal["none", "batch", "expected_count"] = Field(
         "batch",
         description=(
-            "Correction of the softmax for sampling. `batch`: the paper's log p; `expected_count`:"
-            " corrects only negatives, by how often each is expected; `none`: no correction."
+            "Correction of the softmax for sampling. `batch`: log p, as in the paper;"
+            " `expected_count`: correct only the negatives, by how often each is expected;"
+            " `none`: no correction."
         ),
     )
     frequency: FrequencyConfig = Field(
@@ -121,15 +132,17 @@ class TrainConfig(Strict):
         gt=0,
         le=1,
         description=(
-            "Factor for Adagrad's sums of squared gradients when training goes on from a parent, applied"
-            " once whatever the number of days between. With 1 each further day learns less."
+            "Factor for Adagrad's sums of squared gradients when training continues from a"
+            " parent. It is applied once, even if days were left out. With 1, each day learns"
+            " less than the day before."
         ),
     )
     batch_size: int = Field(
         256,
         ge=2,
         description=(
-            "Examples, and so negatives, per step. Use thousands for large logs, which also train faster."
+            "Examples per step; the other examples of a step are the negatives. Use thousands"
+            " for large logs, which also trains faster."
         ),
         json_schema_extra=BASIC,
     )
@@ -137,16 +150,17 @@ class TrainConfig(Strict):
         3,
         ge=1,
         description=(
-            "Passes over the window's days when training from scratch; large logs need one. Training that"
-            " goes on from a parent takes one pass over its day."
+            "Passes over the window's days when training from scratch. Large logs need only"
+            " one. Training that continues from a parent makes one pass over its day."
         ),
         json_schema_extra=BASIC,
     )
     order: Literal["time", "shuffled"] = Field(
         "time",
         description=(
-            "`shuffled`: over the whole window when training from scratch, which is then held in memory,"
-            " else over the day; for tastes that change slowly."
+            "The order of the examples. `time`: by time. `shuffled`: in random order, for"
+            " tastes that change slowly. When training from scratch, it shuffles the whole"
+            " window and keeps it in memory; else it shuffles the day."
         ),
     )
     id_dropout: float = Field(
@@ -154,9 +168,9 @@ class TrainConfig(Strict):
         ge=0,
         lt=1,
         description=(
-            "Share of ids that are replaced by the row shared by unknown ids, so that this row suits new"
-            " ones. Where the id is the items' only feature, a large share makes the towers list items"
-            " that hardly anybody takes."
+            "Share of ids that are replaced by the row for unknown ids in training, so that"
+            " this row is useful for new ids. If the id is the only feature of items, a large"
+            " share makes the towers recommend items that hardly anybody takes."
         ),
     )
     context_dropout: float = Field(
@@ -164,13 +178,17 @@ class TrainConfig(Strict):
         ge=0,
         lt=1,
         description=(
-            "Fraction of training queries with optional features (device, age group) removed, so that"
-            " requests without them still work, for example for new users."
+            "Share of training queries whose optional features (device, age group) are"
+            " removed, so that requests without these features work, for example for new"
+            " users."
         ),
     )
     seed: int = Field(0, ge=0, description="Seed of initial weights, shuffling and dropout.")
     deterministic: bool = Field(False, description="Make reruns bit-equal; slower.")
     wait: Duration = Field(
         timedelta(hours=6),
-        description="How long a day waits for unfinished earlier days while none of them ends.",
+        description=(
+            "How long a day waits for unfinished earlier days. The time starts again whenever one"
+            " of them ends."
+        ),
     )
