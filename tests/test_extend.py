@@ -87,7 +87,7 @@ assert described("corpus_order", 2.0) == "item 2 of the corpus"
 KIND = Extension(
     place="twinspire_core/config/feature_kinds.py",
     lines={
-        '        (), description="Event types that enter; by default the positives."\n    )': '''
+        'TimePart = Literal["hour", "weekday"]': '''
 class FlagFeature(CategoryFeature):
     """Yes or no."""
     kind: Literal["flag"]

@@ -151,7 +151,7 @@ def test_the_commands_filter(version, pipeline_file):
     near = told("similar", "--item", "i05", *filters)["items"]
     assert {item["item"] for item in near} == {"i04", "i06", "i08", "i09", "i10"}
     assert told("recommend", "--user", "anna", "--allow", "tags")["error"].startswith(
-        "A filter is written as ATTR"
+        "Write a filter as ATTRIBUTE=VALUE"
     )
     misspelt = told("recommend", "--user", "anna", "--deny", "tag=two")["error"]
     assert misspelt == "deny names an attribute of items, found 'tag'; did you mean 'tags'?"
