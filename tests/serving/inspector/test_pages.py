@@ -181,10 +181,10 @@ def test_a_version_that_cannot_be_loaded_is_told(asked):
         ("/?source=astrology", 422, "source is one of"),
         ("/?allow.colour=red", 422, "names an attribute of items"),
         ("/item?item=i01&deny.stock=maybe", 422, "true or false"),
-        ("/?version=nowhere", 404, "no version of circle is named"),
-        ("/?against=../../log", 404, "no version of circle is named"),
-        ("/report?version=nowhere", 404, "no version of circle is named"),
-        ("/report?version=../..", 404, "no version of circle is named"),
+        ("/?version=nowhere", 404, "circle has no version"),
+        ("/?against=../../log", 404, "circle has no version"),
+        ("/report?version=nowhere", 404, "circle has no version"),
+        ("/report?version=../..", 404, "circle has no version"),
         ("/report", 404, "has no report: run its day again"),
         ("/?user=%00%ff%f0&history=%20&allow.tags=%ff", 404, "knows no user"),
     ],
@@ -309,7 +309,8 @@ def test_no_page_is_made_for_those_who_have_left(asked, slowed):
         slowed.go.set()
         assert first.result().status_code == 200
     assert asked.ask.get("/?user=anna").status_code == 200
-    assert slowed.made == 2
+    # A second worker may have begun one of the seven before its client had left
+    assert slowed.made in (2, 3)
 
 
 def test_a_page_has_two_hundred_items_at_the_most(towers, tmp_path):
