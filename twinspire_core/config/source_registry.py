@@ -46,7 +46,8 @@ class SourceEntry(NamedTuple):
         """Imports the class.
 
         Raises:
-          UsageError: the file of an own source does not hold one class of that name.
+          UsageError: the file of an own source cannot be imported, or does not hold one class of
+          that name.
         """
         if not self.digest:
             return pkgutil.resolve_name(self.path)
@@ -100,12 +101,12 @@ def add_own(file: str) -> str:
     """Makes a source of the user's own known. Returns its name, which is the file's.
 
     Raises:
-      UsageError: the file cannot be read, or its name is that of a source of the project.
+      UsageError: the file cannot be read or imported, or the project's lists have its name.
     """
     path = Path(file)
-    if path.stem in SOURCE_NAMES:
+    if path.stem in (RANKED, FIXED_ORDER, *SOURCE_NAMES, *BASELINES):
         raise UsageError(
-            f"A file in sources.use must not have the name of a built-in source; {path} has the"
+            f"A file in sources.use must not have the name of a built-in list; {path} has the"
             f" name of {path.stem!r}. Rename the file."
         )
     try:
@@ -135,7 +136,13 @@ def _own_class(file: str, digest: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        raise UsageError(
+            f"A file in sources.use must be importable; {file} is not: {type(e).__name__}: {e}."
+            " Correct the file."
+        ) from e
     kinds = [x for x in vars(module).values() if isinstance(x, type)]
     classes = [kind for kind in kinds if vars(kind).get("name") == name and hasattr(kind, "fits")]
     if len(classes) != 1:

@@ -1,0 +1,23 @@
+import pytest
+
+from twinspire_core.config.source_registry import ENTRIES, add_own
+from twinspire_core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("history.py", "", "the name of a built-in list"),
+        ("ranked.py", "", "the name of a built-in list"),
+        ("most_popular.py", "", "the name of a built-in list"),
+        ("steady.py", "import nothing_of_this_name", "ModuleNotFoundError"),
+        ("steady.py", "class Steady(", "SyntaxError"),
+        ("steady.py", "class Steady:\n    name = 'steady'", "must define one Source"),
+    ],
+)
+def test_a_file_that_is_no_source_is_refused_and_stays_unknown(tmp_path, name, text, said):
+    before = dict(ENTRIES)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=said):
+        add_own(str(tmp_path / name))
+    assert before == ENTRIES
