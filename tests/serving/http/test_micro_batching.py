@@ -131,6 +131,15 @@ def test_requests_with_a_filter_wait_for_no_others_and_hold_none_up():
     slow.batcher.stop()
 
 
+def test_more_requests_with_a_filter_than_a_batch_has_room_for_take_several():
+    slow = Slow(most=4)
+    wanted = [one(name, deny="x") for name in "abcdef"]
+    found = asyncio.run(asyncio.wait_for(ask_all(slow, wanted), 10))
+    assert slow.batches == [["first"], ["a", "b", "c", "d"], ["e", "f"]]
+    assert found == [b"first", b"a", b"b", b"c", b"d", b"e", b"f"]
+    slow.batcher.stop()
+
+
 def test_too_many_are_turned_away_at_once_and_the_others_answered():
     slow = Slow(pending=5)
     found = asyncio.run(ask_all(slow, [one(f"{n}") for n in range(7)]))
