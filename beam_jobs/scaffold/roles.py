@@ -87,7 +87,7 @@ def propose(
     taken = {event.column, time.column if time.sure else None}
     user = _ids(rows, forms, "user", taken)
     item = _ids(rows, forms, "item", taken | ({user.column} if user.sure else set()))
-    # Two id columns that are alike: once one is surely the item, the other is left for the user.
+    # Of two similar id columns, once one is certainly the item, the other can be the user.
     if item.sure and not user.sure:
         user = _ids(rows, forms, "user", taken | {item.column})
     return {"user": user, "item": item, "time": time, "event": event}

@@ -159,7 +159,7 @@ def _read_personal(
     has_new = new.lengths > 0
     counts = PersonalCounts.of_histories(new)
     moving = stored.entries.where(has_new[stored.entries.row])
-    if len(moving.values):  # most who bring a history are users of whom nothing is stored
+    if len(moving.values):  # most requests with a history are of unknown users
         counts = replace(stored, entries=moving).plus(counts)
     return counts.or_else(stored, has_new)
 

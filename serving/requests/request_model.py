@@ -273,7 +273,7 @@ class RequestModel:
         """
         if not isinstance(request, dict):
             return Refused(row, f"A request is a JSON object, found {shorten(request)}")
-        # Pydantic goes by the order of the type, and people by the order in which they wrote.
+        # Pydantic uses the order of the type; people expect the order in which they wrote.
         by_key = {error["loc"][depth]: error for error in reversed(errors)}
         key = next(key for key in request if key in by_key)
         field = self.fields.get(key)

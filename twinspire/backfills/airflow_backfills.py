@@ -1,7 +1,7 @@
 """Backfills by Airflow: finds the days that one would run, creates it, and cancels it.
 
 Airflow 3.3 does these things without an error, so they are refused here. A backfill leaves out days that
-are running, and days that have a run unless it is told to repeat them. While the DAG is paused, its
+are running, and days that have a run unless they are to be repeated. While the DAG is paused, its
 runs wait for ever; so do runs of a cancelled backfill that were cleared. On SQLite, a backfill of an
 unpaused DAG can end the scheduler.
 """

@@ -247,7 +247,7 @@ def dates_of(first: str, last: str) -> dict[str, str]:
 
 
 def on_sqlite(rest: AirflowRest, dag: str) -> bool:
-    """Whether Airflow's database is SQLite, as far as the API shows it."""
+    """Whether the API says that Airflow's database is SQLite."""
     # The API hides the database's URL, but its search passes patterns to LIKE unchanged. `\s` means an s in
     # PostgreSQL and MySQL, but a backslash and an s in SQLite. The wildcard `_` checks that this still holds
     by_wildcard, by_escape = (

@@ -62,7 +62,7 @@ class PersonalCounts:
           rows: U rows with some of `COLUMNS`; null lists are empty.
           place: gives the positions of ids in the corpus, -1 outside.
         """
-        names = set(rows.column_names)  # made anew by Arrow each time
+        names = set(rows.column_names)  # Arrow makes the list again each time
         if not {ITEMS, AGE} <= names:
             return None
         items = _chunk(rows[ITEMS])

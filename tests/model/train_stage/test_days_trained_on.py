@@ -88,7 +88,7 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
         return datetime.fromtimestamp(time / 1e6, p.zone).date()
 
     def given(parent):
-        """Of each part of a pass the day that it goes by, the number of blocks, the days in it."""
+        """For each part of a pass: its day, the number of blocks, the days in it."""
         ctx = context(p, SECOND, tmp_path / "out", parent=parent)
         monkeypatch.setattr(learn, "run_training", lambda *given, **_: _stop(given[2:4]))
         with pytest.raises(_Stopped) as stopped:

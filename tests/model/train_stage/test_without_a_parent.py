@@ -25,7 +25,7 @@ def test_a_first_version_has_no_parent_to_be_compared_with(shop):
 
 
 def test_a_first_version_is_measured_on_its_day_before_it_is_trained_on_it(shop, tmp_path):
-    """Trained anew, of a window that ends a day before: the figures are the same. Ids with too few
+    """Trained again on a window that ends a day earlier: the figures are the same. Ids with too few
     events before the day were in no vocabulary of then: by hand they get the rows of such ids.
     """
     p, features = shop.pipeline, tmp_path / "features"

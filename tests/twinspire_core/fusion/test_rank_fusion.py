@@ -37,7 +37,7 @@ def test_ordered_as_a_slow_sum(seed, apart):
     lists = [np.stack([rng.permutation(50)[:12] * apart for _ in range(20)]) for _ in range(3)]
     for ranked in lists:
         ranked[:10, rng.integers(3, 12) :] = -1
-        ranked[0] = -1  # of whom no source says anything
+        ranked[0] = -1  # a user for whom no source lists anything
     weights = rng.random(3)
     found = pool_candidates(lists).ordered(weights, 36)
     for user in range(20):
