@@ -25,7 +25,7 @@ from benchmarks.quality import tower_inputs
 from benchmarks.quality.prepare import Prepared, override, slug
 from model.data import training_rows
 from model.towers.architecture import SIDES, Architecture, design
-from model.towers.transform_module import Transform, vocabularies
+from model.towers.export import Transform, vocabularies
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.search.ragged import positions
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from model.item_fingerprint import fingerprint
 from model.towers.architecture import FeatureColumn
-from model.towers.transform_module import Transform
+from model.towers.export import Transform
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.errors import BadData
 from twinspire_core.storage import parquet_files

@@ -1,17 +1,248 @@
-"""SavedModels from raw features: the transform graph and one tower, without optimiser slots and
-without the other tower's tables.
+"""SavedModels from raw features: a tower, without optimiser slots and the other tower's tables, behind its
+part of the transform graph.
+
+The feature job's graph (TFT's output folder) transforms the features of both towers and holds all
+vocabularies. A tower gets the nodes that its own features need, and their lookup tables only: an
+item tower does not carry the ids of users.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import tensorflow as tf
 
-from model.towers.transform_module import Transform
+from model.towers.architecture import SIDES
 from model.towers.two_tower import TwoTower, encode
+from twinspire_core.config.feature_kinds import Feature, HistoryFeature, VocabularyFeature
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.canonical_saved_model import canonicalise
+
+_GRAPH = "transform_fn"
+_ASSETS = "assets"
+
+
+def vocabulary(folder: str | Path, name: str) -> pa.Array:
+    """Values of a feature's vocabulary, [V] string, in the order of rows from row 1 on.
+
+    For a feature without any value TFT writes a made-up one, so that V is at least 1.
+    """
+    lines = (Path(folder) / _GRAPH / _ASSETS / name).read_bytes().split(b"\n")
+    if lines[-1] == b"":  # behind the last line's end
+        lines.pop()
+    return pa.array(lines, pa.binary()).cast(pa.string())
+
+
+def vocabularies(folder: str | Path, pipeline: Pipeline) -> dict[str, pa.Array]:
+    """The vocabulary of every feature that keeps one, by feature."""
+    return {
+        name: vocabulary(folder, name)
+        for name, f in pipeline.features.items()
+        if isinstance(f, VocabularyFeature)
+    }
+
+
+class Transform(tf.Module):
+    """Raw features of one tower -> transformed features.
+
+    Attributes:
+      inputs: specs of the tensors that it takes, by raw column: [B] scalars, [B, L] lists padded at
+        the end, [B, size] vectors. `""`, NaN and -1 are missing values, and padding.
+
+    Examples:
+      >>> transform = Transform("features/transform", pipeline, "item")  # doctest: +SKIP
+      >>> tf.function(transform)({"item": tf.constant(["i1"]), "tags": tf.constant([["a", ""]])})  # doctest: +SKIP
+      {'item': <[B] int64>, 'tags': <[B, L] int64>}
+    """
+
+    def __init__(
+        self, folder: str | Path, pipeline: Pipeline, side: str, graph: "_Graph | None" = None
+    ) -> None:
+        """Takes one tower's part of the graph.
+
+        Args:
+          folder: TFT's output, on a local disk.
+          pipeline: the pipeline file that it was made from.
+          side: the tower, `query` or `item`.
+          graph: that of the folder, if it is read already.
+        """
+        super().__init__()
+        features = pipeline.tower(side)
+        graph = graph or _Graph(Path(folder) / _GRAPH)
+        columns = {name: feature.columns(name) for name, feature in features.items()}
+        inputs = {
+            column: _spec(column, graph.inputs[column])
+            for of_feature in columns.values()
+            for column in of_feature
+        }
+        # tf.Module would take plain dicts, and what they hold, for parts of the SavedModel.
+        self.inputs = MappingProxyType(inputs)
+        self._columns = MappingProxyType(columns)
+        self._graph = graph
+        self._tables = {
+            name: _lookup_table(Path(folder), owner)
+            for name, feature in features.items()
+            if (owner := _vocabulary_owner(pipeline, name, feature))
+        }
+
+    def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Transforms a batch, inside a `tf.function`.
+
+        Features are independent of each other: those whose columns are not in `raw` are left out.
+
+        Args:
+          raw: by raw column, as `inputs` says. Others are ignored.
+
+        Returns: by column, [B] or [B, L] int64 ids (0 is missing and padding), [B] or [B, size]
+        float32.
+        """
+        outputs: dict[str, tf.Tensor] = {}
+        for name, columns in self._columns.items():
+            if all(column in raw for column in columns):
+                table = self._tables.get(name)
+                handle = None if table is None else table.resource_handle
+                outputs |= self._graph.apply({column: raw[column] for column in columns}, handle)
+        return outputs
+
+
+def transforms(folder: str | Path, pipeline: Pipeline) -> dict[str, Transform]:
+    """Both towers' parts by side, of a graph that is read once.
+
+    Args:
+      folder: TFT's output, on a local disk.
+      pipeline: the pipeline file that it was made from.
+    """
+    graph = _Graph(Path(folder) / _GRAPH)
+    return {side: Transform(folder, pipeline, side, graph) for side in SIDES}
+
+
+class _Graph:
+    """TFT's graph, from which parts are copied into the graph of the caller.
+
+    Attributes:
+      inputs: placeholders by raw column: dense tensors, or sparse ones of lists.
+      outputs: tensors by transformed column, likewise.
+    """
+
+    def __init__(self, saved_model: Path) -> None:
+        # Kept, because the captured constants below belong to it.
+        self._loaded = tf.saved_model.load(str(saved_model))
+        function = self._loaded.transform_fn
+        graph = function.graph
+        (specs,), _ = function.structured_input_signature
+        # The graph's inputs are the flat components of the columns, and then the captures.
+        self.inputs = _packed(specs, graph.inputs[: len(_flat(specs))])
+        self.outputs = _packed(function.structured_outputs, graph.outputs)
+        self._library = graph.as_graph_def().library
+        # What the analysis found (means, variances, sizes), and handles of lookup tables.
+        self._captures = {inner.op.name: outer for outer, inner in graph.captures}
+
+    def apply(self, raw: Mapping[str, tf.Tensor], table: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        """Copies the nodes between some raw columns and the outputs of the same names.
+
+        Args:
+          raw: dense tensors by column.
+          table: handle of the lookup table of these columns; None if they have no vocabulary.
+        """
+        outputs = [self.outputs[column] for column in raw]
+        ends = _flat(outputs)
+        nodes = _nodes(ends)
+        present = {node.name for node in nodes}
+        feeds: dict[str, tf.Tensor] = {}
+        for column, x in raw.items():
+            placeholder = self.inputs[column]
+            values = _sparse(x) if isinstance(placeholder, tf.SparseTensor) else x
+            names = [inner.name for inner in _flat(placeholder)]
+            feeds |= zip(names, _flat(values), strict=True)
+        # Sorted, so that equal models have their nodes in equal order.
+        for name in sorted(present & self._captures.keys()):
+            feeds[f"{name}:0"] = self._constant(name, table)
+        # A component that no copied node reads would be an error.
+        feeds = {name: tensor for name, tensor in feeds.items() if name.split(":")[0] in present}
+        copied = tf.graph_util.import_graph_def(
+            tf.compat.v1.GraphDef(node=nodes, library=self._library),
+            input_map=feeds,
+            return_elements=[tensor.name for tensor in ends],
+            name="",
+        )
+        return {column: _dense(x) for column, x in zip(raw, _packed(outputs, copied), strict=True)}
+
+    def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
+        captured = self._captures[name]
+        # The handle of TFT's table, in which the vocabularies of both towers live: the tower's own table
+        # takes its place.
+        if captured.dtype == tf.resource:
+            return tf.identity(table)
+        return tf.constant(captured.numpy())
+
+
+def _nodes(ends: list[tf.Tensor]) -> list[Any]:
+    """Definitions of the nodes that some tensors are computed from.
+
+    Control inputs are left out: there is no state to wait for, and they would bring in the nodes of
+    other features.
+    """
+    nodes: dict[str, Any] = {}
+    open_ops = [tensor.op for tensor in ends]
+    while open_ops:
+        op = open_ops.pop()
+        if op.name not in nodes:
+            node = tf.compat.v1.NodeDef()
+            node.CopyFrom(op.node_def)
+            del node.input[:]
+            node.input.extend(name for name in op.node_def.input if not name.startswith("^"))
+            nodes[op.name] = node
+            open_ops += [tensor.op for tensor in op.inputs]
+    return list(nodes.values())
+
+
+def _lookup_table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTable:
+    """Value -> line number; -1 for others, which the graph turns into a shared bucket."""
+    lines = tf.lookup.TextFileInitializer(
+        str(folder / _GRAPH / _ASSETS / vocabulary_name),
+        key_dtype=tf.string,
+        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        value_dtype=tf.int64,
+        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return tf.lookup.StaticHashTable(lines, default_value=-1)
+
+
+def _vocabulary_owner(pipeline: Pipeline, name: str, feature: Feature) -> str | None:
+    """The feature whose vocabulary a feature uses: a history that of items; None without one."""
+    owner = pipeline.item_id if isinstance(feature, HistoryFeature) else name
+    if owner is None or not isinstance(pipeline.features[owner], VocabularyFeature):
+        return None
+    return owner
+
+
+def _spec(column: str, x: tf.Tensor | tf.SparseTensor) -> tf.TensorSpec:
+    shape = [None, None] if isinstance(x, tf.SparseTensor) else x.shape
+    return tf.TensorSpec(shape, x.dtype, column)
+
+
+def _sparse(x: tf.Tensor) -> tf.SparseTensor:
+    """The entries of padded lists."""
+    # TFT's graph takes lists as sparse tensors, where padding is what is not there.
+    indices = tf.where(tf.not_equal(x, ""))
+    return tf.SparseTensor(indices, tf.gather_nd(x, indices), tf.shape(x, tf.int64))
+
+
+def _dense(x: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
+    return tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
+
+
+def _flat(x: tf.Tensor | tf.SparseTensor) -> list[tf.Tensor]:
+    flat: list[tf.Tensor] = tf.nest.flatten(x, expand_composites=True)
+    return flat
+
+
+def _packed(structure: Any, flat: list[tf.Tensor]) -> Any:
+    """The inverse of `_flat`: tensors in the shape of `structure`."""
+    return tf.nest.pack_sequence_as(structure, flat, expand_composites=True)
 
 
 class RawTower(tf.Module):

@@ -33,7 +33,7 @@ def attended(
       are read.
     - `column` is [S, T] int, sequences padded at the end, which several rows may share; and
       `last_of(column)` is [B] int32, where each row's newest item stands in the sequences when
-      they are laid end to end, -1 for an empty history. (model/data/sequence_packing.py)
+      they are laid end to end, -1 for an empty history. (model/data/batching.py)
 
     Args:
       column: name of the history.

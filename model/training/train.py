@@ -23,14 +23,12 @@ from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
-from model.towers.export import export
-from model.towers.transform_module import Transform, transforms, vocabularies
+from model.towers.export import Transform, export, transforms, vocabularies
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.checkpoint import TableState, TrainingState
 from model.training.loop import LoopResult, few_steps, full_buckets, run_training, shown
-from model.training.untrained_rows import towers_before_last_day, zero_untrained_rows
-from model.training.warm_start import warm_start
+from model.training.warm_start import towers_before_last_day, warm_start, zero_untrained_rows
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle

@@ -5,7 +5,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from model.towers.transform_module import Transform, vocabularies
+from model.towers.export import Transform, vocabularies
 from tests.beam_jobs.transform.made_up_log import make, transformed
 
 

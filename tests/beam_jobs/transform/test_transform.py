@@ -16,7 +16,7 @@ import tensorflow_transform as tft
 from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph, preprocessing
 from beam_jobs.transform.preprocessing import RepeatedValues
-from model.towers.transform_module import vocabularies
+from model.towers.export import vocabularies
 from tests.beam_jobs.transform.made_up_log import DAY, make, run, table_of, transformed
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import OOV_BUCKETS, TEXT_BUCKETS

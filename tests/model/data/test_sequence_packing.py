@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.data.batching import training_batches
-from model.data.sequence_packing import Packing
+from model.data.batching import Packing, training_batches
 from model.data.training_rows import Rows
 from model.towers.history_encoder import last_of
 from model.towers.two_tower import TwoTower

@@ -2,14 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.diagnostics import (
-    pick_examples,
-    popularity,
-    popularity_group,
-    rank_uncorrected,
-)
 from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
+from model.measure_stage import pick_examples, popularity, popularity_group, rank_uncorrected
 
 STRINGS = pa.list_(pa.string())
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from model.evaluation.tower_vectors import declared_inputs, distinct_rows, missing_columns
+from model.train_stage import declared_inputs, distinct_rows, missing_columns
 
 TAG = {"kind": "category", "tower": "item"}
 LARGER = {"kind": "vector", "tower": "item", "size": 4}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import blockwise_softmax, negatives
+from model.losses import corrected_softmax, negatives
 from model.losses.corrected_softmax import sampled_softmax_loss
 from model.losses.negatives import Candidates
 from twinspire_core.config.tables.training import NegativesConfig
@@ -137,7 +137,7 @@ def unit(x):
 @pytest.mark.parametrize(("rows", "columns"), [(53, 53), (37, 80), (1, 1), (1, 9)])
 def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correction, by_user):
     # Blocks of 8 rows, and a last one of fewer
-    monkeypatch.setattr(blockwise_softmax, "BLOCK_PAIRS", 8 * columns)
+    monkeypatch.setattr(corrected_softmax, "BLOCK_PAIRS", 8 * columns)
     query, vectors, items, batch, added, user, reward = batch_of(rows, columns)
     weight, of_user = reward / reward.sum(), user if by_user else None
     expected = slow(query, vectors, items, batch, added, weight, 0.2, correction, of_user)

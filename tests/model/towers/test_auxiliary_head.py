@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 
 from model.data.training_rows import Rows
-from model.evaluation.tower_vectors import labelled_clicks
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import START
 from model.towers.architecture import design
 from model.towers.auxiliary_head import PREFIX, Head, LabelledClicks, label_moments, measure_head
 from model.towers.two_tower import TwoTower
+from model.train_stage import labelled_clicks
 from model.training import checkpoint
 from model.training.loop import run_training
 from model.training.warm_start import warm_start

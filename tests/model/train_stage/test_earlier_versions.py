@@ -5,7 +5,7 @@ import pytest
 from model import train_stage
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.tower_vectors import load_both
+from model.train_stage import load_both
 from tests.model.train_stage.two_days import (
     BEST,
     FIRST,

@@ -11,9 +11,9 @@ import pytest
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.ranked_lists import costly_lists, rank_fixed
-from model.evaluation.tower_vectors import load_both
 from model.ranking import candidate_rows
 from model.ranking.fit_orders import choose_half_life, kind_of_log
+from model.train_stage import load_both
 from tests.model.train_stage.two_days import (
     FIRST,
     SECOND,

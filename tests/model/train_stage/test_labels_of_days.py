@@ -2,9 +2,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from model.evaluation.tower_vectors import load
-from model.towers.export import export
-from model.towers.transform_module import Transform
+from model.towers.export import Transform, export
+from model.train_stage import load
 from model.training import checkpoint
 from tests.model.train_stage.two_days import examples, metrics_of, towers_in_memory, with_train
 from twinspire_core.config.tables.training import AuxiliaryConfig

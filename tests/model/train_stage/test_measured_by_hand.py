@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.tower_vectors import load
+from model.train_stage import load
 from tests.model.train_stage.two_days import (
     FIRST,
     SECOND,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from beam_jobs.validation import drift
 from model.data import training_rows
 from model.evaluation.day_queries import next_click_rows
-from model.evaluation.tower_vectors import encode, load, load_both
+from model.train_stage import encode, load, load_both
 from model.training import checkpoint
 from tests.model.train_stage.two_days import SECOND, examples, towers_in_memory
 from twinspire_core.contracts import feature_schema, model_bundle

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 from model import measure_stage, train_stage
 from model.evaluation.day_lists import rank_encoded
 from model.evaluation.day_queries import progressive_rows
-from model.evaluation.tower_vectors import encode
 from model.towers.architecture import design
-from model.towers.transform_module import vocabularies
+from model.towers.export import vocabularies
 from model.towers.two_tower import TwoTower
+from model.train_stage import encode
 from model.training import checkpoint
 from model.training.warm_start import warm_start
 from twinspire_core.contracts import model_bundle

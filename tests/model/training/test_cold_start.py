@@ -16,7 +16,7 @@ from model.towers import architecture as towers
 from model.towers.architecture import design
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
-from model.training.untrained_rows import zero_untrained_rows
+from model.training.warm_start import zero_untrained_rows
 
 TASTES, USERS, ITEMS, NEW, EVENTS, SHARED = 6, 240, 120, 48, 24, 4
 FEATURES = {

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from model.towers.two_tower import TwoTower
-from model.training.untrained_rows import zero_untrained_rows
+from model.training.warm_start import zero_untrained_rows
 from twinspire_core.config.feature_kinds import OOV_BUCKETS
 
 MISSING, PHONE, TV = 0, 1, 2
