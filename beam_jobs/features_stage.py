@@ -2,21 +2,38 @@
 
 twinspire_core/contracts/feature_schema.py lists it.
 
-One Beam job writes the raw features, computes the day's statistics and summarises the data for the
-transform graph. Then the graph is made, and a second job applies it to the training rows.
+One Beam job writes the raw features (examples, queries, users and corpora), computes the day's statistics
+and summarises the data for the transform graph. The tables of the sources are fitted on what it wrote. Then
+the graph is made, and a second job applies it to the training rows.
+
+A refresh runs the first job alone, for what is served at the end of a day.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
-from beam_jobs.beam import engine, worker_view
-from beam_jobs.features.job_graph import Rows
-from beam_jobs.features.raw_features_job import write_raw
-from beam_jobs.transform import analysis, graph
+from beam_jobs.beam import batches, engine, worker_view
+from beam_jobs.features.job_graph import RawFeatures, Rows
+from beam_jobs.features.report import (
+    Counters,
+    check,
+    check_snapshots,
+    make_report,
+    misplaced,
+    rows_written,
+)
+from beam_jobs.point_in_time.job import FeatureJob, plan_job
+from beam_jobs.transform import analysis
 from beam_jobs.validation import anomalies, drift, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, features_report
+from twinspire_core.errors import BadData, NothingToDo
+from twinspire_core.sources.candidate_sources import fits_of
+from twinspire_core.sources.sequences import Sequences
+from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
 
 
@@ -46,6 +63,9 @@ def run(ctx: attempts.StageContext) -> dict[str, Any]:
 
 def _transform(ctx: attempts.StageContext) -> None:
     """Makes the transform graph, and applies it to the training rows."""
+    # A refresh, which writes only what is served, does without TensorFlow.
+    from beam_jobs.transform import graph
+
     p = ctx.pipeline
     console.print(f"features {ctx.day}: making the transform graph")
     graph.make_graph(p, ctx.out)
@@ -74,3 +94,112 @@ def _statistics(ctx: attempts.StageContext) -> features_report.DayStatistics:
             compared = features_report.ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
             return checked.model_copy(update={"compared_with": compared})
     return anomalies.check(p, ctx.out)
+
+
+def write_raw(
+    ctx: attempts.StageContext, look: Callable[[Rows], None]
+) -> features_report.FeaturesReport:
+    """Writes examples, corpora, queries, users, tables of sources and rejected records.
+
+    Args:
+      ctx: the stage's; its day has events.
+      look: adds steps that read the rows on their way, such as statistics.
+
+    Returns: the report, without the day's statistics. It is written only if the day is refused.
+
+    Raises:
+      NothingToDo: the day has no events.
+      BadData: input breaks a rule of the pipeline file.
+    """
+    job = plan_job(ctx)
+    days = job.inputs.events
+    if ctx.day not in days:
+        raise NothingToDo(f"{ctx.day} has no files of events ({ctx.pipeline.source.events}).")
+    console.print(
+        f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
+        f"examples of {len(days.keys() & set(job.plan.examples))}"
+        + (f", {len(job.plan.replay)} replayed" if job.plan.replay else "")
+    )
+    counters = _run(job, look)
+    report = make_report(job, counters)
+    try:
+        check(job, counters, report)
+    except BadData:
+        # Whoever asks why a day is refused looks at the report first.
+        report.write(ctx.out)
+        raise
+    if warning := misplaced(job, report):
+        console.print(f"features {ctx.day}: {warning}", soft_wrap=True)
+    if report.excess:
+        most = ctx.pipeline.source.max_user_events
+        console.print(
+            f"features {ctx.day}: {report.excess:,} events beyond source.max_user_events ="
+            f" {most:,} left out"
+        )
+    return report
+
+
+def write_served(ctx: attempts.StageContext) -> features_report.CorpusReport:
+    """Writes only what is served at the end of the day and needs no training: corpus, users, and tables
+    of sources. Days without events are allowed, the last one included.
+
+    Returns: the part of the report that is about these.
+
+    Raises:
+      BadData: a snapshot breaks a rule of the pipeline file, or there is none that is old enough.
+    """
+    job = plan_job(ctx, "served")
+    console.print(
+        f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on"
+    )
+    counters = _run(job, lambda rows: None)
+    check_snapshots(job, counters)
+    report = make_report(job, counters).of_corpus()
+    report.write(ctx.out)
+    return report
+
+
+def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
+    """Runs the job, and fits the tables of sources on what it wrote."""
+
+    def build(pipeline: beam.Pipeline) -> None:
+        look(pipeline | "Raw features" >> RawFeatures(job))
+
+    try:
+        engine.run_job(job.p.beam.options, build, job.out)
+    finally:
+        # Also of a job that failed: nothing reads these files again.
+        batches.clear_spilled(job.out)
+    counters = Counters.take(job.out)
+    # Before anything is read from these files: a worker may have written them where nobody sees them.
+    worker_view.check(job.out, rows_written(job, counters))
+    _write_source_tables(job)
+    return counters
+
+
+def _write_source_tables(job: FeatureJob) -> None:
+    """Fits the tables of the pipeline's sources on users' sequences, and writes them to `NAME/start`,
+    `NAME/end` and the folders of replayed days.
+    """
+    fits = fits_of(job.p.sources.use)
+    if not fits:
+        return
+    plan = job.plan
+    for moment in plan.table_days:
+        folder = storage.join(job.out, plan.folder(feature_schema.SEQUENCES, moment))
+        if not storage.list_files(folder):
+            continue  # nobody has any event
+        # Files in order of their names: the same rows in the same order on every run.
+        events = parquet_files.read_folder(folder)
+        rows = parquet_files.read_folder(
+            storage.join(job.out, plan.folder(feature_schema.CORPUS, moment)), ["_item"]
+        )
+        items = rows.sort_by("_item")["_item"].combine_chunks()
+        sequences = Sequences.of(events, items)
+        for name, fit in fits.items():
+            console.print(f"features {plan.day}: fitting {name} as of the start of {moment}")
+            table = fit(sequences, items).combine_chunks()
+            # A table without rows has no batches, and a file needs one.
+            whole = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+            uri = storage.join(job.out, plan.folder(name, moment), "00000.parquet")
+            storage.write_bytes(uri, batches.parquet(whole))

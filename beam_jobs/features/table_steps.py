@@ -69,7 +69,7 @@ class Work(beam.DoFn):
         parts = list(map(batches.restore, element[1]))
         rows = sum(part.num_rows for part in parts)
         users = pc.count_distinct(pa.chunked_array([part["_user"] for part in parts])).as_py()
-        # Users times the window must fit into 63 bits (user_history.Timeline).
+        # Users times the window must fit into 63 bits (user_shard.Timeline).
         window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
         too_many = self._users + users > (1 << 62) // window
         # Beam lets outputs come later than their element, as long as the bundle has not ended.

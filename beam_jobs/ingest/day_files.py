@@ -151,7 +151,7 @@ def fingerprint(
     replays: bool = False,
 ) -> dict[str, str]:
     """Digests of all files that a run of the day reads, by `input_name`. Files of later days are left
-    out: late events that arrive after a run leave it done (late_events.py).
+    out: late events that arrive after a run leave it done (point_in_time/job.py).
 
     Args:
       p: the parsed pipeline file.

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import user_history
+from beam_jobs.point_in_time import item_counts, user_shard
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -74,12 +74,10 @@ def _known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = Non
         wanted &= pl.col("_code").is_in(shard.codes(among).implode())
     events = shard.events.filter(wanted)
     past = shard.past.filter(wanted)
-    counts = user_history.interaction_counts(past, feature_schema.PAST_LENGTH)
-    tails = user_history.tails(
-        past.filter(pl.col("_time") >= shard.window_start(day)), shard.length
-    )
+    counts = user_shard.interaction_counts(past, feature_schema.PAST_LENGTH)
+    tails = user_shard.tails(past.filter(pl.col("_time") >= shard.window_start(day)), shard.length)
     # The context of a user is that of the last event, of whatever type.
-    rows = user_history.last_events(events)
+    rows = user_shard.last_events(events)
     rows = rows.join(counts, on="_user", how="left", maintain_order="left")
     rows = rows.join(tails, on="_user", how="left", maintain_order="left")
     rows = rows.with_columns(pl.col("_past_events").fill_null(0))
@@ -103,7 +101,7 @@ def sequences(shard: UserShard, day: date) -> pl.DataFrame:
     """
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     taken = shard.positives().filter(pl.col("_time").is_between(start, end, closed="left"))
-    newest = taken.sort("_code", "_time", user_history.ITEM_NUMBER, descending=[False, True, False])
+    newest = taken.sort("_code", "_time", item_counts.ITEM_NUMBER, descending=[False, True, False])
     age = (pl.lit(end) - pl.col("_time")) / day_plan.MICROSECONDS_OF_A_DAY
     return newest.group_by("_user", maintain_order=True).agg(
         pl.col("_item").head(feature_schema.SEQUENCE_LENGTH).alias("_items"),
@@ -116,7 +114,7 @@ def _personal_counts(shard: UserShard, day: date, among: pl.DataFrame) -> pl.Dat
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     past = shard.past.filter(pl.col("_time").is_between(start, end, closed="left"))
     past = past.join(among.select("_user"), on="_user", how="semi")
-    return user_history.personal(past, end, feature_schema.PAST_LENGTH)
+    return user_shard.personal(past, end, feature_schema.PAST_LENGTH)
 
 
 def evaluation_queries(shard: UserShard) -> pl.DataFrame:
@@ -146,7 +144,7 @@ def replayed_queries(shard: UserShard, day: date) -> pl.DataFrame:
 def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
     """Queries as of the start of a day, for the users of some sampling hashes."""
     distinct_items = shard.positives(day).unique(
-        ["_code", user_history.ITEM_NUMBER], keep="first", maintain_order=True
+        ["_code", item_counts.ITEM_NUMBER], keep="first", maintain_order=True
     )
     truth = distinct_items.group_by("_code", maintain_order=True).agg(
         pl.col("_user").first(), pl.col("_item").alias("_truth")
@@ -182,7 +180,7 @@ def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, ba
     """Examples without item features, some thousands at a time: the file that they go to, the rows, and
     their histories by column.
     """
-    timeline = user_history.Timeline(shard.past)
+    timeline = user_shard.Timeline(shard.past)
     for day in shard.job.plan.examples:
         rows = shard.positives(day)
         if rows.is_empty():
@@ -218,7 +216,7 @@ def _in_blocks(
     shard: UserShard, day: date, rows: pl.DataFrame
 ) -> Iterator[tuple[str, pl.DataFrame, dict[str, batches.CodedLists]]]:
     """Examples of a day by file; their histories are gathered some thousands at a time."""
-    numbers = shard.past[user_history.ITEM_NUMBER].to_numpy()
+    numbers = shard.past[item_counts.ITEM_NUMBER].to_numpy()
     folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
     hours, parts = shard.job.example_files[day]
     first_hour = rows.select(clock(shard.job.p).dt.hour() // hours * hours).to_series()
@@ -231,7 +229,7 @@ def _in_blocks(
         for some in block.iter_slices(batches.ROW_GROUP):
             low = some[_LOW].to_numpy()
             high = some[_HIGH].to_numpy()
-            tails = user_history.gather(shard.items, numbers, low, high)
+            tails = user_shard.gather(shard.items, numbers, low, high)
             histories = dict.fromkeys(shard.job.p.of_kind(HistoryFeature), tails)
             yield f"{folder}/{name}.parquet", some, histories
 

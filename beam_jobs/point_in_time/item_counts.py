@@ -22,7 +22,6 @@ import pyarrow as pa
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time.user_history import ITEM_NUMBER, WEIGHT_OF_ONE, decayed_weight
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import (
@@ -34,6 +33,12 @@ from twinspire_core.contracts.feature_schema import (
     TRENDING_HALF_LIVES,
 )
 
+ITEM_NUMBER = "_item_number"
+WEIGHT_OF_ONE = 1 << 32
+"""Decayed counts add up weights of events: this one at the moment, half of it after one half-life, rounded.
+Sums of whole numbers are the same in whatever order workers add them up, and what rounding takes away is
+2^-33 of an event.
+"""
 PARTS = 16
 """Parts of the items whose counts are added up separately."""
 LATELY_DAYS = 1
@@ -368,3 +373,9 @@ def _window(length: int, day: date) -> pl.Expr:
     """Whether a row is of the `length` days before `day`."""
     end = day_plan.number(day)
     return pl.col("_day").is_between(end - length, end, closed="left")
+
+
+def decayed_weight(age: pl.Expr, half_life: float) -> pl.Expr:
+    """The weights of events by their age in microseconds, for a half-life in days."""
+    halvings = age / (half_life * day_plan.MICROSECONDS_OF_A_DAY)
+    return (pl.lit(0.5).pow(halvings) * WEIGHT_OF_ONE).round().cast(pl.Int64)

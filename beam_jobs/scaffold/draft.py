@@ -14,7 +14,7 @@ import polars as pl
 
 from beam_jobs.ingest.timestamps import forms_of
 from beam_jobs.partitioning.log_tables import flat, format_of, read, with_numbers
-from beam_jobs.scaffold import column_names, feature_draft, log_figures
+from beam_jobs.scaffold import feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS
 from twinspire_core.config.tables.data import ColumnsConfig
@@ -182,7 +182,7 @@ def _columns(
         yield f"# weights = {{ {types[0]} = 3.0 }}  # how much more than another event one of this type counts"
     for column in rows.columns:
         # A rating or a price may weigh events, or be learned: only the owner of the log knows which.
-        numbers = column_names.is_outcome(column) and rows[column].dtype.is_numeric()
+        numbers = feature_draft.is_outcome(column) and rows[column].dtype.is_numeric()
         if numbers and column not in keys.values():
             name = _quoted(column)
             yield f"# reward = {name}  # weighs events by this number of 0 or more; without it all count 1"
@@ -197,7 +197,7 @@ def _quoted(text: str) -> str:
 
 
 def _corpus(rows: pl.DataFrame, key: str) -> list[str]:
-    shown = [c for c in rows.columns if column_names.is_shown(c, rows[c])]
+    shown = [c for c in rows.columns if feature_draft.is_shown(c, rows[c])]
     lists = [c for c in rows.columns if isinstance(rows[c].dtype, pl.List)]
     kinds = [
         c

@@ -14,8 +14,8 @@ import polars as pl
 from beam_jobs.ingest.columns import holds_bytes
 from beam_jobs.ingest.timestamps import TimeForm, forms_of, is_sure
 from beam_jobs.partitioning.log_tables import flat
-from beam_jobs.scaffold import column_names, feature_draft
-from beam_jobs.scaffold.column_names import Role as Role
+from beam_jobs.scaffold import feature_draft
+from beam_jobs.scaffold.feature_draft import Role as Role
 from twinspire_core.errors import UsageError
 
 
@@ -190,12 +190,12 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
     scores = {}
     for column in rows.columns:
         if _can_be_id(rows[column]):
-            strength = column_names.strength(column, role)
+            strength = feature_draft.strength(column, role)
             matched = wanted.is_in(rows[column].cast(pl.String).unique().implode()).sum()
             is_key = rows[column].n_unique() == len(rows)
             scores[column] = 10 * matched / max(1, len(wanted)) + strength + is_key * bool(strength)
     best = max(scores, key=lambda column: scores[column], default=None)
-    return best if best is not None and scores[best] >= column_names.NAMED else None
+    return best if best is not None and scores[best] >= feature_draft.NAMED else None
 
 
 def _best_first(candidates: list[Candidate]) -> list[Candidate]:
@@ -212,13 +212,13 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
     scored = []
     sure_of_form: dict[str, bool] = {}
     for column, forms in all_forms.items():
-        strength = column_names.strength(column, "time")
+        strength = feature_draft.strength(column, "time")
         is_number = forms and (forms[0].unit or forms[0].format == "%Y%m%d")
         # Ids may look like seconds since 1970.
-        if not forms or (is_number and not strength and column_names.is_of_ids(column)):
+        if not forms or (is_number and not strength and feature_draft.is_of_ids(column)):
             continue
         score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
-        score -= 3 * column_names.is_other_time(column) + 5 * _is_attribute(rows, column)
+        score -= 3 * feature_draft.is_other_time(column) + 5 * _is_attribute(rows, column)
         sure_of_form[column] = is_sure(rows[column], forms)
         scored.append(Candidate(column, _example(rows[column]), strength, score, forms[0]))
     scored = _best_first(scored)
@@ -226,7 +226,7 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
         return Proposal("time", (), False)
     best = scored[0]
     # Others that may be meant; a birthday scores far less than a time of the event.
-    margin = np.inf if column_names.is_other_time(best.column) else 1
+    margin = np.inf if feature_draft.is_other_time(best.column) else 1
     rivals = [candidate for candidate in scored[1:] if candidate.score > best.score - margin]
     clear = best.strength > 0 or best.form.unit is None
     sure = not rivals and clear and best.score > 0 and sure_of_form[best.column]
@@ -240,7 +240,7 @@ def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
     if rows[column].n_unique() == 1:
         return True
     named = [
-        name for name in rows.columns if column_names.strength_as_id(name) >= column_names.CLEAR
+        name for name in rows.columns if feature_draft.strength_as_id(name) >= feature_draft.CLEAR
     ]
     ids = {name: rows[name].n_unique() for name in named}
     # A user or an item repeats, and always comes with the same time; 5% may have been corrected.
@@ -270,12 +270,12 @@ def _events(rows: pl.DataFrame) -> Proposal:
         values = rows[column]
         if not feature_draft.is_category(values) or values.dtype == pl.Boolean:
             continue
-        strength = column_names.strength(column, "event")
-        likeness = column_names.likeness_to_events(
+        strength = feature_draft.strength(column, "event")
+        likeness = feature_draft.likeness_to_events(
             values.drop_nulls().unique().cast(pl.String).to_list()
         )
         # Under another name, a column has to hold both words for looking and words for taking.
-        if strength >= column_names.CLEAR or (strength and likeness) or likeness == 2:
+        if strength >= feature_draft.CLEAR or (strength and likeness) or likeness == 2:
             scored.append(Candidate(column, _example(values), strength, strength + 3.0 * likeness))
     scored = _best_first(scored)
     close = len(scored) > 1 and scored[1].score == scored[0].score
@@ -289,8 +289,8 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
     for column in rows.columns:
         if column in taken or not _can_be_id(rows[column]):
             continue
-        strength = column_names.strength(column, role)
-        if not strength and column_names.strength(column, other) >= column_names.NAMED:
+        strength = feature_draft.strength(column, role)
+        if not strength and feature_draft.strength(column, other) >= feature_draft.NAMED:
             continue
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
         score -= 3 * (rows[column].dtype == pl.String and bool(forms[column]))
@@ -325,11 +325,11 @@ def _can_be_id(values: pl.Series) -> bool:
 
 def _looks_like_ids(values: pl.Series, column: str) -> float:
     """How much a column looks like ids of users or items, whose values repeat, but are not few."""
-    score = column_names.likeness_to_id(column)
+    score = feature_draft.likeness_to_id(column)
     present = values.drop_nulls()
     distinct = present.n_unique()
     many = len(present) >= _ENOUGH_ROWS
-    score -= 3 * column_names.is_outcome(column)
+    score -= 3 * feature_draft.is_outcome(column)
     # As many as rows: numbers of the rows, or orders.
     score -= 4 * (many and distinct in (1, len(present)))
     score -= 2 * (many and distinct <= _FEW)

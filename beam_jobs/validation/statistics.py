@@ -19,7 +19,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
-from pandas.util import hash_array
 
 from beam_jobs.hashing import row_hashes, string_hashes
 from beam_jobs.validation.drift import Numbers, compared_features
@@ -187,6 +186,8 @@ class Sketch:
         self.total += _exact_sum(numbers)
         self.least = min(self.least, float(numbers.min(initial=np.inf)))
         self.most = max(self.most, float(numbers.max(initial=-np.inf)))
+        from pandas.util import hash_array  # late: a refresh does without pandas
+
         distinct, counts = np.unique(numbers, return_counts=True)
         self.by_value.add(hash_array(distinct), pa.array(distinct), counts)
         self.by_row.add(hashes + numbers.view(np.uint32) * _ODD, pa.array(numbers))

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from benchmarks.quality.prepare import Prepared, override, slug
 from benchmarks.quality.splits import Case
 from twinspire.runs import runner

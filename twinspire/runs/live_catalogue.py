@@ -231,9 +231,9 @@ def plan_refresh(
     }
     # Late events count in a catalogue. No later day goes on from it, so they can make it stale
     if run.pipeline.source.late_days:
-        from beam_jobs.ingest import late_events
+        from beam_jobs.point_in_time import job
 
-        if late := late_events.look(run.pipeline, run.day).digest_of_all:
+        if late := job.find_late_events(run.pipeline, run.day).digest_of_all:
             facts["late"] = late
     if unasked:
         facts["unasked"] = True  # the gate judges it more strictly
@@ -342,7 +342,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     holder = towers.holder
     from beam_jobs import embed_stage
     from beam_jobs.embedding.reused_vectors import KnownVectors
-    from beam_jobs.features.raw_features_job import write_served
+    from beam_jobs.features_stage import write_served
     from beam_jobs.validation import drift
     from index_builder import index_stage, refresh_stage
     from twinspire_core.contracts import feature_schema

@@ -174,14 +174,14 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     Raises:
       BadData: the folder of a later day cannot be read.
     """
-    from beam_jobs.ingest import late_events
+    from beam_jobs.point_in_time import job
 
     if not pipeline.source.late_days:
         return 0
     done = attempts.latest(pipeline, day, "features")
     if done is None:
         return 0
-    late = late_events.look(pipeline, day)
+    late = job.find_late_events(pipeline, day)
     if late.unreadable:
         raise BadData("\n".join(late.unreadable.values()))
     # By digest: the same events may be in other files by now

@@ -13,7 +13,7 @@ from apache_beam.portability.api import beam_runner_api_pb2 as api
 
 from beam_jobs.beam import engine
 from beam_jobs.features.job_graph import RawFeatures
-from beam_jobs.features.raw_features_job import plan_job
+from beam_jobs.point_in_time.job import plan_job
 from tests.beam_jobs.features import world as worlds
 from twinspire_core import storage
 

@@ -11,8 +11,8 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.beam import batches, engine
-from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.features.table_steps import FinishQueries
+from beam_jobs.features_stage import write_raw, write_served
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests
 from twinspire_core.errors import BadData

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from beam_jobs.beam import batches
 from beam_jobs.features import event_packs, read_steps
-from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.features.report import Count
+from beam_jobs.features_stage import write_raw
 from beam_jobs.ingest import day_files, records
 from beam_jobs.point_in_time.job import plan_job
 from beam_jobs.transform import analysis

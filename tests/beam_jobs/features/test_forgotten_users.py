@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from beam_jobs.features.raw_features_job import write_raw, write_served
+from beam_jobs.features_stage import write_raw, write_served
 from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_event_partials import context, kept

@@ -7,10 +7,9 @@ from random import Random
 import apache_beam as beam
 import pytest
 
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from beam_jobs.ingest import day_files
-from beam_jobs.ingest.late_events import look
-from beam_jobs.point_in_time.job import plan_job
+from beam_jobs.point_in_time.job import find_late_events, plan_job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests, keep, rows, same
 from twinspire.cli import doctor
@@ -90,7 +89,7 @@ def test_they_are_counted(late):
     earlier = sum(n for (_, to), n in moved.items() if to == DAY) + 1
     left_out = {"left_out": 3, "left_out_of_other_days": 0}
     counted = {"of_earlier_days": earlier, "of_later_days": 2, "stragglers": n} | left_out
-    assert report["late"] == counted | {"digest": look(world.pipeline, DAY).digest}
+    assert report["late"] == counted | {"digest": find_late_events(world.pipeline, DAY).digest}
     assert n > 5 and report["rows"] == len(world.events[DAY]) and report["rejected"] == {}
 
 
@@ -130,8 +129,8 @@ def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
     later = DAY + timedelta(days=1)
     world.events = {later: [dict(world.events[DAY][0], at=on(DAY))]}
     worlds.write(world, "parquet")
-    assert look(world.pipeline, DAY).events == 0
+    assert find_late_events(world.pipeline, DAY).events == 0
     assert not plan_job(world.context(tmp_path / "out")).late.files
     (tmp_path / "events" / f"dt={later}" / "_SUCCESS").touch()
-    assert look(world.pipeline, DAY).events == 1
+    assert find_late_events(world.pipeline, DAY).events == 1
     assert list(plan_job(world.context(tmp_path / "out")).late.files) == [later]

@@ -9,8 +9,7 @@ from beam_jobs.features import read_steps, table_steps
 from beam_jobs.features.event_packs import Pack, PackPart
 from beam_jobs.ingest import columns
 from beam_jobs.ingest.day_files import Inputs, SourceFile
-from beam_jobs.ingest.late_events import LateEvents
-from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob
+from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob, LateEvents
 from tests.tiny_pipeline import tiny_pipeline
 
 BIRTH, DAY = date(1, 1, 2), date(2017, 11, 8)

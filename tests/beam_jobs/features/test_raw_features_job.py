@@ -18,7 +18,7 @@ import pytest
 
 from beam_jobs import hashing
 from beam_jobs.features import event_packs, read_steps, table_steps
-from beam_jobs.features.raw_features_job import write_raw, write_served
+from beam_jobs.features_stage import write_raw, write_served
 from beam_jobs.point_in_time import job
 from tests import prism
 from tests.beam_jobs.features import world as worlds

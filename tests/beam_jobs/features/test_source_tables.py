@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.features.raw_features_job import write_served
+from beam_jobs.features_stage import write_served
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow, float32
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run

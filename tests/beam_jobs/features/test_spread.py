@@ -6,7 +6,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_jobs.beam import batches
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from tests.beam_jobs.features import world as worlds
 
 ROWS: dict[str, Counter] = defaultdict(Counter)

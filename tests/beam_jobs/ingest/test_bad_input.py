@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from beam_jobs.ingest import records
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.attempts import StageContext

@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 import pytest
 
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import StageContext

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import day_plan
-from beam_jobs.point_in_time import item_counts, user_history
+from beam_jobs.point_in_time import item_counts, user_shard
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import HISTORY_TYPES, ONE, POSITIVES, Slow
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
@@ -210,7 +210,7 @@ def test_the_most_items_of_a_user_are_the_first_by_60_days():
             "_day": [0, 30, 59, 50, 50, 0],
         }
     )
-    found = user_history.personal(past, 60 * DAY_US, 3).to_dicts()
+    found = user_shard.personal(past, 60 * DAY_US, 3).to_dicts()
     first = found[0]
     assert first["_user"] == "u" and first["_personal"] == ["old", "new", "a"]
     assert first["_personal_60d"][0] == pytest.approx(0.5 + 0.5**0.5)

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import user_history, user_shard
+from beam_jobs.point_in_time import item_counts, user_shard
 from beam_jobs.point_in_time.user_shard import UserEventLimit, within
 
 NAMES = ["a", "B", "é", "z-", "", "ab", "a b", "日本", "0", "00"]
@@ -29,8 +29,8 @@ def drawn(seed):
 def by_numbers(events):
     items, places = user_shard._places(events)
     placed = events.with_columns(places)
-    assert items.gather(placed[user_history.ITEM_NUMBER]).to_list() == events["_item"].to_list()
-    return placed.sort(user_shard._PLACE, user_history.ITEM_NUMBER, "_order")
+    assert items.gather(placed[item_counts.ITEM_NUMBER]).to_list() == events["_item"].to_list()
+    return placed.sort(user_shard._PLACE, item_counts.ITEM_NUMBER, "_order")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -54,7 +54,7 @@ def test_what_users_took_most(seed):
         ranked = sorted(taken, key=lambda i: (-taken[i][0], -taken[i][1], i.encode()))
         counts = [taken[item][0] for item in ranked]
         expected.append((user, ranked[:3], counts[:3], sum(counts)))
-    assert user_history.interaction_counts(events, 3).rows() == expected
+    assert user_shard.interaction_counts(events, 3).rows() == expected
 
 
 def log(rows=3000, seed=0):

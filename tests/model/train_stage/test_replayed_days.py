@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from model.evaluation.evaluation_set import prepare
 from model.ranking import candidate_rows
 from model.ranking.candidate_rows import Asked, rows_of_day

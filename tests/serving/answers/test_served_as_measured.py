@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.features.raw_features_job import write_raw
+from beam_jobs.features_stage import write_raw
 from index_builder import publish_stage
 from model.evaluation.day_queries import has_past, queries_by_history
 from model.evaluation.evaluation_set import ask_by_history, prepare_whole
