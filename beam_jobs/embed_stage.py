@@ -109,8 +109,8 @@ def _count_corpus(uris: Sequence[str]) -> int:
     rows = sum(map(count_rows, uris))
     if not rows:
         raise BadData(
-            "There are items to embed every day, and the corpus is empty. Look at corpus.filter,"
-            " corpus.days and the items snapshot."
+            "The corpus is empty, so there is nothing to embed. Check corpus.filter, corpus.days"
+            " and the items snapshot."
         )
     return rows
 

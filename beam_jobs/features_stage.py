@@ -114,7 +114,7 @@ def write_raw(
     job = plan_job(ctx)
     days = job.inputs.events
     if ctx.day not in days:
-        raise NothingToDo(f"{ctx.day} has no files of events ({ctx.pipeline.source.events}).")
+        raise NothingToDo(f"There are no event files for {ctx.day} ({ctx.pipeline.source.events}).")
     console.print(
         f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
         f"examples of {len(days.keys() & set(job.plan.examples))}"

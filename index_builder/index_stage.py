@@ -212,7 +212,9 @@ def build(
       start: the settings of an earlier version, or why there are none to start from.
     """
     if not len(vectors):
-        raise BadData("An index needs items, and there are none.")
+        raise BadData(
+            "An index needs items, but there are none. Check corpus.filter and the items snapshot."
+        )
     kinds, reason = strategy(len(vectors), wanted)
     # What every other kind has to beat, and the answer where none does.
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))

@@ -222,10 +222,10 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     embedded = embedded.column("_item").combine_chunks()
     if not embedded.equals(table.column("_item").combine_chunks()):
         raise BadData(
-            "Every item of a version has one vector, and every vector an item; the corpus of"
+            "Items and vectors of a version must match; the corpus of"
             f" {ctx.inputs['features']} has {len(table)} items, {ctx.inputs['embed']} has"
-            f" {len(embedded)} vectors, of other items. They were made by different runs: run the"
-            " embed stage again with --force, then index and publish."
+            f" {len(embedded)} vectors, of other items. Different runs made them. Run the embed"
+            " stage again with --force, then index and publish."
         )
     return table
 

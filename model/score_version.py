@@ -246,8 +246,8 @@ def _with_items(lists: Lists, items: pa.ChunkedArray) -> Lists:
     is_kept = pc.is_in(values, value_set=items.combine_chunks())
     if not pc.any(is_kept).as_py():
         raise BadData(
-            f"Lists are measured by the true items that pass the filter; none of {len(values):,}"
-            " does. Take a wider filter, or a truth of users who took such items."
+            f"Lists are measured only on true items that pass the filter; none of the"
+            f" {len(values):,} does. Give a wider filter, or a truth with users who took such items."
         )
     user = lists.key.take(pa.array(list_rows(list_lengths(lists.items))))
     table = pa.table({"user": user, "item": values})
@@ -263,7 +263,7 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
     position = pc.index_in(items, value_set=vectors.column("_item").combine_chunks())
     if position.null_count:
         raise BadData(
-            f"Every item of a version has a vector; {position.null_count} of {len(items)} have none."
+            f"Every item of a version needs a vector; {position.null_count} of {len(items)} have none."
         )
     column = vectors.column("vector").combine_chunks()
     values = np.asarray(column.flatten(), np.float32).reshape(len(column), -1)

@@ -134,8 +134,8 @@ def _check_parents_state(ctx: StageContext) -> None:
     """Before anything costly: a warm start could not end well without it."""
     if ctx.parent and ctx.mode != "full" and not model_bundle.has_state(ctx.parent.train):
         raise UsageError(
-            f"A warm start needs its parent's training state; that of {ctx.parent.version} is no"
-            f" longer at {ctx.parent.train}. Its working files were probably removed: train from"
+            "A warm start needs the training state of its parent; the state of"
+            f" {ctx.parent.version} is not at {ctx.parent.train}. It was probably deleted. Train from"
             " scratch with --mode full."
         )
 

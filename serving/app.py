@@ -166,6 +166,6 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=backlog)
     except (OSError, OverflowError) as e:
         raise UsageError(
-            f"A server listens on a free port of an address of this machine; {host}:{port} cannot"
-            f" be used: {e}. Choose another one by --port or --host."
+            f"The server needs a free port on an address of this machine; {host}:{port} cannot"
+            f" be used: {e}. Choose another one with --port or --host."
         ) from e

@@ -141,7 +141,9 @@ def _local(uri: str) -> Iterator[Path]:
             path = storage.localize(uri, Path(scratch))
         if not path.is_file():
             state = "a folder" if path.is_dir() else "not there"
-            raise UsageError(f"Queries are a file of JSON lines; {uri} is {state}. Name a file.")
+            raise UsageError(
+                f"--queries must be a file of JSON lines; {uri} is {state}. Name a file."
+            )
         yield path
 
 
@@ -163,12 +165,11 @@ def _output(out: str | None) -> Iterator[Path]:
     """A local file to write to. If the block ends well, it becomes `out`, or goes to standard output."""
     if out and not out.endswith(_ENDINGS):
         raise UsageError(
-            f"The ending of the output says its format, {' or '.join(_ENDINGS)}; found {out}. Give"
-            " it one of these."
+            f"The name of the output must end in {' or '.join(_ENDINGS)}; found {out}. Rename it."
         )
     if out and not storage.is_remote(out):
         if Path(out).is_dir():
-            raise UsageError(f"The output is a file; {out} is a folder. Name a file in it.")
+            raise UsageError(f"The output must be a file; {out} is a folder. Name a file in it.")
         with disk.written_whole(out) as unfinished:
             yield Path(unfinished)
         return
@@ -313,9 +314,9 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     if len(shown) > _SHOWN:
         shown = shown[:_SHOWN] + "…"
     return BadData(
-        f"Every line of the queries is one JSON object, as in serving requests; line {number} of"
-        f" {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run"
-        " again."
+        f"Every line of the queries must be one JSON object, like the query of a request; line"
+        f" {number} of {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Correct the"
+        " line and run again."
     )
 
 
@@ -324,5 +325,5 @@ def _batches(source: Path) -> Iterator[NumberedLines]:
         yield from RecordFile(str(source), "jsonl").lines(BATCH)
     except CONTENT_ERRORS as e:
         raise BadData(
-            f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it again."
+            f"{source} cannot be unzipped: {e}. It is probably truncated or damaged. Copy it again."
         ) from e

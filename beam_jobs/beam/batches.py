@@ -78,7 +78,7 @@ class CodedLists(NamedTuple):
         strings = self.strings.gather(used)
         if max(len(self.numbers), strings.str.len_bytes().sum()) > LARGEST:
             raise UsageError(
-                f"A batch has room for {LARGEST:,} entries of histories, and as many bytes of different"
+                f"A batch can hold {LARGEST:,} entries of histories, and as many bytes of distinct"
                 f" items; {len(self.lengths):,} rows have more. Lower the length of the history."
             )
         values = pa.DictionaryArray.from_arrays(
@@ -127,9 +127,7 @@ Parquet's own limit, 1 MiB, is too small for the ids in the histories of a large
 SPILL_FOLDER = "scratch"
 """Folder below the stage's output where large batches wait until the job has ended."""
 _NOTE = pa.schema([("_file", pa.string())])
-_TOO_LARGE = (
-    "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
-)
+_TOO_LARGE = "A batch can hold 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
 
 
 class BatchCoder(coders.Coder):

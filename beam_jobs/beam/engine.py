@@ -255,8 +255,8 @@ class _Job:
         storage.write_bytes(log, f"{output}\n{text}".encode())
         if self.result is None:
             return UsageError(
-                f"beam.options name a runner that takes the job; it was not handed over:"
-                f" {last_line(text)}. All of the text is in {log}."
+                f"The runner in beam.options did not accept the job: {last_line(text)}. The full"
+                f" output is in {log}."
             )
         return explain(self.name, str(error), log)
 
@@ -333,8 +333,8 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
     more = f"All that the runner said is in {log}."
     if _MISSING.match(line):
         return UsageError(
-            f"{said} Workers have what the client has: install this package and its libraries there,"
-            f" in the client's versions (twinspire doctor PIPELINE compares them). {more}"
+            f"{said} Workers need the same packages as this machine. Install Twinspire and its"
+            f" libraries there, in the same versions (twinspire doctor PIPELINE compares them). {more}"
         )
     # Python's traceback is of a step; all else is about parts of the runner.
     if "Traceback (most recent call last)" in text:

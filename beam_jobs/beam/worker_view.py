@@ -26,8 +26,8 @@ from twinspire_core.version import __version__
 ROWS = "rows.json"
 """File below the stage's output with the job's counts, until the job has ended."""
 _REMEDY = (
-    "Files of workers on other hosts, probably, or a network file system that shows them later. Set"
-    " pipeline.work_root to a shared folder by the path that it has everywhere, or to gs://, and run"
+    "The workers probably run on other hosts, or a network file system shows new files late. Set"
+    " pipeline.work_root to gs:// or to a shared folder with the same path on all hosts, and run"
     " the same command again."
 )
 _QUESTION = "question.json"
@@ -82,7 +82,7 @@ def read_written(uri: str) -> bytes:
         return storage.read_bytes(uri)
     except FileNotFoundError:
         raise UsageError(
-            f"work_root must be a place that every worker sees; {uri}, which a worker wrote, is not"
+            f"Every worker must see the same work_root; a worker wrote {uri}, but it is not"
             f" here. {_REMEDY}"
         ) from None
 
@@ -106,7 +106,7 @@ def check(out: str, written: Mapping[str, int]) -> None:
     ]
     if unlike:
         raise UsageError(
-            f"work_root must be a place that every worker sees; found in {out}"
+            f"Every worker must see the same work_root; found in {out}"
             f" {listed(unlike, separator='; ')}. {_REMEDY}"
         )
 
@@ -186,8 +186,8 @@ def _answer(question: str, answer: str) -> None:
         names = json.loads(storage.read_bytes(question))
     except FileNotFoundError:
         raise UsageError(
-            f"work_root must be a place that every worker sees; {platform.node()} does not see"
-            f" {question}, which the client wrote. Mount work_root there by the same path, or use"
+            f"Every worker must see the same work_root; {platform.node()} does not see"
+            f" {question}, which the client wrote. Mount work_root there with the same path, or use"
             " gs://."
         ) from None
     storage.write_bytes(answer, installation(names).model_dump_json().encode())

@@ -150,9 +150,9 @@ class EachOnce(beam.DoFn):
         repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
         if repeated:
             raise BadData(
-                "An item is in the corpus once; found more than once:"
-                f" {listed(repeated)}. The items snapshot probably repeats rows:"
-                " remove the duplicates and run the features stage again."
+                "An item can be in the corpus only once; found more than once:"
+                f" {listed(repeated)}. The items snapshot probably has duplicate rows."
+                " Remove the duplicates and run the features stage again."
             )
         yield from ()
 

@@ -143,8 +143,8 @@ class Embed(beam.DoFn):
         broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
         if broken:
             raise BadData(
-                f"A vector is finite; found NaN or infinity for {self._key.strip('_')}"
-                f" {listed(broken)}. The model diverged, probably: lower"
+                f"Vectors must be finite; found NaN or infinity for {self._key.strip('_')}"
+                f" {listed(broken)}. Training has probably diverged. Lower"
                 " train.learning_rate and train again."
             )
         values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())

@@ -241,9 +241,9 @@ def check(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
         listed = ", ".join(f"{event_type or 'none'}: {n:,}" for event_type, n in most_frequent)
         warning = misplaced(job, report)
         raise BadData(
-            f"A day has positives: events of the types {list(job.p.columns.positives)}"
-            f" (columns.positives). {job.plan.day} has none; its events are of the types"
-            f" {listed or '(it has no good records)'}. Correct columns.positives, or skip the day."
+            f"A day needs positives: events of the types {list(job.p.columns.positives)}"
+            f" (columns.positives). {job.plan.day} has none. The types of its events are"
+            f" {listed or '(it has no valid records)'}. Correct columns.positives, or skip the day."
             + (f" {warning}" if warning else "")
         )
 
@@ -280,9 +280,9 @@ def _check_rejected(job: FeatureJob, counters: Counters, table: Table, day: date
     most_frequent = sorted(reasons.items(), key=lambda item: -item[1])
     listed = "\n".join(f"  - {reason}: {n:,}" for reason, n in most_frequent)
     raise BadData(
-        f"At most source.max_rejected = {most:g} of a day's records may be malformed; of"
-        f" {table} of {day} {bad:,} of {every:,} are"
-        f" ({bad / every:.1%}):\n{listed}\nFile and row of each are in"
+        f"At most source.max_rejected = {most:g} of a day's records may be malformed; in"
+        f" {table} of {day}, {bad:,} of {every:,} are malformed"
+        f" ({bad / every:.1%}):\n{listed}\nThe file and the row of each are in"
         f" {storage.join(job.out, feature_schema.REJECTED)}. Correct them, or raise"
         " source.max_rejected."
     )
@@ -299,6 +299,6 @@ def _check_columns(job: FeatureJob, counters: Counters) -> None:
     for column in job.columns["events"]:
         if parts and absent.get(column.use) == parts:
             raise BadData(
-                f"{column.use} names the column {column.source!r} of events; no record of {day} has"
-                " it. Name another column in the pipeline file, or remove what uses it."
+                f"{column.use} names the column {column.source!r} of events, but no record of {day} has"
+                " it. Name another column in the pipeline file, or remove the key."
             )

@@ -97,9 +97,9 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
         first = min(items.days, default=None)
         there = f"where the first is of {first}" if first else "which has no snapshots at all"
         raise BadData(
-            f"A day needs an items snapshot of that day or before; for {plan.day} there is none in"
-            f" {p.source.items}, {there}."
-            " Lay one out there, or remove source.items to recommend whatever has events."
+            f"A day needs an items snapshot of that day or an earlier day; there is none for"
+            f" {plan.day} in {p.source.items}, {there}."
+            " Put one there, or remove source.items to recommend all items that have events."
         )
     # A training day older than all snapshots has no item features, and is trained on all the same.
     items_of = _valid({day: items.at(day) for day in {*plan.examples, *plan.replay, plan.day}})
@@ -246,10 +246,10 @@ def check(p: Pipeline, day: date) -> dict[str, float | None]:
     if usual is not None and rows < p.source.min_share * usual:
         listed = ", ".join(f"{at}: {n:,}" for at, n in counts.items())
         raise BadData(
-            f"A day has at least source.min_share = {p.source.min_share:g} of the rows usual on its"
-            f" weekday; {day} has {rows:,} of {usual:,.0f} ({rows / usual:.0%}; {listed}). If part"
-            " of the day is missing, deliver it and run the day again; if the day is right as it"
-            " is, run it with a lower source.min_share."
+            f"A day must have at least source.min_share = {p.source.min_share:g} of the usual rows of"
+            f" its weekday; {day} has {rows:,} of {usual:,.0f} ({rows / usual:.0%}; {listed}). If logs"
+            " of the day are missing, deliver them and run the day again. If the day is complete,"
+            " lower source.min_share and run it again."
         )
     # Raises if there is no items snapshot for the day, before hours of work.
     inputs(p, day_plan.make_plan(p, day, "incremental"))
@@ -317,14 +317,14 @@ def _not_there(p: Pipeline, day: date, awaited: str, half: str | None) -> LogsLa
     waited = f" after a wait of {p.source.wait}" if p.source.wait else ""
     if half:
         return LogsLate(
-            f"The events of {day} are not all there yet: {half} begins as a Parquet file and does not"
-            f" end as one{waited}; it is being copied, or was cut off. Run the day again later; if the"
-            " file does not grow any more, deliver it again."
+            f"The events of {day} are not complete yet: {half} is a Parquet file without its end"
+            f"{waited}. It is still being copied, or it is truncated. Run the day again later. If the"
+            " file no longer grows, deliver it again."
         )
     newest = SnapshotDays(p, "events").at(date.max)
-    there = f"the newest day that is there is {newest}" if newest else "no day is there"
+    there = f"the newest day with events is {newest}" if newest else "no day has events"
     return LogsLate(
         f"The events of {day} are not there yet: {awaited} does not exist or is empty{waited};"
-        f" {there}. Run the day again later, or set source.wait to wait for it in the stage."
-        " If this day will never come, leave it out: gaps are allowed."
+        f" {there}. Run the day again later, or set source.wait, so that the stage waits for it."
+        " If the logs will never come, leave the day out: gaps are allowed."
     )

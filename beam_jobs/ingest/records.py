@@ -139,8 +139,8 @@ def _missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) 
     listed = ", ".join(f"{c.source!r} ({c.use})" for c in columns)
     return BadData(
         f"The pipeline file names columns of {file.table} that {file.uri} does not have: {listed}."
-        f" It has: {', '.join(there)}. Name one of these in the pipeline file, or deliver the file"
-        " with the column."
+        f" The file has: {', '.join(there)}. Correct the name in the pipeline file, or deliver the"
+        " file again with the column."
     )
 
 
@@ -290,9 +290,9 @@ class RecordChecker:
             return read_as(column, kind, text=text)
         except WrongType as e:
             raise BadData(
-                f"{column.use} of {self._file.table} is {e}; in {self._file.uri} column"
-                f" {column.source!r} is {kind}. Write the column with that type, or name another"
-                " one in the pipeline file."
+                f"{column.use} of {self._file.table} must be {e}; column {column.source!r} of"
+                f" {self._file.uri} is {kind}. Write the column with the right type, or name another"
+                " column in the pipeline file."
             ) from e
 
     def _explain(self, bad: pl.DataFrame, readings: Sequence[Reading]) -> list[Rejected]:

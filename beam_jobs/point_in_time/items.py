@@ -194,9 +194,9 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     kept = listed.filter(pl.all_horizontal(pl.lit(True), *holds))
     if kept.is_empty() and not listed.is_empty():
         raise BadData(
-            "corpus.filter lets the items through that can be recommended; none of the"
-            f" {len(listed):,} items of {snapshot_day} passes {job.p.corpus.filter}. Compare it with"
-            " the values of these columns."
+            "corpus.filter selects the items that can be recommended, but none of the"
+            f" {len(listed):,} items of {snapshot_day} passes {job.p.corpus.filter}. Compare the filter"
+            " with the values of these columns."
         )
     shown = [name for name in kept.columns if name.startswith(("_display_", "_attribute_"))]
     rows = item_counts.add(job.p, kept.select("_item", *shown), figures_of_items)

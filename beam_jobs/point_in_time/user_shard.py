@@ -280,7 +280,7 @@ class Timeline:
         codes = queries["_code"].to_numpy().astype(np.int64)
         if (max(int(codes.max()), self._last_code) + 1) * self._width >= 1 << 63:
             raise UsageError(
-                f"A shard takes up to {(1 << 63) // self._width:,} users for so many days; found"
+                f"A shard can have up to {(1 << 63) // self._width:,} users for this many days; found"
                 f" {codes.max():,}. Raise beam.shards."
             )
         base = codes * self._width

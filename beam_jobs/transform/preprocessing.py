@@ -236,8 +236,8 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
     wrong = (lengths != 0) & (lengths != size)
     if wrong.any():
         raise BadData(
-            f"features.{name} is declared as vectors of {size} numbers; found one of"
-            f" {lengths[wrong][0]} in {wrong.sum()} of {len(lengths)} rows. Correct the column, or set"
+            f"Every vector of features.{name} must have {size} numbers; found {wrong.sum()} of"
+            f" {len(lengths)} rows with others, such as {lengths[wrong][0]}. Correct the column, or set"
             f" features.{name}.size."
         )
     # An empty vector is a missing one, which the graph knows as zeros.

@@ -82,9 +82,9 @@ def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
     listed = "\n".join(f"  - {text}" for text in anomalies)
     if anomalies and p.statistics.on_anomaly == "fail":
         raise BadData(
-            "A day's statistics stay within the limits of [statistics]; these do"
-            f" not:\n{listed}\nDetails: {where}. Correct the logs and run the day again; or, if the"
-            " day is right as it is, raise statistics.max_drift where values drifted, or set"
+            "A day's statistics must stay within the limits of [statistics]; these do"
+            f" not:\n{listed}\nDetails: {where}. If the logs are wrong, correct them and run the day"
+            " again. If they are right, raise statistics.max_drift (for drift), or set"
             ' statistics.on_anomaly = "warn".'
         )
     if anomalies and p.statistics.on_anomaly == "warn":

@@ -94,15 +94,15 @@ def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False)
 def _check_columns(folder: Path, files: Sequence[Path], columns: Sequence[str]) -> None:
     if not files:
         raise BadData(
-            f"Training needs transformed rows; {folder} holds no Parquet file: run the features"
+            f"Training needs transformed rows; {folder} has no Parquet file. Run the features"
             " stage again."
         )
     there = pq.read_schema(files[0]).names
     if missing := [name for name in columns if name not in there]:
         raise BadData(
-            f"Training rows need a column per input of the towers; {files[0]} has no"
+            f"Training rows need a column for each input of the towers; {files[0]} has no"
             f" {', '.join(missing)}. The pipeline file was probably edited after the features"
-            " stage: run that stage again."
+            " stage. Run that stage again."
         )
 
 

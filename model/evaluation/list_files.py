@@ -53,14 +53,14 @@ def read_table(source: str) -> pa.Table:
       BadData: it cannot be read as what its ending says.
     """
     if not storage.exists(source):
-        raise UsageError(f"A Parquet, JSON Lines or CSV file is needed; there is none at {source}.")
+        raise UsageError(f"There is no file at {source}. Give a Parquet, JSON Lines or CSV file.")
     files = [f.uri for f in storage.list_files(source) if f.path.endswith(".parquet")] or [source]
     try:
         return pa.concat_tables([_read(file) for file in files], promote_options="default")
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError, zlib.error, ValueError) as e:
         raise BadData(
-            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {source}"
-            f" failed: {e}. It may be truncated, or of another format."
+            f"{source} cannot be read: {e}. Its ending (.parquet, .jsonl or .csv, also with .gz)"
+            " must match its format. The file may also be truncated. Write it again."
         ) from e
 
 
@@ -100,9 +100,9 @@ def read_keys(table: pa.Table, *, source: str = "the table", user: str | None = 
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise BadData(
-            f"A query has one row; {source} has {len(table)} rows, and {repeated[0]['counts']} of"
-            f" {repeated[0]['values']}. Where a user has several queries, tell them apart by a column"
-            " `query`."
+            f"A query must have one row; {repeated[0]['values']} has {repeated[0]['counts']} of the"
+            f" {len(table)} rows of {source}. If a user has several queries, add a column `query`"
+            " with an id for each."
         )
     return key
 
@@ -116,9 +116,9 @@ def places_of(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
     position = pc.index_in(wanted, value_set=there)
     if len(wanted) and position.null_count == len(wanted):
         raise BadData(
-            f"{name} and the truth are joined by user; none is in both:"
+            f"{name} and the truth must have users in common; found"
             f" {wanted.slice(0, 3).to_pylist()} in the truth, {there.slice(0, 3).to_pylist()} in"
-            f" {name}. They may be of another split, or the ids written differently."
+            f" {name}. The files may be of different splits, or write ids differently."
         )
     return position
 
@@ -146,7 +146,7 @@ def as_text(column: pa.Array, source: str) -> pa.Array:
         column = column.cast(pa.string())
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if not is_text and not pa.types.is_integer(column.type):
-        raise BadData(f"Ids are strings or whole numbers; {source} has {column.type}.")
+        raise BadData(f"Ids must be strings or whole numbers; {source} has {column.type}.")
     return column.cast(pa.string()).fill_null("")
 
 
@@ -182,7 +182,7 @@ def _column(table: pa.Table, names: Sequence[str], source: str, meaning: str) ->
     present = [name for name in names if name in table.column_names]
     if not present:
         raise BadData(
-            f"A column must say {meaning}: one of {', '.join(names)}; {source} has"
+            f"{source} needs a column with {meaning}, named {' or '.join(names)}; it has"
             f" {', '.join(table.column_names)}. Rename the column."
         )
     column = table.column(present[0]).combine_chunks()
@@ -279,6 +279,6 @@ def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
             columns[field.name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
             raise BadData(
-                f"Feature {field.name} is {field.type}; the queries hold {given.type}: {e}."
+                f"Feature {field.name} must be {field.type}; the queries have {given.type}: {e}."
             ) from e
     return pa.table(columns)

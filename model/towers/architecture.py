@@ -276,8 +276,8 @@ def _looked_up(
 def _attention(feature: HistoryFeature, table: TableSpec) -> Attention:
     if table.dimension % _HEADS:
         raise UsageError(
-            f"train.history.pooling = 'attention' halves the vectors between {_HEADS} heads, so that"
-            f" train.dimension is even; found {table.dimension}. Set an even one."
+            f"With train.history.pooling = 'attention', train.dimension must be even, because"
+            f" {_HEADS} heads share it; found {table.dimension}. Set an even number."
         )
     return Attention(
         width=table.dimension,

@@ -168,8 +168,8 @@ def load(folder: Path) -> TrainingState:
     content = json.loads((folder / _STATE).read_text())
     if content["format"] != FORMAT:
         raise BadData(
-            f"This release reads training states of format {FORMAT}; {folder} has format"
-            f" {content['format']}. It was written by another release: use that one, or train from"
+            f"This release can read training states of format {FORMAT}; {folder} has format"
+            f" {content['format']}. Another release wrote it. Use that release, or train from"
             " scratch with --mode full."
         )
     weights = dict(np.load(folder / _DENSE))

@@ -231,7 +231,7 @@ CURVE_POINTS = 200
 """The most points of a loss curve."""
 
 _DIVERGED = (
-    "The learning rate is too high, the temperature too low, or a feature holds huge numbers: lower"
+    "The learning rate is too high, the temperature is too low, or a feature has huge numbers. Lower"
     " train.learning_rate, raise train.temperature, or set log = true on numbers with a long tail."
 )
 
@@ -250,7 +250,7 @@ def mean_loss(losses: Sequence[tf.Tensor]) -> float:
 def _check_numbers(losses: np.ndarray) -> None:
     if not np.isfinite(losses).all():
         raise UsageError(
-            f"The loss must stay a number; found {losses[~np.isfinite(losses)][0]}. {_DIVERGED}"
+            f"The loss must be finite; found {losses[~np.isfinite(losses)][0]}. {_DIVERGED}"
         )
 
 
@@ -279,8 +279,7 @@ def check_weights(model: TwoTower) -> None:
         for variable in (weight.values, weight.slots):
             if not tf.reduce_all(tf.math.is_finite(variable)).numpy():
                 raise UsageError(
-                    f"Weights must stay numbers; those of {name} no longer are, after the last step."
-                    f" {_DIVERGED}"
+                    f"Weights must be finite; those of {name} are not after the last step. {_DIVERGED}"
                 )
 
 

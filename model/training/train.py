@@ -248,8 +248,9 @@ def day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
     if not chosen:
         there = ", ".join(map(str, sorted(folders))) or "no day's"
         raise BadData(
-            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's"
-            " users may be held out: lower evaluation.holdout; or run the features stage again."
+            f"Training on {ctx.day} needs the rows of this day; {transformed} has {there}. If all"
+            " users of the day are held out, lower evaluation.holdout. Otherwise run the features"
+            " stage again."
         )
     return chosen
 

@@ -156,8 +156,8 @@ def _check_shapes(model: TwoTower, parent: TrainingState) -> None:
             for key, (before, now, what) in changes.items()
         )
         raise UsageError(
-            f"A warm start needs the parent's shapes; {described}. Set {', '.join(changes)} back,"
-            " or train from scratch with --mode full."
+            f"A warm start needs the same shapes as its parent; {described}. Set"
+            f" {', '.join(changes)} back, or train from scratch with --mode full."
         )
 
 

@@ -163,8 +163,7 @@ def _unknown_item(version: Version, item: str) -> UsageError:
     if near:
         hint = f"Did you mean {', '.join(near)}?"
     else:
-        hint = "Ids are those of the items in the logs."
+        hint = "Give an id as it is in the logs."
     return UsageError(
-        f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is"
-        f" not. {hint}"
+        f"Version {version.id} has {len(version.items):,} items, but no item {item!r}. {hint}"
     )

@@ -126,8 +126,8 @@ class LiveVersion:
             present = self.current.version.id if self.current else None
             if wanted is None and present:
                 raise BadData(
-                    f"A registry's log says which version is live; that in {self._registry.root} is"
-                    " gone. Restore or mount it."
+                    f"The registry's log in {self._registry.root} is missing, so the live version is"
+                    " unknown. Restore or mount it."
                 )
             if wanted is None or wanted == present:
                 self.failure = None  # also when a bad version was rolled back
@@ -228,8 +228,8 @@ def _check_lists(version: Version, table: pa.Table, source: str) -> None:
         raise _damaged(version, "Vectors") from e
     if not len(answer.counts) or answer.counts.min() < min(plain.k, len(version.ids)):
         raise BadData(
-            f"A version lists items for everybody; {version.id} answers warm-up queries"
-            " with too few. Its index or its items are damaged: roll back."
+            f"A version must return items for every query; {version.id} returned too few for a"
+            " warm-up query. Its index or its items are damaged. Roll back."
         )
     if not np.isfinite(answer.scores[answer.rows >= 0]).all():
         raise _damaged(version, "Scores")
@@ -237,5 +237,5 @@ def _check_lists(version: Version, table: pa.Table, source: str) -> None:
 
 def _damaged(version: Version, what: str) -> BadData:
     return BadData(
-        f"{what} are finite; those of {version.id} are not. Its towers are damaged: roll back."
+        f"{what} must be finite; those of {version.id} are not. Its towers are damaged. Roll back."
     )

@@ -171,10 +171,10 @@ def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
     """The error when a command names a user and the version carries no users."""
     example = json.dumps(RequestModel(pipeline).example(user), ensure_ascii=False)
     return UsageError(
-        f"A user is looked up in the version's users, and {version} carries none: personal data is"
-        " published only with serving.user_store = true. Set that and publish a version, or give"
-        f" the features yourself: write lines like\n  {example}\ninto a file (a key that is left"
-        " out is missing; a time is now) and run\n  twinspire recommend PIPELINE --queries"
+        f"Version {version} stores no users, so no user can be looked up by an id. Set"
+        " serving.user_store = true and publish a version. Or give the features of a user"
+        f" yourself: write lines like\n  {example}\nto a file (a feature that is left out counts as"
+        " missing, and a time as now), and run\n  twinspire recommend PIPELINE --queries"
         " FILE.jsonl --k 10 --out recs.jsonl"
     )
 

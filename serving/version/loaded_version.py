@@ -120,9 +120,9 @@ class Version:
         index = load_index(self.home / version_manifest.INDEX)
         if len(index) != len(self.items):
             raise BadData(
-                f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"
-                f" {len(self.items)}. It was put together from different runs: roll back, and run"
-                " the day again with --force."
+                f"The index of a version must have a row for each item; {self.id} has {len(index)} rows"
+                f" and {len(self.items)} items. They come from different runs. Roll back, and run the"
+                " day again with --force."
             )
         return index
 
@@ -209,9 +209,8 @@ class Version:
             return TWO_TOWER if self.fixed_order.sources == (TWO_TOWER,) else FIXED_ORDER
         if source not in self.sources:
             raise UsageError(
-                f"A list comes from one of the sources that a version carries; {self.id} has"
-                f" {', '.join(self.sources)}, not {source!r}. Which there are is up to sources.use"
-                " of the pipeline file."
+                f"Version {self.id} has the sources {', '.join(self.sources)}, but no {source!r}. Name"
+                " one of these, or add the source to sources.use and publish a version."
             )
         return source
 
@@ -304,9 +303,9 @@ def _check_own_sources(described: Manifest) -> None:
         name = path.removesuffix(".py")
         if name != path and own_digests((name,)) != {name: file.sha256}:
             raise UsageError(
-                f"A version is served with the sources that it was made with; {described.version} was made"
-                f" with a file {path} that the pipeline file's folder does not have. Put that file next"
-                f" to the pipeline file, and name it in sources.use: the version holds a copy."
+                f"A version must be served with the source files that it was made with; {described.version}"
+                f" needs {path}, which is not in the folder of the pipeline file. Put that file there, and"
+                " name it in sources.use. The version contains a copy of it."
             )
 
 

@@ -144,7 +144,7 @@ def test_what_was_edited_is_missing_when_a_version_is_evaluated_and_no_refresh_g
     assert score(shop, device=["phone"], city="Rome") == without and without["recall@10"] > 0
     with pytest.raises(
         UsageError,
-        match=r"city, cost, device, item_age, price changed since .* was trained\. Train a day",
+        match=r"city, cost, device, item_age, price changed after .* was trained\. Train a day",
     ):
         twinspire("refresh", shop, "--date", PARENT)
 

@@ -44,13 +44,13 @@ def test_without_it_as_it_was_the_version_is_not_served(shop):
     own = shop.parent / "steady.py"
     try:
         own.write_text(STEADY + "# changed\n")
-        assert "was made with a file steady.py" in twinspire(*ask, check=2)
+        assert "needs steady.py, which is not in the folder" in twinspire(*ask, check=2)
     finally:
         own.write_text(STEADY)
     whole = shop.read_text()
     try:
         shop.write_text(whole.replace(USE, ""))
-        assert "was made with a file steady.py" in twinspire(*ask, check=2)
+        assert "needs steady.py, which is not in the folder" in twinspire(*ask, check=2)
         shop.write_text(whole.replace("steady.py", "moon.py"))
         assert "cannot be read" in twinspire(*ask, check=2)
     finally:

@@ -131,9 +131,9 @@ def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: in
         return plan.active
     if not plan.paused and on_sqlite(rest, plan.dag):
         raise UsageError(
-            f"On SQLite the DAG must be paused when a backfill is created, because the scheduler could end;"
-            f" {plan.dag} is not paused. Pause it at {rest.url}/dags/{plan.dag}, then type the command"
-            " again with --unpause."
+            "If Airflow uses SQLite, the DAG must be paused while a backfill is created, because the"
+            f" scheduler could crash; {plan.dag} is not paused. Pause it at {rest.url}/dags/{plan.dag},"
+            " then type the command again with --unpause."
         )
     return start_backfill(
         rest,
@@ -164,11 +164,11 @@ def cancel(rest: AirflowRest, dag: str) -> list[int]:
 
 def _check_range(pipeline: Pipeline, first: date, last: date) -> None:
     if last < first:
-        raise UsageError(f"--from is at or before --to, found {first} and {last}.")
+        raise UsageError(f"--from must not be after --to; found {first} and {last}.")
     today = datetime.now(pipeline.zone).date()
     if last >= today:
         raise UsageError(
-            f"A day must have ended before it is run; --to {last} has not: today is {today} in"
+            f"A day can be run only after its end; --to {last} has not ended: today is {today} in"
             f" {pipeline.pipeline.time_zone}. Give --to {today - timedelta(days=1)} or an earlier day."
         )
 
@@ -183,14 +183,13 @@ def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> bool:
         broken = "; ".join(error["filename"] for error in rest.import_errors())
         why = f" Airflow cannot load {broken}: see its page." if broken else ""
         raise UsageError(
-            f"Each pipeline file in the folder TWINSPIRE_PIPELINES is a DAG; Airflow at {rest.url} has no"
-            f" DAG {dag}.{why} A new file takes up to five minutes to appear."
+            f"Airflow at {rest.url} has no DAG {dag}. Airflow makes a DAG of each pipeline file in the"
+            f" folder TWINSPIRE_PIPELINES.{why} A new file takes up to five minutes to appear."
         ) from e
     if paused and not may_be_paused:
         raise UsageError(
-            f"Runs start only while their DAG is not paused; {dag} is paused, and the backfill would wait"
-            f" for ever. Unpause it at {rest.url}/dags/{dag}, or give --unpause. Then its schedule runs,"
-            " too."
+            f"{dag} is paused, so the runs of a backfill would never start. Unpause it at"
+            f" {rest.url}/dags/{dag}, or give --unpause. Then its schedule runs, too."
         )
     return paused
 
@@ -208,15 +207,15 @@ def _active(
         name = f"Backfill {backfill['id']} of {first} to {last}"
         if backfill["is_paused"]:
             raise UsageError(
-                f"{name} is paused, and starts nothing. Unpause it at"
+                f"{name} is paused, so it starts no runs. Unpause it at"
                 f" {rest.url}/dags/{pipeline.name}/backfills, or cancel it: twinspire backfill PIPELINE"
                 " --cancel."
             )
         if (first, last) in watched:
             return int(backfill["id"])
         raise UsageError(
-            f"A DAG has one backfill at a time; {name} is running. Wait for its end, or cancel it:"
-            " twinspire backfill PIPELINE --cancel."
+            f"A DAG can have only one backfill at a time; {name} is running. Wait until it has ended,"
+            " or cancel it: twinspire backfill PIPELINE --cancel."
         )
     return None
 
@@ -243,8 +242,8 @@ def _check_stuck(runs: Mapping[date, dict[str, Any]]) -> None:
     }
     if stuck:
         raise UsageError(
-            "Runs of a cancelled backfill never start; somebody cleared those of"
-            f" {', '.join(map(str, stuck))}, and they stay queued. End them: twinspire backfill PIPELINE"
+            "Runs of a cancelled backfill never start. Somebody cleared the runs of"
+            f" {', '.join(map(str, stuck))}, so they stay queued. End them: twinspire backfill PIPELINE"
             " --cancel."
         )
 

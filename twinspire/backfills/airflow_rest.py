@@ -271,22 +271,22 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
         refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
         if e.response.status_code in refused:
             raise UsageError(
-                f"Airflow at {rest.url} needs a login that may run DAGs; it answered"
+                f"Airflow at {rest.url} needs a login with permission to run DAGs; it answered"
                 f" {e.response.status_code} to {e.request.url.path}. Set {CREDENTIALS}."
             ) from e
         if e.response.is_server_error:
             raise TryAgain(f"Airflow at {rest.url} failed: {e}.{rest.log_hint()}") from e
-        raise UsageError(f"Airflow at {rest.url} refused: {e}") from e
+        raise UsageError(f"Airflow at {rest.url} refused the request: {e}") from e
     except httpx.TimeoutException as e:
         raise TryAgain(
             f"Airflow at {rest.url} has not answered {e.request.method} {e.request.url.path} within"
-            f" {TIMEOUT} s. It may still have done it.{rest.log_hint()} Try again when its machine is less"
-            " busy."
+            f" {TIMEOUT} s. It may still have carried out the request.{rest.log_hint()} Try again when its"
+            " machine is less busy."
         ) from e
     except httpx.HTTPError as e:
         raise TryAgain(
             f"Airflow's API server does not answer at {rest.url}: {_why(e)}. Start it (make airflow), or"
-            " give its address by --airflow or TWINSPIRE_AIRFLOW_URL."
+            " give its address with --airflow or TWINSPIRE_AIRFLOW_URL."
         ) from e
 
 

@@ -98,9 +98,9 @@ class Board:
         backfills = active_backfills(rest, dag)
         if rest.call("GET", f"dags/{dag}")["is_paused"] or any(b["is_paused"] for b in backfills):
             raise TryAgain(
-                f"Runs start only while the DAG and its backfill are not paused; {dag} or its backfill is"
-                f" paused. Unpause it at {rest.url}/dags/{dag}/backfills. Then type the command again to"
-                " watch the remaining days."
+                f"{dag} or its backfill is paused, so no runs start. Unpause it at"
+                f" {rest.url}/dags/{dag}/backfills. Then type the command again to watch the remaining"
+                " days."
             )
         if backfills:
             return set()

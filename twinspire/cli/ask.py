@@ -113,9 +113,9 @@ def recommend(
     if (user is None) == (queries is None):
         raise UsageError("Give either --user or --queries.")
     if out and not queries:
-        raise UsageError("--out names the file for the lists of --queries; give --queries, too.")
+        raise UsageError("--out is the file for the lists of --queries. Give --queries, too.")
     if explain and not user:
-        raise UsageError("--explain needs --user: files of lists hold no reasons.")
+        raise UsageError("--explain works only with --user. Give --user, or leave --explain out.")
     # Loading it needs no Python, and this machine may have another core
     Thread(target=load_tensorflow_library).start()
     with doing("loading the libraries"):
@@ -125,7 +125,7 @@ def recommend(
     opened = open_pipeline(pipeline)
     if source and source not in answering():
         known = did_you_mean(source, answering()) or f"known: {', '.join(answering())}"
-        raise UsageError(f"--source names what a list is made of; found {source!r}; {known}")
+        raise UsageError(f"--source must name a source of lists; found {source!r}; {known}")
     filters = by_attribute(allow), by_attribute(deny)
     options = ListRequest(
         k=k,

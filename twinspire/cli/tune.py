@@ -120,7 +120,7 @@ def _conclude(
     out.print(terminal_table(_table(pipeline, ranked, search.present)))
     done = [trial for trial in ranked if trial.outcome == "done"]
     if not done:
-        raise BadData(f"All trials failed. The first one: {ranked[0].outcome}")
+        raise BadData(f"All trials failed. The first failed with: {ranked[0].outcome}")
     best = done[0]
     changed = tried_settings.changes(best.settings, search.present)
     if changed:

@@ -259,8 +259,8 @@ def _find_towers(run: DayRun, version: str | None) -> Towers:
     wanted = find_version(version, state, run.pipeline.name) if version else live
     if wanted not in state.accepted:
         raise UsageError(
-            f"A refresh takes the towers of an accepted version; {wanted} was {state.fate[wanted]}."
-            " Name another version, or leave --version out to take the live one."
+            f"A refresh needs the towers of an accepted version; {wanted} was {state.fate[wanted]}."
+            " Name another version, or leave --version out to use the live one."
         )
     # Not `wanted`, so that a refresh of a refresh has the same towers
     trained = state.trained(wanted)
@@ -268,9 +268,9 @@ def _find_towers(run: DayRun, version: str | None) -> Towers:
     stored = run.registry.usable(holder)
     if run.day < stored.date:
         raise UsageError(
-            f"A refresh cannot be of a day before its towers were trained: {holder} was trained up to"
-            f" {stored.date}; found {run.day}. To go back to an earlier version: twinspire rollback"
-            " PIPELINE"
+            f"A refresh cannot be for a day before the training of its towers; {holder} was trained up"
+            f" to {stored.date}; found {run.day}. Give a later --date. To go back to an earlier"
+            " version: twinspire rollback PIPELINE"
         )
     return Towers(trained, stored, state.trained(live))
 
@@ -287,7 +287,7 @@ def _check_news(run: DayRun) -> None:
         return
     remedy = f"Refresh {logs}, the newest day with logs" if logs else "Wait for the logs"
     raise GateRefused(
-        f"A refresh needs logs or snapshots that are newer than the live catalogue, which is of"
+        "A refresh needs logs or a snapshot newer than the live catalogue. The catalogue is of"
         f" {catalogue}; {run.day} has no logs, and no snapshot is newer. {live} stays live."
         f" {remedy}, or overrule this with --promote yes."
     )
@@ -319,8 +319,8 @@ def _check_features(run: DayRun, holder: Manifest) -> None:
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         raise UsageError(
-            "A refresh needs the features that its towers were trained with;"
-            f" {', '.join(changed)} changed since {holder.version} was trained. Train a day with the"
+            "A refresh needs the same features that its towers were trained with;"
+            f" {', '.join(changed)} changed after {holder.version} was trained. Train a day with the"
             f" new pipeline file: twinspire run PIPELINE --date {run.day}"
         )
 

@@ -318,8 +318,8 @@ def _not_its_turn(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
 
 def _waited_in_vain(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
     return (
-        f"Days are trained in order, and {day} has waited for earlier ones as long as train.wait = "
-        f"{pipeline.train.wait} allows. {_under_way(pipeline, unfinished)}"
+        f"Days are trained in order. {day} has waited for earlier days for train.wait = "
+        f"{pipeline.train.wait}. {_under_way(pipeline, unfinished)}"
     )
 
 
@@ -330,7 +330,7 @@ def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
         for lease in open_leases(pipeline, day)
     ]
     ends = " and ".join(f"`twinspire close-day PIPELINE --date {day}`" for day in unfinished)
-    return f"Not ended yet: {', '.join(runs)}. If such a run has stopped without ending, end it: {ends}."
+    return f"Still running: {', '.join(runs)}. If such a run was killed, end it: {ends}."
 
 
 def identity() -> ProcessIdentity:

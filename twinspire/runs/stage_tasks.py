@@ -97,8 +97,8 @@ def plan_stage(
         mode = "full"
     if stage.takes_mode and mode == "full" and nearest and nearest.mode != "full":
         raise UsageError(
-            "Training from scratch needs the examples of the whole training window; those of"
-            f" {run.day} were made in mode incremental, for the day alone. Run `twinspire features"
+            "Training from scratch needs the examples of the whole training window; the features of"
+            f" {run.day} were made with --mode incremental, for one day only. Run `twinspire features"
             f" PIPELINE --date {run.day} --mode full` first."
         )
     if stage.same_parent_as:
@@ -221,16 +221,16 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     for name, attempt in earlier.items():
         if attempt.config != config_digest(run.pipeline, STAGES[name]):
             raise UsageError(
-                f"{stage.name} of {day} needs an output of {name} made from this pipeline file;"
+                f"{stage.name} of {day} needs an output of {name} from the current pipeline file;"
                 f" {attempt.uri} was made before the file changed. Run `twinspire {name} PIPELINE"
-                f" --date {day}` and what follows it again."
+                f" --date {day}` and the later stages again."
             )
     return earlier
 
 
 def _missing(run: DayRun, stage: Stage, name: str) -> UsageError:
     return UsageError(
-        f"{stage.name} of {run.day} needs the output of {name}, and there is none under"
+        f"{stage.name} of {run.day} needs the output of {name}, but there is none in"
         f" {attempts.day_uri(run.pipeline, run.day)}. Run `twinspire {name} PIPELINE --date"
         f" {run.day}` first, or `twinspire run PIPELINE --date {run.day}` for all stages."
     )
@@ -240,9 +240,9 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
     version = parent.version if parent else None
     if trained.parent != version:
         raise ParentChanged(
-            "A version must be published with the parent that it was trained from and measured"
-            f" against. {day} was trained from {trained.parent}; its parent is now {version}, because"
-            " a day was filled in or rolled back since. Run the day again: `twinspire run PIPELINE"
+            "A version must be published with the parent that it was trained from. The parent of"
+            f" {day} was {trained.parent}, and is now {version}, because an earlier day was filled in"
+            " or rolled back. Run the day again: `twinspire run PIPELINE"
             f" --date {day}`."
         )
 
@@ -333,7 +333,7 @@ def raise_if_refused(attempt: Attempt, *, is_found: bool = False) -> None:
     if reasons := attempt.summary.get("refused"):
         version = attempt.summary.get("version")
         raise GateRefused(
-            f"The gate refused {version}, which does not go live.\n"
+            f"The gate refused {version}. It does not go live:\n"
             + "\n".join(f"  - {reason}" for reason in reasons)
             + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"',
             version,

@@ -230,8 +230,9 @@ def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -
     home = Path(place(pipeline))
     if storage.is_remote(pipeline.pipeline.work_root):
         raise UsageError(
-            "`twinspire tune` needs a work_root on this machine; pipeline.work_root is"
-            f" {pipeline.pipeline.work_root}. Copy the pipeline file, and set work_root to a folder."
+            "`twinspire tune` needs a local work_root; pipeline.work_root is"
+            f" {pipeline.pipeline.work_root}. Copy the pipeline file, and set work_root to a local"
+            " folder."
         )
     home.mkdir(parents=True, exist_ok=True)
     with (home / "search.lock").open("w") as lock:
@@ -239,8 +240,8 @@ def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise TryAgain(
-                f"Only one search of a pipeline can run at a time; {home / 'search.lock'} is locked by"
-                f" another search of {pipeline.name}. Wait until it has ended."
+                f"Only one search of a pipeline can run at a time; another search of {pipeline.name}"
+                f" has locked {home / 'search.lock'}. Wait until it has ended."
             ) from error
         yield Search(_study(home, _name(pipeline, keys, days)), pipeline, keys, days)
 
@@ -285,12 +286,12 @@ def _check_days(pipeline: Pipeline, days: Sequence[date]) -> None:
     if lacking := [day for day in days if day not in there]:
         held = f"days {min(there)} to {max(there)}" if there else "no day"
         raise UsageError(
-            f"Settings can only be tried on days with logs; {lacking[0]} has none:"
-            f" {pipeline.source.events} holds {held}. Name other days."
+            f"Settings can only be tried on days with logs; {lacking[0]} has none."
+            f" {pipeline.source.events} has {held}. Name other days."
         )
     before = {days[0] - timedelta(days=n) for n in range(1, pipeline.window.train_days)}
     if not before & there:
         raise UsageError(
-            f"A day needs logs before it to train on; {days[0]} has none in the {len(before)} days before"
+            f"A day needs earlier logs to train on; {days[0]} has none in the {len(before)} days before"
             " it. Name a later day, or raise window.train_days."
         )

@@ -41,8 +41,7 @@ def top_k_scored(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.nda
     """`top_k` with the inner products, [U, k] float32, -infinity where the corpus is used up."""
     if not (np.isfinite(queries).all() and np.isfinite(items).all()):
         raise ValueError(
-            "vectors to be searched must be finite; some hold nan or inf: training has probably"
-            " diverged"
+            "vectors must be finite; some contain nan or inf: training has probably diverged"
         )
     rows, products = exact_search(items, queries, k)
     ranked = np.full((len(queries), k), -1, np.int64)

@@ -158,12 +158,12 @@ def read_config(folder: Path) -> Settings:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as e:
         raise BadData(
-            f"An index folder holds {CONFIG}; {folder} cannot be read: {e}. It is damaged or no"
-            " index."
+            f"An index folder must contain {CONFIG}, but {folder} cannot be read: {e}. The folder is"
+            " damaged, or it is not an index. Run the index stage again."
         ) from e
     if config.get("format") != FORMAT:
         raise BadData(
-            f"This release reads indexes of format {FORMAT}; {folder} is of format"
-            f" {config.get('format')}. It was built by a newer release: upgrade the reader."
+            f"This release can read indexes of format {FORMAT}; {folder} has format"
+            f" {config.get('format')}. A newer release built it. Upgrade Twinspire."
         )
     return Settings(**config["settings"])

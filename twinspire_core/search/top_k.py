@@ -71,17 +71,19 @@ def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[n
       UsageError: k is below 1, the widths differ, or a query is not finite.
     """
     if k < 1:
-        raise UsageError(f"k is at least 1, found {k}.")
+        raise UsageError(f"k must be at least 1; found {k}.")
     queries = np.ascontiguousarray(queries, np.float32)
     if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise UsageError(
-            f"Queries have the items' width, [B, {vectors.shape[1]}]; found {list(queries.shape)}."
-            " They come from another version's query tower, probably."
+            f"Query vectors must have the shape [B, {vectors.shape[1]}], like the items; found"
+            f" {list(queries.shape)}. They probably come from the query tower of another version."
         )
     # A score of NaN compares with nothing: an index would list whatever comes first.
     bad = np.flatnonzero(~np.isfinite(queries).all(1))
     if len(bad):
-        raise UsageError(f"Query vectors are finite; row {bad[0]} is not ({len(bad)} in all).")
+        raise UsageError(
+            f"Query vectors must be finite; row {bad[0]} is not ({len(bad)} rows in all)."
+        )
     return queries, min(k, len(vectors))
 
 

@@ -108,8 +108,8 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             if e.errno not in (errno.EPERM, errno.EOPNOTSUPP):
                 raise
             raise UsageError(
-                f"A file that must exist only once is made by a hard link, and {uri} cannot be:"
-                f" {e}. The file system has no hard links, probably: use another one, or gs://."
+                f"{uri} must be created with a hard link, but that failed: {e}. The file system"
+                " probably has no hard links. Use another one, or gs://."
             ) from e
     _sync_upwards(os.path.dirname(uri))
     return True
@@ -175,9 +175,9 @@ def _scratch_file(uri: str) -> Iterator[str]:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise TryAgain(
-            f"A file is written whole or not at all, and {uri} was not: {e.strerror}. What was"
-            " there before is as it was. Make room (`twinspire prune PIPELINE --yes` deletes what"
-            " is old), then run the same command again."
+            f"{uri} could not be written: {e.strerror}. An earlier file of this name has not"
+            " changed. Free some disk space (`twinspire prune PIPELINE --yes` deletes old files),"
+            " then run the same command again."
         ) from e
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -230,15 +230,15 @@ def explain(error: BaseException) -> TwinspireError | None:
         reason = (text.splitlines() or [type(cause).__name__])[0][:_LONGEST]
         if code in _FULL or any(full in text for full in _FULL_TEXTS):
             return TryAgain(
-                f"Stages need room in work_root, in registry.root and for scratch files (TMPDIR), and"
-                f" one was full: {reason}. What is published is as it was. Make room (`twinspire prune"
-                " PIPELINE --yes` deletes what is old), then run the same command again."
+                f"The disk of work_root, of registry.root or of temporary files (TMPDIR) is full:"
+                f" {reason}. Published versions have not changed. Free some disk space (`twinspire prune"
+                " PIPELINE --yes` deletes old files), then run the same command again."
             )
         if code in _CLOSED or _READ_ONLY_TEXT in text:
             return UsageError(
-                "Stages read logs, and write in work_root, in registry.root and scratch files"
-                f" (TMPDIR); one of them is closed to this account: {reason}. What is published is as"
-                " it was. Mount it for writing, or change who may use it; then run the same command"
-                " again."
+                "Stages must be able to read the logs, and to write to work_root, registry.root and"
+                f" the folder of temporary files (TMPDIR). This account has no access: {reason}."
+                " Published versions have not changed. Change the permissions, or mount the disk for"
+                " writing; then run the same command again."
             )
     return None

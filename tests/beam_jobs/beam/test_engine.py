@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_is_no_fault_of_the_job(service, out):
 
 @pytest.mark.system
 def test_workers_without_the_package(out, tmp_path):
-    why = r"No module named 'tests.*Workers have what the client has"
+    why = r"No module named 'tests.*Workers need the same packages"
     with prism.running(tmp_path, pythonpath=tmp_path) as bare, pytest.raises(UsageError, match=why):
         run(bare.options, beam.Map(errs), out)
 

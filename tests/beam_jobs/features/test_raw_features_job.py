@@ -273,7 +273,7 @@ def test_workers_that_do_not_share_the_output(one, tmp_path):
     out.mkdir()
     with (
         prism.running(tmp_path, hidden=out) as service,
-        pytest.raises(UsageError, match="work_root must be a place that every worker sees"),
+        pytest.raises(UsageError, match="Every worker must see the same work_root"),
     ):
         run(one[0], out, options=service.options)
 

@@ -15,5 +15,5 @@ def test_they_are_read_once(tmp_path):
     counters = Counters.take(str(tmp_path))
     assert counters.of(Counted.TYPES, "events", DAY, "a\tb") == 2
     assert not (tmp_path / COUNTERS).exists()
-    with pytest.raises(UsageError, match="every worker sees"):
+    with pytest.raises(UsageError, match="Every worker must see"):
         Counters.take(str(tmp_path))

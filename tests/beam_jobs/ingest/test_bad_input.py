@@ -167,7 +167,9 @@ def test_too_many_of_them_stop_the_day(shop):
     shop.parquet([row for row, _ in BAD[5:8]] + MISPLACED * 50 + good(200))
     with pytest.raises(BadData) as e:
         shop.run()
-    assert "source.max_rejected = 0.01" in str(e.value) and "3 of 203 are (1.5%)" in str(e.value)
+    assert "source.max_rejected = 0.01" in str(e.value) and "3 of 203 are malformed (1.5%)" in str(
+        e.value
+    )
     assert "not a number of 0 or more: 3" in str(e.value) and f"{shop.out}/rejected" in str(e.value)
     assert len(shop.rejected()) == 3
 
@@ -179,7 +181,7 @@ def test_events_of_other_days_do_not_stop_the_day_but_many_are_told(shop, capsys
     assert "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are" in told
     assert "set source.late_days; if not, check pipeline.time_zone" in told
     shop.parquet(MISPLACED)
-    with pytest.raises(BadData, match=r"has none; .*or skip the day\. 3 of the 3 events"):
+    with pytest.raises(BadData, match=r"has none\. .*or skip the day\. 3 of the 3 events"):
         shop.run()
 
 
@@ -200,7 +202,7 @@ def test_a_missing_column(shop, format):
     shop.parquet(good(5), name="fine.parquet")
     rows = [{k: row[k] for k in without("t", "e")} for row in good(5)]
     shop.table(rows, f"b.{format}", without("t", "e"))
-    with pytest.raises(BadData, match=r"It has: u, i, r, size.*Name one of these in the") as e:
+    with pytest.raises(BadData, match=r"The file has: u, i, r, size.*Correct the name in the") as e:
         shop.run()
     assert f"b.{format} does not have: 't' (columns.time)" in str(e.value)
 
@@ -208,7 +210,9 @@ def test_a_missing_column(shop, format):
 def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
     rows = [{k: row[k] for k in without("size")} for row in good(20)]
     shop.text("\n".join(map(json.dumps, rows)), "a.jsonl")
-    with pytest.raises(BadData, match=r"features\.size names .* 'size' of events; no record of 20"):
+    with pytest.raises(
+        BadData, match=r"features\.size names .* 'size' of events, but no record of 20"
+    ):
         shop.run()
     shop.text("\n".join(map(json.dumps, [*rows, dict(GOOD, u=100)])), "b.jsonl")
     assert shop.run()["positives"] == 21
@@ -217,18 +221,23 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
 @pytest.mark.parametrize(
     ("column", "kind", "value", "words"),
     [
-        ("u", pl.Float64, 1.0, "columns.user of events is a string or an integer; decimals are"),
-        ("i", pl.Boolean, True, "columns.item of events is a string or an integer; in"),
+        (
+            "u",
+            pl.Float64,
+            1.0,
+            "columns.user of events must be a string or an integer; decimals are",
+        ),
+        ("i", pl.Boolean, True, "columns.item of events must be a string or an integer; column"),
         (
             "t",
             pl.Boolean,
             True,
-            "columns.time of events is a timestamp, a date, an ISO 8601 string",
+            "columns.time of events must be a timestamp, a date, an ISO 8601 string",
         ),
         ("t", pl.List(pl.Int64), [1], "columns.time of events"),
-        ("r", pl.String, "1", "columns.reward of events is a number"),
-        ("e", pl.List(pl.String), ["buy"], "columns.event of events is a string"),
-        ("size", pl.String, "2", "features.size of events is a number"),
+        ("r", pl.String, "1", "columns.reward of events must be a number"),
+        ("e", pl.List(pl.String), ["buy"], "columns.event of events must be a string"),
+        ("size", pl.String, "2", "features.size of events must be a number"),
     ],
 )
 def test_a_column_of_the_wrong_type(shop, column, kind, value, words):
@@ -236,8 +245,8 @@ def test_a_column_of_the_wrong_type(shop, column, kind, value, words):
     shop.parquet([dict(GOOD, **{column: value})], "b.parquet", TYPES | {column: kind})
     with pytest.raises(BadData) as e:
         shop.run()
-    assert words in str(e.value) and f"b.parquet column {column!r} is " in str(e.value)
-    assert "Write the column with that type" in str(e.value)
+    assert words in str(e.value) and f"column {column!r} of " in str(e.value)
+    assert "Write the column with the right type" in str(e.value)
 
 
 def truncate(path):
@@ -288,7 +297,7 @@ def test_files_of_no_bytes(shop):
 
 def test_a_day_without_positives(shop):
     shop.parquet([dict(GOOD, u=1, e="view"), dict(GOOD, u=2, e="view"), dict(GOOD, e=None)])
-    with pytest.raises(BadData, match=r"has none; its events are of the types view: 2, none: 1"):
+    with pytest.raises(BadData, match=r"has none\. The types of its events are view: 2, none: 1"):
         shop.run()
 
 
@@ -324,10 +333,10 @@ def test_items(shop):
     listed = [(row["_item"], row["look"], row["price"]) for row in corpus]
     assert listed == [("a", [1, 2], 3), ("c", [5, 6], 7)]
     shop.lines[1] = "max_rejected = 0.3"
-    with pytest.raises(BadData, match=f"of items of {DAY} 2 of 6 are"):
+    with pytest.raises(BadData, match=f"in items of {DAY}, 2 of 6 are malformed"):
         shop.run()
     shop.features = ITEM_FEATURES.replace("[true]", '["yes"]')
-    with pytest.raises(BadData, match=r"corpus\.filter lets the items through"):
+    with pytest.raises(BadData, match=r"corpus\.filter selects the items"):
         shop.run()
 
 
@@ -342,7 +351,9 @@ def test_bytes_are_no_words_about_items(shop, key, kind, value):
     shop.features = f"[corpus]\n{key} = {named}"
     shop.parquet(good(5))
     shop.parquet([{"i": "a", "brand": value}], types={"i": pl.String, "brand": kind}, table="items")
-    said = rf"corpus\.{key} of items is text, .*; in .*a\.parquet column 'brand' is .*Binary.* Wr"
+    said = (
+        rf"corpus\.{key} of items must be text, .*; column 'brand' of .*a\.parquet is .*Binary.* Wr"
+    )
     with pytest.raises(BadData, match=said):
         shop.run()
 

@@ -56,7 +56,7 @@ def test_a_day_without_files_is_late_or_with_its_marker_empty(shop, tmp_path):
     (tmp_path / "events" / f"dt={DAY}").mkdir(parents=True)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
     with pytest.raises(
-        TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there"
+        TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day has events"
     ):
         day_files.check(shop(), DAY)
     with pytest.raises(NothingToDo):
@@ -116,7 +116,7 @@ def test_a_half_copied_file_makes_the_day_late_unless_a_marker_says_that_all_is_
     path = lay(tmp_path, DAY, 3).with_name("b.parquet")
     whole = path.with_name("a.parquet").read_bytes()
     path.write_bytes(whole[:size])
-    with pytest.raises(LogsLate, match=r"b\.parquet begins as a Parquet file and does not end"):
+    with pytest.raises(LogsLate, match=r"b\.parquet is a Parquet file without its end"):
         day_files.check(shop(), DAY)
     path.with_name("_SUCCESS").touch()
     with pytest.raises(BadData, match=r"b\.parquet cannot be read.*truncated"):

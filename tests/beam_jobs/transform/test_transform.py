@@ -175,7 +175,7 @@ def test_vectors_of_another_size_are_named():
     p = make()
     images = pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]], pa.list_(pa.float32()))
     batch = pa.record_batch({"image": images})
-    why = r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2"
+    why = r"features\.image must have 2 numbers; found 1 of 2 rows with others, such as 3"
     with pytest.raises(BadData, match=why):
         preprocessing.to_tft(batch, preprocessing.adapter_config(p))
 

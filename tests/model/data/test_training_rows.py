@@ -45,12 +45,12 @@ def test_rows_come_in_order_of_time_whatever_the_files(tmp_path):
 
 def test_a_column_that_is_missing_is_named(tmp_path):
     pq.write_table(_table([1]).drop_columns("recent"), tmp_path / "a.parquet")
-    with pytest.raises(BadData, match=r"no recent.*run that stage again"):
+    with pytest.raises(BadData, match=r"no recent.*Run that stage again"):
         training_rows.read(tmp_path, [ITEM, RECENT])
 
 
 def test_no_file_is_an_error(tmp_path):
-    with pytest.raises(BadData, match="holds no Parquet"):
+    with pytest.raises(BadData, match="has no Parquet"):
         training_rows.read(tmp_path, [ITEM])
 
 
@@ -77,5 +77,5 @@ def test_labels_are_read_where_they_are_asked_for(tmp_path):
     unasked = training_rows.read(tmp_path, [ITEM])
     assert unasked.label is None and training_rows.join([unasked, unasked]).label is None
     pq.write_table(_table([1]), tmp_path / "a.parquet")
-    with pytest.raises(BadData, match=r"has no _label.*run that stage again"):
+    with pytest.raises(BadData, match=r"has no _label.*Run that stage again"):
         training_rows.read(tmp_path, [ITEM], label=True)

@@ -51,7 +51,7 @@ def test_history_and_item_meet_past_the_layers(tiny):
 
 def test_a_width_that_two_heads_do_not_divide_is_named(tiny):
     odd = tiny.pipeline(train={"dimension": 7, "history": {"pooling": "attention"}})
-    with pytest.raises(UsageError, match=r"train\.dimension is even; found 7"):
+    with pytest.raises(UsageError, match=r"train\.dimension must be even.*found 7"):
         tiny.architecture(odd)
 
 

@@ -76,14 +76,14 @@ def test_rows_without_reward_teach_their_query_nothing(tiny):
 def test_a_loss_that_is_no_number_stops_the_run(tiny):
     rows = tiny.rows(64)
     rows.features["week"][5] = np.inf
-    with pytest.raises(UsageError, match=r"must stay a number.*train.learning_rate"):
+    with pytest.raises(UsageError, match=r"must be finite.*train.learning_rate"):
         _train(tiny, [(MONDAY, rows)])
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_last_step_that_leaves_no_numbers_stops_the_run(tiny):
     """Of a single step the loss is a number; it is what the step leaves that is none."""
-    with pytest.raises(UsageError, match=r"Weights must stay numbers.*train.learning_rate"):
+    with pytest.raises(UsageError, match=r"Weights must be finite.*train.learning_rate"):
         _train(tiny, [(MONDAY, tiny.rows(64))], batch_size=64, epochs=1, learning_rate=1e39)
 
 

@@ -107,7 +107,7 @@ def test_of_a_newer_format_the_mix_answers_and_says_so_once(opened, caplog):
     assert [record.message for record in caplog.records] == [warning]
     assert f"The ranker of {version.id} is not used: ranker.json is of format 2" in warning
     assert "Its fixed order answers instead" in warning
-    with pytest.raises(UsageError, match=r"has two_tower, fixed_order, .*not 'ranked'"):
+    with pytest.raises(UsageError, match=r"sources two_tower, fixed_order, .*no 'ranked'"):
         recommend(version, [ANNA], 3, source="ranked")
 
 
@@ -196,4 +196,4 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     other = CliRunner().invoke(app, [*command, "--source", "history"]).stdout
     assert "Only lists of the ranker can be explained; this list is by purchase history." in other
     files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
-    assert "--explain needs --user" in str(CliRunner().invoke(app, files_too).exception)
+    assert "--explain works only with --user" in str(CliRunner().invoke(app, files_too).exception)

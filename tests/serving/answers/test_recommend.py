@@ -100,7 +100,7 @@ def test_similar_items_are_the_neighbours_without_the_item(version):
 
 
 def test_an_item_outside_the_catalogue_is_told(version):
-    with pytest.raises(UsageError, match=r"'i4' is not\. Did you mean i04"):
+    with pytest.raises(UsageError, match=r"no item 'i4'\. Did you mean i04"):
         similar(version, "i4", 3)
 
 
@@ -192,7 +192,7 @@ def test_the_answer_as_json(version, pipeline, capsys):
 
 def test_a_version_put_together_wrongly_is_told(version):
     version.items = version.items.slice(1)
-    with pytest.raises(BadData, match=r"12 and 11"):
+    with pytest.raises(BadData, match=r"12 rows and 11 items"):
         version.index
 
 

@@ -117,7 +117,7 @@ def test_a_malformed_line_is_named_and_nothing_is_left(version, tmp_path, monkey
 
 def test_files_that_cannot_be_used(version, tmp_path):
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    with pytest.raises(UsageError, match="ending"):
+    with pytest.raises(UsageError, match="must end in"):
         recommend_lines(version, queries, str(tmp_path / "recs.txt"), 3)
     with pytest.raises(UsageError, match="not there"):
         recommend_lines(version, str(tmp_path / "none.jsonl"), str(tmp_path / "recs.jsonl"), 3)

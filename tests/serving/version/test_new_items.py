@@ -133,7 +133,7 @@ def test_a_list_may_be_of_all_items(grown):
 
 
 def test_an_item_without_a_vector_is_like_no_other(grown):
-    with pytest.raises(UsageError, match="one of the 12"):
+    with pytest.raises(UsageError, match="has 12 items, but no item"):
         similar(grown, "a", 5)
     assert similar(grown, "i03", 40).rows.max() == 11
 

@@ -47,7 +47,7 @@ def test_a_worker_on_a_host_that_does_not_share_work_root(tmp_path):
     with prism.running(tmp_path, hidden=tmp_path / "work") as service:
         found = checks(tmp_path, service.options)
     assert found["worker"].state == "failure"
-    assert "work_root must be a place that every worker sees" in found["worker"].found
+    assert "Every worker must see the same work_root" in found["worker"].found
     assert "which the client wrote" in found["worker"].found
 
 
@@ -59,7 +59,7 @@ def test_a_worker_without_the_package(tmp_path):
         found = checks(tmp_path, service.options)
     assert found["worker"].state == "failure"
     assert "ModuleNotFoundError: " in found["worker"].found
-    assert "install this package" in found["worker"].found
+    assert "Install Twinspire" in found["worker"].found
 
 
 def test_a_job_service_that_is_not_there(tmp_path, monkeypatch):

@@ -205,12 +205,12 @@ def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeyp
     assert "did you mean 'train.temperature'?" in told(
         file, *of, "--key", "train.temprature", code=2
     )
-    assert "holds days 2024-03-01 to" in told(file, "--days", "2024-03-30", code=2)
+    assert "has days 2024-03-01 to" in told(file, "--days", "2024-03-30", code=2)
     assert "has none in the 4 days before it" in told(file, "--days", "2024-03-01", code=2)
     assert "an earlier day to a later one" in told(file, "--days", "2024-03-09..2024-03-08", code=2)
     remote = override(load(file), {"pipeline.work_root": "gs://bucket/work"})
     with (
-        pytest.raises(UsageError, match="on this machine"),
+        pytest.raises(UsageError, match="a local work_root"),
         search.open_search(remote, tried_settings.choose(remote), [date(2024, 3, 8)]),
     ):
         pass
