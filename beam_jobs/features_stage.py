@@ -32,7 +32,7 @@ from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, features_report
 from twinspire_core.errors import BadData, NothingToDo
 from twinspire_core.sources.candidate_sources import fits_of
-from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.user_histories import Sequences
 from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
 

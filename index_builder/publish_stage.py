@@ -44,8 +44,7 @@ from twinspire_core.library_loading import block_tensorflow_extras, suppress_nat
 from twinspire_core.search.index import stored_vectors
 from twinspire_core.sources import factors
 from twinspire_core.sources.candidate_sources import fits_of
-from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
-from twinspire_core.sources.sequences import HALF_LIFE
+from twinspire_core.sources.user_histories import HALF_LIFE, HALF_LIVES, half_life_column
 from twinspire_core.storage import parquet_files
 from twinspire_core.version import __version__
 

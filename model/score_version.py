@@ -45,9 +45,9 @@ from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.history import most_frequent_first
-from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.popular_and_history import most_frequent_first
 from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.user_histories import PersonalCounts
 
 Embed = Callable[[pa.Table], np.ndarray]
 """Raw query features to vectors, [N, D] float32: `twinspire_core.contracts.model_bundle.Tower`."""

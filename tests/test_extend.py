@@ -61,7 +61,7 @@ RANKING_FEATURE = Extension(
     module=(
         "twinspire_core/ranking/groups/corpus_order.py",
         """
-from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.pairs import FeatureGroup
 class CorpusOrder(FeatureGroup):
     def names(self, sources):
         return ("corpus_order",)
@@ -73,7 +73,7 @@ class CorpusOrder(FeatureGroup):
     ),
     place="twinspire_core/ranking/ranking_features.py",
     lines={
-        "from twinspire_core.ranking.feature_group import FeatureGroup": (
+        "from twinspire_core.ranking.pairs import FeatureGroup, Pairs": (
             "from twinspire_core.ranking.groups.corpus_order import CorpusOrder"
         ),
         "    UserActivity,": "    CorpusOrder,",

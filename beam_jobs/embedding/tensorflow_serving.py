@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.contracts.canonical_saved_model import canonicalise
-from twinspire_core.contracts.model_bundle import SIGNATURE, VECTOR
+from twinspire_core.contracts.model_bundle import SIGNATURE, VECTOR, canonicalise
 
 FOLDER = "tensorflow_serving"
 NUMBER = "1"  # TensorFlow Serving loads the subfolder of the highest number

@@ -11,8 +11,7 @@ import polars as pl
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
 from twinspire_core.search.ragged import positions
-from twinspire_core.sources.history import past_then
-from twinspire_core.sources.popular import same_for_all
+from twinspire_core.sources.popular_and_history import past_then, same_for_all
 
 LENGTH = 600
 """Items of a contender's list: as many are left without what a user had before as are scored."""

@@ -23,7 +23,7 @@ from twinspire_core.contracts import version_manifest
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import on_next_day
 from twinspire_core.display.table import Table, count, number
-from twinspire_core.sources import personal_counts
+from twinspire_core.sources import user_histories
 
 MEASURES = ("recall@50", "ndcg@10")
 _ITEMS = 10
@@ -90,7 +90,7 @@ def _print_list(
     household: Mapping[str, Any], items: Sequence[Mapping[str, Any]], console: Console
 ) -> None:
     # The second column has products that were bought before the days of the history
-    bought = {*(household["_past"] or ()), *(household.get(personal_counts.ITEMS) or ())}
+    bought = {*(household["_past"] or ()), *(household.get(user_histories.ITEMS) or ())}
     rows = [
         [
             str(rank),

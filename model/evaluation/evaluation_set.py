@@ -23,10 +23,9 @@ from twinspire_core.metrics.intervals import RESAMPLES
 from twinspire_core.metrics.list_metrics import popular_items
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
-from twinspire_core.sources.history import most_frequent_first
-from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
-from twinspire_core.sources.popular import popular_order
+from twinspire_core.sources.popular_and_history import most_frequent_first, popular_order
 from twinspire_core.sources.source import Queries
+from twinspire_core.sources.user_histories import PersonalCounts, positions_among
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

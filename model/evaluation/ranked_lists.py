@@ -19,8 +19,7 @@ from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.history import past_then
-from twinspire_core.sources.popular import same_for_all
+from twinspire_core.sources.popular_and_history import past_then, same_for_all
 from twinspire_core.sources.source import Queries, ScoredLists
 
 _ASKED_AT_ONCE = 2048

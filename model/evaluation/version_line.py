@@ -39,7 +39,7 @@ from twinspire_core.contracts.day_metrics import MEMORY_DAYS, BestMeasures, DayM
 from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.list_metrics import means
-from twinspire_core.sources.popular import same_for_all
+from twinspire_core.sources.popular_and_history import same_for_all
 
 LEADS_KEPT = 7
 """Earlier days whose leads a version keeps."""

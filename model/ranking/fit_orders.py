@@ -18,7 +18,7 @@ from twinspire_core.contracts.day_metrics import RankerFit
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
 from twinspire_core.fusion.rank_fusion import DEPTH, NEITHER, REPEATS, STEADY
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.sources.popular import HALF_LIVES
+from twinspire_core.sources.popular_and_history import HALF_LIVES
 from twinspire_core.sources.source import POPULAR_HALF_LIFE
 
 REPEATS_FROM = 0.1

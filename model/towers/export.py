@@ -19,7 +19,7 @@ from model.towers.two_tower import TwoTower, encode
 from twinspire_core.config.feature_kinds import Feature, HistoryFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import model_bundle
-from twinspire_core.contracts.canonical_saved_model import canonicalise
+from twinspire_core.contracts.model_bundle import canonicalise
 
 _GRAPH = "transform_fn"
 _ASSETS = "assets"

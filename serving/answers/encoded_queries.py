@@ -35,9 +35,9 @@ from twinspire_core.config.source_registry import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.history import most_frequent_first
-from twinspire_core.sources.personal_counts import ITEMS, PersonalCounts
+from twinspire_core.sources.popular_and_history import most_frequent_first
 from twinspire_core.sources.source import Queries
+from twinspire_core.sources.user_histories import ITEMS, PersonalCounts
 
 _LISTS = (SEEN, STORED_PAST, STORED_HISTORY, ITEMS)
 _Positions = Mapping[str, Ragged]

@@ -13,7 +13,7 @@ from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST
 from twinspire_core.search.index import NONE, ExactIndex, Index, Settings
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
-from twinspire_core.sources import personal_counts
+from twinspire_core.sources import user_histories
 
 _SPARE = 32  # candidates besides k at first: most users have seen few of their nearest items
 _FEW = 20_000  # items; to compare so few exactly is as fast as to search among all
@@ -65,7 +65,7 @@ def items_had(version: Version, table: pa.Table) -> Seen:
     evaluation leaves out the same (`twinspire_core.sources.source.Queries.seen`).
     """
     history = version.pipeline.history_name
-    return _listed_in(version, table, [SEEN, history, STORED_PAST, personal_counts.ITEMS])
+    return _listed_in(version, table, [SEEN, history, STORED_PAST, user_histories.ITEMS])
 
 
 def _listed_in(version: Version, table: pa.Table, columns: Iterable[str | None]) -> Seen:

@@ -28,8 +28,8 @@ from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import number, short_name
 from twinspire_core.metrics.list_metrics import popular_items
 from twinspire_core.search.ragged import is_list
-from twinspire_core.sources import personal_counts
-from twinspire_core.sources.popular import popular_order
+from twinspire_core.sources import user_histories
+from twinspire_core.sources.popular_and_history import popular_order
 
 LONGEST = 200
 """Most items of a list that a page shows."""
@@ -322,7 +322,7 @@ def _stored_user(
     names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
     features = [(name, _fact_text(stored[name])) for name in names if stored.get(name) is not None]
     # The decayed counts go back further than the history.
-    taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(personal_counts.ITEMS) or ())}
+    taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(user_histories.ITEMS) or ())}
     return features, taken
 
 

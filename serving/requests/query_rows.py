@@ -20,7 +20,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.errors import TwinspireError, UsageError, shorten
 from twinspire_core.search.ragged import list_lengths, newest_of
-from twinspire_core.sources import personal_counts
+from twinspire_core.sources import user_histories
 
 Basis = Literal["stored_user", "history", "features", "id", "nothing"]
 """What the list for a request rests on:
@@ -36,7 +36,7 @@ STORED_EVENTS = "_past_events"
 """Column of stored users: the number of events in their purchase history, `STORED_PAST`."""
 STORED_HISTORY = "_stored_history"
 """The newest events of stored users, oldest first, also where the request has a history."""
-_OF_USERS = (STORED_PAST, STORED_EVENTS, *personal_counts.COLUMNS)
+_OF_USERS = (STORED_PAST, STORED_EVENTS, *user_histories.COLUMNS)
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # the two columns of a time feature; no other feature is an integer
 

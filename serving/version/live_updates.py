@@ -17,7 +17,7 @@ from twinspire_core.config.source_registry import CO_OCCURRENCE, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.co_occurrence import CoOccurrence
 from twinspire_core.sources.live_sources import OfFirstItems, RecentVisits, RunningCounts
-from twinspire_core.sources.popular import Popular
+from twinspire_core.sources.popular_and_history import Popular
 from twinspire_core.sources.source import Source
 
 LEAN = 0.8

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from twinspire_core.search.ragged import arrow_lists, list_lengths
-from twinspire_core.sources import personal_counts
+from twinspire_core.sources import user_histories
 
 STORED_PAST = "_past"
 """Column of the items in a user's purchase history, the most frequent first."""
 UNKNOWN = -1
 _FEW = 16  # users, up to which the files are searched instead of loaded
-_TAKEN = (STORED_PAST, personal_counts.ITEMS)
+_TAKEN = (STORED_PAST, user_histories.ITEMS)
 
 
 class IdTable:

@@ -16,7 +16,7 @@ from beam_jobs.embedding import tensorflow_serving
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire_core import storage
-from twinspire_core.contracts.canonical_saved_model import canonicalise
+from twinspire_core.contracts.model_bundle import canonicalise
 from twinspire_core.search.index import load_index
 from twinspire_core.search.top_k import exact_search
 

@@ -57,8 +57,8 @@ class SourceEntry(NamedTuple):
 _PACKAGE = "twinspire_core.sources"
 ENTRIES = {
     TWO_TOWER: SourceEntry("two-tower", f"{_PACKAGE}.candidate_sources:TwoTower"),
-    HISTORY: SourceEntry("purchase history", f"{_PACKAGE}.history:History"),
-    POPULAR: SourceEntry("popular", f"{_PACKAGE}.popular:Popular"),
+    HISTORY: SourceEntry("purchase history", f"{_PACKAGE}.popular_and_history:History"),
+    POPULAR: SourceEntry("popular", f"{_PACKAGE}.popular_and_history:Popular"),
     CO_OCCURRENCE: SourceEntry("bought together", f"{_PACKAGE}.co_occurrence:CoOccurrence", True),
     NEIGHBOURS: SourceEntry("taken by similar users", f"{_PACKAGE}.neighbours:Neighbours", True),
     FACTORS: SourceEntry("factorisation (iALS)", f"{_PACKAGE}.factors:Factors", True),

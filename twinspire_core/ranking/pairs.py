@@ -1,9 +1,11 @@
-"""Pairs of a query and one of its candidates, which the ranker scores.
+"""Pairs of a query and one of its candidates, which the ranker scores, and the interface of the groups of
+features that it scores them by. Groups import no TensorFlow, because serving uses them too.
 
 U queries, S sources, L places of a list, M pairs, C items of the corpus, D dimensions of vectors.
 """
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -14,9 +16,8 @@ from twinspire_core.compiled_loops import compiled
 from twinspire_core.fusion.rank_fusion import CONSTANT, pool_pairs
 from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import depth_of
-from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.sequences import HALF_LIFE, WeightedItems
-from twinspire_core.sources.source import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
+from twinspire_core.sources.user_histories import HALF_LIFE, PersonalCounts, WeightedItems
 
 NEWEST = 20
 """Candidates are compared with so many items of a history, the newest."""
@@ -198,3 +199,43 @@ def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found:
         pair = place[item]
         if begin[query] <= pair < begin[query + 1] and items[pair] == item:
             found[number] = pair
+
+
+class FeatureGroup(ABC):
+    """Features that are made from the same data, as of one moment."""
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self | None:
+        """The group, or None where its data is missing, and with it its features; by default it needs none.
+
+        Whatever is the same for all queries is computed here, once.
+        """
+        return cls()
+
+    @abstractmethod
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Names of its F features for candidates of these sources: lower case, with `:` before a source or
+        an attribute.
+        """
+
+    def needs_times(self, name: str) -> bool:
+        """Whether a feature is missing where the times of the user's events are unknown."""
+        return False
+
+    @abstractmethod
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """Writes the features of M pairs into values, [F, M] float32, in the order of the names. All of it
+        is written, with NaN where a value is not known.
+        """
+
+    @abstractmethod
+    def describe(self, name: str, value: float) -> str:
+        """A value in plain words: `bought 3 times in the last weeks`."""
+
+
+@compiled
+def write_rows(table: Any, row_of: Any, values: Any) -> None:
+    """Writes for each of M pairs a row of a table, [N, F], into values, [F, M]."""
+    for pair in range(len(row_of)):
+        for feature in range(len(values)):
+            values[feature, pair] = table[row_of[pair], feature]

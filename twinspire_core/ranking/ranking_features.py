@@ -10,12 +10,11 @@ import numpy as np
 
 from twinspire_core.compiled_loops import compiled
 from twinspire_core.config.source_registry import TWO_TOWER
-from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.groups.item import Item
 from twinspire_core.ranking.groups.purchase_history import PersonalHistory, UserActivity
 from twinspire_core.ranking.groups.source_signals import Similarity, SourcePlaces, TowerCosines
-from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.ranking.pairs import FeatureGroup, Pairs
 from twinspire_core.sources.source import SourceTables
 
 GROUPS: tuple[type[FeatureGroup], ...] = (

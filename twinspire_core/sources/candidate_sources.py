@@ -25,8 +25,7 @@ import pyarrow.parquet as pq
 from twinspire_core.config.source_registry import ENTRIES, POPULAR, TWO_TOWER
 from twinspire_core.contracts import version_manifest
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.history import past_then
-from twinspire_core.sources.popular import Popular, popular_order
+from twinspire_core.sources.popular_and_history import Popular, past_then, popular_order
 from twinspire_core.sources.source import (
     POPULAR_HALF_LIFE,
     Fit,

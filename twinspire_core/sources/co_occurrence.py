@@ -38,8 +38,8 @@ from twinspire_core.search.ragged import (
     list_places,
 )
 from twinspire_core.search.sparse_product import SparseTable, best_columns
-from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
+from twinspire_core.sources.user_histories import Sequences
 
 TABLE = "co_occurrence"
 KEPT = 50

@@ -25,14 +25,14 @@ import pyarrow.compute as pc
 from twinspire_core.config import source_registry
 from twinspire_core.search.ragged import Ragged, arrow_lists, list_offsets, list_ranges
 from twinspire_core.search.top_k import best_of
-from twinspire_core.sources.sequences import Sequences, WeightedItems
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
+from twinspire_core.sources.user_histories import Sequences, WeightedItems
 
 TABLE = "factors"
 SCHEMA = pa.schema([("_item", pa.string()), ("_factors", pa.list_(pa.float32()))])
 """A row per item that somebody took."""
 HALF_LIFE = "all"
-"""Of `personal_counts.HALF_LIVES`: the one without decay."""
+"""Of `user_histories.HALF_LIVES`: the one without decay."""
 MOST_EVENTS = 3_000_000
 """The most events that factors are fitted on, those of the users seen last."""
 

@@ -16,9 +16,9 @@ from twinspire_core.sources.co_occurrence import (
     CoOccurrenceSettings,
     near_items,
 )
-from twinspire_core.sources.popular import Popular, decayed_counts
-from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.popular_and_history import Popular, decayed_counts
 from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
+from twinspire_core.sources.user_histories import Sequences
 
 _HOUR = 3_600 * 1_000_000  # in microseconds
 _DAY = 24 * _HOUR

@@ -33,8 +33,8 @@ from twinspire_core.search.ragged import (
     list_ranges,
 )
 from twinspire_core.search.sparse_product import SparseTable, best_columns
-from twinspire_core.sources.sequences import Sequences, WeightedItems, of_length_one
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
+from twinspire_core.sources.user_histories import Sequences, WeightedItems, of_length_one
 
 TABLE = "neighbours"
 OWN = 0.5

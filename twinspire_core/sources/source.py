@@ -14,8 +14,12 @@ import pyarrow as pa
 
 from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.ragged import Ragged, list_places
-from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.sequences import HALF_LIFE, Sequences, WeightedItems
+from twinspire_core.sources.user_histories import (
+    HALF_LIFE,
+    PersonalCounts,
+    Sequences,
+    WeightedItems,
+)
 
 
 class ScoredLists(NamedTuple):

@@ -12,7 +12,7 @@ from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, r
 from twinspire_core.config.source_registry import SOURCE_NAMES
 from twinspire_core.contracts import feature_schema
 from twinspire_core.sources.candidate_sources import fits_of
-from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.user_histories import Sequences
 
 WINDOW_DAYS = 7
 ONE = timedelta(days=1)

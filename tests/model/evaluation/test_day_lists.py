@@ -19,7 +19,7 @@ from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.user_histories import PersonalCounts
 
 TODAY, YESTERDAY = date(2024, 5, 20), date(2024, 5, 19)
 CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [3, 2, 1], "_lately": [3, 2, 1]})

@@ -22,7 +22,7 @@ from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences
-from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.user_histories import PersonalCounts
 
 TODAY = date(2024, 5, 20)
 ITEMS = 12

@@ -16,7 +16,7 @@ from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.contracts.attempts import Gap
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.user_histories import PersonalCounts
 
 USERS, BRAND = 30, "attribute_popular:brand"
 

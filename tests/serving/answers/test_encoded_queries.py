@@ -10,7 +10,7 @@ from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.history import most_frequent_first
+from twinspire_core.sources.popular_and_history import most_frequent_first
 
 ITEMS = [chr(ord("a") + n) for n in range(8)]
 

@@ -37,7 +37,7 @@ from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.index import NONE, ExactIndex, Settings
 from twinspire_core.search.ragged import positions
-from twinspire_core.sources import personal_counts
+from twinspire_core.sources import user_histories
 from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.sources.source import ScoredLists
 
@@ -343,7 +343,7 @@ def test_without_counts_the_stored_history_tells_what_was_taken_last(both):
     """As far as it goes back, it is the order that ages of counted items tell."""
     version, _, _ = both
     counted, _ = _completed(version, [{"user": user} for user in version.users.some(100)])
-    uncounted = counted.drop_columns([*{*personal_counts.COLUMNS} & {*counted.column_names}])
+    uncounted = counted.drop_columns([*{*user_histories.COLUMNS} & {*counted.column_names}])
     wanted, found = (
         read_queries(version, rows, personal=True).weighted_items().items
         for rows in (counted, uncounted)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from twinspire_core.contracts.canonical_saved_model import canonicalise
+from twinspire_core.contracts.model_bundle import canonicalise
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("colours", "shapes")

@@ -9,8 +9,8 @@ from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.personal_counts import HALF_LIVES, PersonalCounts
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
+from twinspire_core.sources.user_histories import HALF_LIVES, PersonalCounts
 
 LISTS = {
     "history": ScoredLists(np.array([[2, 0], [-1] * 2]), np.array([[1.0, 0.5], [-np.inf] * 2])),

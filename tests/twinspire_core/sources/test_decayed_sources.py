@@ -4,11 +4,11 @@ import pytest
 
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import popular
+from twinspire_core.sources import popular_and_history
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.live_sources import RunningCounts
-from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.source import Queries, SourceTables
+from twinspire_core.sources.user_histories import PersonalCounts, positions_among
 
 ITEMS = list("abcdef")
 COUNTS = {"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]}
@@ -189,7 +189,7 @@ def test_without_decayed_counts_the_last_day_says_what_is_popular():
 
 def test_candidates_are_the_first_by_each_half_life(monkeypatch):
     """One by each: a by the hour that orders, b by the day, c by 7 and by 28 days."""
-    monkeypatch.setattr(popular, "OF_EACH", 1)
+    monkeypatch.setattr(popular_and_history, "OF_EACH", 1)
     counts = {"1h": [6, 1, 2, 5, 4, 3], "1d": [0, 9, 0, 0, 0, 0], "7d": [0, 0, 8, 1, 0, 0]}
     table = corpus(**{**counts, "28d": [0, 0, 7, 0, 0, 0]})
     sources = CandidateSources.of(table, half_life="1h")

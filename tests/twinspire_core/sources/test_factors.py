@@ -7,8 +7,8 @@ import pytest
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import factors
 from twinspire_core.sources.factors import Factors, IalsSettings
-from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import Queries, SourceTables
+from twinspire_core.sources.user_histories import Sequences
 
 SETTINGS = IalsSettings(factors=5, unobserved=0.3, penalty=0.05, exponent=0.7, epochs=3)
 

@@ -9,11 +9,10 @@ import pytest
 
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import live_sources
-from twinspire_core.sources.history import History
 from twinspire_core.sources.live_sources import OfFirstItems, RecentVisits
-from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.popular import Popular
+from twinspire_core.sources.popular_and_history import History, Popular
 from twinspire_core.sources.source import Queries, Source
+from twinspire_core.sources.user_histories import PersonalCounts
 
 HOUR = 3_600 * 1_000_000
 C = 30

@@ -2,8 +2,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core.search.ragged import positions
-from twinspire_core.sources.history import past_then
-from twinspire_core.sources.popular import popular_order, same_for_all
+from twinspire_core.sources.popular_and_history import past_then, popular_order, same_for_all
 
 ITEMS = ["a", "b", "c", "d", "e"]
 CORPUS = pa.table({"_item": ITEMS, "_popular": [5, 9, 5, 0, 7], "_lately": [1, 0, 3, 3, None]})
@@ -38,7 +37,7 @@ def test_the_users_own_items_come_first_and_the_popular_fill_up():
 
 
 def test_users_beyond_a_chunk_are_served_like_the_first(monkeypatch):
-    monkeypatch.setattr("twinspire_core.sources.history._CHUNK", 2)
+    monkeypatch.setattr("twinspire_core.sources.popular_and_history._CHUNK", 2)
     order = popular_order(CORPUS, "_popular")
     past = lists("da", "", "c", "e", "abc")
     assert names(past_then(past, order, 3)) == ["dab", "bec", "cbe", "ebc", "abc"]

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.sequences import Sequences, WeightedItems, of_length_one
+from twinspire_core.sources.user_histories import Sequences, WeightedItems, of_length_one
 
 
 def _sequences(*users: list[tuple[int, float]]) -> Sequences:

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 from twinspire_core.compiled_loops import compiled
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.display.table import ago, counted
-from twinspire_core.ranking.feature_group import FeatureGroup
-from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.ranking.pairs import FeatureGroup, Pairs
 from twinspire_core.search.ragged import (
     is_list,
     list_lengths,

@@ -17,8 +17,7 @@ from twinspire_core.contracts.feature_schema import (
     TRENDING_HALF_LIVES,
 )
 from twinspire_core.display.table import ago, counted, times
-from twinspire_core.ranking.feature_group import FeatureGroup, write_rows
-from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.ranking.pairs import FeatureGroup, Pairs, write_rows
 from twinspire_core.sources.source import SourceTables
 
 _COUNT, _LATELY, _BUYERS = "popular", "lately", "buyers"

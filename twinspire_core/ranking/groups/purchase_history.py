@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from twinspire_core.display.table import ago, counted, times
-from twinspire_core.ranking.feature_group import FeatureGroup, write_rows
-from twinspire_core.ranking.pairs import Pairs, PastEntries
+from twinspire_core.ranking.pairs import FeatureGroup, Pairs, PastEntries, write_rows
 from twinspire_core.search.ragged import list_places
-from twinspire_core.sources.personal_counts import HALF_LIVES
+from twinspire_core.sources.user_histories import HALF_LIVES
 
 _COUNT = "personal:"
 _ALL = "all"

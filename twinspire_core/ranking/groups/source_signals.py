@@ -12,8 +12,7 @@ from twinspire_core.compiled_loops import compiled
 from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
-from twinspire_core.ranking.feature_group import FeatureGroup
-from twinspire_core.ranking.pairs import NEWEST, Pairs
+from twinspire_core.ranking.pairs import NEWEST, FeatureGroup, Pairs
 from twinspire_core.search.ragged import list_offsets
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.co_occurrence import NearItems, near_items_of

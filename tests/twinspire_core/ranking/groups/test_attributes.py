@@ -6,8 +6,8 @@ from tests.twinspire_core.ranking.tiny import CORPUS, value, without_counts
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
+from twinspire_core.sources.user_histories import PersonalCounts
 
 
 def _corpus(column):
