@@ -108,8 +108,8 @@ def _encode(version: Version, table: pa.Table) -> np.ndarray:
     if len(bad):
         raise Refused(
             int(bad[0]),
-            "The query tower makes finite vectors of features; of these it does not: one is a"
-            " number far beyond those that it was trained on",
+            "The query tower must return finite vectors; for these features it does not. A number is"
+            " probably far outside the range of the training data. Check the numbers",
             "out_of_range",
         )
     return vectors

@@ -235,11 +235,11 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
     published = version.published
     if published.rows([request.item])[0] < 0:
         message = (
-            f"An item is one of the {len(published.items):,} of version {version.id};"
-            f" {shorten(request.item)} is not."
+            f"item must be one of the {len(published.items):,} items of version {version.id}; found"
+            f" {shorten(request.item)}."
         )
         if version.rows([request.item])[0] >= 0:
-            message = f"{message[:-1]}: it came after it, and is known by its events alone."
+            message += " This item is newer than the version, so it has no vector yet."
         raise Problem("unknown_item", message, where="item")
     try:
         lists = similar(version, request.item, request.options)

@@ -34,7 +34,7 @@ _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
 Keys = Mapping[str, Option | RequestField]
 _EITHER = (
-    'Give either "query", an object, or "queries", a list of objects; {} is enough of a query.'
+    'Give either "query" (an object) or "queries" (a list of objects). A query may be empty: {}.'
 )
 
 
@@ -170,7 +170,9 @@ class BodyParser:
         if key not in keys:
             return self._unknown(key, keys)
         if error["type"] == "missing" or body[key] is None:
-            return Problem("missing", "A body has the id of an item.", where=key)
+            return Problem(
+                "missing", 'item is missing. Give an item\'s id: {"item": "i3"}.', where=key
+            )
         if key == "source":
             return _wrong_source(body[key])
         return refused(keys[key].value.refusal(key, body[key], error), "")
@@ -188,7 +190,7 @@ class BodyParser:
             kind = "missing" if queries == [] else "given_twice"
             return Problem(kind, _EITHER, where="query")
         if not isinstance(queries, list):
-            message = f"queries is a list of objects, found {shorten(queries)}."
+            message = f"queries must be a list of objects; found {shorten(queries)}."
             return Problem("wrong_type", message, where="queries")
         number = int(errors[0]["loc"][1])
         refusal = self._requests.refusal(queries[number], errors, depth=2)
@@ -199,15 +201,14 @@ class BodyParser:
         queries = body.get("queries")
         most = self._settings.max_queries
         if isinstance(queries, list) and not 1 <= len(queries) <= most:
-            message = f"queries has 1 to {most} objects, found {len(queries)}."
+            message = f"queries must have 1 to {most} objects; found {len(queries)}."
             raise Problem("out_of_range", message, where="queries")
         most = self._settings.max_ids
         for key, value in _values(body):
             # The list of queries has a limit of its own.
             if isinstance(value, list | dict) and len(value) > most and value is not queries:
-                message = (
-                    f"{key or 'An object'} has at most {most:,} entries, found {len(value):,}."
-                )
+                name = key or "An object"
+                message = f"{name} can have at most {most:,} entries; found {len(value):,}."
                 raise Problem("out_of_range", message, where=key)
 
     def _check_items(self, queries: int, options: ListRequest) -> None:
@@ -216,14 +217,14 @@ class BodyParser:
         if queries > 1 and queries * k > most:
             raise Problem(
                 "out_of_range",
-                f"The lists of a request have at most {most:,} items together, found {queries:,}"
-                f" times {k:,}. Ask for shorter ones, or for fewer at a time.",
+                f"The lists of a request can have at most {most:,} items together; found {queries:,}"
+                f" times {k:,}. Ask for shorter lists, or for fewer at a time.",
                 where="k",
             )
         if options.explain and queries * k > EXPLAINED:
             raise Problem(
                 "out_of_range",
-                f"At most {EXPLAINED} items of a request are explained, found {queries:,} times"
+                f"At most {EXPLAINED} items of a request can be explained; found {queries:,} times"
                 f" {k:,}. Ask for shorter lists, or for fewer at a time.",
                 where="explain",
             )
@@ -233,8 +234,8 @@ class BodyParser:
         near = nearest_names(key, names)
         hint = did_you_mean(key, names) or f"known: {', '.join(names)}"
         if "query" in names and key in self._requests.fields:
-            hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
-        message = with_full_stop(f"{shorten(key)} is no option; {hint}")
+            hint = f'put it into "query": {{"query": {{"{key}": …}}}}'
+        message = with_full_stop(f"{shorten(key)} is not an option; {hint}")
         return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 
 
@@ -292,7 +293,7 @@ def _where(body: Mapping[str, Any], number: int) -> str:
 
 
 def _wrong_source(source: Any) -> Problem:
-    message = f"source is one of {', '.join(answering())}; found {shorten(source)}."
+    message = f"source must be one of {', '.join(answering())}; found {shorten(source)}."
     if not isinstance(source, str):
         return Problem("wrong_type", message, where="source")
     near = source_registry.REMOVED.get(source) or next(

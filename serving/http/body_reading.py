@@ -45,7 +45,10 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
                 if len(content) > most:
                     raise _too_large(most)
     except TimeoutError as e:
-        message = f"A body is here {seconds:g} s after its headers; {len(content):,} bytes came."
+        message = (
+            f"A body must arrive within {seconds:g} s after its headers; {len(content):,} bytes came."
+            " Send fewer queries or events at a time."
+        )
         raise Problem("timed_out", message) from e
     except ClientDisconnect as e:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
@@ -55,7 +58,7 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
 def _too_large(most: int) -> Problem:
     return Problem(
         "body_too_large",
-        f"A body has at most {most:,} bytes; send fewer queries or events at a time.",
+        f"A body can have at most {most:,} bytes. Send fewer queries or events at a time.",
     )
 
 
@@ -84,14 +87,14 @@ def read_object(content: bytes, most: int) -> dict[str, Any]:
         # Some of the brackets may stand in texts.
         count = _count_objects(_TEXT.sub(b"", content))
         if count > most:
-            message = f"A body has at most {most:,} objects and lists, found {count:,}."
+            message = f"A body can have at most {most:,} objects and lists; found {count:,}."
             raise Problem("out_of_range", message)
     try:
         body = orjson.loads(content)
     except ValueError as e:
         raise _bad_json(e) from e
     if not isinstance(body, dict):
-        raise Problem("bad_json", f"A body is a JSON object, found {shorten(body)}.")
+        raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
     return body
 
 
@@ -121,7 +124,7 @@ def check_distinct(content: bytes, objects: Sequence[Mapping[str, Any]]) -> None
 
 
 def _bad_json(error: Exception) -> Problem:
-    return Problem("bad_json", f"A body is a JSON object; this one cannot be read: {error}.")
+    return Problem("bad_json", f"A body must be a JSON object; this one cannot be read: {error}.")
 
 
 def _count_members(query: Mapping[str, Any]) -> int:

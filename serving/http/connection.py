@@ -139,7 +139,7 @@ class LimitedConnection(HttpToolsProtocol):
         if self._in_head or self.cycle is None:
             problem = Problem(
                 "headers_too_large",
-                f"A request has less than {self._max_head:,} bytes besides its body. Send fewer or"
+                f"A request must have less than {self._max_head:,} bytes before its body. Send fewer or"
                 " shorter headers.",
             )
             headers = {

@@ -44,14 +44,14 @@ _KINDS = {
     "too_short": "out_of_range",
 }
 _SHAPE = (
-    'a body is {"events": [{"item": "4711", "user": "7", "time": "2024-04-15T09:30:00Z"}, …]}, where'
-    " user and time may be left out"
+    'send {"events": [{"item": "4711", "user": "7", "time": "2024-04-15T09:30:00Z"}, …]}; user and'
+    " time are optional"
 )
 _MEANT = {
-    "events": f"events has 1 to {MOST:,} objects at a time",
-    "item": f"item is text of 1 to {_LONGEST} characters",
-    "user": f"user is text of at most {_LONGEST} characters",
-    "time": "time is ISO 8601, or seconds or milliseconds since 1970",
+    "events": f"events must be a list of 1 to {MOST:,} objects",
+    "item": f"item must be a string of 1 to {_LONGEST} characters",
+    "user": f"user must be a string of at most {_LONGEST} characters",
+    "time": "time must be in ISO 8601, or in seconds or milliseconds since 1970",
 }
 _DEPTH = 3
 """Parts of the longest path that clients know, `events[0].item`; pydantic goes on into its types."""
@@ -130,9 +130,9 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
         first = int(ahead[0])
         raise Problem(
             "out_of_range",
-            f"An event lies in the past; {body.events[first].time} is more than {_AHEAD} s after this"
-            f" server's {now:%Y-%m-%d %H:%M:%S %Z}. Times are ISO 8601, seconds or milliseconds since"
-            " 1970; or one of the clocks is wrong.",
+            f"An event must not be in the future; {body.events[first].time} is more than {_AHEAD} s"
+            f" after this server's {now:%Y-%m-%d %H:%M:%S %Z}. Check the clocks, and that times are in"
+            " ISO 8601, or in seconds or milliseconds since 1970.",
             where=f"events[{first}].time",
         )
     users = [event.user for event in body.events]
@@ -154,11 +154,11 @@ def _explain(error: ErrorDetails) -> Problem:
     where = "".join(parts).lstrip(".")
     if kind == "unknown_key":
         holder = "a body" if len(path) == 1 else "an event"
-        message = f"{shorten(key)} is no key of {holder}: {_SHAPE}"
+        message = f"{shorten(key)} is not a key of {holder}; {_SHAPE}"
     elif kind == "missing":
-        message = f"{key} is missing: {_SHAPE}"
+        message = f"{key} is missing; {_SHAPE}"
     else:
-        meant = _MEANT.get(key, f"{where} is an object: {_SHAPE}")
+        meant = _MEANT.get(key, f"{where} must be an object: {_SHAPE}")
         # Of what is too long, its length says more than its start.
         given = error.get("ctx", {}).get("actual_length", shorten(error["input"]))
         message = f"{meant}; found {given}"
@@ -238,7 +238,7 @@ class EventFeed:
             answer["before_version"] = int(np.count_nonzero(events.times < following.since))
             if not following.moves_lists:
                 answer["notes"] = [
-                    "what this version serves uses no events: name popular in sources.use of the"
+                    "the lists of this version do not use events: add popular to sources.use in the"
                     " pipeline file"
                 ]
         return answer

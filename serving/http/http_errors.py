@@ -17,28 +17,28 @@ SAFE_HEADERS = {
 TYPES = {
     "bad_json": (400, "the body is not JSON, or not an object"),
     "unauthorized": (401, "the token is missing or wrong"),
-    "cross_origin": (403, "a page of another origin asked"),
+    "cross_origin": (403, "the request came from a page of another origin"),
     "not_found": (404, "there is no such path"),
     "unknown_item": (404, "the item is not in the live version's catalogue"),
-    "method_not_allowed": (405, "the path is asked by another method"),
+    "method_not_allowed": (405, "the path does not allow this method"),
     "timed_out": (408, "the body did not come in time"),
-    "no_such_source": (409, "the live version carries no such source"),
-    "body_too_large": (413, "the body has more bytes than the server takes"),
+    "no_such_source": (409, "the live version does not have this source"),
+    "body_too_large": (413, "the body has more bytes than the server allows"),
     "address_too_long": (414, "the address, with what comes after `?`, is too long"),
-    "not_json": (415, "the body says that it is something else than JSON"),
-    "wrong_host": (421, "the request calls the server by a name that is not its own"),
+    "not_json": (415, "the Content-Type of the body is not JSON"),
+    "wrong_host": (421, "the Host header does not name this server"),
     "unknown_key": (
         422,
-        "a key is no option, query feature or attribute; `did_you_mean` names the nearest one",
+        "a key is not an option, query feature or attribute; `did_you_mean` names the nearest one",
     ),
-    "wrong_type": (422, "a value is of another type than its key takes"),
+    "wrong_type": (422, "a value has the wrong type for its key"),
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
-    "given_twice": (422, "a key is given twice, or a value under two names"),
-    "missing": (422, "a key that is needed is not there"),
-    "headers_too_large": (431, "the request has too many bytes besides its body"),
-    "internal": (500, "the server has a fault; its log says more"),
-    "not_ready": (503, "no version has been loaded yet: try again"),
-    "overloaded": (503, "too many queries wait: try again"),
+    "given_twice": (422, "a key is given twice, or under two names with different values"),
+    "missing": (422, "a required key is missing"),
+    "headers_too_large": (431, "the request line and the headers are too large"),
+    "internal": (500, "the server failed; its log says why"),
+    "not_ready": (503, "no version is loaded yet; try again"),
+    "overloaded": (503, "too many queries are waiting; try again"),
 }
 """Status and meaning of each type."""
 _LONGEST = 200  # characters of a detail, which may hold any key that a client made up
@@ -107,8 +107,8 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_json")
         path = shorten(request.url.path)
         messages = {
-            "not_found": f"There is nothing at {path}; /docs lists what there is.",
-            "method_not_allowed": f"{path} is not asked by {request.method}; /docs says how.",
+            "not_found": f"There is no path {path}; /docs lists all paths.",
+            "method_not_allowed": f"{path} does not allow {request.method}; /docs shows its method.",
         }
         metrics.count_error(request.scope, kind)
         response = Problem(kind, messages.get(kind, str(error.detail))).response()

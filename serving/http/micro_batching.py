@@ -132,7 +132,7 @@ class Batcher:
             # If nothing waits, any request is let in: one that is too heavy would never be otherwise.
             if self._pending and self._pending + job.weight > limit:
                 raise Problem(
-                    "overloaded", f"{self._pending} queries wait already; try again in a moment."
+                    "overloaded", f"{self._pending} queries are waiting already. Try again soon."
                 )
             self._pending += job.weight
             self._line_up(job)

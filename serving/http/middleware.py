@@ -76,7 +76,7 @@ class RequestMiddleware:
             self._metrics.count_error(scope, "internal")
             if status:  # half an answer is out, and only a broken connection can tell the client
                 raise
-            response = Problem("internal", "The server has a fault; its log says more.").response()
+            response = Problem("internal", "The server failed; its log says why.").response()
             await response(scope, receive, send_noting_status)
         finally:
             self._metrics.requests.labels(path, str(status)).inc()
@@ -88,35 +88,35 @@ class RequestMiddleware:
         if length > _LONGEST_ADDRESS:
             return Problem(
                 "address_too_long",
-                f"An address has at most {_LONGEST_ADDRESS:,} bytes, found {length:,}. Send what is"
-                " longer as a body.",
+                f"An address can have at most {_LONGEST_ADDRESS:,} bytes; found {length:,}. Send a"
+                " longer request as a body.",
             )
         headers = dict(scope["headers"])
         if self._hosts is not None and _host_name(headers) not in self._hosts:
             name = shorten(headers.get(b"host", b"").decode("latin-1"))
             return Problem(
                 "wrong_host",
-                f"A request calls this server by one of its names, {', '.join(sorted(self._hosts))};"
-                f" found {name} as its Host. Name it to `twinspire serve` by --allowed-host.",
+                f"The Host header must be one of {', '.join(sorted(self._hosts))}; found {name}. Start"
+                " `twinspire serve` with --allowed-host to allow another name.",
             )
         if scope["method"] == "POST":
             if _is_of_another_origin(headers):
                 return Problem(
                     "cross_origin",
-                    "A page of another origin cannot ask this server; ask it from a program.",
+                    "Pages of another origin must not call this server. Call it from a program.",
                 )
             content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if content_type and not content_type.endswith(_JSON_TYPES):
                 name = shorten(content_type.decode("latin-1"))
                 return Problem(
                     "not_json",
-                    f"Send a body as JSON, with Content-Type: application/json; found {name}.",
+                    f"A body must be sent with Content-Type: application/json; found {name}.",
                 )
         if self._tokens and not self._has_token(headers):
             return Problem(
                 "unauthorized",
-                "This server asks for a token. Send Authorization: Bearer TOKEN; a browser gives it"
-                " as the password.",
+                "This server requires a token. Send Authorization: Bearer TOKEN, or, in a browser,"
+                " give the token as the password.",
             )
         return None
 

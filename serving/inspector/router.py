@@ -100,7 +100,7 @@ class Inspector:
         """Counts a page while it is made. Too many at once raise a `Problem`."""
         # All pages are made in one event loop, so that counting needs no lock.
         if self._at_work >= _PAGES:
-            raise Problem("overloaded", f"{_PAGES} pages are at work; try again in a moment.")
+            raise Problem("overloaded", f"{_PAGES} pages are being made already. Try again soon.")
         self._at_work += 1
         try:
             yield
@@ -110,7 +110,7 @@ class Inspector:
     def _read_report(self, named: str | None) -> bytes:
         version = self._find(named) if named else self._service.version.id
         if REPORT not in self._registry.manifest(version).files:
-            raise Problem("not_found", f"{version} has no report: run its day again to make one.")
+            raise Problem("not_found", f"{version} has no report. Run its day again to make one.")
         return self._registry.read(version, REPORT)
 
     def _look_up(

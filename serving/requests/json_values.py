@@ -68,7 +68,7 @@ class ValueType:
 
     Attributes:
       annotation: the type, for pydantic, which also writes its JSON schema.
-      expected: the end of a sentence about a value of another type, such as `is text`.
+      expected: the end of a sentence about a value of another type, such as `must be a string`.
       in_range: the same about a value that is too small, too large or not finite.
       entry: the type of a list's entries.
       hint: what a person may type into a form.
@@ -97,9 +97,9 @@ class ValueType:
         # To pydantic, an integer beyond a double is no number at all.
         too_large = error["type"] == "float_type" and type(value) is int
         if too_large or error["type"] in _OUT_OF_RANGE:
-            reason = f"{key} {type_.in_range}, found {shorten(value)}"
+            reason = f"{key} {type_.in_range}; found {shorten(value)}"
             return Refused(row, reason, "out_of_range", key)
-        return Refused(row, f"{key} {type_.expected}, found {shorten(value)}", "wrong_type", key)
+        return Refused(row, f"{key} {type_.expected}; found {shorten(value)}", "wrong_type", key)
 
 
 def typed_dict(name: str, members: dict[str, Any], config: ConfigDict) -> Any:
@@ -125,7 +125,7 @@ def read_number(typed: str) -> int | float | str:
 
 def whole_number(smallest: int, largest: int, hint: str = "") -> ValueType:
     """A whole number; 7.0 is one too."""
-    expected = f"is a whole number from {smallest} to {largest}"
+    expected = f"must be a whole number from {smallest} to {largest}"
     bounds = Field(ge=smallest, le=largest)
     return ValueType(
         annotation=Annotated[int, Strict(), bounds, BeforeValidator(_as_integer)],
@@ -144,7 +144,7 @@ def vector(size: int) -> ValueType:
             Strict(),
             Field(min_length=size, max_length=size, fail_fast=True),
         ],
-        expected=f"is a list of {size} numbers",
+        expected=f"must be a list of {size} numbers",
         entry=NUMBER,
         hint="numbers",
         read_typed=lambda typed: [read_number(part) for part in typed.replace(",", " ").split()],
@@ -164,7 +164,7 @@ def texts(entry: ValueType, separator: str | None = None) -> ValueType:
         annotation = Annotated[annotation, splitting]
     return ValueType(
         annotation=annotation,
-        expected="is a list of text",
+        expected="must be a list of strings",
         entry=entry,
         hint="texts, with commas between",
         read_typed=lambda typed: [part.strip() for part in typed.split(",") if part.strip()],
@@ -188,7 +188,7 @@ def filters(attributes: tuple[str, ...]) -> ValueType:
             AfterValidator(partial(condition, attributes)),
             WithJsonSchema(schema),
         ],
-        expected="is an object with values by attribute",
+        expected="must be an object that maps attributes to values",
     )
 
 
@@ -226,7 +226,7 @@ def _text(schema: Schema, convert: Callable[[Any, ValidationInfo], str] = _as_te
     other = Annotated[str, PlainValidator(convert)]
     either = plain | number | other
     union = Annotated[either, Field(union_mode="left_to_right"), WithJsonSchema(schema)]
-    return ValueType(annotation=union, expected="is text")
+    return ValueType(annotation=union, expected="must be a string")
 
 
 def _whole_number_as_text(_: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -242,20 +242,20 @@ USER_ID = _text({**_ID, "examples": ["u7"]})
 ITEM_ID = _text({**_ID, "examples": ["i3"]})
 ITEM_IDS = texts(ITEM_ID)
 ONE_ITEM_ID = _text({**_ID, "examples": ["i3"]}, _as_id)
-FLAG = ValueType(annotation=Annotated[bool, Strict()], expected="is true or false")
+FLAG = ValueType(annotation=Annotated[bool, Strict()], expected="must be true or false")
 NUMBER = ValueType(
     annotation=Annotated[
         float, Strict(), Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT, allow_inf_nan=False)
     ],
-    expected="is a number",
-    in_range="is a finite number",
+    expected="must be a number",
+    in_range="must be a finite number",
     hint="a number",
     read_typed=read_number,
 )
 SHARE = ValueType(
     annotation=Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)],
-    expected="is a number from 0 to 1",
-    in_range="is a number from 0 to 1",
+    expected="must be a number from 0 to 1",
+    in_range="must be a number from 0 to 1",
     hint="0 to 1",
     read_typed=read_number,
 )
@@ -271,7 +271,10 @@ def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         key = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise Refused(
-            0, f"A key stands once in an object; {shorten(key)} is given twice", "given_twice", key
+            0,
+            f"An object must have each key once; {shorten(key)} is given twice",
+            "given_twice",
+            key,
         )
     return members
 

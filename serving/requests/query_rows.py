@@ -188,7 +188,9 @@ def _array(values: list[Any], field: pa.Field) -> pa.Array:
                 pa.array([value], field.type)
             except UnicodeEncodeError as e:
                 raise Refused(
-                    row, f"{field.name.strip('_')} is text, found {shorten(value)}: {e.reason}"
+                    row,
+                    f"{field.name.strip('_')} must be text that UTF-8 can encode; found"
+                    f" {shorten(value)}: {e.reason}",
                 ) from e
         raise
 

@@ -109,7 +109,7 @@ class ListRequest:
                     # Sources of the pipeline file's own are loaded before this module is.
                     WithJsonSchema({"type": "string", "enum": [*answering()]}),
                 ],
-                expected=f"is one of {', '.join(answering())}",
+                expected=f"must be one of {', '.join(answering())}",
             ),
             "Where items come from. Left out: the version's ranker where the gate lets it serve,"
             " else the fixed order. Where the two-tower is its only source: what is popular lately"
@@ -257,7 +257,7 @@ class RequestModel:
         columns: dict[str, Any] = {}
         for key, value in query.items():
             if columns.setdefault(self.fields[key].column, value) != value:
-                reason = f"{key} is given twice, under two names, with two values"
+                reason = f"{key} is given under two names, with different values. Give it once"
                 raise Refused(row, reason, "given_twice", key)
         return columns
 
@@ -272,7 +272,7 @@ class RequestModel:
           depth: length of the query's own path in the path of an error.
         """
         if not isinstance(request, dict):
-            return Refused(row, f"A request is a JSON object, found {shorten(request)}")
+            return Refused(row, f"A query must be a JSON object; found {shorten(request)}")
         # Pydantic uses the order of the type; people expect the order in which they wrote.
         by_key = {error["loc"][depth]: error for error in reversed(errors)}
         key = next(key for key in request if key in by_key)
@@ -284,7 +284,7 @@ class RequestModel:
     def _unknown(self, row: int, key: str) -> Refused:
         near = nearest_names(key, self.fields)
         hint = did_you_mean(key, self.fields) or f"known: {', '.join(self.fields)}"
-        reason = f"{shorten(key)} is no feature of the query tower; {hint}"
+        reason = f"{shorten(key)} is not a key of a query; {hint}"
         return Refused(row, reason, "unknown_key", key, near[0] if near else None)
 
     def example(self, user: str | None = None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ Values = Mapping[str, Any]
 
 
 class WrongFilter(ValueError):
-    """What stands under `allow` or `deny` is no filter. The message goes on after this key.
+    """The value of `allow` or `deny` is not a filter. The message continues after this key.
 
     Attributes:
       attribute: what the filter names, if `corpus.attributes` does not list it.
@@ -93,7 +93,9 @@ def condition(attributes: Sequence[str], values: Any) -> str:
       WrongFilter: an attribute is not listed, or a value is of a wrong type.
     """
     if not isinstance(values, Mapping):
-        raise WrongFilter(f"is an object with values by attribute, found {shorten(values)}")
+        raise WrongFilter(
+            f"must be an object that maps attributes to values; found {shorten(values)}"
+        )
     return json.dumps(
         {name: _distinct(attributes, name, given) for name, given in sorted(values.items())}
     )
@@ -104,22 +106,20 @@ def _distinct(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
     if name not in attributes:
         hint = did_you_mean(name, attributes) or f"known: {', '.join(attributes)}"
         if not attributes:
-            hint = (
-                "the pipeline file declares none: list columns of the items under corpus.attributes"
-            )
+            hint = "the pipeline file has none. Name columns of the items in corpus.attributes"
         near = next(iter(nearest_names(name, attributes)), None)
-        message = f"names an attribute of items, found {shorten(name)}; {hint}"
+        message = f"must name attributes of items; found {shorten(name)}; {hint}"
         raise WrongFilter(message, name, near)
     values = given if isinstance(given, list | tuple) else [given]
     if not values:
         raise WrongFilter(
-            f"has at least one value for {name}, found none; leave {name} out for no condition"
+            f"must have at least one value for {name}; found none. Give one, or leave {name} out"
         )
     for value in values:
         # NaN is the only value that is not equal to itself.
         if not isinstance(value, str | bool | int | float) or value != value:
             raise WrongFilter(
-                f"holds text, numbers, true or false; found {shorten(value)} for {name}"
+                f"must have strings, numbers, true or false; found {shorten(value)} for {name}"
             )
     # The type is part of the key because 1 == True in Python.
     distinct = {(type(value).__name__, value): value for value in values}
@@ -216,9 +216,8 @@ class Attributes:
         stored = attribute_name(name)
         if stored not in self._items.column_names:
             raise ValueError(
-                f"names attributes that the version carries; {self._version} has no {name}: it was"
-                " published before corpus.attributes listed it. Publish a version with the present"
-                " pipeline file"
+                f"names {name}, which {self._version} does not have. The version was published before"
+                f" corpus.attributes named it. Publish a version with the current pipeline file"
             )
         if name not in self._columns:
             self._columns[name] = _Column(name, self._items[stored])
@@ -251,7 +250,7 @@ class _Column:
             values = values.flatten()
         if pa.types.is_nested(values.type):
             raise ValueError(
-                f"needs attributes that hold text, numbers, true or false; {name} holds"
+                f"can only use attributes with strings, numbers, true or false; {name} has the type"
                 f" {values.type}"
             )
         compared = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
@@ -296,7 +295,9 @@ class _Column:
         if pa.types.is_boolean(kind):
             truth = {"true": True, "false": False}.get(str(value).lower())
             if truth is None:
-                raise ValueError(f"holds true or false for {self._name}, found {shorten(value)}")
+                raise ValueError(
+                    f"must have true or false for {self._name}; found {shorten(value)}"
+                )
             return truth
         number = self._parse_number(value)
         try:
@@ -314,4 +315,4 @@ class _Column:
                 number = parse(value)
                 if number == number:  # not NaN, which equals no value
                     return number
-        raise ValueError(f"holds numbers for {self._name}, found {shorten(value)}")
+        raise ValueError(f"must have numbers for {self._name}; found {shorten(value)}")

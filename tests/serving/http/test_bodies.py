@@ -76,7 +76,7 @@ def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
         monkeypatch.setattr(body_reading, name, None)
     kind, message, detail = outcome(PARSER.recommend, json.dumps(body).encode())
     assert (kind, detail["where"]) == ("out_of_range", where)
-    assert "found 6" in message or "at most 10,000 entries, found 10,001" in message
+    assert "found 6" in message or "at most 10,000 entries; found 10,001" in message
 
 
 def test_objects_are_counted_before_they_are_made(monkeypatch):
@@ -89,7 +89,7 @@ def test_objects_are_counted_before_they_are_made(monkeypatch):
         b"[" * 20_101,
     ):
         kind, message, _ = outcome(PARSER.recommend, body)
-        assert kind == "out_of_range" and "at most 20,100 objects and lists, found 20,1" in message
+        assert kind == "out_of_range" and "at most 20,100 objects and lists; found 20,1" in message
 
 
 @pytest.mark.timeout(60)  # a scan that starts again at each quote takes hours

@@ -170,22 +170,22 @@ def test_a_version_that_cannot_be_loaded_is_told(asked):
     [
         ("/?user=who", 404, "knows no user who"),
         (f"/?user={EVIL}", 404, f"knows no user {EVIL}"),
-        ("/item?item=i99", 404, "'i99' is not"),
-        ("/item", 422, "has the id of an item"),
-        ("/?k=abc", 422, "k is a whole number from 1 to 100, found 'abc'"),
+        ("/item?item=i99", 404, "found 'i99'"),
+        ("/item", 422, "item is missing"),
+        ("/?k=abc", 422, "k must be a whole number from 1 to 100; found 'abc'"),
         ("/?k=101", 422, "found 101"),
         ("/item?item=i01&k=-1", 422, "found -1"),
-        ("/?feature.place=here", 422, "place is a number, found 'here'"),
+        ("/?feature.place=here", 422, "place must be a number; found 'here'"),
         ("/?feature.when_hour=24", 422, "from 0 to 23"),
         ("/?feature.plaice=1", 422, "did you mean 'place'"),
-        ("/?source=astrology", 422, "source is one of"),
-        ("/?allow.colour=red", 422, "names an attribute of items"),
+        ("/?source=astrology", 422, "source must be one of"),
+        ("/?allow.colour=red", 422, "must name attributes of items"),
         ("/item?item=i01&deny.stock=maybe", 422, "true or false"),
         ("/?version=nowhere", 404, "circle has no version"),
         ("/?against=../../log", 404, "circle has no version"),
         ("/report?version=nowhere", 404, "circle has no version"),
         ("/report?version=../..", 404, "circle has no version"),
-        ("/report", 404, "has no report: run its day again"),
+        ("/report", 404, "has no report. Run its day again"),
         ("/?user=%00%ff%f0&history=%20&allow.tags=%ff", 404, "knows no user"),
     ],
 )
@@ -288,7 +288,7 @@ def test_pages_at_work_are_bounded_and_hold_up_no_health(asked, slowed):
         answers = [page.result() for page in pages]
     assert sorted(page.status_code for page in answers) == [200] * 8 + [503] * 12
     turned = next(page for page in answers if page.status_code == 503)
-    assert "8 pages are at work" in turned.text and 'http-equiv="refresh"' in turned.text
+    assert "8 pages are being made already" in turned.text and 'http-equiv="refresh"' in turned.text
 
 
 def test_no_page_is_made_for_those_who_have_left(asked, slowed):
@@ -318,8 +318,8 @@ def test_a_page_has_two_hundred_items_at_the_most(towers, tmp_path):
     circle.publish(pipeline, towers, tmp_path / "staged")
     with answering(pipeline, Settings(poll=60)) as ask:
         assert ask.get("/?user=anna&k=200").status_code == 200
-        assert "from 1 to 200, found 201" in text(ask.get("/?user=anna&k=201").text)
-        assert "from 1 to 200, found 201" in text(ask.get("/item?item=i01&k=201").text)
+        assert "from 1 to 200; found 201" in text(ask.get("/?user=anna&k=201").text)
+        assert "from 1 to 200; found 201" in text(ask.get("/item?item=i01&k=201").text)
         assert "1 to 200" in ask.get("/").text
         asked = ask.post("/v1/recommend", json={"query": {"user": "anna"}, "k": 1000})
         assert asked.status_code == 200
