@@ -1,12 +1,13 @@
-"""The measure stage: how good the parent's lists for the day were, before the day was trained on, and
-the day's version's for users who were held out. It also fits what orders candidates after the day. It
-reads vectors that the train stage left, so that it needs no TensorFlow.
+"""The measure stage: measures versions on the day, and fits the fixed order and the ranker.
 
-    metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
+The parent is measured on all queries of the day, since it was trained before. The new version is measured
+on held-out users only. The stage reads vectors that `train` wrote, so it does not need TensorFlow.
+
+    metrics.json   the measures (twinspire_core/contracts/day_metrics.py)
     fixed_order.json  weights of the sources (twinspire_core/fusion/rank_fusion.py)
     ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranker_files.py)
-    ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
-    examples.json  lists of a few users held out (twinspire_core/contracts/day_metrics.py)
+    ranker.json, ranker.txt  the ranker that was fitted on them; missing if there is none
+    examples.json  lists of a few held-out users (twinspire_core/contracts/day_metrics.py)
 
 U lists, L places of a list, C items of the corpus, D dimensions.
 """
@@ -73,7 +74,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             storage.join(name, feature_schema.AT_START)
             for name in fits_of(ctx.pipeline.sources.use)
         ]
-        # A first day, or one after a gap, has no rows of days before to fit a ranker on but these.
+        # A ranker is fitted on the parent's rows. Without a fresh parent, days must be replayed.
         if needs_replay(ctx.day, ctx.parent):
             tables.append(feature_schema.REPLAY)
         features = localize(ctx, tables, Path(scratch) / "features")
@@ -99,8 +100,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _as_trained(ctx: StageContext, trained: TrainedDay) -> StageContext:
-    """With the best accepted version and the gaps that there were when the day was trained."""
-    # Others may have been accepted or refused since: measures must be of the versions that encoded.
+    """The context with the best accepted version and the gaps as they were when the day was trained."""
+    # The registry may have changed since: the measured versions must be those that encoded queries.
     accepted = None
     if best := trained.best:
         accepted = BestAccepted(
@@ -133,19 +134,18 @@ def measure_day(
     trained: TrainedDay,
     out: Path,
 ) -> DayMetrics:
-    """Measures the parent and the day's version, and fits what orders candidates after the day.
+    """Measures the parent and the day's version, and fits the fixed order and the ranker.
 
     Args:
-      ctx: says what is measured, and which versions are compared.
       features: local folder of the features attempt.
-      day: queries and their answers.
-      lists: of the parent, the best accepted and the day's version, and of sources.
-      trained: what the train stage says of itself.
-      out: local folder that what is fitted is written to.
+      day: the queries, and the items that the users took.
+      lists: of the parent, the best accepted version, the day's version, and the sources.
+      trained: facts that the train stage wrote.
+      out: local folder for the fixed order and the ranker.
     """
     ks = ctx.pipeline.evaluation.ks
     held_out = day.evaluation_sets[HELD_OUT]
-    # Counted over the users that the version was trained on: both lists know the same of the day.
+    # Counted over the users that the version was trained on, so that both lists have the same data.
     today = popular_today(held_out, day.corpus, not_held_out(day.events).column("_item"))
     lead = measure_lead(ctx, held_out, lists.version.ranked[HELD_OUT], today)
     progressive = _measure_before(NEXT_DAY, day, lists, ks)
@@ -191,16 +191,16 @@ def measure_day(
 def _measure_before(
     name: str, day: DayData, lists: DayLists, ks: Sequence[int]
 ) -> MeasuresDict | None:
-    """Measures of the lists of what had not seen the day, in one evaluation set; None without them."""
+    """Measures of the parent's lists in one evaluation set; None without such lists."""
     ranked = lists.before.ranked.get(name)
-    # What stands behind the largest k would count in the mean reciprocal rank.
+    # Lists are cut because the mean reciprocal rank would count items after the largest k.
     return ranked and evaluate_ranked(day.evaluation_sets[name], ranked.first(max(ks)), ks)
 
 
 def _measure_held_out(
     name: str, ctx: StageContext, day: DayData, lists: DayLists
 ) -> dict[str, Any]:
-    """Measures of the version's lists and, if it has a parent, of the parent's, and how they differ."""
+    """Measures of the version's lists; with a parent, also of the parent's lists, and the difference."""
     ks = ctx.pipeline.evaluation.ks
     evaluation_set = day.evaluation_sets[name]
     ranked = lists.version.ranked[name].first(max(ks))
@@ -225,7 +225,7 @@ def _measure_baselines(
     alone: Mapping[str, Mapping[str, RankedLists]],
     ks: Sequence[int],
 ) -> dict[str, MeasuresDict]:
-    """Measures of the lists that need no model, by name: simple ones, and of each source."""
+    """Measures of the lists that need no model, by name: the simple lists and those of each source."""
     evaluation_set = day.evaluation_sets[name]
     return evaluate_baselines(evaluation_set, ks) | {
         source: evaluate_ranked(evaluation_set, ranked, ks)
@@ -234,8 +234,8 @@ def _measure_baselines(
 
 
 GROUPS = 10
-"""Groups of items that have equally many earlier events between them; items without an event are
-one group more.
+"""Groups of items for the report. Each has a tenth of all earlier events; one more group is for items
+without events.
 """
 ITEMS_SHOWN = 10
 """The most items of an example's list and of its history."""
@@ -245,12 +245,10 @@ _DIGITS = 4
 def popularity_figures(
     pipeline: Pipeline, day: DayData, version: VersionLists, log_q: np.ndarray | None
 ) -> PopularityFigures:
-    """How popular the items are that users held out of training are listed, for the report.
+    """How popular the items in the lists of held-out users are, for the report.
 
     Args:
-      pipeline: says how long the lists are, and what divided the scores in training.
-      day: queries of the users, the corpus, and what was trained on.
-      version: lists of the day's version for them.
+      version: lists of the day's version for these users.
       log_q: [C] float32, natural log of each item's estimated share of the training rows; None
         without an estimate.
     """
@@ -300,16 +298,15 @@ def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
 def popularity(
     evaluation_set: EvaluationSet, lists: Mapping[str, np.ndarray], k: int
 ) -> dict[str, Any]:
-    """How popular the items of lists are, beside the items that were taken.
+    """How popular the items in lists are, compared with the items that users took.
 
     Args:
-      evaluation_set: queries and what they should have found.
-      lists: [U, L] positions by name, best first, -1 behind the end.
-      k: how many places of each list count.
+      lists: [U, L] positions by name, best first, -1 after the end.
+      k: how many items of each list count.
 
-    Returns: `items`, how many items each group has; `clicks`, shares of the groups among the true
-    items in the corpus; `lists`, shares of the groups among the first k listed, by name. All are in
-    the order of the groups, the most popular first.
+    Returns: `items`, the number of items in each group; `clicks`, the share of each group among the
+    true items in the corpus; `lists`, the share of each group among the first k items, by name. The
+    most popular group comes first.
     """
     headline = evaluation_set.headline
     group = popularity_group(evaluation_set.events, evaluation_set.popular)
@@ -339,21 +336,20 @@ def rank_uncorrected(
     temperature: float,
     k: int,
 ) -> np.ndarray:
-    """The lists that the correction avoids, [U, k] int64: best by s - log q, as a plain in-batch
-    softmax learns to score.
+    """The lists that a model without the frequency correction would make, [U, k] int64.
 
     A softmax over items drawn with probability q has its optimum at
     s = log P(item | query) - log q; the correction takes log q out. Putting it back into the scores
     of a corrected model shows, without training another, how popular its lists would have been.
-    Items that are never drawn are left out, since such a softmax learns nothing of them.
+    Items that training never drew are left out, since such a softmax learns nothing about them.
 
     Args:
       queries: [U, D] float32, vectors of the queries.
       items: [C, D] float32, vectors of the corpus.
       log_q: [C] float32, natural log of each item's share of the training rows.
-      drawn: [C] bool, items that training met.
+      drawn: [C] bool, items that training drew.
       temperature: what training divides inner products by.
-      k: length of the lists; -1 stands where the items are used up.
+      k: length of the lists; -1 fills lists when there are too few items.
     """
     met = np.flatnonzero(drawn)
     # One dimension more subtracts log q in the same product: <(q / t, 1), (c, -log q)>. With t = 0.1,
@@ -369,11 +365,8 @@ def rank_uncorrected(
 def pick_examples(
     pipeline: Pipeline, evaluation_set: EvaluationSet, ranked: RankedLists, corpus: pa.Table
 ) -> list[ExampleList]:
-    """A user of each slice by earlier events, with their past, their list, and what they took. The
-    past is the user's history, newest first; without that feature the past items, most frequent first.
-
-    It is the user whose id has the lowest fingerprint: a choice that has nothing to do with the
-    lists.
+    """One user of each slice by earlier events, with their history, their list, and what they took.
+    The history starts with the newest item; without a history feature, with the most frequent item.
     """
     history = pipeline.history_name
     queries = evaluation_set.queries
@@ -383,6 +376,7 @@ def pick_examples(
     examples = []
     for number in np.unique(user_slice):
         in_slice = np.flatnonzero(user_slice == number)
+        # The lowest fingerprint of an id is a choice that does not depend on the lists.
         row = int(in_slice[np.argmin(key[in_slice])])
         past = queries.column(history or "_past")[row].as_py() or []
         listed = counted[row, :ITEMS_SHOWN]

@@ -1,6 +1,7 @@
-"""The train stage: trains on the day, and encodes what versions are asked on it, by the towers of the
-parent and of the best accepted version, and by those that it trained. `measure` makes lists of these
-vectors.
+"""The train stage: trains the towers on the day and writes vectors for `measure`.
+
+It encodes the day's queries and the corpus three times: with the parent's towers, with the towers of the
+best accepted version, and with the new ones. `measure` makes lists of these vectors, without TensorFlow.
 
 U queries of a set, Q distinct queries of all sets, C items of the corpus, D dimensions.
 """
@@ -54,8 +55,8 @@ from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import Ragged, list_lengths
 
 MAX_ITEMS_BESIDE = 200_000
-"""Items up to which earlier versions encode while the day is trained: memory then holds the tables of
-both.
+"""The largest corpus for which earlier versions encode during training, which keeps the embedding tables
+of both versions in memory.
 """
 
 
@@ -68,8 +69,8 @@ class _Inputs(NamedTuple):
 
     Attributes:
       features: attempt of the features stage.
-      parent: holds the parent's towers; None without a parent.
-      best: holds the towers of the best accepted version; None where that is the parent.
+      parent: contains the parent's towers; None without a parent.
+      best: contains the towers of the best accepted version; None if that is the parent.
       state: training state to start from; None to train from scratch.
     """
 
@@ -81,11 +82,11 @@ class _Inputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Earlier:
-    """What is known of versions that have not seen the day, besides their vectors.
+    """Facts about the versions that were trained before the day.
 
     Attributes:
-      unread: columns that the parent reads and the day does not have, each with the reason.
-      best_unread: the same of the best accepted version.
+      unread: columns that the parent reads but the day does not have, each with the reason.
+      best_unread: the same for the best accepted version.
       clicks: labelled next-click queries in the parent's vectors, for its auxiliary head; None if
         the pipeline has no such head.
     """
@@ -96,12 +97,12 @@ class _Earlier:
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Runs the stage; twinspire_core/contracts/model_bundle.py says what it leaves under `ctx.out`.
+    """Runs the stage. twinspire_core/contracts/model_bundle.py describes the files in `ctx.out`.
 
     Raises:
-      UsageError: today's shapes are not the parent's, the parent's state is gone, or the loss is no
-      number.
-      BadData: the features are not what the pipeline file declares.
+      UsageError: the shapes of weights differ from the parent's, the parent's state was deleted, or the
+        loss is not finite.
+      BadData: the features do not match the pipeline file.
     """
     _check_parents_state(ctx)
     if ctx.pipeline.train.deterministic:
@@ -111,7 +112,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         day = read_queries(ctx, inputs.features)
         earlier, trained, towers = _train(ctx, inputs, day, out)
-        # Only queries of users held out: on all others it was trained.
+        # Only queries of held-out users: the new towers were trained on all others.
         version = encode(towers, day.corpus, day.of((HELD_OUT, HELD_OUT_CLICKS)))
         version.write(out, VERSION)
         if ctx.pipeline.train.correction != "none":
@@ -131,7 +132,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _check_parents_state(ctx: StageContext) -> None:
-    """Before anything costly: a warm start could not end well without it."""
+    # Checked first: without the state, hours of training would end in an error.
     if ctx.parent and ctx.mode != "full" and not model_bundle.has_state(ctx.parent.train):
         raise UsageError(
             "A warm start needs the training state of its parent; the state of"
@@ -141,7 +142,7 @@ def _check_parents_state(ctx: StageContext) -> None:
 
 
 def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
-    """Finds the stage's inputs; what is remote is downloaded first."""
+    """Finds the stage's inputs, and downloads those that are remote."""
     towers = list(model_bundle.TOWERS.values())
     folders = [feature_schema.TRANSFORM, feature_schema.TRANSFORMED]
     state = None
@@ -159,22 +160,22 @@ def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
 def _train(
     ctx: StageContext, inputs: _Inputs, day: DayQueries, out: Path
 ) -> tuple[_Earlier, Trained, Towers]:
-    """Trains the day, and writes the towers and the state, while earlier versions encode its queries:
-    the parent and the best accepted one, or a first version as it was before its last day.
-
-    Building the graph of a training step keeps one core busy; those have the others.
+    """Trains on the day and writes the towers and the state. At the same time, earlier versions encode
+    the day's queries: the parent and the best accepted version. A first version has no parent; its
+    towers as they are before the last day take the parent's place.
     """
+    # Building the graph of a training step keeps only one core busy; encoding uses the others.
     thread = ThreadPoolExecutor(1)
     encoding: list[Future[_Earlier]] = []
 
     def beside(encode_earlier: Callable[[], _Earlier]) -> None:
         encoding.append(thread.submit(encode_earlier))
-        # A large table beside another one would not fit in memory: training waits.
+        # Two large embedding tables would not fit in memory, so training waits.
         if day.corpus.num_rows > MAX_ITEMS_BESIDE:
             encoding[0].result()
 
     def before_last_day(towers: Towers) -> None:
-        # Without the users held out: there is no version to compare a first one with.
+        # Without held-out users: they compare a version with its parent, which this one does not have.
         names = (NEXT_DAY, NEXT_CLICK, BY_HISTORY)
         beside(partial(_encode, ctx, towers, day, names, out))
 
@@ -184,22 +185,22 @@ def _train(
         measure = None if ctx.parent else before_last_day
         trained = train_towers(ctx, inputs.features, inputs.state, measure)
         towers = write(ctx, trained, out)
-        # In a window of one day nothing was trained before it.
+        # A first version with a window of one day has no earlier towers.
         return encoding[0].result() if encoding else _Earlier(), trained, towers
     finally:
-        # Whoever stops the stage must not wait for the vectors: the day's lease is to be released
-        # first.
+        # If the stage is stopped, it must not wait for the vectors: the lease of the day must be
+        # released soon.
         thread.shutdown(wait=False)
 
 
 def encode_earlier_versions(
     ctx: StageContext, inputs: _Inputs, day: DayQueries, out: Path
 ) -> _Earlier:
-    """Encodes with the parent's towers and then with those of the best accepted version, so that memory
-    holds one of them. Each has its own graph and vocabulary, and the day's raw features: what it would
-    have served.
+    """Encodes with the parent's towers, then with those of the best accepted version. Each version uses
+    its own transform graph and vocabulary on the day's raw features, as it would have when serving.
     """
-    assert inputs.parent is not None, "asked for where there is one"
+    assert inputs.parent is not None, "called only with a parent"
+    # One after the other, so that only one version's towers are in memory.
     earlier = _encode(ctx, load_both(inputs.parent), day, [*day.queries], out)
     if inputs.best is None:
         return earlier
@@ -227,7 +228,7 @@ def _clicks(day: DayQueries, name: str, encoded: Encoded) -> LabelledClicks:
 def _describe(
     ctx: StageContext, day: DayQueries, earlier: _Earlier, trained: Trained, version: Encoded
 ) -> TrainedDay:
-    """What `measure` is to know of training."""
+    """The facts about training that `measure` needs."""
     best = None
     if ctx.best:
         best = BestMeasures(
@@ -250,8 +251,8 @@ def _describe(
 def _measure_heads(
     day: DayQueries, earlier: _Earlier, trained: Trained, version: Encoded
 ) -> AuxiliaryFigures | None:
-    """How well the auxiliary heads of the parent and of this version predict labels; None without
-    a head.
+    """How well the auxiliary heads of the parent and of this version predict labels; None if the model
+    has no head.
     """
     head = trained.model.head
     if head is None:
@@ -269,7 +270,7 @@ def _measure_heads(
 
 
 def _frequency(ctx: StageContext, day: DayQueries, trained: Trained) -> FrequencyFigures | None:
-    """The estimate beside the day's true shares."""
+    """The estimated frequencies of items, compared with their true shares of the day."""
     if ctx.pipeline.train.correction == "none":
         return None
     shares = compare_frequency(not_held_out(day.events).column("_item"), trained.log_q)
@@ -287,10 +288,13 @@ def load_both(attempt: Path) -> Towers:
 
 
 def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) -> Encoded:
-    """Vectors of the corpus, rows of `corpus/start/`, and of all queries, rows of raw features by
-    evaluation set.
+    """Encodes the items and the queries.
+
+    Args:
+      corpus: rows of `corpus/start/`.
+      queries: rows of raw features, by evaluation set.
     """
-    # Columns that the tower does not read must not tell equal queries apart.
+    # Without columns that the tower does not read, more queries are equal.
     read = {"_user", *towers["query"].inputs}
     tables = [
         table.select([name for name in table.column_names if name in read])
@@ -299,7 +303,7 @@ def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) ->
     together = pa.concat_tables(tables, promote_options="default")
     first, place = distinct_rows(together)
     ends = np.cumsum([table.num_rows for table in tables])[:-1]
-    # Many queries are equal, such as those by one item: each is encoded once.
+    # Many queries are equal, such as those with a history of one item. Each is encoded once.
     return Encoded(
         distinct=towers["query"](together.take(first)),
         place=dict(zip(queries, np.split(place, ends), strict=True)),
@@ -310,13 +314,13 @@ def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) ->
 def labelled_clicks(
     queries: pa.Table, items: pa.ChunkedArray, name: str, encoded: Encoded
 ) -> LabelledClicks:
-    """The next-click queries that have a label, and whose item is in the corpus.
+    """The next-click queries that have a label and whose item is in the corpus.
 
     Args:
-      queries: rows with an item each, and with a label or nan.
+      queries: one row per click, with its item and its label (NaN for none).
       items: ids of the corpus, in its order.
-      name: what the evaluation set is called in `encoded`.
-      encoded: vectors by the towers whose head is to predict the labels.
+      name: name of the evaluation set in `encoded`.
+      encoded: vectors by the towers whose head will predict the labels.
     """
     label = queries.column(feature_schema.LABEL).to_numpy()
     position = pc.index_in(queries.column("_item"), value_set=items.combine_chunks())
@@ -335,11 +339,12 @@ def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     Args:
       rows: [N]; a null list equals an empty one.
 
-    Returns: the first row of each kind, [Q] int64; and which of these each row equals, [N] int64.
+    Returns: the first of each group of equal rows, [Q] int64; and the group of each row, [N] int64.
     """
     codes = np.concatenate([_codes(column.combine_chunks()) for column in rows.columns], axis=1)
     codes = np.ascontiguousarray(codes)
-    # Seen as one opaque value, a row of codes is compared as a whole by np.unique.
+    # np.unique compares a row of codes as a whole if the row is one opaque value. `axis=0` would
+    # compare field by field, which is slower.
     row_type = np.dtype((np.void, codes.itemsize * codes.shape[1]))
     _, first, place = np.unique(
         codes.view(row_type).ravel(), return_index=True, return_inverse=True
@@ -348,7 +353,7 @@ def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _codes(column: pa.Array) -> np.ndarray:
-    """Numbers that are equal where values are: [N, 1] int32, or [N, L] of lists; -1 is none."""
+    """Numbers for the values, equal for equal values: [N, 1] int32, or [N, L] for lists; -1 is missing."""
     is_list = pa.types.is_list(column.type)
     values = column.flatten() if is_list else column
     codes = np.asarray(values.dictionary_encode().indices.fill_null(-1))
@@ -358,8 +363,8 @@ def _codes(column: pa.Array) -> np.ndarray:
 
 
 def missing_columns(towers: Towers, pipeline: Pipeline) -> list[str]:
-    """Columns that an earlier day's towers read and that are missing for them now, as the pipeline file
-    no longer makes them, each with the reason.
+    """The columns that towers of an earlier day read and that the current pipeline file no longer makes,
+    each with the reason.
     """
     declared = {side: declared_inputs(pipeline, side) for side in towers}
     return [
@@ -377,7 +382,7 @@ def declared_inputs(pipeline: Pipeline, side: str) -> dict[str, Input]:
         for column in feature_columns(name, feature):
             is_list = pa.types.is_list(column.type)
             value_type = column.type.value_type if is_list else column.type
-            # Arrow's name of the type is `float`.
+            # Arrow calls float32 `float`; towers name types as TensorFlow does.
             dtype = "float32" if pa.types.is_float32(value_type) else str(value_type)
             inputs[column.name] = Input(dtype, is_list, feature.vector_size)
     return inputs

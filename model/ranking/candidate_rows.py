@@ -1,14 +1,14 @@
-"""Rows that rankers are fitted on: candidates of a day's users as of its start, with their features,
-and which of them were taken. Made, kept in the measure attempt, and read by the next day's.
+"""Training rows of rankers: the candidates of a day's users, with their features and which were taken.
 
-A day's candidates come from its parent's two-tower and from the other sources as of the day's start,
-and so do their features: nothing in them has seen the day. Of the users who are not held out those
-count who took a candidate: others say nothing about the order of candidates. What was taken
-and was not among the candidates is left out: the ranker is never asked for it. Each user is there as
-a version knows its users, and some a second time, by a history alone.
+Each day's rows are written to its measure attempt, and the next day's `measure` reads them.
 
-What users had before is among the candidates, also where it will be left out of lists: that is done at
-the end, and trees learn from the feature `seen` what it is worth.
+Candidates and features are as of the start of the day: they come from the parent's two-tower and from the
+other sources, none of which has seen the day. Only users who took a candidate count, since other users say
+nothing about the order of candidates; held-out users are left out. Most users appear as stored users, and
+some a second time with their history alone, like unknown users in requests.
+
+Items that users had before are candidates, too, even if they are later left out of lists: trees learn
+their value from the feature `seen`.
 
 Q queries, M candidates of all of them, F features.
 """
@@ -37,19 +37,19 @@ from twinspire_core.storage import parquet_files
 
 _ENDING = ".parquet"
 HARDEST = 60
-"""Candidates of a query that were not taken and are kept because simple orders put them first: the
-places that trees have to decide about are among them.
+"""Hard negatives kept for each query: the candidates that were not taken and that a simple order puts
+first. The order of these is what trees must learn.
 """
 BY_CHANCE = 40
-"""Candidates of a query, of all others that were not taken, that are kept."""
+"""Negatives kept for each query, drawn from all others."""
 MOST = 12_000
-"""Queries of all days that are kept, those by histories too: of the newest days that have so many."""
+"""Queries to fit on. Days are added from the newest on until they have as many."""
 MOST_DAYS = 28
-"""Days, today among them: as many as the gate puts together."""
+"""Days to fit on, today included: as many as the gate pools."""
 ONE_BY_HISTORY_OF = 3
-"""Of so many users one is asked for by a history alone too: most requests name their user."""
+"""One of so many users is also asked for by history alone. Most requests name their user."""
 LEAST_BY_HISTORY = 100
-"""Users of a day who are all asked for so: where rows are few, each helps."""
+"""Users of a day who are all asked for by history: if there are few rows, each helps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +57,14 @@ class RankingRows:
     """Candidates of one day's queries.
 
     Attributes:
-      day: as of whose start they were listed.
-      sources: names of those that list the candidates.
+      sources: names of the sources that list the candidates.
       lengths: [Q] int64, candidates of each query.
-      by_history: [Q] bool, whether the user was asked for by a history alone.
-      taken: [M] bool, whether the user took it on the day.
+      by_history: [Q] bool, whether the query has a history alone and no stored user.
+      taken: [M] bool, whether the user took the candidate on the day.
       weights: [M] float32, how many candidates each stands for.
-      names: of the F features, in the order of `values`.
+      names: names of the F features, in the order of `values`.
       values: [M, F] float32, features of each candidate.
-      folder: that they were read from; None of rows that were made now.
+      folder: where the rows were read from; None for new rows.
     """
 
     day: date
@@ -80,7 +79,7 @@ class RankingRows:
 
     @property
     def queries(self) -> int:
-        """Users: one who is asked for in both ways counts once."""
+        """Number of users; a user who is asked for in both ways counts once."""
         return int(max(np.count_nonzero(~self.by_history), np.count_nonzero(self.by_history)))
 
     def to_table(self) -> pa.Table:
@@ -117,13 +116,13 @@ class RankingRows:
             taken=taken,
             weights=lists[contract.WEIGHT],
             names=tuple(values),
-            # Column after column in memory, as `of_names` reads them.
+            # Transposed, so that each feature is contiguous in memory: `of_names` reads columns.
             values=np.stack(list(values.values())).T if values else np.zeros((len(taken), 0), "f4"),
             folder=folder,
         )
 
     def of_names(self, names: Sequence[str]) -> np.ndarray:
-        """Values of these features, [M, len(names)] float32; NaN where the day has none."""
+        """Values of these features, [M, len(names)] float32; NaN for features that the day lacks."""
         values = np.full((len(names), len(self.taken)), np.nan, np.float32).T
         for column, name in enumerate(names):
             if name in self.names:
@@ -133,14 +132,14 @@ class RankingRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Queries that candidates are listed for.
+    """Queries to make rows of.
 
     Attributes:
-      evaluation_set: the queries, with what they took.
-      usable: [K] int64, ascending, which of them rows are made of.
-      ready: lists that are there already, those of the two-tower among them.
-      vectors: of all the queries and of the corpus; None where no towers were asked.
-      by_history: whether users are asked for by a history alone.
+      evaluation_set: the queries, with the items that were taken.
+      usable: [K] int64, ascending, the queries to use.
+      ready: lists that exist already, such as those of the two-tower.
+      vectors: of all queries and of the corpus; None without towers.
+      by_history: whether the queries have a history alone.
     """
 
     evaluation_set: EvaluationSet
@@ -153,20 +152,20 @@ class Asked:
 def rows_of_day(
     day: date, names: Sequence[str], sources: CandidateSources, asked: Sequence[Asked]
 ) -> RankingRows:
-    """Candidates with their features, and which of them were taken.
+    """Makes the rows of a day.
 
     Args:
-      day: whose users ask; seeds which candidates are kept.
-      names: of the sources that candidates come from. Without vectors the two-tower is none of them.
+      day: seeds the choice of negatives.
+      names: sources of the candidates. The two-tower is skipped if there are no vectors.
       sources: as of the start of the day.
-      asked: one or several kinds of queries, of the same corpus. Of several, those by a history alone are
-        thinned out.
+      asked: one or several kinds of queries, for the same corpus. If there are several, only some of the
+        queries by history are used.
     """
     if any(kind.vectors is None for kind in asked):
         names = without_towers(names)
     features = RankingFeatures.of(sources.tables).among(names)
     made = features.names(names)
-    # Lengths, by history, taken, weights and values of each chunk. The first has nothing, so that a
+    # Lengths, by history, taken, weights and values of each chunk. The first chunk is empty, so that a
     # day without candidates has columns of the right types.
     chunks_of_rows = [
         (
@@ -181,7 +180,7 @@ def rows_of_day(
         usable = kind.usable
         if kind.by_history and len(asked) > 1:
             some = min(len(usable), max(LEAST_BY_HISTORY, len(usable) // ONE_BY_HISTORY_OF))
-            # Evenly spread, as ids often follow the order in which users came.
+            # Evenly spread, because ids often follow the order in which users came.
             usable = usable[np.arange(some) * len(usable) // max(some, 1)]
         queries = queries_with(kind.evaluation_set, kind.ready)
         truth = kind.evaluation_set.truth.take(usable)
@@ -195,7 +194,7 @@ def rows_of_day(
             position = pairs.find(wanted.row, wanted.values)
             is_taken = np.zeros(len(pairs), bool)
             is_taken[position[position >= 0]] = True
-            # Seeded by day and place of the chunk: the same candidates are kept when the stage runs again.
+            # Seeded by the day and the chunk: a second run of the stage keeps the same candidates.
             kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
             of_query = np.bincount(pairs.query[kept], minlength=len(part))
             lengths = of_query[of_query > 0]
@@ -218,32 +217,34 @@ def rows_of_day(
 
 
 def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which pairs are kept, and how many each stands for: [K] int64, ascending, and [K] float32. Of
-    queries of which a candidate was taken these are all that were, the `HARDEST` others, by the sum over
-    the sources' lists, and `BY_CHANCE` of the rest, which stand for all of it.
+    """Chooses the candidates to keep: all that were taken, the `HARDEST` others, and `BY_CHANCE` of the
+    rest. Queries without a taken candidate are left out.
 
     Args:
       pairs: M candidates of all queries.
-      taken: [M] bool, whether the query's user took it.
+      taken: [M] bool, whether the query's user took the candidate.
+
+    Returns: positions, [K] int64, ascending; and how many candidates each stands for, [K] float32.
     """
     has_hit = np.bincount(pairs.query[taken], minlength=len(pairs.queries)) > 0
     others = np.flatnonzero(has_hit[pairs.query] & ~taken)
+    # The sum over the sources' lists is the order without a ranker.
     is_hard = _places(pairs.query[others], -pairs.gains[others].sum(axis=1)) < HARDEST
     rest = others[~is_hard]
     drawn = np.random.default_rng(seed).random(len(pairs))[rest]
     chosen = rest[_places(pairs.query[rest], drawn) < BY_CHANCE]
     of_query = np.bincount(pairs.query[rest], minlength=len(pairs.queries))
     weights = np.ones(len(pairs), np.float32)
-    # Of 400 others 40 are drawn, and each counts ten times.
+    # If 40 of 400 are drawn, each counts ten times: the weights undo the sampling.
     weights[chosen] = np.maximum(of_query[pairs.query[chosen]] / BY_CHANCE, 1)
     kept = np.sort(np.concatenate([np.flatnonzero(taken), others[is_hard], chosen]))
     return kept, weights[kept]
 
 
 def _places(query: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The place of each value among those of its query, from the lowest, [N] int64."""
-    # Queries [0, 0, 1] with values [5, 3, 4] have the places [1, 0, 0]. Queries ascend, so that the
-    # first row of each is found by bisection.
+    """The rank of each value among the values of its query, from the lowest, [N] int64."""
+    # Queries [0, 0, 1] with values [5, 3, 4] have the ranks [1, 0, 0]. Queries are in ascending order, so
+    # that bisection finds the first row of each.
     order = np.lexsort((value, query))
     first = np.searchsorted(query, query)
     places = np.empty(len(query), np.int64)
@@ -252,15 +253,15 @@ def _places(query: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def read(attempt: str) -> list[RankingRows]:
-    """The rows of a measure attempt, of the newest day first; none where they are gone, or are of
-    another format.
+    """Reads the rows in a measure attempt, the newest day first. There are none if the rows were deleted
+    or have another format.
 
     Args:
       attempt: its folder, local or remote.
     """
     folder = storage.join(attempt, contract.ROWS)
     rows = []
-    # ISO dates: the order of names is that of days.
+    # Names have ISO dates, so sorting names sorts days.
     for name in sorted(storage.list_names(folder), reverse=True):
         day = attempts.day_of(name.removesuffix(_ENDING)) if name.endswith(_ENDING) else None
         if day is not None:
@@ -271,7 +272,7 @@ def read(attempt: str) -> list[RankingRows]:
 
 
 def write(attempt: Path, days: Iterable[RankingRows]) -> None:
-    """Writes a file per day. Those that were read are copied."""
+    """Writes a file for each day. Rows that were read from a file are copied."""
     folder = attempt / contract.ROWS
     for rows in days:
         folder.mkdir(parents=True, exist_ok=True)
@@ -279,14 +280,12 @@ def write(attempt: Path, days: Iterable[RankingRows]) -> None:
         if rows.folder:
             storage.download(rows.folder, folder, [name])
         else:
-            # Most values are numbers that no other row has: a dictionary of them saves nothing.
+            # Most values occur only once, so a dictionary would save nothing.
             pq.write_table(rows.to_table(), folder / name, compression="zstd", use_dictionary=False)
 
 
 def listed_by(these: Sequence[str], sources: Sequence[str]) -> bool:
-    """Whether candidates come from some sources: all of them, or all but the two-tower, which lists nothing
-    for replayed days.
-    """
+    """Whether rows have candidates of these sources. Rows of replayed days have none of the two-tower."""
     return list(these) in (list(sources), without_towers(sources))
 
 
@@ -301,14 +300,14 @@ def keep_needed(
     *,
     sources: Sequence[str],
 ) -> list[RankingRows]:
-    """What a ranker is fitted on: the newest days until `MOST` queries are there.
+    """Chooses the days to fit a ranker on: the newest ones, until they have `MOST` queries.
 
     Args:
       days: distinct days, none after today, in any order.
-      today: counts back `MOST_DAYS` days, itself among them.
-      sources: candidates of other sources are left out.
+      today: the last of `MOST_DAYS` days that may be used.
+      sources: rows with candidates of other sources are left out.
 
-    Returns: of the newest day first.
+    Returns: the rows, the newest day first.
     """
     oldest = today - timedelta(days=MOST_DAYS - 1)
     needed: list[RankingRows] = []
