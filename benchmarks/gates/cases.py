@@ -246,13 +246,19 @@ class _Recorded:
         return metrics
 
     def _trees(self, ctx: StageContext, orders: DayOrders, out: Path) -> None:
+        shuffled = _fitted_on_shuffled(orders, out)
         today = {
             "trees": orders.ranked_today(orders.ranker),
             "trees_before": orders.ranked_today(orders.ranker_before),
-            "shuffled_trees": orders.ranked_today(_fitted_on_shuffled(orders, out)),
+            "shuffled_trees": orders.ranked_today(shuffled),
         }
         self._of(ctx, "today", orders.today, today)
-        next_day = {"ranked": orders.day_ranked(), "fixed_order": orders.day_in_order}
+        next_day = {
+            "ranked": orders.day_ranked,
+            "fixed_order": orders.day_in_order,
+            "trees": orders.ranked_on_day(orders.ranker),
+            "shuffled_trees": orders.ranked_on_day(shuffled),
+        }
         self._of(ctx, "next_day", orders.day.evaluation_sets[NEXT_DAY], next_day)
 
     def _of(

@@ -34,11 +34,14 @@ from twinspire_core.metrics.measure_names import SLICES
 RULES = ("towers", "slices", "best", "days", "order")
 """Rules of the gate that look at what users found, as they are counted."""
 BROKEN = {
-    "towers with shuffled items": ("held_out:candidate", "held_out:shuffled"),
-    "trees with shuffled labels": ("today:trees", "today:shuffled_trees"),
-    "half of the day": ("held_out:candidate", "held_out:half"),
+    "towers with shuffled items": {"held_out:candidate": "held_out:shuffled"},
+    "trees with shuffled labels": {
+        "today:trees": "today:shuffled_trees",
+        "next_day:trees": "next_day:shuffled_trees",
+    },
+    "half of the day": {"held_out:candidate": "held_out:half"},
 }
-"""Broken versions: what is found in place of what."""
+"""Broken versions: which values are in place of which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +110,10 @@ def replay(run: Run, days: Mapping[int, DayValues], seed: int) -> Iterator[GateV
 def judge_broken(run: Run, n: int, measured: DayValues) -> dict[str, GateVerdict]:
     """The verdicts of broken versions in place of the n-th day's, each among the good ones before it."""
     verdicts = {}
-    for name, (good, broken) in BROKEN.items():
-        if broken in measured.values:
-            values = {**measured.values, good: measured.values[broken]}
+    for name, replaced in BROKEN.items():
+        if set(replaced.values()) <= set(measured.values):
+            broken = {good: measured.values[other] for good, other in replaced.items()}
+            values = {**measured.values, **broken}
             line = dict(measured.metrics.line)
             verdict = judge(_Day(run, n, measured, values).judged(line), run.p.gate, run.p.index)
             verdicts[name] = verdict
@@ -174,7 +178,10 @@ class _Day:
         found = self._metrics.ranker
         if found is None or "today:trees_before" not in self._drawn:
             return found
-        return found.model_copy(update={"holdout": self._lists("today", "trees", "trees_before")})
+        compared = {"holdout": self._lists("today", "trees", "trees_before")}
+        if found.on_day.change:
+            compared["on_day"] = self._lists("next_day", "trees", "ranked")
+        return found.model_copy(update=compared)
 
     def _differences(self, ours: str, theirs: str, chosen: np.ndarray) -> PairedDifferences | None:
         if ours not in self._drawn or theirs not in self._drawn:

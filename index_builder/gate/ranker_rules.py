@@ -3,7 +3,8 @@
 *Order*: a version's trees against those of the newest accepted version, for users held out of the
 day. Both order the same candidates, by the vectors of the version before and by counts as of the
 day's start: neither has seen the day. A user is the unit. Refused when the whole 95% interval lies
-below -`gate.max_drop`.
+below -`gate.max_drop`. A shop with few held-out users is judged by all users of the day. The new trees
+were fitted on what these took, so a loss there is a broken version's.
 
 *Recipe*: whether the trees or the fixed order serve. It refuses no version. A version's trees are
 fitted on the day, so they cannot be judged on it. What can be judged is the recipe: the trees of the
@@ -118,6 +119,8 @@ def judge_order(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Ite
     if ranker is None or ranker.fitted is None:
         return
     trees = compare_all(ranker.holdout, gate.metric)
+    if not trees.is_known and ranker.on_day.change:
+        trees = compare_all(ranker.on_day, gate.metric)
     if ranker.holdout.baseline is None:
         yield Finding(
             False,

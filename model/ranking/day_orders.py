@@ -7,7 +7,7 @@ held out   The fixed order of D's version is measured on D's held-out users; its
 with the parent's on these, by the parent's vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -192,11 +192,16 @@ class DayOrders:
         """What metrics.json says of rankers."""
         ks = self.ctx.pipeline.evaluation.ks
         day = self.day.evaluation_sets[NEXT_DAY]
-        ranked = self.day_ranked()
+        ranked = self.day_ranked
+        few = self.today.users < self.ctx.pipeline.gate.min_users
+        is_new = self.ranker is not self.ranker_before
         return RankerMeasures(
             progressive=evaluate_ranked(day, ranked, ks) if ranked else None,
             beside_simple=beside_simple_lists(day, ranked, ks),
-            holdout=self._compare_trees(),
+            holdout=self._compare_trees(self.today, self.ranked_today),
+            on_day=self._compare_trees(day, self.ranked_on_day)
+            if few and is_new
+            else HeldOutMeasures(),
             fitted=self.ranker.described.fitted if self.ranker else None,
         )
 
@@ -233,30 +238,36 @@ class DayOrders:
         ready = {**self.lists.costly[HELD_OUT], TWO_TOWER: two_tower}
         return {name: lists.of(self._is_of_today) for name, lists in ready.items()}
 
+    @cached_property
     def day_ranked(self) -> RankedLists | None:
         """The lists of the parent's trees on the day; None without them."""
-        if self.ranker_before is None or NEXT_DAY not in self.lists.before.ranked:
+        return self.ranked_on_day(self.ranker_before)
+
+    def ranked_on_day(self, ranker: Ranker | None) -> RankedLists | None:
+        """The lists of trees for all users of the day, as the parent would have had them."""
+        if ranker is None or NEXT_DAY not in self.lists.before.ranked:
             return None
         day = self.day.evaluation_sets[NEXT_DAY]
-        vectors = self.lists.before.vectors(NEXT_DAY)
-        return self._ranked(self.ranker_before, day, vectors, self._ready_on_day)
+        return self._ranked(ranker, day, self.lists.before.vectors(NEXT_DAY), self._ready_on_day)
 
-    def _compare_trees(self) -> HeldOutMeasures:
-        """This version's trees and the parent's on the same candidates of users held out of the day:
-        by the parent's vectors, which have not seen it.
+    def _compare_trees(
+        self, asked: EvaluationSet, rank: Callable[[Ranker | None], RankedLists | None]
+    ) -> HeldOutMeasures:
+        """This version's trees and the parent's on the same candidates, by the parent's vectors, which
+        have not seen the day.
         """
         if self.ranker is None:
             return HeldOutMeasures()
-        ks, today = self.ctx.pipeline.evaluation.ks, self.today
-        after, before = self.ranked_today(self.ranker), self.ranked_today(self.ranker_before)
+        ks = self.ctx.pipeline.evaluation.ks
+        after, before = rank(self.ranker), rank(self.ranker_before)
         change = None
         if after and before:
-            seen = today.exclude_seen
-            change = compare(today, after.counted(seen), before.counted(seen), ks)
+            seen = asked.exclude_seen
+            change = compare(asked, after.counted(seen), before.counted(seen), ks)
         return HeldOutMeasures(
-            users=today.users,
-            candidate=evaluate_ranked(today, after, ks) if after else None,
-            baseline=evaluate_ranked(today, before, ks) if before else None,
+            users=asked.users,
+            candidate=evaluate_ranked(asked, after, ks) if after else None,
+            baseline=evaluate_ranked(asked, before, ks) if before else None,
             change=change,
         )
 

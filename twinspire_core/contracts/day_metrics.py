@@ -232,12 +232,15 @@ class RankerMeasures(JsonPart):
         by slice.
       holdout: this version's trees and the parent's, on held-out users of the day itself: both order
         the parent's candidates by the parent's vectors, so that neither has seen the day.
+      on_day: the same comparison on all users of the day, where few are held out. This version's
+        trees were fitted on these users' choices, so only a loss means something.
       fitted: what this version's trees were fitted on; None where it has none.
     """
 
     progressive: Measures | None = None
     beside_simple: Mapping[str, PairedDifferences] = {}
     holdout: HeldOutMeasures = HeldOutMeasures()
+    on_day: HeldOutMeasures = HeldOutMeasures()
     fitted: RankerFit | None = None
 
 

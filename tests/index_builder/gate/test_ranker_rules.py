@@ -154,6 +154,21 @@ def test_of_few_users_all_that_differ_have_to_be_worse(high, differ, worse, acce
     assert bool(about_trees(found)) == (worse < differ or differ < 7)
 
 
+@pytest.mark.parametrize(
+    ("held_out", "loss", "accepted"),
+    [
+        ({"differ": 9, "worse": 8}, -0.3, False),
+        ({"differ": 9, "worse": 8}, -0.05, True),
+        ({"differ": 70}, -0.3, True),  # enough held-out users, and these lost nothing
+    ],
+)
+def test_trees_of_a_small_shop_are_judged_by_all_users_of_the_day(held_out, loss, accepted):
+    few = HeldOutMeasures(users=80, **changed(0.0, -0.1, 0.1, **held_out))
+    whole = HeldOutMeasures(users=600, **changed(loss, loss - 0.02, loss + 0.02, differ=500))
+    found = verdict(ranker=RankerMeasures(fitted=FITTED, holdout=few, on_day=whole))
+    assert found.accepted == accepted and not about_trees(found)
+
+
 def test_what_is_put_up_with_is_the_files():
     assert judged_order(-0.2, -0.3, -0.101, gate=gate(max_drop=0.11)).accepted
 

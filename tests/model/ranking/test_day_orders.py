@@ -14,7 +14,7 @@ from model.evaluation.ranked_lists import RankedLists
 from model.ranking.day_orders import DayOrders, inherited_ranker
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from tests.serving import rankers
-from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.measures import RelativeChange
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
@@ -51,7 +51,10 @@ def orders(right="history", half_life="1d", **changed):
     }
     lists = {NEXT_DAY: by_chance(USERS), HELD_OUT: by_chance(HELD)}
     both = encoded(**{NEXT_DAY: USERS, HELD_OUT: HELD})
-    pipeline = SimpleNamespace(evaluation=EvaluationConfig(ks=(5, 10)))
+    pipeline = SimpleNamespace(
+        evaluation=EvaluationConfig(ks=(5, 10)),
+        gate=GateConfig(min_users=changed.pop("min_users", HELD)),
+    )
     given = {
         "before": VersionLists(ranked=lists, encoded=both),
         "version": VersionLists(ranked=lists, encoded=encoded(**{HELD_OUT: HELD})),
@@ -122,6 +125,16 @@ def test_a_versions_trees_are_compared_with_the_parents_on_held_out_users(by_pla
     assert orders("popular", ranker_before=by_place).of_ranker().holdout.candidate is None
     first = orders("popular", ranker=by_place).of_ranker().holdout
     assert first.candidate.value("recall@10") == 1 and first.baseline is first.change is None
+
+
+def test_where_few_are_held_out_trees_are_compared_on_all_users_of_the_day(by_place):
+    ranked = {"ranker": of_two_tower(by_place), "ranker_before": by_place}
+    found = orders("popular", min_users=HELD + 1, **ranked).of_ranker().on_day
+    assert (found.users, found.baseline.value("recall@10")) == (USERS, 1)
+    assert found.change["recall@10"].high < -0.5 and found.change["recall@10"].differ == USERS
+    assert orders("popular", **ranked).of_ranker().on_day.change is None
+    kept = {"ranker": by_place, "ranker_before": by_place}
+    assert orders("popular", min_users=HELD + 1, **kept).of_ranker().on_day.change is None
 
 
 def test_trees_are_compared_by_the_parents_vectors(by_place):
