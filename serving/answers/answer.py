@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic takes no other one below Pyt
 
 from serving.requests.query_rows import Basis
 from serving.version.filters import Groups, Selected
-from serving.version.known_values import Unknown
+from serving.version.user_store import Unknown
 from twinspire_core.config.source_registry import POPULAR, TWO_TOWER
 from twinspire_core.display.table import counted
 from twinspire_core.ranking.ranker import Ranker
@@ -29,7 +29,7 @@ _FEW_NEW = "fewer items are new to the user than new_share asks for: no more are
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleWarnings:
-    """Warnings about the rules of lists (serving/answers/list_rules.py).
+    """Warnings about the rules of lists (serving/answers/recommend.py).
 
     Attributes:
       caps: the caps that were applied, by attribute.

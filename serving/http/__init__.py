@@ -1,19 +1,16 @@
 """A published version over HTTP: `twinspire serve PIPELINE`. Explained in docs/serving.md.
 
-serving/app.py puts the application together and runs it:
+serving/app.py puts the application together and runs it; it says who may ask:
 
-    routes.py           the paths
-    service.py          what the routes share
+    service.py          the paths, and what they share
     server_settings.py  what a deployment chooses
-    body_reading.py     a body's bytes, and the JSON object in them
     bodies.py           bodies of requests for lists: types, and what is said of wrong ones
     events.py           live events: bodies, and the thread that feeds them to the version
     micro_batching.py   requests of one moment, answered as one batch by worker threads
     answer_bodies.py    a batch, answered
     openapi.py          the OpenAPI document: answers and errors as types, bodies described
     hot_swap.py         the live version: picked up, warmed up, swapped
-    connection.py       a connection, with limits for headers and slow clients
-    middleware.py       who may ask, and what is counted of each request
+    connection.py       a connection, with limits for headers and slow clients; a body's bytes
     prometheus.py       figures for Prometheus
     http_errors.py      error answers to clients
 """

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, Required
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from serving.http.body_reading import check_distinct, read_object
+from serving.http.connection import check_distinct, read_object
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
 from serving.requests.json_values import ONE_ITEM_ID, Refused, typed_dict, whole_number

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic_core import ErrorDetails
 
 from serving.answers.recommend import recommend
-from serving.http.body_reading import check_distinct, read_object
+from serving.http.connection import check_distinct, read_object
 from serving.http.http_errors import Problem
 from serving.http.openapi import EventsAnswer
 from serving.http.prometheus import Metrics

@@ -84,7 +84,7 @@ class Problem(Exception):
         if self.type in ("not_ready", "overloaded"):
             return [("Retry-After", "1")]
         if self.type == "unauthorized":
-            # Browsers ask for a password, and send it as Basic (serving/http/middleware.py). Chromium
+            # Browsers ask for a password, and send it as Basic (serving/app.py). Chromium
             # reads only one scheme of a line, so each has its own.
             basic = 'Basic realm="twinspire"'
             return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", basic)]
@@ -95,7 +95,7 @@ class Problem(Exception):
 
 def install(app: FastAPI, metrics: Metrics) -> None:
     """Has an application answer errors of clients in this form. All other exceptions are faults of the
-    server, which serving/http/middleware.py answers.
+    server, which serving/app.py answers.
     """
 
     async def problem(request: Request, error: Problem) -> Response:

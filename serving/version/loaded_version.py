@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
 from serving.version.filters import Attributes
-from serving.version.known_values import Vocabularies
-from serving.version.user_store import UNKNOWN, IdTable, UserStore
+from serving.version.user_store import UNKNOWN, IdTable, UserStore, Vocabularies
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_registry import FIXED_ORDER, RANKED, TWO_TOWER, own_digests
 from twinspire_core.contracts import version_manifest
@@ -82,7 +81,7 @@ class Version:
 
     @property
     def published(self) -> "Version":
-        """This version without the items that came after it (serving/version/new_items.py)."""
+        """This version without the items that came after it (serving/version/live_updates.py)."""
         return self
 
     def answering(self, source: str) -> "Version":

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.answers import list_rules
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import files, ids, in_order
 from tests.serving.asking import recommend
@@ -96,7 +95,7 @@ def test_what_cannot_be_new_is_told(ruled):
 @pytest.mark.parametrize("source", ["fixed_order", "two_tower"])
 def test_lists_are_searched_through_until_they_are_full(ruled, source, monkeypatch):
     """Four candidates for each place at first, and none to spare; then 12."""
-    monkeypatch.setattr(list_rules, "_SPARE", 0)
+    monkeypatch.setattr("serving.answers.recommend._SPARE", 0)
     version = ruled(new_share=1.0)
     all_but_one = [f"i{n:02d}" for n in (*range(6, 11), *range(6))]
     asked = [{"history": all_but_one}, {"history": ["i07"]}]
@@ -150,7 +149,7 @@ QUERIES = st.fixed_dictionaries(
 def test_what_is_served_is_the_whole_ranking_ruled_slowly(
     ruled, monkeypatch, rules, asked, k, source, leave_out
 ):
-    monkeypatch.setattr(list_rules, "_SPARE", 0)
+    monkeypatch.setattr("serving.answers.recommend._SPARE", 0)
     version = ruled(**rules)
     options = {"source": source, "exclude_seen": leave_out, "now": NOON}
     found = recommend(version, asked, k, **options)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from serving.http import body_reading
+from serving.http import connection
 from serving.http.bodies import BodyParser, SimilarRequest
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
@@ -73,7 +73,7 @@ def test_a_history_has_so_many_ids():
 def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
     """A megabyte of what is wrong took minutes to be explained."""
     for name in ("json", "surely_distinct"):
-        monkeypatch.setattr(body_reading, name, None)
+        monkeypatch.setattr(connection, name, None)
     kind, message, detail = outcome(PARSER.recommend, json.dumps(body).encode())
     assert (kind, detail["where"]) == ("out_of_range", where)
     assert "found 6" in message or "at most 10,000 entries; found 10,001" in message
@@ -82,7 +82,7 @@ def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
 def test_objects_are_counted_before_they_are_made(monkeypatch):
     text = {"query": {"device": '{["' * 20_101}, "k": 3}
     assert PARSER.recommend(json.dumps(text).encode()).options.k == 3
-    monkeypatch.setattr(body_reading, "orjson", None)
+    monkeypatch.setattr(connection, "orjson", None)
     for body in (
         b'{"queries":[' + b"{}," * 20_101,
         b'{"k":[' + b'[],"\\"",' * 20_101,

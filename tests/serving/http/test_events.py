@@ -15,8 +15,8 @@ from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
 from serving.version import live_updates
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
+from serving.version.live_updates import GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.new_items import GrownVersion
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import answering, shop, until
 from tests.serving.version.followed_version import publish

@@ -14,8 +14,8 @@ from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
 from serving.inspector import templating
-from serving.inspector.address import Address
 from serving.inspector.list_view import ListView, Row, compared, recommended
+from serving.inspector.templating import Address
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import RequestModel
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.inspector.version_cache import VersionCache, VersionList
+from serving.inspector.router import VersionCache, VersionList
 from tests.serving.http.conftest import until
 from twinspire_core.errors import BadData
 

@@ -8,9 +8,14 @@ import pytest
 
 from serving.http.hot_swap import warm
 from serving.version.event_buffer import EventBuffer, Events
-from serving.version.live_updates import VersionUpdater, counted_until
+from serving.version.live_updates import (
+    NEW_IN,
+    GrownVersion,
+    NewItems,
+    VersionUpdater,
+    counted_until,
+)
 from serving.version.loaded_version import Version
-from serving.version.new_items import NEW_IN, GrownVersion, NewItems
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend, similar
 from tests.serving.version.followed_version import HOUR, LATE
