@@ -1,4 +1,4 @@
-"""Training state on disk: what the next day's training starts from. Arrow, npz and JSON, no pickle.
+"""Training state on disk, from which the next day's training starts. Arrow, npz and JSON, no pickle.
 
 state.json          format, day, step, widths of layers, sizes of tables, moments of labels
 tables/NAME.arrow   key, values and slots of every row, and the day on which it left the
@@ -37,9 +37,8 @@ class TableState:
       keys: [rows] string, unique, as model/towers/architecture.py spells them.
       values: [rows, width] float32.
       slots: [rows, width] float32, Adagrad's.
-      left: [rows] date32, the day since which the key is out of the vocabulary; null while it is in
-        the vocabulary.
-      shared: number of rows that are shared by hashing.
+      left: [rows] date32, the day on which the key left the vocabulary; null while it is in use.
+      shared: number of shared rows, to which other values are hashed.
       hashed: whether the feature has no vocabulary.
     """
 
@@ -57,7 +56,7 @@ class TrainingState:
 
     Attributes:
       day: the last day trained on.
-      step: steps ever taken.
+      step: all steps so far, including those of earlier versions.
       layers: widths of each tower's layers, by side.
       tables: by name.
       dense: (weight, slots) by name.
@@ -92,8 +91,8 @@ def capture(
     Args:
       frequency: state of the frequency estimate.
       day: the last day trained on.
-      step: how many steps the line of versions ever took.
-      archive: archived rows by table, which the state carries on.
+      step: all steps so far, including those of earlier versions.
+      archive: archived rows, by table.
     """
     return TrainingState(
         day=day,
@@ -123,7 +122,7 @@ def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> Ta
     )
     if archive is None:
         return in_use
-    # Archived rows stand behind those in use, which are told apart by `left` alone.
+    # Archived rows follow the rows in use. Only `left` tells them apart.
     return replace(
         in_use,
         keys=pa.concat_arrays([in_use.keys, archive.keys]),
@@ -134,7 +133,7 @@ def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> Ta
 
 
 def save(state: TrainingState, folder: Path) -> None:
-    """Writes the state into a folder, which it makes."""
+    """Writes the state into a new folder."""
     (folder / _TABLES).mkdir(parents=True)
     for name, table in state.tables.items():
         _save_table(table, folder / _TABLES / f"{name}.arrow")
@@ -143,7 +142,7 @@ def save(state: TrainingState, folder: Path) -> None:
         (_SLOTS, {name: slots for name, (_, slots) in state.dense.items()}),
         (_FREQUENCY, state.frequency),
     ):
-        # Not pickled: reading a pickle runs whatever it holds.
+        # Not pickled, because reading a pickle runs any code in it.
         np.savez(folder / name, allow_pickle=False, **arrays)
     content = {
         "format": FORMAT,
@@ -203,7 +202,7 @@ def _save_table(table: TableState, path: Path) -> None:
 
 
 def _load_table(path: Path, *, shared: int, hashed: bool) -> TableState:
-    # Mapped into memory: what a warm start does not need is never read.
+    # Memory-mapped, so that parts that a warm start does not need are never read.
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_file(file).read_all().combine_chunks()
     return TableState(
@@ -216,7 +215,7 @@ def _load_table(path: Path, *, shared: int, hashed: bool) -> TableState:
     )
 
 
-# Lists of one size share one buffer of values, so that a matrix is written and read without a copy.
+# Fixed-size lists have one buffer of values, so a matrix is written and read without a copy.
 def _fixed_size_lists(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 

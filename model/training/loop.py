@@ -29,10 +29,10 @@ from twinspire_core.terminal import console, doing
 
 _PREFETCHED_BATCHES = 4
 _LOSSES_REPORTED = 50
-"""The newest losses whose mean is reported as training goes."""
+"""The reported loss is the mean of so many last steps."""
 
 Report = Callable[[str, int, int, float, float], None]
-"""Called as training goes: the day and pass, rows done, rows of the day, mean loss, examples per
+"""Called during training with the day and pass, rows done, rows of the day, mean loss, and examples per
 second.
 """
 
@@ -42,15 +42,14 @@ class LoopResult:
     """The results of a training run.
 
     Attributes:
-      step: steps ever taken, those of earlier versions of the line included.
-      steps: steps taken now.
-      rows: rows seen, each pass counted.
-      seconds: of training, without reading the rows.
-      rate: examples per second, without the first step, which compiles.
+      step: all steps so far, including those of earlier versions.
+      steps: steps of this run.
+      rows: rows seen; each pass counts.
+      seconds: training time, without reading the rows.
+      rate: examples per second, without the first step, which includes compiling.
       curve: (step, mean loss of the softmax in nats) at up to `CURVE_POINTS` points.
       labels: rows with a label, one pass counted; 0 without an auxiliary head.
-      auxiliary: (step, mean loss of the auxiliary head) at as many points, without those that had
-        no label.
+      auxiliary: the same for the auxiliary head, without points that had no label.
     """
 
     step: int
@@ -79,18 +78,17 @@ def run_training(
 
     Args:
       frequency: the streaming estimate that corrects the loss.
-      days: oldest first. All days are gone through `settings.epochs` times, so that it may not be
-        an iterator. (Several passes over one day before the next would fit the model to that day's
-        few users, instead of the window.)
+      days: oldest first. Training makes `settings.epochs` passes over all of them, so an iterator
+        would not do.
       settings: the pipeline file's `train`.
-      corpus: what uniform negatives are drawn from, if `settings.negatives` asks for some.
-      step: steps taken on earlier days; it seeds dropout, and the draws of negatives.
-      report: called every second or so.
-      last: days that are gone through after all passes over the others, in as many passes.
-      before_last: called between these passes and those.
+      corpus: items to draw uniform negatives from, if `settings.negatives` asks for some.
+      step: steps taken on earlier days; it seeds dropout and the draws of negatives.
+      report: called about once a second.
+      last: days to train on after all passes over `days`, with the same number of passes.
+      before_last: called between the two.
 
     Raises:
-      UsageError: the loss or a weight is no longer a number.
+      UsageError: the loss or a weight is not finite.
     """
     run = _Run(model, frequency, settings, corpus, report, step)
     run.train_days(days)
@@ -122,23 +120,24 @@ class _Run:
         self._rows = 0
         self._labels = 0
         self._seconds = 0.0
-        # Rows and seconds of the first step of all, which compiles
+        # Rows and seconds of the very first step, which compiles
         self._compiling = (0, 0.0)
-        # Tensors, read when they are needed: to wait for each would keep the next step waiting.
+        # Kept as tensors: reading a loss waits for its step, and the next step could not begin.
         self._losses: list[tf.Tensor] = []
 
     def train_days(self, days: Iterable[tuple[date, Rows]]) -> None:
-        """Takes all passes over the days."""
+        """Makes all passes over the days."""
         seen = int(self._frequency.seen.numpy())
+        # All days in each pass. Several passes over one day would fit the model to its few users.
         for epoch in range(self._settings.epochs):
             if epoch:
-                # The same rows come again: the clock is the logs', not the training's.
+                # The same rows come again: the estimate measures gaps in the logs, not in training.
                 self._frequency.rewind(seen)
             for day, rows in days:
                 self.train_day(day, rows, epoch)
 
     def train_day(self, day: date, rows: Rows, epoch: int) -> None:
-        """Takes the steps of a day."""
+        """Trains one pass over a day."""
         columns = self._columns(rows, epoch)
         passes = self._settings.epochs
         name = f"{day}, pass {epoch + 1} of {passes}" if passes > 1 else str(day)
@@ -160,16 +159,16 @@ class _Run:
         self._seconds += perf_counter() - begin
 
     def result(self) -> LoopResult:
-        """What was done.
+        """The results so far.
 
         Raises:
-          UsageError: a loss or a weight is no longer a number.
+          UsageError: a loss or a weight is not finite.
         """
         losses = np.array([loss.numpy() for loss in self._losses]).reshape(-1, 2)
         _check_numbers(losses[:, 0])
         check_weights(self._model)
         steps = len(losses)
-        # A single step is all there is to tell the rate by
+        # The first step compiles, so it is left out, unless it is the only one.
         rows, seconds = self._compiling if steps > 1 else (0, 0.0)
         return LoopResult(
             step=self._first_step + steps,
@@ -183,8 +182,8 @@ class _Run:
         )
 
     def _columns(self, rows: Rows, epoch: int) -> dict[str, np.ndarray]:
-        """What a day's rows have besides features, [N] each. In the first pass the auxiliary head
-        also counts their labels.
+        """The columns of a day's rows that are not features, [N] each. In the first pass, the auxiliary
+        head also counts the labels.
         """
         columns = {
             "user": rows.user,
@@ -205,19 +204,19 @@ class _Run:
     def _inputs(
         self, day: date, rows: Rows, epoch: int, columns: Mapping[str, np.ndarray]
     ) -> Iterator[tuple[int, Sequence[Any]]]:
-        """For each step the number of its rows, and its arguments as tensors."""
+        """Yields the number of rows and the arguments of each step, as tensors."""
         batches = training_batches(rows, self._model.architecture, self._settings, day, epoch)
-        # A generator, begun before the day's first step: all losses so far are of days before.
+        # The first batch is made before the day's first step, so all losses are of earlier days.
         for step, (batch, features) in enumerate(batches, self._first_step + len(self._losses)):
             of_rows = {name: column[batch] for name, column in columns.items()}
             arguments = (features, of_rows, self._drawn_items(step), np.int32(step))
             yield len(batch), tf.nest.map_structure(tf.constant, arguments)
 
     def _drawn_items(self, step: int) -> dict[str, Any]:
-        """Uniform negatives of a step; empty if none are asked for."""
+        """Uniform negatives of a step; empty if `train.negatives.uniform` is 0."""
         if not self._corpus:
             return {}
-        # A function of the step alone, so that prefetching and warm starts draw the same.
+        # Seeded by the step alone, so that prefetching and warm starts do not change the draws.
         rng = np.random.default_rng([self._settings.seed, step])
         features, item = self._corpus.draw(self._settings.negatives.uniform, rng)
         return {
@@ -237,10 +236,10 @@ _DIVERGED = (
 
 
 def mean_loss(losses: Sequence[tf.Tensor]) -> float:
-    """Mean of the softmax's losses.
+    """Mean of the softmax losses.
 
     Raises:
-      UsageError: one is not a number; the run stops at once instead of after hours.
+      UsageError: a loss is not finite. The run stops at once, and not only after hours.
     """
     values = np.array([loss.numpy()[0] for loss in losses])
     _check_numbers(values)
@@ -255,8 +254,8 @@ def _check_numbers(losses: np.ndarray) -> None:
 
 
 def _curve(losses: np.ndarray, first_step: int) -> list[tuple[int, float]]:
-    """Means over up to `CURVE_POINTS` equal stretches of steps, each with the step that it ends at; of
-    the auxiliary head, whose losses are nan without a label, over the steps that had one.
+    """Mean losses over up to `CURVE_POINTS` equal stretches of steps, each with its last step. Steps with
+    loss NaN (the auxiliary head without labels) are left out.
     """
     bounds = np.linspace(0, len(losses), min(CURVE_POINTS, len(losses)) + 1).astype(int)
     curve = []
@@ -268,14 +267,13 @@ def _curve(losses: np.ndarray, first_step: int) -> list[tuple[int, float]]:
 
 
 def check_weights(model: TwoTower) -> None:
-    """Checks what the last step has left, of which no loss was computed.
-
-    Slots are checked, too: after an overflow of its slot, a weight would never change again.
+    """Checks the weights after the last step, because no later loss would show that they are wrong.
 
     Raises:
-      UsageError: a weight or a slot is not a number.
+      UsageError: a weight or a slot is not finite.
     """
     for name, weight in {**model.tables, **model.dense}.items():
+        # Slots, too: after an overflow of its slot, a weight would never change again.
         for variable in (weight.values, weight.slots):
             if not tf.reduce_all(tf.math.is_finite(variable)).numpy():
                 raise UsageError(
@@ -285,36 +283,34 @@ def check_weights(model: TwoTower) -> None:
 
 SECONDS_BETWEEN_LINES = 5.0
 FULL_SHARE = 0.2
-"""Share of the frequency estimate's buckets in use from which on a warning is given."""
+"""If this share of the frequency estimate's buckets is in use, a warning is given."""
 FEW_STEPS = 50
-"""Steps from scratch below which vectors stay near where they began."""
+"""With fewer steps from scratch, vectors stay near their random start."""
 
 
 def few_steps(result: LoopResult, settings: TrainConfig) -> str | None:
-    """A warning of training from scratch that was over too soon to learn much; None if it was
-    not.
-    """
-    # A warm start goes on from the steps of the line before.
+    """A warning if training from scratch was too short to learn much; else None."""
+    # A warm start continues after the steps of earlier versions.
     if result.step > result.steps or result.steps >= FEW_STEPS:
         return None
     return (
-        f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds;"
-        f" these were {result.steps}: {result.rows // settings.epochs:,} examples,"
+        f"Training from scratch needs at least {FEW_STEPS} steps, better some hundreds; this run took"
+        f" {result.steps}: {result.rows // settings.epochs:,} examples,"
         f" {settings.epochs} times, in batches of {settings.batch_size}. Expect poor lists. Lower"
         " train.batch_size, raise train.epochs, or train on more days: window.train_days."
     )
 
 
 def full_buckets(frequency: StreamingFrequency) -> str | None:
-    """A warning of a frequency estimate whose items share buckets; None if it has room."""
+    """A warning if too many items share buckets of the frequency estimate; else None."""
     share = float(np.mean(frequency.last.numpy() != 0))
     if share < FULL_SHARE:
         return None
     # n items thrown into b buckets leave a share of e^(-n / b) empty.
     items = -frequency.buckets * log(max(1 - share, 1 / frequency.buckets))
     return (
-        "The frequency estimate needs 5 times as many buckets as there are items, or many look"
-        f" more frequent than they are; {share:.0%} of its {frequency.buckets:,} are in use, by"
+        "The frequency estimate needs 5 times as many buckets as items, or many items look more"
+        f" frequent than they are; {share:.0%} of its {frequency.buckets:,} buckets are in use, by"
         f" about {items:,.0f} items. Set train.frequency.buckets to"
         f" {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
     )
@@ -322,11 +318,7 @@ def full_buckets(frequency: StreamingFrequency) -> str | None:
 
 @contextmanager
 def shown(days: int) -> Iterator[Report]:
-    """Yields what the training loop reports its progress to.
-
-    Args:
-      days: days that will be trained on.
-    """
+    """Yields a function that shows the progress of training over this number of days."""
     console.print(f"Training on {days} day{'s' if days > 1 else ''}")
     printed_at = monotonic()
     line = ""

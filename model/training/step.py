@@ -1,8 +1,7 @@
-"""One training step as one graph: it takes a batch, updates the weights and returns the mean
-losses.
+"""One training step as one TensorFlow graph: it updates the weights with a batch and returns the losses.
 
-In a share of the rows it drops features that a request may leave out, so that requests without
-them and new ids get good lists. The seed of the settings and the step decide which rows.
+In some rows, a step drops ids (id dropout) or optional features (context dropout), so that new ids and
+requests without these features get good lists. The seed and the step number choose the rows.
 
 B rows of a batch, U items drawn from the corpus.
 """
@@ -49,17 +48,16 @@ def with_dropped_ids(
 
 
 def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """Replaces a share of the ids by shared rows (id dropout), so that the shared rows become good
-    averages: new ids start from them.
+    """Replaces a share of the ids by shared rows (id dropout). So the shared rows become good averages,
+    from which new ids start.
 
     Args:
       ids: [B] int, rows of the table `spec`.
-      spec: says which rows are shared.
-      share: how many of them are replaced, in [0, 1).
+      share: the share of ids to replace, in [0, 1).
       seed: [2] int32; the result is a function of it.
     """
     drawn = tf.random.stateless_uniform(tf.shape(ids), seed)
-    # Another seed than the first draw's: the row must not depend on the number that decided the drop.
+    # A second seed: which shared row is used must not depend on the number that decided the drop.
     shared = tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, spec.shared, ids.dtype)
     is_dropped = (drawn < share) & (ids > 0)
     return tf.where(is_dropped, shared + spec.first_shared, ids)
@@ -68,28 +66,25 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
 def with_dropped_context(
     model: TwoTower, features: Features, rows: tf.Tensor, settings: TrainConfig, step: tf.Tensor
 ) -> dict[str, Any]:
-    """The features after context dropout: a query lacks all of its context at once, as a request does
-    that names a user alone.
+    """The features after context dropout: some queries lose all optional features at once, like a request
+    that has only a user.
 
     Args:
-      model: says which columns are context.
-      features: transformed columns of the batch.
       rows: scalar int32, the number of rows.
-      settings: `context_dropout` is the share.
-      step: scalar int32; the result is a function of it and the settings' seed.
+      step: scalar int32; with the seed of the settings, it decides which rows.
     """
     context = [column.name for column in model.architecture.columns["query"] if column.context]
     if not settings.context_dropout or not context:
         return dict(features)
     seed = tf.stack([salted(settings.seed, "context"), step])
     is_dropped = tf.random.stateless_uniform([rows], seed) < settings.context_dropout
-    # The same rows in every column: a request that leaves one out leaves all out.
+    # The same rows in every column, because a request that leaves out one usually leaves out all.
     return {**features, **{name: _missing_where(is_dropped, features[name]) for name in context}}
 
 
 def _missing_where(is_dropped: tf.Tensor, values: tf.Tensor | EmbeddingBags) -> Any:
-    """A column in which some rows, [B] bool, are missing: row 0 of a table, a number 0, which is the
-    mean, an empty list.
+    """A column with missing values in some rows, [B] bool: row 0 of a table; 0, the mean, for numbers; an
+    empty list.
     """
     if not isinstance(values, EmbeddingBags):
         is_dropped = tf.reshape(is_dropped, [-1] + [1] * (values.shape.rank - 1))
@@ -101,32 +96,31 @@ def _missing_where(is_dropped: tf.Tensor, values: tf.Tensor | EmbeddingBags) -> 
 
 
 def salted(seed: int, name: str) -> int:
-    """A seed of its own for everything that is drawn: two draws are not to be the same."""
+    """A seed of its own for each kind of draw, so that no two draws are correlated."""
     return seed + zlib.crc32(name.encode()) % 2**30
 
 
 _ENCODER_LEARNING_RATE = 0.001
-"""Adam's usual one, for the weights of a history that is read as a sequence."""
+"""Adam's usual rate, for the weights of history encoders."""
 _ROW_COLUMNS = {
     "user": tf.int64,
     "item": tf.int64,
     "reward": tf.float32,
     "draw_probability": tf.float32,
 }
-"""What the rows of a batch have besides features, [B] each. `draw_probability` is that of the row's
-item to be the one that is drawn from the corpus.
+"""The columns of a batch that are not features, [B] each. `draw_probability` is the probability that a
+uniform draw from the corpus gives the row's item.
 """
 
 
 def compile_step(
     model: TwoTower, frequency: StreamingFrequency, settings: TrainConfig
 ) -> Callable[..., tf.Tensor]:
-    """The training step: (features by column, `_ROW_COLUMNS` by name, drawn items, step) -> mean
+    """Compiles the training step: (features by column, `_ROW_COLUMNS` by name, drawn items, step) -> mean
     losses of the batch.
 
-    The losses are [2] float32: that of the softmax, in nats; and that of the auxiliary head, nan if
-    there is no head or no row has a label. With a head the batch has `label` too, [B] float32, nan
-    for none.
+    The losses are [2] float32: the loss of the softmax, in nats, and the loss of the auxiliary head, NaN
+    without a head or labels. With a head, the batch also has `label`, [B] float32, NaN for none.
 
     The drawn items are `{"features": item features by column, "item": [U] int64,
     "draw_probability": [U] float32}`, and `{}` if `settings.negatives.uniform` is 0.
@@ -142,8 +136,8 @@ def compile_step(
     is_corrected = settings.correction != "none"
     counted = frequency if is_corrected else None
 
-    # Without autograph: nothing here branches on tensors, and translating it as if something did
-    # takes longer than a small day's steps.
+    # Without autograph: nothing here branches on tensors, and its translation takes longer than all
+    # steps of a small day.
     @tf.function(autograph=False)
     def take_step(
         features: Features, batch: Features, drawn: Mapping[str, Any], step: tf.Tensor
@@ -153,8 +147,8 @@ def compile_step(
             frequency.update(batch["item"])
         features = with_dropped_ids(model, features, settings, step)
         features = with_dropped_context(model, features, tf.size(batch["item"]), settings, step)
-        # The rows of lists' ids are looked up outside the tape: their gradient then has a row per
-        # distinct id, in ascending order, and none per entry of every list.
+        # Rows for ids in lists are looked up outside the tape. So their gradient has one row for each
+        # distinct id, in ascending order, instead of one for each entry of each list.
         list_rows = {
             column.name: tf.gather(model.tables[column.table].values, features[column.name].ids)
             for column in lists
@@ -176,7 +170,7 @@ def compile_step(
                 weight.update(gradients[name], settings.learning_rate, of_lists)
         return losses
 
-    # Traced now, once for all batch sizes and lengths of lists.
+    # With open shapes, one trace serves all batch sizes and list lengths.
     traced: Callable[..., tf.Tensor] = take_step.get_concrete_function(
         _feature_specs(model, "query", "item"),
         _vector_specs(_ROW_COLUMNS | ({"label": tf.float32} if model.head else {})),
@@ -195,7 +189,7 @@ def _losses(
     drawn: Mapping[str, Any],
     step: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The loss that gradients flow from, and the losses that a step returns."""
+    """The total loss, for the gradients, and the losses that a step returns."""
     batch_items = EncodedItems(model("item", features), batch["item"], batch["draw_probability"])
     query = model("query", features, tf.stack([salted(settings.seed, "history"), step]))
     loss = sampled_softmax_loss(
@@ -220,7 +214,7 @@ def _losses(
 def _encode_drawn(
     model: TwoTower, drawn: Mapping[str, Any], settings: TrainConfig, step: tf.Tensor
 ) -> EncodedItems | None:
-    """The drawn items, with id dropout as those of the batch."""
+    """The drawn items, with id dropout like the items of the batch."""
     if not drawn:
         return None
     features = with_dropped_ids(model, drawn["features"], settings, step, salt=" drawn")
@@ -228,7 +222,7 @@ def _encode_drawn(
 
 
 def _feature_specs(model: TwoTower, *sides: str) -> dict[str, Any]:
-    """What model/data/batching.py makes of each column."""
+    """The shapes and types of columns as model/data/batching.py makes them."""
     vector = tf.TensorSpec([None], tf.int32)
     matrix = tf.TensorSpec([None, None], tf.int32)
     forms = {

@@ -41,38 +41,36 @@ from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
 
 WARM_EPOCHS = 1
-"""Passes over the day when training goes on: more fit its few users at everybody's cost."""
+"""Passes over the day after a warm start. More would fit the day's few users, and all others would lose."""
 MAX_ARCHIVED_ROWS = 1_000_000
-"""The most rows kept per table for ids that have left the vocabulary, in case they come back."""
+"""The most archived rows of a table, for ids that left the vocabulary and may come back."""
 
 HASHES = 2
-"""Independent hash functions, each with an array: an item is wrong only where both its buckets are shared
-(section 3 of the paper).
+"""Independent hash functions of the frequency estimate, each with its own array. An item's estimate is wrong
+only if other items share both of its buckets (section 3 of the paper).
 """
 LEAST_INITIAL_GAP = 100_000
-"""The fewest rows between two hits that are assumed of an item that was hit once."""
+"""The least gap, in rows, that is assumed for an item that was seen once."""
 
 REPLAYED = 9
-"""Rows of the window that are replayed for each row of the last day: with three, the next days were
-surely listed worse for (docs/decisions/0026-training.md).
+"""Rows of the window that are replayed for each row of the last day. With three, lists for the next days
+were clearly worse (docs/decisions/0026-training.md).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """Trained towers, with what the next day's training starts from.
+    """Trained towers, and the state from which the next day's training starts.
 
     Attributes:
       model: the towers.
-      transforms: what turns raw features into the towers', by side.
+      transforms: the transform of raw features, by side.
       frequency: the frequency estimate.
       archive: rows of ids that have left the vocabulary, by table.
-      result: what the loop did.
       days: the days trained on.
-      inherited_head: the auxiliary head as the parent left it, or as it was before the last day of
-        a first version; None without a head, or without either.
-      warning: what to say of training that was over too soon, or of a frequency estimate that is
-        too small; None if there is nothing to say.
+      inherited_head: the auxiliary head before training: the parent's, or that of a first version before
+        its last day. None if there is no such head.
+      warning: about training that was too short or a frequency estimate that is too small; else None.
     """
 
     model: TwoTower
@@ -98,7 +96,7 @@ class Trained:
         )
 
     def log_q(self, items: np.ndarray) -> np.ndarray:
-        """Logs of the estimated shares of items, [N] int64 fingerprints: [N] float32."""
+        """Natural logs of the estimated shares of items (fingerprints, [N] int64), [N] float32."""
         estimated: np.ndarray = self.frequency.log_q(items).numpy()
         return estimated
 
@@ -119,12 +117,10 @@ def train_towers(
     """Trains on the days of a features attempt.
 
     Args:
-      ctx: says which days, and with which settings.
       features: local folder of the attempt.
       parent: local folder of the training state to start from; None starts from scratch.
-      measure: of a first version: called with its towers as they are before the last day is trained
-        on, which then comes after all others. Not called where
-        there is but one day.
+      measure: for a first version, called with the towers before the last day, which is then trained
+        after all others. Not called if there is only one day.
     """
     settings = ctx.pipeline.train
     state = checkpoint.load(parent) if parent else None
@@ -141,7 +137,7 @@ def train_towers(
     if state:
         decay = settings.slot_decay
         archive = warm_start(model, state, day=ctx.day, keep=MAX_ARCHIVED_ROWS, slot_decay=decay)
-    # Copied before training: it is to be measured on the day as the parent left it.
+    # Copied before training changes it: the parent's head is measured on the day, too.
     inherited_head = model.head.copy() if state and model.head else None
     corpus = None
     if settings.negatives.uniform:
@@ -169,7 +165,7 @@ def train_towers(
             last=last,
             before_last=measure_before_last_day,
         )
-    # Rows of an inherited table were given their meaning by the training that started it.
+    # For inherited tables, the training that created them has done this already.
     fresh_tables = [name for name in model.tables if not state or name not in state.tables]
     zero_untrained_rows(model, settings.seed, fresh_tables)
     return Trained(
@@ -187,8 +183,8 @@ def train_towers(
 def _frequency_estimate(
     settings: TrainConfig, folders: Mapping[date, Path], state: TrainingState | None, features: Path
 ) -> StreamingFrequency:
-    """The frequency estimate, which goes on from the parent's."""
-    # An item that was hit once is assumed to come once a day.
+    """The frequency estimate. It continues the parent's if there is one."""
+    # An item that was seen once is assumed to come once a day.
     rows = sum(training_rows.count(folder) for folder in folders.values())
     frequency = StreamingFrequency(
         buckets=settings.frequency.buckets,
@@ -201,7 +197,7 @@ def _frequency_estimate(
     if frequency.fits(state.frequency):
         frequency.restore(state.frequency)
     else:
-        # Another number of buckets: what was learned of today's items is carried over, one by one
+        # With another number of buckets, the estimates of today's items are carried over one by one.
         corpus = str(features / feature_schema.CORPUS_START)
         items = parquet_files.read_folder(corpus, ["_item"])["_item"]
         frequency.adopt(state.frequency, fingerprint(items))
@@ -209,7 +205,7 @@ def _frequency_estimate(
 
 
 def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
-    """Prints the warnings of this training. Returns them as one text; None if there are none."""
+    """Prints the warnings and returns them as one text; None if there are none."""
     warnings = list(filter(None, (few_steps(result, settings), full_buckets(frequency))))
     for warning in warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
@@ -217,8 +213,9 @@ def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequen
 
 
 def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
-    """Writes both towers and the training state into a local folder; returns the towers by side, from
-    memory.
+    """Writes both towers and the training state into a local folder.
+
+    Returns: the towers in memory, by side.
     """
     towers = {
         side: export(trained.model, trained.transforms[side], side, out / name)
@@ -236,8 +233,8 @@ def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
 
 
 def day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
-    """Folders of the days to train on, oldest first: the day alone, or in mode full all days up to
-    it.
+    """Folders of the days to train on, oldest first: only the day itself, or all days up to it in mode
+    full.
     """
     folders = {date.fromisoformat(p.name.removeprefix("dt=")): p for p in transformed.glob("dt=*")}
     chosen = {
@@ -267,13 +264,11 @@ def days_in_parts(
     *,
     last_apart: bool,
 ) -> tuple[Iterable[tuple[date, Rows]], Iterable[tuple[date, Rows]]]:
-    """The days that all passes go through, and those that come after all of these passes.
+    """Splits the days into those to train on first and those to train on after them.
 
     Args:
-      ctx: says which day is the last.
       folders: of the days to train on.
-      architecture: says which columns are read.
-      last_apart: whether the day itself comes after the days before it, if there are any.
+      last_apart: whether to train on the last day separately, if there are earlier days.
     """
     before = earlier_days(folders, ctx.day)
     if not (last_apart and before and ctx.day in folders):
@@ -285,15 +280,15 @@ def days_in_parts(
 def training_days(
     pipeline: Pipeline, folders: Mapping[date, Path], architecture: Architecture
 ) -> Iterable[tuple[date, Rows]]:
-    """The rows of each day, in the order in which a pass goes through them; all at once if they are
-    shuffled.
+    """The rows of each day, in the order of a pass. With `train.order = "shuffled"`, all rows are one
+    "day".
     """
     columns = [column for side in architecture.columns.values() for column in side]
     days = _Days(pipeline, folders, columns)
     if pipeline.train.order == "shuffled":
         rows = training_rows.join([rows for _, rows in days])
         return [(max(folders), rows)]
-    # A single day is kept for all passes.
+    # A single day stays in memory for all passes; several would be too large.
     return list(days) if len(folders) == 1 else days
 
 
@@ -319,8 +314,8 @@ def last_day(
     window: Iterable[tuple[date, Rows]],
     architecture: Architecture,
 ) -> Iterable[tuple[date, Rows]]:
-    """The day that is trained on after the others: alone, or among rows of the window if all rows
-    are shuffled.
+    """The last day of a first version, which is trained after the others: alone, or mixed with rows of
+    the window if rows are shuffled.
     """
     alone = list(training_days(ctx.pipeline, {ctx.day: folder}, architecture))
     if ctx.pipeline.train.order != "shuffled":
@@ -332,7 +327,7 @@ def last_day(
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A day's rows among rows of the window before it, drawn again for each pass."""
+    """A day's rows together with rows of the window before it, which are drawn again for each pass."""
 
     day: date
     rows: Rows
@@ -342,6 +337,6 @@ class Replay:
     def __iter__(self) -> Iterator[tuple[date, Rows]]:
         drawn = min(REPLAYED * len(self.rows), len(self.window))
         places = self.draws.choice(len(self.window), drawn, replace=False)
-        # In the order of time, and the day's own rows last.
+        # In the order of time; the day's own rows come last.
         replayed = training_rows.select(self.window, np.sort(places))
         yield self.day, training_rows.join([replayed, self.rows])

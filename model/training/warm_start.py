@@ -1,37 +1,33 @@
-"""Where embedding rows and weights come from that the day's training did not move: a parent's state, or a
-row that stands in.
+"""Warm starts: a parent's training state for today's architecture, and rows that training never moved.
 
-Carries a parent's training state over to today's architecture: rows follow keys, not row numbers.
+Rows of embedding tables are matched by key, not by row number:
 
 - A key that the parent had, in use or archived, keeps its row.
-- Adagrad's slots are multiplied by `train.slot_decay`, once per warm start: of tables, of archived
-  rows too, and of dense weights. Adam's moments are kept: they forget within some fifty steps, and
-  are no sums.
-- A new key starts from the shared row that it was hashed to until now. Its slots start afresh: the
-  shared row's are the sum of thousands of updates, and would keep the new row from ever leaving it.
-- A key that is gone is archived. Its slots go on being multiplied as they would in use, on days
-  that have no event of it: it comes back as ready to learn as if it had been there.
-- A new column enters the first layer with zero weight, and goes past the layers with zero weight,
-  so that today's model begins as yesterday's. An encoder of its own starts as it would from
-  scratch. The same holds for `train.skip`, if the parent was without it.
-- A column that is gone is dropped.
+- Adagrad's slots are multiplied by `train.slot_decay` once per warm start, for tables, archived rows
+  and dense weights. Adam's moments are kept, since they forget within some fifty steps.
+- A new key starts from the shared row that it was hashed to until now, with fresh slots. The slots of
+  the shared row are the sum of thousands of updates, so the new row could hardly learn with them.
+- A key that left the vocabulary is archived. Its slots decay as if it were in use, so if it comes
+  back, it can learn as fast as others.
+- A new column enters the first layer (and the skip connection) with zero weight, so that today's model
+  begins with yesterday's lists. An encoder of its own starts from scratch. A new `train.skip` starts
+  with zero weights, too.
+- A column that was removed is dropped.
 - An auxiliary head that the parent did not have, or had with another loss, starts from scratch.
-- Any other change of shape is an error, which names all of them.
+- Any other change of shape is an error, which names all changes.
 
-Training from scratch starts every row at random, as long as trained rows are. A row that it never
-moved would say something random of a brand that is new, a word that no title had, an attribute that
-no item lacked. So after such training
+Training from scratch starts with random rows of the length of trained rows. An unmoved row would say
+something random about a new brand or an unused word. So after training from scratch:
 
-- the row of a value that was not used becomes the shared row that the value would be hashed to, if
-  it were not in the vocabulary: that is where new values start from on the days that follow;
-- a shared row, or the row of missing values, becomes zero: the column then says nothing.
+- The row of an unused value becomes the shared row that the value would be hashed to outside the
+  vocabulary. New values start from the same row on later days.
+- An unused shared row, or an unused row for missing values, becomes zero: the column says nothing.
 
-The rows of ids are always used, by id dropout.
-docs/decisions/0005-loss-and-frequency.md
+The rows of ids are always used, because of id dropout. docs/decisions/0005-loss-and-frequency.md
 
-A version without a parent is measured on its last day before it is trained on it, with the
-vocabularies of that day's end: an id that has a row of its own only thanks to the day is then measured
-by its shared row, as an id outside the vocabulary. docs/decisions/0026-training.md
+A version without a parent is measured on its last day before it is trained on that day, but with the
+vocabulary after the day. An id that is in the vocabulary only because of the last day then gets its
+shared row, like an unknown id. docs/decisions/0026-training.md
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,18 +61,18 @@ def warm_start(
 
     Args:
       model: built for today, and overwritten.
-      parent: the state to go on from.
-      day: stamped on the rows whose keys leave the vocabulary.
-      keep: the most archived rows of a table: those whose keys left last.
-      slot_decay: what Adagrad's slots are multiplied by, however many days lie between the parent
-        and the day: days that nobody trained on have added nothing to them.
+      parent: the state to start from.
+      day: recorded for rows whose keys leave the vocabulary.
+      keep: the most archived rows of a table. Those whose keys left last are kept.
+      slot_decay: multiplies Adagrad's slots once, however many days lie between the parent and the
+        day: days without training have added nothing to them.
 
     Returns: archived rows, by table, for `model.training.checkpoint.capture`.
 
     Raises:
-      UsageError: a shape differs that cannot be carried over; names the key of the pipeline file.
+      UsageError: a shape has changed that cannot be carried over; names the key of the pipeline file.
     """
-    # Before anything is overwritten, and with all changes in one error: training takes hours.
+    # Checked before anything is overwritten. One error names all changes, since training takes hours.
     _check_shapes(model, parent)
     archives = {}
     for name, spec in model.architecture.tables.items():
@@ -103,8 +99,8 @@ def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, slot_decay
 
 
 def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
-    """Rows of the parent that tokens outside its vocabulary were hashed to, [N] int64."""
-    if not len(keys):  # a hashed table has no row of this name, and never a new key
+    """The parent's shared rows for keys that were outside its vocabulary, [N] int64."""
+    if not len(keys):  # a hashed table has no row `oov:0`, but it never has new keys
         return np.zeros(0, np.int64)
     first = pc.index_in(pa.scalar("oov:0"), value_set=parent.keys).as_py()
     buckets: np.ndarray = first + shared_buckets(keys, parent.shared)
@@ -114,7 +110,7 @@ def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
 def _archive(
     spec: TableSpec, parent: TableState, day: date, keep: int, slot_decay: float
 ) -> TableState:
-    """The parent's rows whose keys are not in use today, the ones that left last first."""
+    """The parent's rows whose keys are not used today; those that left last come first."""
     is_gone = pc.invert(pc.is_in(parent.keys, value_set=spec.keys))
     rows = np.flatnonzero(is_gone.to_numpy(zero_copy_only=False))
     # A row that was archived before keeps the day on which it left.
@@ -162,8 +158,8 @@ def _check_shapes(model: TwoTower, parent: TrainingState) -> None:
 
 
 def _changes(model: TwoTower, parent: TrainingState) -> Iterator[tuple[str, object, object, str]]:
-    """Changes of shape that cannot be carried over: the key of the pipeline file that the shape follows
-    from, what the parent has, what the key gives now, and what these are, in words.
+    """Changes of shape that cannot be carried over: the key of the pipeline file that causes the change,
+    the parent's value, today's value, and what the values are.
     """
     for side, widths in model.architecture.layers.items():
         before = parent.layers[side]
@@ -193,7 +189,7 @@ def _changed_column(
     now: Shapes,
     parent_tables: Mapping[str, TableState],
 ) -> Iterator[tuple[str, object, object, str]]:
-    """A column that the parent had too must be as wide, and take the same ways."""
+    """Changes of a column that the parent had, too: of its width, its skip connection, its encoder."""
     first = f"{side}/first/{column.name}"
     # A changed table was reported already, by its own key.
     if column.table not in parent_tables and before[first][0] != now[first][0]:
@@ -209,8 +205,8 @@ def _changed_column(
 
 
 def _encoder_settings(shapes: Shapes, column: FeatureColumn) -> dict[str, object]:
-    """The settings, by key of the pipeline file, that a column's encoder was built with: they are
-    read off the shapes of its weights.
+    """The settings of a column's encoder, by key of the pipeline file, as the shapes of its weights show
+    them.
     """
     prefix = encoder_prefix(column.name)
     encoder = {
@@ -227,11 +223,11 @@ def _encoder_settings(shapes: Shapes, column: FeatureColumn) -> dict[str, object
 
 
 def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> None:
-    """Gives a meaning to the rows that training never moved.
+    """Replaces rows that training never moved by shared rows or zeros.
 
     Args:
-      seed: the one that it was made with.
-      names: its tables that this training started from scratch.
+      seed: the seed that the model was made with.
+      names: tables that this training started from scratch.
     """
     for name in names:
         spec = model.architecture.tables[name]
@@ -239,12 +235,12 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
         rows = weight.values.numpy()
         # Adagrad moves every row that has a gradient, so an unmoved row has its first bytes.
         is_unused = (rows == initial_rows(spec, seed).numpy()).all(1)
-        # A feature that no example has keeps its random rows: from all zeros, rows and kernel could
-        # never be trained.
+        # A feature that no example has keeps its random rows. If rows and kernel were all zero, both
+        # gradients would be zero, and the feature could never be learned.
         if not is_unused.any() or is_unused.all():
             continue
         rows = np.where(is_unused[:, np.newaxis], 0, rows)
-        # After zeroing, so that a value whose shared row was not used either says nothing.
+        # After zeroing: if the shared row was not used either, it is zero and says nothing.
         unused = np.flatnonzero(is_unused[1 : spec.first_shared]) + 1
         weight.values.assign(_with_shared_rows(rows, unused, spec))
 
@@ -255,13 +251,12 @@ def towers_before_last_day(
     pipeline: Pipeline,
     folders: Mapping[date, Path],
 ) -> dict[str, Tower]:
-    """Both towers as they would be published now, in memory, by side; the model stays as it is.
+    """Both towers in memory, by side, as they would be published now. The model does not change.
 
     Args:
       model: trained up to the last day.
-      transforms: what turns raw features into the towers', by side.
-      pipeline: declares the features and the least events of a vocabulary.
-      folders: of transformed rows, of the days trained on.
+      transforms: the transform of raw features, by side.
+      folders: transformed rows of the days trained on.
     """
     trained = {name: weight.values.numpy() for name, weight in model.tables.items()}
     zero_untrained_rows(model, pipeline.train.seed, list(model.tables))
@@ -269,8 +264,7 @@ def towers_before_last_day(
         for column in columns:
             spec = model.architecture.tables.get(column.table)
             if spec and column.form == column.kind == "id" and not spec.hashed:
-                # Not a key of the stage: where it changes which ids this is about, it changes the
-                # vocabulary too, and so the input.
+                # Not a key of the train stage: if it changes, so does the vocabulary, which is an input.
                 least = pipeline.vocabulary.min_events
                 late = np.flatnonzero(_rows_by_id(folders, column.name, spec)[1:] < least) + 1
                 values = model.tables[column.table].values
@@ -282,7 +276,7 @@ def towers_before_last_day(
 
 
 def _rows_by_id(folders: Mapping[date, Path], column: str, spec: TableSpec) -> np.ndarray:
-    """How many training rows each id of the vocabulary has, [1 + V] int64, missing values first."""
+    """Training rows of each id of the vocabulary, [1 + V] int64; missing values come first."""
     rows = np.zeros(spec.first_shared, np.int64)
     for folder in folders.values():
         table = parquet_files.read_folder(str(folder), [column])
@@ -292,14 +286,14 @@ def _rows_by_id(folders: Mapping[date, Path], column: str, spec: TableSpec) -> n
 
 
 def _with_shared_rows(rows: np.ndarray, of: np.ndarray, spec: TableSpec) -> np.ndarray:
-    """A table in which some rows, given by number, are the shared rows that their keys hash to."""
+    """The table after the rows `of` were replaced by the shared rows that their keys hash to."""
     buckets = shared_buckets(spec.keys.take(pa.array(of)), spec.shared)
     rows[of] = rows[spec.first_shared + buckets]
     return rows
 
 
 def shared_buckets(keys: pa.Array, shared: int) -> np.ndarray:
-    """Which shared row a token outside the vocabulary is hashed to, as TensorFlow's tables do.
+    """The shared row of each token outside the vocabulary, hashed as TensorFlow's lookup tables do.
 
     Args:
       keys: [N], as model/towers/architecture.py spells them: `=TOKEN`.
