@@ -21,7 +21,6 @@ import apache_beam as beam
 
 from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.day_plan import start_of
-from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.reused_vectors import (
     CompareRange,
     EachOnce,
@@ -119,8 +118,10 @@ def _write_served(out: str, tower: Tower) -> None:
     """Writes the model that the version will hold for TensorFlow Serving."""
     ids, vectors = read_items(out)
     with tempfile.TemporaryDirectory(prefix="twinspire-served-") as scratch:
-        tensorflow_serving.write(Path(scratch, "made"), tower.model, ids, vectors)
-        storage.upload_tree(Path(scratch, "made"), storage.join(out, tensorflow_serving.FOLDER))
+        model_bundle.write_for_tensorflow_serving(Path(scratch, "made"), tower.model, ids, vectors)
+        storage.upload_tree(
+            Path(scratch, "made"), storage.join(out, model_bundle.TENSORFLOW_SERVING)
+        )
 
 
 def _summary(out: str, written: Mapping[str, int]) -> dict[str, int]:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs.embedding import tensorflow_serving
 from index_builder.gate.comparison import JudgedVersion, LineMemory, MeasuredUsers
 from index_builder.gate.verdict import judge
 from index_builder.registry.registry import Registry
@@ -40,7 +39,7 @@ from twinspire_core.contracts.version_manifest import FILE as MANIFEST
 from twinspire_core.contracts.version_manifest import File, Manifest
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import FixedOrder
-from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
+from twinspire_core.native_code import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.search.index import stored_vectors
 from twinspire_core.sources import factors
 from twinspire_core.sources.candidate_sources import fits_of
@@ -169,16 +168,18 @@ def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
 
 def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
     """The model for TensorFlow Serving: as the embed stage wrote it, or made here if it did not."""
-    embedded = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
+    embedded = storage.join(ctx.inputs["embed"], model_bundle.TENSORFLOW_SERVING)
     if storage.list_files(embedded):
-        storage.link_tree(embedded, staged / tensorflow_serving.FOLDER)
+        storage.link_tree(embedded, staged / model_bundle.TENSORFLOW_SERVING)
         return
     with suppress_native_stderr(), block_tensorflow_extras():  # TensorFlow greets at length
         import tensorflow as tf
 
         tower = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER))
         vectors = stored_vectors(staged / version_manifest.INDEX)
-        tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
+        model_bundle.write_for_tensorflow_serving(
+            staged / model_bundle.TENSORFLOW_SERVING, tower, ids, vectors
+        )
 
 
 def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:

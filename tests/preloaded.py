@@ -3,7 +3,7 @@ them.
 """
 
 from twinspire.runs.stages import STAGES
-from twinspire_core.library_loading import block_import
+from twinspire_core.native_code import block_import
 
 with block_import("keras"):
     for stage in STAGES.values():

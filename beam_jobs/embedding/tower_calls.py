@@ -24,7 +24,7 @@ from beam_jobs.beam.engine import fails_fast
 from twinspire_core import storage
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData, listed
-from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
+from twinspire_core.native_code import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.storage.parquet_files import open_parquet
 
 

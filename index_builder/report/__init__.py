@@ -1,10 +1,10 @@
 """The report of a version: one page for people, made when the version is published.
 
-facts.py              what it is about, read from the working files and the registry
+facts.py              what it is about, read from the working files and the registry; what sections
+                      consist of
 page.py               the page, by page.html.jinja and page.css, with the gate's verdict and examples
 quality_sections.py   quality day by day, list by list, slice by slice
 training_sections.py  the loss, popularity, frequencies
 making_sections.py    changes, data, index, origin
-report_blocks.py      what sections consist of: tables, figures, examples
 charts.py             figures as SVG
 """

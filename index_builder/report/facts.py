@@ -1,4 +1,6 @@
-"""What a report is about, read when its version is published."""
+"""What a report is about, read when its version is published; and what its sections consist of: the template
+knows these types and no others.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +25,59 @@ from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
 from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.quality_tables import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
-from twinspire_core.display.table import short_name
+from twinspire_core.display.table import Table, short_name
 from twinspire_core.fusion.rank_fusion import FixedOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An entry of a legend.
+
+    Attributes:
+      colour: one of `NAMES` of charts.py.
+      form: how the chart draws it: `line`, `dash`, `dot` or `area`.
+    """
+
+    colour: str
+    label: str
+    form: str = "line"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart, with its message in words and its numbers in a table.
+
+    Attributes:
+      svg: inline SVG of charts.py.
+      alt: what the chart shows, for readers who do not see it.
+      caption: how to read the chart.
+    """
+
+    title: str
+    svg: str
+    alt: str
+    caption: str
+    table: Table
+    legend: Sequence[Mark] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A section of the page: paragraphs, then figures, tables and examples.
+
+    Attributes:
+      anchor: address in the page, after `#`.
+      half: whether two such sections may stand side by side.
+    """
+
+    anchor: str
+    title: str
+    text: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    examples: Sequence[ExampleList] = ()
+    half: bool = False
+
 
 _MOST_DAYS = 60
 

@@ -5,8 +5,7 @@ from importlib.resources import files
 
 from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_tower_limits
 from index_builder.report import making_sections, quality_sections, training_sections
-from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Section
+from index_builder.report.facts import Facts, Section
 from twinspire_core.config.source_registry import RANKED
 from twinspire_core.contracts.gate_verdict import ComparedFigures, LiftFigures, PooledFigures
 from twinspire_core.contracts.measures import RelativeChange, value_of

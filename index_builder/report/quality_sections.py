@@ -4,9 +4,8 @@ from itertools import pairwise
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.facts import Day, Facts
+from index_builder.report.facts import Day, Facts, Figure, Mark, Section
 from index_builder.report.making_sections import setting_text
-from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.measures import Measures, interval_of, value_of
 from twinspire_core.contracts.version_manifest import counts_otherwise
 from twinspire_core.display.quality_tables import (

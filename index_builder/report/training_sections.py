@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Figure, Mark, Section
+from index_builder.report.facts import Facts, Figure, Mark, Section
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
     FrequencyFigures,

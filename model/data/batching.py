@@ -31,8 +31,7 @@ import numpy as np
 
 from model.data.training_rows import Rows
 from model.towers.architecture import Architecture
-from model.towers.history_encoder import last_of
-from model.towers.pooling import EmbeddingBags, bagged
+from model.towers.list_encoders import EmbeddingBags, bagged, last_of
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.search.ragged import list_offsets, list_places, list_ranges
 
@@ -54,7 +53,7 @@ class Batch(NamedTuple):
     Attributes:
       rows: [B] int64, row numbers.
       features: transformed columns of those rows. Lists are laid out as embedding bags, but for
-        histories that are read as sequences, which are as `model.towers.history_encoder.attended`
+        histories that are read as sequences, which are as `model.towers.list_encoders.attended`
         takes them.
     """
 

@@ -81,7 +81,7 @@ class TableSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """The encoder of a history that is read as a sequence (model/towers/history_encoder.py).
+    """The encoder of a history that is read as a sequence (model/towers/list_encoders.py).
 
     Attributes:
       width: W, width of the items' embedding.

@@ -16,9 +16,11 @@ import tensorflow as tf
 from model.optimizers import AdagradWeight, AdamWeight
 from model.towers.architecture import SIDES, Architecture, FeatureColumn, TableSpec
 from model.towers.auxiliary_head import Head
-from model.towers.history_encoder import attended, encoder_prefix, encoder_shapes
-from model.towers.pooling import (
+from model.towers.list_encoders import (
     EmbeddingBags,
+    attended,
+    encoder_prefix,
+    encoder_shapes,
     lengthened,
     mean_of_bags,
     mean_of_present,
@@ -97,7 +99,7 @@ def encode(
       features: transformed columns by name. They are [B] or [B, L] int ids, and [B] or [B, W]
         float32 numbers. Lists may be laid out for training (`model.towers.pooling.EmbeddingBags`),
         perhaps with the rows of their ids under the name `rows_of(column)`. Histories that are read
-        as sequences are as `model.towers.history_encoder.attended` takes them.
+        as sequences are as `model.towers.list_encoders.attended` takes them.
       seed: [2] int32, which dropout is a function of; None is without dropout.
 
     Returns: [B, D] float32, every row of length 1.

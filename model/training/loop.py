@@ -20,7 +20,7 @@ from model.data.prefetch import prefetched
 from model.data.training_rows import NegativeCorpus, Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.auxiliary_head import known_labels, label_moments
-from model.towers.pooling import bagged
+from model.towers.list_encoders import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
 from twinspire_core.config.tables.training import TrainConfig

@@ -18,8 +18,7 @@ from model.losses.negatives import EncodedItems, step_candidates
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import AdamWeight
 from model.towers.architecture import SIDES, TableSpec
-from model.towers.history_encoder import last_of
-from model.towers.pooling import EmbeddingBags, rows_of
+from model.towers.list_encoders import EmbeddingBags, last_of, rows_of
 from model.towers.two_tower import TwoTower
 from twinspire_core.config.tables.training import TrainConfig
 

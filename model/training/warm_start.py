@@ -42,7 +42,7 @@ import tensorflow as tf
 from model.optimizers import START, AdamWeight, decay_slots
 from model.towers.architecture import FeatureColumn, TableSpec
 from model.towers.export import Transform, in_memory
-from model.towers.history_encoder import encoder_prefix
+from model.towers.list_encoders import encoder_prefix
 from model.towers.two_tower import TwoTower, initial_rows
 from model.training.checkpoint import TableState, TrainingState
 from twinspire_core.config.pipeline import Pipeline

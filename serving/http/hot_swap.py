@@ -26,7 +26,7 @@ from serving.requests.request_model import DEFAULTS, ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
-from twinspire_core.library_loading import import_loading, suppress_native_stderr
+from twinspire_core.native_code import import_loading, suppress_native_stderr
 from twinspire_core.terminal import doing
 
 _LONGEST = 60.0  # most seconds between two tries of a version that failed

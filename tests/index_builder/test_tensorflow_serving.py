@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from beam_jobs.embedding import tensorflow_serving
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire_core import storage
+from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.model_bundle import canonicalise
 from twinspire_core.search.index import load_index
 from twinspire_core.search.top_k import exact_search
@@ -77,7 +77,9 @@ def made(home: Path) -> Path:
     """Writes a tower, and the model around it: its folder."""
     save_tower(home)
     tower = tf.saved_model.load(str(home / "query_tower"))
-    tensorflow_serving.write(home / "tensorflow_serving", tower, pa.array(IDS), VECTORS)
+    model_bundle.write_for_tensorflow_serving(
+        home / "tensorflow_serving", tower, pa.array(IDS), VECTORS
+    )
     return home / "tensorflow_serving"
 
 

@@ -59,8 +59,8 @@ def test_a_published_model_answers_as_its_index_does(shop):
 def without_tensorflow(*arguments: str) -> None:
     """Runs a command in a process in which nothing can load TensorFlow."""
     code = (
-        "from twinspire.cli import main; from twinspire_core import library_loading;"
-        "library_loading.never_import('tensorflow'); main.main()"
+        "from twinspire.cli import main; from twinspire_core import native_code;"
+        "native_code.never_import('tensorflow'); main.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

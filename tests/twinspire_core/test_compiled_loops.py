@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
-from twinspire_core.compiled_loops import compiled
+from twinspire_core.native_code import compiled
 
 
 def _double(into):

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from twinspire_core.library_loading import block_import, suppress_native_stderr
+from twinspire_core.native_code import block_import, suppress_native_stderr
 
 
 def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
@@ -56,7 +56,7 @@ def test_compiled_libraries_do_without_what_is_left_out():
     """
     code = """
 import colorsys, sys
-from twinspire_core.library_loading import never_import
+from twinspire_core.native_code import never_import
 never_import("pandas", "colorsys", "sched")
 import pyarrow.dataset
 print(pyarrow.array([1, None]).sum(), "pandas" in sys.modules)
@@ -72,7 +72,7 @@ except ImportError as e:
 def test_beam_is_loaded_without_clouds_and_finds_them_when_a_job_asks_for_them():
     code = """
 import sys
-from twinspire_core.library_loading import block_tensorflow_extras
+from twinspire_core.native_code import block_tensorflow_extras
 with block_tensorflow_extras("google.cloud"):
     import beam_jobs.embed_stage
 print({"google.cloud.storage", "apache_beam.io.gcp.gcsfilesystem"} & set(sys.modules) or "light")

@@ -6,7 +6,7 @@ from twinspire_core.terminal import out
 
 WORK = """
 import os, sys, time
-from twinspire_core.library_loading import suppress_native_stderr
+from twinspire_core.native_code import suppress_native_stderr
 from twinspire_core.terminal import console, doing
 
 with doing("loading"):

@@ -24,7 +24,7 @@ from twinspire_core.config.source_registry import RANKED, answering
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Row, Table, number, short_name
 from twinspire_core.errors import UsageError, did_you_mean
-from twinspire_core.library_loading import load_tensorflow_library
+from twinspire_core.native_code import load_tensorflow_library
 from twinspire_core.terminal import console, doing
 from twinspire_core.terminal import out as standard_output
 

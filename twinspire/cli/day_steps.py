@@ -37,7 +37,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
-from twinspire_core.library_loading import never_import
+from twinspire_core.native_code import never_import
 
 # The reason that is recorded for a run that did not record its own end
 _CLOSED = "It was closed while it was under way: its command was killed or gave up. See its log."

@@ -29,7 +29,7 @@ from twinspire.cli import (
 )
 from twinspire_core.config.source_registry import REMOVED as SOURCES_BEFORE
 from twinspire_core.errors import TwinspireError, UsageError, format_message
-from twinspire_core.library_loading import never_import
+from twinspire_core.native_code import never_import
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console
 from twinspire_core.version import __version__

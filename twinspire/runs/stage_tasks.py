@@ -42,7 +42,7 @@ from twinspire_core.errors import (
     UsageError,
     format_message,
 )
-from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
+from twinspire_core.native_code import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.terminal import console
 
 

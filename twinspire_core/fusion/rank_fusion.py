@@ -19,9 +19,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
 from twinspire_core.config import source_registry
 from twinspire_core.contracts.json_files import JsonFile
+from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import Ragged, list_places, list_rows
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.candidate_sources import CandidateSources

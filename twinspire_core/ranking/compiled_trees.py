@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
+from twinspire_core.native_code import compiled
 
 LEAVES = 32
 """The most leaves of a tree: each has a bit."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
 from twinspire_core.fusion.rank_fusion import CONSTANT, pool_pairs
+from twinspire_core.native_code import compiled
 from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables

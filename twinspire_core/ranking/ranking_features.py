@@ -8,10 +8,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
 from twinspire_core.config.source_registry import TWO_TOWER
-from twinspire_core.ranking.groups.attributes import Attributes
-from twinspire_core.ranking.groups.item import Item
+from twinspire_core.native_code import compiled
+from twinspire_core.ranking.groups.attributes import Attributes, Item
 from twinspire_core.ranking.groups.purchase_history import PersonalHistory, UserActivity
 from twinspire_core.ranking.groups.source_signals import Similarity, SourcePlaces, TowerCosines
 from twinspire_core.ranking.pairs import FeatureGroup, Pairs

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from twinspire_core.library_loading import block_import, suppress_native_stderr
+from twinspire_core.native_code import block_import, suppress_native_stderr
 from twinspire_core.search.index import (
     ASSETS,
     EXACT_SHARE,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
+from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import Ragged, list_offsets
 
 # Groups of sums for each place of a list: the largest of each group show which sums are too low.

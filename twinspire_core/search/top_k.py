@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
 from twinspire_core.errors import UsageError
+from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import Ragged
 
 # Cores that this process may use: in most containers fewer than the machine has.

@@ -27,9 +27,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core.compiled_loops import compiled
 from twinspire_core.config import source_registry
 from twinspire_core.contracts import feature_schema
+from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import (
     Ragged,
     arrow_lists,

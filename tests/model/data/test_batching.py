@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from model.data.batching import BASKET_PARTS, baskets, batches, shuffled, training_batches
-from model.towers.pooling import EmbeddingBags
+from model.towers.list_encoders import EmbeddingBags
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
 HOUR = 3_600_000_000

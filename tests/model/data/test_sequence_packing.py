@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from model.data.batching import Packing, training_batches
 from model.data.training_rows import Rows
-from model.towers.history_encoder import last_of
+from model.towers.list_encoders import last_of
 from model.towers.two_tower import TwoTower
 
 MONDAY, MINUTE = date(2024, 5, 6), 60_000_000

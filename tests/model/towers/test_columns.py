@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.pooling import bagged
+from model.towers.list_encoders import bagged
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from twinspire_core.config import feature_kinds

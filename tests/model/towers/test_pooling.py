@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.towers.export import export
-from model.towers.pooling import (
+from model.towers.list_encoders import (
     EmbeddingBags,
     bagged,
     bags,

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.pooling import bagged
+from model.towers.list_encoders import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step, drop_ids, with_dropped_context
 

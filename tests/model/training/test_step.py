@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.pooling import bagged
+from model.towers.list_encoders import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
 from twinspire_core.config.tables.training import NegativesConfig

@@ -201,7 +201,7 @@ def test_a_tower_is_loaded_by_a_part_of_tensorflow_and_the_rest_is_there_when_as
     code = f"""
 import sys
 import pyarrow as pa
-from twinspire_core.library_loading import load_saved_model
+from twinspire_core.native_code import load_saved_model
 from twinspire_core.contracts.model_bundle import Tower
 rows = pa.table({{"place": [1.0, 2.0]}})
 vectors = Tower(load_saved_model({str(tower)!r}))(rows)

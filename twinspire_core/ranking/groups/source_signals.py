@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from twinspire_core.compiled_loops import compiled
 from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
+from twinspire_core.native_code import compiled
 from twinspire_core.ranking.pairs import NEWEST, FeatureGroup, Pairs
 from twinspire_core.search.ragged import list_offsets
 from twinspire_core.sources.candidate_sources import depth_of

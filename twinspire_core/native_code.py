@@ -1,15 +1,18 @@
-"""Loading heavy native libraries, such as TensorFlow.
+"""Native code: heavy libraries, such as TensorFlow, and loops that NumPy has no operation for.
 
-They are loaded without the modules that they would load for nothing or crash on, in part where a part will
-do, and without what they write to standard error.
+Libraries are loaded without the modules that they would load for nothing or crash on, in part where a part
+will do, and without what they write to standard error. Loops are compiled by numba.
 """
 
 import ctypes
+import fcntl
 import os
+import pickle
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, wraps
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec, module_from_spec
 from io import FileIO
@@ -230,3 +233,61 @@ def _write_kept() -> None:
         # An enclosing block, or one of another thread, may fail too: nothing is written twice.
         _redirection.file.seek(0)
         _redirection.file.truncate()
+
+
+def compiled(loop: Callable[..., None]) -> Callable[..., None]:
+    """The same loop, compiled when it is first called, which takes a second; later processes read the
+    compiled code from a file next to the module, or in the user's cache. It runs without the GIL, so
+    that a server's other threads go on.
+    """
+
+    @cache
+    def compile_once() -> Any:
+        # Half a second to import.
+        import numba
+
+        try:
+            made = numba.njit(nogil=True, cache=True)(loop)
+            if hasattr(made, "_cache"):  # a private name of numba: another release may lack it
+                made._cache = _SharedCache(made._cache)
+        except RuntimeError:  # neither place can be written to
+            made = numba.njit(nogil=True)(loop)
+        return made
+
+    @wraps(loop)
+    def call(*tables: Any) -> None:
+        compile_once()(*tables)
+
+    return call
+
+
+class _SharedCache:
+    """numba's cache files, safe for several processes that write them at once, are killed while they do,
+    or run out of disk. Without the lock, two processes that compile a loop for different types may
+    choose the same file name, and then read each other's code.
+    """
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+        self._lock = Path(files.cache_path, "twinspire.lock")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    def load_overload(self, *kinds: Any) -> Any:
+        """The compiled code; None if it cannot be read."""
+        return self._alone(self._files.load_overload, *kinds)
+
+    def save_overload(self, *made: Any) -> None:
+        """Keeps compiled code, if it can."""
+        self._alone(self._files.save_overload, *made)
+
+    def _alone(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        with suppress(OSError), self._lock.open("a") as lock:
+            # Of the file, as the others are processes; it ends with the process that holds it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                return call(*arguments)
+            except (EOFError, pickle.UnpicklingError):  # damaged: starts afresh
+                self._files.flush()
+        return None
