@@ -1,6 +1,6 @@
-"""What is listed for a day: by its parent and the best accepted version, before the day is trained on;
-by the version that is trained on it, for users held out; and by the candidate sources that need no
-towers. Lists of versions are made of the vectors that the train stage left.
+"""Makes the lists of a day: of the parent and of the best accepted version, which have not seen the day; of
+the day's version, for held-out users; and of the candidate sources that need no towers. Lists of versions
+come from the vectors that the train stage wrote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,11 +31,11 @@ from twinspire_core.storage import parquet_files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionLists:
-    """What one version lists; empty where there is no such version.
+    """Lists of one version; empty if there is no such version.
 
     Attributes:
       ranked: its lists, by evaluation set.
-      missing_columns: columns that it reads and the day does not have, each with the reason.
+      missing_columns: columns that it reads but the day does not have, each with the reason.
       encoded: the vectors behind the lists; None without lists.
     """
 
@@ -44,23 +44,21 @@ class VersionLists:
     encoded: Encoded | None = None
 
     def vectors(self, name: str) -> Vectors:
-        """Vectors of the queries of an evaluation set that it has lists for, and of the corpus."""
-        assert self.encoded is not None, "asked for where there are lists"
+        """Vectors of the corpus and of the queries of an evaluation set that has lists."""
+        assert self.encoded is not None, "called only with lists"
         return Vectors(queries=self.encoded.queries(name), items=self.encoded.items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayLists:
-    """All that is listed for a day.
+    """All lists of a day.
 
     Attributes:
-      before: by what had not seen the day: the parent, or a first version before it was trained on
-        the day; empty without either.
-      best: by the best accepted version, for users held out; None where that is the parent.
-      version: by the day's version, for users held out.
-      sources: those that need no towers, as of the start of the day: none of them has seen what is
-        to be found.
-      costly: lists of the costly ones of these, for `NEXT_DAY` and `HELD_OUT`.
+      before: lists of the parent, or of a first version before its last day; empty without either.
+      best: lists of the best accepted version for held-out users; None if that is the parent.
+      version: lists of the day's version for held-out users.
+      sources: sources that need no towers, as of the start of the day, before anything to predict.
+      costly: lists of the costly sources, for `NEXT_DAY` and `HELD_OUT`.
     """
 
     before: VersionLists
@@ -70,11 +68,9 @@ class DayLists:
     costly: Mapping[str, SourceLists]
 
     def of_sources(self, ctx: StageContext, day: DayData) -> dict[str, dict[str, RankedLists]]:
-        """Lists of each source alone, by evaluation set and source.
-
-        Not of a set with users of earlier days: what these took has been counted since, so that
-        sources as of the start of the day know their answers.
-        """
+        """Lists of each source alone, by evaluation set and source."""
+        # Not for a set with users of earlier days: sources as of the start of the day have counted what
+        # these users took, so they know the answers.
         return {
             name: rank_each(
                 self.sources, day.evaluation_sets[name], costly, max(ctx.pipeline.evaluation.ks)
@@ -88,13 +84,12 @@ def list_day(ctx: StageContext, trained: TrainedDay, features: Path, day: DayDat
     """Makes all lists of a day.
 
     Args:
-      ctx: says which train attempt left the vectors, and how long the lists are.
-      trained: what that attempt says of the versions.
+      trained: facts that the train stage wrote.
       features: local folder of the features attempt.
-      day: whose queries are answered.
+      day: the queries to make lists for.
     """
     ks = ctx.pipeline.evaluation.ks
-    # Long enough to be measured, and to be put in order with lists of other sources.
+    # Long enough to be measured, and to be merged with the lists of other sources.
     depth = max(*ks, DEPTH)
     train = ctx.inputs["train"]
 
@@ -109,7 +104,7 @@ def list_day(ctx: StageContext, trained: TrainedDay, features: Path, day: DayDat
     assert version is not None, "every train attempt has it"
     best = None
     if trained.best and (listed := lists_of(trained_day.BEST, max(ks), trained.best.unread)):
-        # Nothing else is made of its vectors: memory need not hold them.
+        # Its vectors are not needed any more, so memory need not hold them.
         best = replace(listed, encoded=None)
     sources = _candidate_sources(ctx, features, day)
     return DayLists(
@@ -117,7 +112,7 @@ def list_day(ctx: StageContext, trained: TrainedDay, features: Path, day: DayDat
         best=best,
         version=version,
         sources=sources,
-        # Asked once: measuring each source, the fixed order and the rows all need these lists.
+        # Made once: the measures of each source, the fixed order and the ranker's rows need these lists.
         costly={
             name: costly_lists(sources, day.evaluation_sets[name], depth)
             for name in (NEXT_DAY, HELD_OUT)
@@ -129,15 +124,15 @@ def rank_encoded(
     encoded: Encoded, evaluation_sets: Mapping[str, EvaluationSet], k: int
 ) -> dict[str, RankedLists]:
     """Lists of k items, for the evaluation sets that have vectors."""
-    # Equal queries of two sets may have seen different items: a query's search must be long enough
-    # for whichever excludes most.
+    # Equal queries of two sets may exclude different items. The search must be long enough for the one
+    # that excludes most.
     excluded = np.zeros(len(encoded.distinct), np.int64)
     seen = {name: evaluation_sets[name].seen for name in encoded.place}
     for name, distinct in encoded.place.items():
         np.maximum.at(excluded, distinct, seen[name].lengths)
     ranked = nearest(encoded.distinct, encoded.items, k, excluded)
     return {
-        # A list of each distinct query serves all queries that are equal to it.
+        # The list of a distinct query serves all queries that are equal to it.
         name: with_and_without_seen(ranked.take(distinct), seen[name], k)
         for name, distinct in encoded.place.items()
     }

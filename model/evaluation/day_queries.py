@@ -1,17 +1,16 @@
-"""The queries by which versions are measured on a day: rows that are chosen from the attempt
-of the features stage.
+"""Chooses the queries on which versions are measured, from the attempt of the features stage.
 
-next-day    One query for each user with a past and a positive on the day, as of the day's start.
-newcomers   The same for users without an event in the longest window of users. Their context is that
-            of their first event of the day. They count in a slice of their own, not in the headline.
+next-day    One query for each user with earlier events and a positive on the day, as of its start.
+newcomers   The same for users without earlier events. Their context is that of their first event of the
+            day. They count in a slice of their own, not in the headline.
 next-click  One query for each event, as of the moment before it.
-by history  Next-day queries as a server gets them from users it stores nothing about: with a
-            history without times. The ranker is fitted on these too.
+by history  Next-day queries as a server gets them from unknown users: with a history without times. The
+            ranker is fitted on these, too.
 
-Users are held out of training whose hash of user and day is below `evaluation.holdout`. Those whom
-today's share holds out of an earlier day are unseen by a version only if the share was at least as
-large each time that the version, or an ancestor of it, was trained on that day. So each version
-records the shares of its line (`held_out_shares`).
+A user is held out of training on a day if the hash of user and day is below `evaluation.holdout`. This
+share may change. A held-out user of an earlier day is unseen only if the share was at least as large each
+time that the version or one of its ancestors was trained on that day. So each version records the shares
+of its ancestors (`held_out_shares`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -42,36 +41,36 @@ from twinspire_core.search.ragged import (
 from twinspire_core.storage import parquet_files
 
 MAX_USERS = 10_000
-"""The most users measured: intervals of so many are narrow enough to judge a version."""
+"""The most users to measure. With so many, intervals are narrow enough to judge a version."""
 HOLDOUT_DAYS = 7
-"""The most days whose held-out users are put together: the day itself and six before it."""
+"""The most days whose held-out users are pooled: the day itself and six before it."""
 NEXT_DAY = "next day"
 """Name of the evaluation set of the day's users: one query per user."""
 HELD_OUT = "next day, held out"
-"""The same of users held out of training; of earlier days too, where the day has too few."""
+"""The same for held-out users; also of earlier days if the day has too few."""
 NEXT_CLICK = "next click"
 """Name of the evaluation set of the day's events: one query per event."""
 HELD_OUT_CLICKS = "next click, held out"
-"""The same of users held out of training."""
+"""The same for held-out users."""
 BY_HISTORY = "next day, by history"
-"""The day's users who are not held out, asked by a history alone. Not there without a ranker or a
-history.
+"""The day's users who are not held out, asked by their history alone. Missing without a ranker or a
+history feature.
 """
 
 Shares = Mapping[str, float]
-"""By day: the smallest share that was held out whenever a version of the line was trained on it."""
+"""By day: the smallest share that was held out when a version or its ancestors were trained on the day."""
 
 _ROW = "_row"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayQueries:
-    """The queries by which versions are measured on a day.
+    """The queries of a day.
 
     Attributes:
       corpus: rows of `corpus/start/`: the items with their counts as of the start of the day.
-      queries: by the names above, a row per query: raw features, and what `prepare` reads.
-      by_history: which queries of `NEXT_DAY` are those of `BY_HISTORY`; None without such.
+      queries: a row per query, by the names above: raw features, and the columns that `prepare` reads.
+      by_history: the queries of `NEXT_DAY` that `BY_HISTORY` asks again; None if it is missing.
       events: a row per example of the day: `_user`, `_item`, `_time`, `_holdout`.
     """
 
@@ -81,15 +80,14 @@ class DayQueries:
     events: pa.Table
 
     def of(self, names: Sequence[str]) -> dict[str, pa.Table]:
-        """The queries of those of the evaluation sets that the day has."""
+        """The queries of these evaluation sets, without sets that the day does not have."""
         return {name: self.queries[name] for name in names if name in self.queries}
 
 
 def read_queries(ctx: StageContext, features: Path) -> DayQueries:
-    """Reads the queries by which versions are measured on a day.
+    """Reads the queries of a day.
 
     Args:
-      ctx: says which day, and what its pipeline holds out and measures.
       features: local folder of the attempt of the features stage.
     """
     examples = _example_rows(ctx, features)
@@ -111,14 +109,14 @@ def read_queries(ctx: StageContext, features: Path) -> DayQueries:
 
 
 def localize(ctx: StageContext, names: Sequence[str], folder: Path) -> Path:
-    """`local_parts` of the features attempt: what `read_queries` reads, and the named parts."""
+    """`local_parts` of the features attempt: the parts that `read_queries` reads, and the named ones."""
     examples = storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day))
     read = (feature_schema.EVALUATION, feature_schema.CORPUS_START, examples)
     return local_parts(ctx.inputs["features"], [*read, *names], folder)
 
 
 def local_parts(uri: str, names: Sequence[str], folder: Path) -> Path:
-    """The place itself if it is local; else `folder`, with the named parts downloaded into it."""
+    """The path itself if it is local; else `folder`, with the named parts downloaded into it."""
     if not storage.is_remote(uri):
         return Path(uri)
     for name in names:
@@ -132,14 +130,14 @@ def not_held_out(events: pa.Table) -> pa.Table:
 
 
 class SelectedRows:
-    """Parquet files of which few rows are wanted whole.
+    """Reads few chosen rows of large Parquet files.
 
     A day of millions of users has millions of histories, of which ten thousand are evaluated. So a
-    few narrow columns are read of all rows, rows are chosen by them, and the other columns are read
-    of the row groups that hold chosen rows.
+    few narrow columns are read for all rows, to choose rows by them. Other columns are read only from
+    row groups with chosen rows.
 
     Attributes:
-      narrow: the columns by which rows are chosen, of all rows, and the row's number, `_row`.
+      narrow: the narrow columns of all rows, and the row's number, `_row`.
     """
 
     def __init__(
@@ -148,10 +146,10 @@ class SelectedRows:
         """Reads the narrow columns.
 
         Args:
-          folder: of the files; it may not exist.
-          narrow: columns that rows are chosen by.
-          columns: what `read` returns of the chosen rows.
-          empty: the table that a folder without files stands for.
+          folder: folder of the files; it may be missing.
+          narrow: columns to choose rows by.
+          columns: columns that `read` returns.
+          empty: an empty table with all columns, for a folder without files.
         """
         self._files = sorted(folder.glob("*.parquet"))
         self._empty = empty.select(list(columns))
@@ -165,11 +163,11 @@ class SelectedRows:
         """Rows of `narrow`, ascending by number, with all columns."""
         rows = chosen.column(_ROW).to_numpy()
         columns = self._empty.column_names
-        tables = [self._empty]  # has the columns where no row is chosen
+        tables = [self._empty]  # for the columns, if no row is chosen
         first = 0
         for path in self._files:
             with pq.ParquetFile(path) as file:
-                # Group by group: all histories of a file need not fit in memory at a time.
+                # By row group, so that the histories of a whole file need not fit in memory.
                 for group in range(file.num_row_groups):
                     end = first + file.metadata.row_group(group).num_rows
                     inside = rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)]
@@ -202,27 +200,24 @@ def _next_day_queries(ctx: StageContext, features: Path) -> dict[str, pa.Table]:
 
 
 def progressive_rows(evaluation: pa.Table, day: date, max_users: int) -> pa.Table:
-    """The day's own queries: at most `max_users` of users with a past, and as many of newcomers.
-
-    Of more, those whose hash comes first are taken, in the order of the table.
-    """
+    """The day's own queries: at most `max_users` of users with earlier events, and as many of newcomers."""
     return _at_most(evaluation.filter(pc.equal(evaluation.column("_day"), day)), max_users)
 
 
 def holdout_rows(
     evaluation: pa.Table, day: date, *, earlier: Collection[date], min_users: int, max_users: int
 ) -> pa.Table:
-    """Queries of users held out of training: the day's and, if they are too few, earlier days'.
+    """Queries of held-out users: those of the day; if these are too few, also those of earlier days.
 
     Args:
       evaluation: rows of the folder `evaluation/`, with at least the narrow columns.
       day: the day that was trained on.
-      earlier: earlier days whose held-out users may be taken, from `unseen_users_on`.
-      min_users: distinct users with a past that are enough to judge a version.
-      max_users: the most queries of users with a past, and the most of newcomers.
+      earlier: earlier days whose held-out users may be used, from `unseen_users_on`.
+      min_users: distinct users with earlier events that are enough to judge a version.
+      max_users: the most queries of users with earlier events, and the most of newcomers.
     """
     held_out = evaluation.filter(evaluation.column("_holdout"))
-    # Whole days are added, so that who judges a version does not depend on the order of rows.
+    # Whole days are added, so that the choice of users does not depend on the order of rows.
     for back in range(HOLDOUT_DAYS):
         days = [d for d in (*earlier, day) if timedelta(0) <= day - d <= timedelta(days=back)]
         is_near = pc.is_in(held_out.column("_day"), value_set=pa.array(days, pa.date32()))
@@ -234,9 +229,8 @@ def holdout_rows(
 
 
 def has_past(rows: pa.Table) -> np.ndarray:
-    """[U] bool: whether a query counts in the headline, as those of newcomers do not.
-
-    Without a column `_past_events` nothing tells newcomers apart, and all queries count.
+    """Whether each query counts in the headline, [U] bool. Those of newcomers do not. Without a column
+    `_past_events`, newcomers cannot be told apart, and all queries count.
     """
     if "_past_events" in rows.column_names:
         return np.asarray(rows.column("_past_events")) > 0
@@ -244,7 +238,7 @@ def has_past(rows: pa.Table) -> np.ndarray:
 
 
 def _at_most(rows: pa.Table, limit: int) -> pa.Table:
-    """At most `limit` rows of users with a past, and as many of newcomers."""
+    """At most `limit` rows of users with earlier events, and as many of newcomers."""
     has_events = has_past(rows)
     if max(has_events.sum(), (~has_events).sum()) <= limit:
         return rows
@@ -256,7 +250,7 @@ def _at_most(rows: pa.Table, limit: int) -> pa.Table:
 
 
 def _first_by_hash(keys: pa.ChunkedArray, limit: int) -> np.ndarray:
-    """Positions of the `limit` keys whose hash comes first, ascending."""
+    """Positions of the `limit` keys with the lowest hashes, ascending."""
     return np.sort(np.argsort(fingerprint(keys), kind="stable")[:limit])
 
 
@@ -266,7 +260,7 @@ def _example_rows(ctx: StageContext, features: Path) -> SelectedRows:
     if ctx.pipeline.train.auxiliary.weight:
         narrow.append(feature_schema.LABEL)
     query_features = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
-    # Features of items come from the corpus, whose vectors are searched.
+    # Without features of items: the item vectors are those of the corpus.
     return SelectedRows(
         features / feature_schema.EXAMPLES / feature_schema.day_folder(ctx.day),
         narrow,
@@ -276,7 +270,7 @@ def _example_rows(ctx: StageContext, features: Path) -> SelectedRows:
 
 
 def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, pa.Table]:
-    # All events of the day, those of users held out too: the parent was trained on none of them.
+    # All events of the day, also of held-out users: the parent was trained on none of them.
     events = examples.narrow
     chosen = {NEXT_CLICK: events, HELD_OUT_CLICKS: events.filter(events.column("_holdout"))}
     return {
@@ -288,13 +282,10 @@ def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, 
 
 
 def at_most_events(examples: pa.Table, max_events: int) -> pa.Table:
-    """At most `max_events` rows, in the order of the table.
-
-    Those whose hash of user, time and item comes first are taken, so that the choice does not
-    depend on the order in which a job wrote them.
-    """
+    """At most `max_events` rows, in the order of the table."""
     if examples.num_rows <= max_events:
         return examples
+    # Chosen by hash, so that the choice does not depend on the order in which a job wrote the rows.
     time = examples.column("_time").cast(pa.int64()).cast(pa.string())
     keys = pc.binary_join_element_wise(
         examples.column("_user"), time, examples.column("_item"), "|"
@@ -303,11 +294,11 @@ def at_most_events(examples: pa.Table, max_events: int) -> pa.Table:
 
 
 def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
-    """A query per event: `_truth` (its one item), `_past` (its history, newest first), and all
-    columns of the example.
+    """One query per event: `_truth` (its item), `_past` (its history, newest first), and all columns of
+    the example.
 
     Args:
-      history: the column with the events before, oldest first; None if there is none.
+      history: the column with earlier events, oldest first; None if there is none.
     """
     items = examples.column("_item").combine_chunks()
     truth = pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)
@@ -315,8 +306,7 @@ def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
     if history:
         past = examples.column(history).combine_chunks()
     lengths = list_lengths(past)
-    # Each list back to front: from its last entry, as many places back as an entry stands from its
-    # first. Null becomes empty.
+    # Reverses each list: entry n from the start becomes entry n from the end. Null becomes empty.
     backwards = np.repeat(list_offsets(lengths)[1:] - 1, lengths) - list_places(lengths)
     newest_first = arrow_lists(lengths, past.flatten().take(pa.array(backwards)))
     return examples.append_column("_truth", truth).append_column("_past", newest_first)
@@ -325,19 +315,16 @@ def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
 def queries_by_history(
     queries: pa.Table, pipeline: Pipeline, *, most: int, seed: int
 ) -> tuple[np.ndarray, pa.Table]:
-    """The queries of users who are not held out, asked with the newest events of their histories.
-
-    A request may bring ten items or all that it has: lengths are drawn evenly on a logarithmic
-    scale, so that short histories are as frequent as long ones.
+    """Queries of users who are not held out, with the newest events of their histories and nothing else.
 
     Args:
       queries: rows of users, with their raw features.
-      most: the most queries that are made; of more users, so many are drawn by chance.
+      most: the most queries. If there are more users, so many are drawn.
 
-    Returns: which of the queries these are, [K] int64 ascending, and their K rows.
+    Returns: the positions of these queries, [K] int64 ascending, and their K rows.
     """
     history = pipeline.history_name
-    assert history is not None, "asked for where there is one"
+    assert history is not None, "called only with a history feature"
     chance = np.random.default_rng(seed)
     usable = np.flatnonzero(~queries.column("_holdout").to_numpy())
     if len(usable) > most:
@@ -345,9 +332,11 @@ def queries_by_history(
     queries = queries.take(pa.array(usable))
     lists = queries.column(history).combine_chunks()
     lengths = list_lengths(lists)
+    # A request may have ten items or all. Lengths are uniform on a logarithmic scale, so that short
+    # histories are as frequent as long ones.
     kept = np.ceil(lengths ** chance.random(len(lists))).astype(np.int64)
     asked = newest_of(lists, np.minimum(kept, lengths))
-    # All else that a query says of the user is missing; the time of the request is not.
+    # All other features of the user are missing, but a request always has a time.
     missing = {
         column.name: pa.nulls(len(queries), column.type)
         for name, feature in pipeline.tower("query").items()
@@ -360,7 +349,7 @@ def queries_by_history(
 
 
 def unseen_users_on(ctx: StageContext) -> set[date]:
-    """Earlier days on which neither the day's version nor its parent was trained on the users whom
+    """Earlier days on which neither the day's version nor its ancestors were trained on the users whom
     today's share holds out.
     """
     shares = _shares_of_parent(ctx)
@@ -369,8 +358,8 @@ def unseen_users_on(ctx: StageContext) -> set[date]:
 
 
 def shares_after(ctx: StageContext, days: Collection[date]) -> Shares:
-    """The shares that the version of the day records; `days` are those that it was trained on now."""
-    # Trained from scratch, a version has seen nothing of what its parent had seen.
+    """The shares that the day's version records, after training on `days`."""
+    # A version trained from scratch has seen nothing that its parent had seen.
     before = _shares_of_parent(ctx) if ctx.mode == "incremental" else {}
     recent = [*_recent_days(ctx.day), ctx.day]
     inherited = {str(day): before[str(day)] for day in recent if str(day) in before}
@@ -379,15 +368,12 @@ def shares_after(ctx: StageContext, days: Collection[date]) -> Shares:
 
 
 def _shares_of_parent(ctx: StageContext) -> Shares:
-    """What the parent recorded.
-
-    Without a record nobody knows whom the parent's line was trained on, so no user is unseen: a
-    share of 0 held nobody out.
-    """
+    """The shares that the parent recorded."""
     if ctx.parent is None:
         return {}
     parent = DayMetrics.find(ctx.parent.home)
     shares = parent.held_out_shares if parent else {}
+    # Without a record, any user may have been trained on: a share of 0 holds nobody out.
     return shares or {str(day): 0.0 for day in _recent_days(ctx.day)}
 
 

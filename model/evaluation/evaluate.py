@@ -1,26 +1,26 @@
-"""Measures lists: how much of what users took they hold, for which users, and how sure that is; and
-how two sets of lists differ for the same users.
+"""Measures lists with recall@k and others, by slices and with intervals, and compares two sets of lists for
+the same users.
 
-Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": 0.1, …} of lists
-in which the user's past items may appear again. It may hold three more entries:
+Measures are a flat dictionary, such as {"seen": "kept", "users": 9000, "recall@50": 0.1, …}, for lists that
+may repeat items of the user's history. It may have three more entries:
 
     slices     {"users": {"0": {"users", "queries", "recall@50", …}, "1-4": …},
                 "items": {"0": {"users", "true", "recall@50", …}, …, "outside": {"true"}}}
                Users are sliced by their events in the longest window before the day, true items by
-               their events in the count window before it. Of a slice of items, each user's recall
-               counts these items alone, and is averaged over the users who have some. Items
-               outside the corpus cannot be found.
-    intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, of means over users
+               their events in the count window before it. The recall of a slice of items counts only
+               these items, and is the mean over users who took some of them. No list can contain items
+               outside the corpus.
+    intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, for means over users
                (twinspire_core/metrics/intervals.py). Coverage, Gini coefficient and popular share
                are properties of all lists together, and have no interval.
-    excluded   The same measures of lists without the user's past items. What was seen and taken
-               again stays wanted: such lists cannot find it.
+    excluded   The same measures for lists without items of the user's history. Items that a user took
+               again still count as true items, and such lists miss them.
 
-With `serving.exclude_seen` the lists without seen items are the main ones: the measures are
-`"seen": "excluded"`, and the entry `kept` has the measures of the lists with seen items. So code
-that compares versions need not know which kind is the main one.
+With `serving.exclude_seen`, the lists without seen items are the main ones: the flat measures are
+`"seen": "excluded"`, and the entry `kept` has the measures of the lists with seen items. So code that
+compares versions does not depend on the kind.
 
-`users` are those with earlier events. Newcomers count only in their own slice.
+`users` counts users with earlier events. New users count only in their own slice.
 
 U queries of an evaluation set, L places of a list.
 """
@@ -63,7 +63,7 @@ def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict
 def evaluate_ranked(
     evaluation_set: EvaluationSet, ranked: RankedLists, ks: Sequence[int]
 ) -> MeasuresDict:
-    """Measures both kinds of lists, the one that counts first."""
+    """Measures both kinds of lists. The main kind is flat, the other one is an entry of its own."""
     kinds = {KEPT: ranked.kept}
     if ranked.excluded is not None:
         kinds[EXCLUDED] = ranked.excluded
@@ -71,8 +71,7 @@ def evaluate_ranked(
         seen: {"seen": seen, **evaluate_lists(evaluation_set, lists, ks)}
         for seen, lists in kinds.items()
     }
-    # The kind that counts lies flat, the other one below its name: whoever compares versions need not
-    # know which one counts.
+    # Flat, so that code that compares versions does not depend on which kind is the main one.
     counted = measured.pop(EXCLUDED if evaluation_set.exclude_seen else KEPT)
     return {**counted, **measured}
 
@@ -80,7 +79,7 @@ def evaluate_ranked(
 def evaluate_lists(
     evaluation_set: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]
 ) -> MeasuresDict:
-    """Measures the first `ks` places of lists, [U, L] int64 positions, best first, -1 behind the end."""
+    """Measures lists, [U, L] int64 positions, best first, -1 after the end, by their first `ks` items."""
     values = by_query(evaluation_set, ranked, ks)
     measured: MeasuresDict = {
         "users": evaluation_set.users,
@@ -101,20 +100,18 @@ def evaluate_lists(
 def compare(
     evaluation_set: EvaluationSet, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]
 ) -> dict[str, dict[str, float]]:
-    """How much better one set of lists is than another for the same queries, as a share of the
-    other's measure.
+    """The relative changes of measures from one set of lists to another, for the same queries.
 
     Args:
-      evaluation_set: the queries, and what each should have found.
-      ranked: [U, L] positions, the lists that are compared.
-      baseline: [U, L] positions, the lists that they are compared with.
-      ks: list lengths, of which the measures follow.
+      evaluation_set: the queries, with the true items of each.
+      ranked: [U, L] positions, the lists to compare.
+      baseline: [U, L] positions, the lists to compare with.
+      ks: the lengths of lists to measure.
 
-    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, 0.1 for a tenth more; the
-    numbers of users whose two lists `differ` in it, and whose first is `worse`; and, if there are
-    resamples, the interval `low` to `high` of the change. The interval is paired: both lists are
-    resampled alike. A resample in which neither list finds anything counts as no change. Measures
-    that are 0 for the baseline, and those of all lists together, are left out.
+    Returns: by measure (`recall@50`, `recall@50/users:0`, …): the `change`, 0.1 for 10% more; the number
+    of users whose lists `differ`, and of those whose list is `worse`; with resamples, the paired interval
+    `low` to `high` of the change. Measures that are 0 for the baseline, and those of all lists together,
+    are left out.
     """
     ours = by_query(evaluation_set, ranked, ks)
     theirs = by_query(evaluation_set, baseline, ks)
@@ -122,7 +119,7 @@ def compare(
     changes: dict[str, dict[str, float]] = {}
     for name in ours:
         if their_means[name] > 0:
-            # nan where a measure does not apply: such a comparison is false.
+            # NaN if a measure does not apply. Comparisons with NaN are false, so it is not counted.
             difference = ours[name] - theirs[name]
             changes[name] = {
                 "change": our_means[name] / their_means[name] - 1,
@@ -130,7 +127,7 @@ def compare(
                 "worse": evaluation_set.users_among(difference < 0),
             }
     if evaluation_set.resamples:
-        # Both with the same resamples of users: what they have in common cancels out.
+        # Both with the same resamples of users, so that what they have in common cancels out.
         resampled, resampled_base = (
             resampled_means(
                 {name: values[name] for name in changes},
@@ -140,7 +137,7 @@ def compare(
             for values in (ours, theirs)
         )
         with np.errstate(divide="ignore", invalid="ignore"):
-            # 0 / 0 is no change: neither list found anything.
+            # 0 / 0 counts as no change: in this resample, neither list has a true item.
             in_resamples = {
                 name: np.where(mean == resampled_base[name], 0.0, mean / resampled_base[name] - 1)
                 for name, mean in resampled.items()
@@ -157,14 +154,14 @@ def paired_differences(
     ks: Sequence[int],
     chosen: np.ndarray | None = None,
 ) -> PairedDifferences:
-    """How lists differ from other ones, user by user, in the measures that are judged; of the kind of
-    lists that counts.
+    """The differences between two sets of lists, user by user, in the measures that the gate judges. Only
+    the main kind of lists counts.
 
     Args:
       evaluation_set: one query per user.
-      ranked: the lists that are compared.
-      other: the lists that they are compared with.
-      ks: list lengths, of which the measures follow.
+      ranked: the lists to compare.
+      other: the lists to compare with.
+      ks: the lengths of lists to measure.
       chosen: [U] bool, the queries that count; None for all.
     """
     whole = replace(evaluation_set, bounds=())
@@ -175,7 +172,7 @@ def paired_differences(
     by_measure = {}
     for name in (name for name in ours if name in measure_names.headline(ks)):
         difference = ours[name] - theirs[name]
-        # nan where a measure does not apply: newcomers count in their slice alone.
+        # NaN if a measure does not apply: new users count only in their own slice.
         applies = counted & np.isfinite(difference)
         if applies.any():
             by_measure[name] = describe_differences(difference[applies], theirs[name][applies])
@@ -184,7 +181,7 @@ def paired_differences(
 
 
 def describe_differences(difference: np.ndarray, base: np.ndarray) -> PairedDifference:
-    """What is kept of differences, [N] float64, and of the other lists' measure, [N]."""
+    """A summary of differences, [N] float64, and of the measure of the other lists, [N]."""
     deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
     return PairedDifference(
         mean=round(float(difference.mean()), _DIGITS),
@@ -197,7 +194,7 @@ def describe_differences(difference: np.ndarray, base: np.ndarray) -> PairedDiff
 def beside_simple_lists(
     evaluation_set: EvaluationSet, ranked: RankedLists | None, ks: Sequence[int]
 ) -> dict[str, PairedDifferences]:
-    """`paired_differences` from each of the lists that need no model; nothing without lists."""
+    """`paired_differences` from each list that needs no model; empty without lists."""
     if ranked is None:
         return {}
     return {
@@ -209,10 +206,10 @@ def beside_simple_lists(
 def by_query(
     evaluation_set: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Measures of each query's list by name, [U] float64, nan where one does not apply.
+    """Measures of each query's list, by name, [U] float64; NaN if a measure does not apply.
 
-    `recall@50` is of the headline; `recall@50/users:0` is of a slice of users; `recall@50/items:0`
-    is of the true items of a slice, in the headline.
+    `recall@50` is for all users in the headline, `recall@50/users:0` for a slice of users, and
+    `recall@50/items:0` for the headline's true items in a slice of items.
     """
     headline = evaluation_set.headline
     hit = hits(ranked, evaluation_set.truth)
@@ -225,7 +222,7 @@ def by_query(
         return values
     user_slice = slice_of(evaluation_set.past_events, evaluation_set.bounds)
     item_slice = slice_of(evaluation_set.events, evaluation_set.bounds)
-    item_slice = np.append(item_slice, -1)  # read by the position -1: no item is in no slice
+    item_slice = np.append(item_slice, -1)  # for the position -1, which is no item and in no slice
     slice_of_hit = item_slice[ranked[hit.row, hit.values]]
     slice_of_truth = item_slice[evaluation_set.truth.values]
     for number, name in enumerate(measure_names.names(evaluation_set.bounds)):
@@ -236,7 +233,7 @@ def by_query(
             for measure, x in measures.items()
         }
         wanted = distinct(evaluation_set.truth.where(slice_of_truth == number))
-        wanted = np.where(headline, wanted, 0)  # queries that want nothing get nan
+        wanted = np.where(headline, wanted, 0)  # queries without true items get NaN
         of_slice = by_place(hit.where(slice_of_hit == number), wanted, ks)
         values |= {
             measure_names.key(measure, measure_names.ITEMS, name): of_slice[measure]

@@ -1,5 +1,5 @@
-"""What a version is measured on: queries with their answers, in positions of one corpus; of a day
-and of any files.
+"""Evaluation sets: queries with the items that users then took, as positions in one corpus. They come from a
+day or from files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,28 +30,26 @@ from twinspire_core.sources.user_histories import PersonalCounts, positions_amon
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSet:
-    """Queries and what they should have found. U queries, C items of the corpus; items are
-    positions in the corpus, -1 stands for any item outside it.
+    """Queries with their true items. U queries, C items of the corpus. Items are positions in the corpus; -1
+    is any item outside it.
 
     Attributes:
-      queries: U rows that `prepare` was given: raw features, if towers are to encode them, and the
-        columns that `prepare` reads.
+      queries: the U rows given to `prepare`: the columns that it reads, and raw features for towers.
       truth: true items of each query.
       past: the user's past items, most frequent first.
       popular: [C] int64, the corpus by falling number of events in the count window.
       lately: [C] int64, the corpus by falling number of events of the last days.
-      hot: [C] bool, the fewest items that have half of the events of the last days between them; None
-        where these days have no events, as after a day that is missing.
+      hot: [C] bool, the fewest items that together have half of the events of the last days; None if
+        these days have no events, such as after a missing day.
       events: [C] int64, events of each item in the count window.
-      user: [U] int64, the number of the user of each query, from 0.
+      user: [U] int64, a number for the user of each query, from 0.
       past_events: [U] int64, earlier events of the user.
-      personal: decayed counts of past items; None where the queries say nothing of them.
-      headline: [U] bool, whether a query counts in the headline; those of newcomers do not.
-      days: distinct days of the queries.
-      bounds: number of events from which on each slice but the first begins; none for no slices.
-      resamples: bootstrap resamples behind the intervals; 0 for no intervals.
-      exclude_seen: whether lists without the items that the user has seen are those that count
-        (`serving.exclude_seen`).
+      personal: decayed counts of past items; None if the queries have none.
+      headline: [U] bool, whether a query counts in the headline; queries of new users do not.
+      days: number of distinct days of the queries.
+      bounds: the least number of events of each slice but the first; empty for no slices.
+      resamples: bootstrap resamples for the intervals; 0 for no intervals.
+      exclude_seen: whether the main lists leave out seen items (`serving.exclude_seen`).
     """
 
     queries: pa.Table
@@ -72,12 +70,12 @@ class EvaluationSet:
 
     @property
     def source_queries(self) -> Queries:
-        """What the queries tell candidate sources."""
+        """The queries as candidate sources read them."""
         return Queries(past=self.past, events=self.past_events, personal=self.personal)
 
     @property
     def seen(self) -> Ragged:
-        """What lists without seen items leave out (`Queries.seen`)."""
+        """The items that lists without seen items leave out (`Queries.seen`)."""
         return self.source_queries.seen
 
     @property
@@ -103,13 +101,13 @@ def prepare(
     resamples: int = 0,
     exclude_seen: bool = False,
 ) -> EvaluationSet:
-    """Reads queries and their answers in positions of a corpus.
+    """Makes an evaluation set of tables.
 
     Args:
-      queries: rows of `evaluation/`, in the order of the query vectors to come: `_user`, `_truth`,
-        `_past`, and `_day` if there are several days. Without `_past_events` all queries are in the
-        headline, and the number of their past items tells slices of users apart.
-      corpus: rows of `corpus/start/`, in the order of the item vectors to come.
+      queries: rows of `evaluation/`, in the order of the query vectors: `_user`, `_truth`, `_past`, and
+        `_day` if there are several days. Without `_past_events`, all queries are in the headline, and
+        users are sliced by their number of past items.
+      corpus: rows of `corpus/start/`, in the order of the item vectors.
       bounds: as in `EvaluationSet`; no slices by default.
       resamples: as in `EvaluationSet`; no intervals by default.
       exclude_seen: `serving.exclude_seen` of the pipeline file.
@@ -117,7 +115,7 @@ def prepare(
     items = corpus.column("_item").combine_chunks()
     past = positions(queries.column("_past"), items)
     lately = popular_order(corpus, "_lately")
-    # Numbers instead of ids: resampling counts users, and never names them.
+    # Numbers instead of ids, because resampling only counts users.
     user = queries.column("_user").combine_chunks().dictionary_encode().indices
     given = queries.column_names
     return EvaluationSet(
@@ -129,7 +127,7 @@ def prepare(
         hot=popular_items(lately, corpus.column("_lately").fill_null(0).to_numpy()),
         events=corpus.column("_popular").fill_null(0).to_numpy(),
         user=user.to_numpy().astype(np.int64),
-        # Past items are distinct, events are not: the number of items is only a stand-in.
+        # Past items are distinct, events are not, so the number of items is only an approximation.
         past_events=queries["_past_events"].to_numpy() if "_past_events" in given else past.lengths,
         personal=PersonalCounts.of_rows(queries, positions_among(items)),
         headline=has_past(queries),
@@ -150,22 +148,22 @@ def prepare_whole(
 def ask_by_history(
     evaluation_set: EvaluationSet, usable: np.ndarray, queries: pa.Table, history: Ragged
 ) -> EvaluationSet:
-    """The queries that `queries_by_history` made of an evaluation set, with its answers.
+    """The evaluation set of queries by history, which `queries_by_history` made of another one.
 
     Args:
       evaluation_set: U queries, those of all users.
-      usable: [K] int64 ascending, which of them were made.
-      queries: the K rows that were made of these.
-      history: of each of these rows, in positions of the corpus.
+      usable: [K] int64 ascending, the queries that were used.
+      queries: the K rows that were made of them.
+      history: the histories of these rows, in positions of the corpus.
     """
     return replace(
         evaluation_set,
         queries=queries,
-        # The user took the same on the day, however little the query says of the user.
+        # The true items stay the same, however little the query says about the user.
         truth=evaluation_set.truth.take(usable),
         past=most_frequent_first(history),
         user=evaluation_set.user[usable],
-        # All that a server would know of this user.
+        # All that a server would know about this user.
         past_events=history.lengths,
         personal=PersonalCounts.of_histories(history),
         headline=evaluation_set.headline[usable],
@@ -174,7 +172,7 @@ def ask_by_history(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayData:
-    """What versions are measured on, of one day.
+    """The data of a day that versions are measured on.
 
     Attributes:
       corpus: rows of `corpus/start/`: the items with their counts as of the start of the day.
@@ -187,13 +185,13 @@ class DayData:
     events: pa.Table
 
     def held_out_of(self, day: date) -> np.ndarray:
-        """Which held-out next-day queries are of a day, [U] bool: earlier days may fill them up."""
+        """The held-out next-day queries of this day, [U] bool. Others are of earlier days."""
         days = self.evaluation_sets[HELD_OUT].queries.column("_day")
         return np.asarray(pc.equal(days, pa.scalar(day, pa.date32())))
 
 
 def read_day(ctx: StageContext, features: Path) -> DayData:
-    """Reads what versions of a day are measured on; arguments as those of `read_queries`."""
+    """Reads the data of a day. Arguments are those of `read_queries`."""
     asked = read_queries(ctx, features)
     evaluation_sets = {
         name: prepare_whole(table, asked.corpus, exclude_seen=ctx.pipeline.serving.exclude_seen)

@@ -1,10 +1,9 @@
-"""What orders candidates after a day, the fixed order and the ranker: fitted on rows of days up to it,
-and measured, both of the parent and of the day's version, on the same candidates.
+"""Fits the fixed order and the ranker of a day's version, and measures them and those of the parent.
 
-day D      The parent's two are measured on D's queries: neither the trees nor the towers have
-seen D, and the kind of log was not chosen by it.
-held out   The fixed order of D's version is measured on D's held-out users; its trees are compared
-with the parent's on these, by the parent's vectors.
+On the day: the parent's fixed order and ranker are measured on all queries of the day, which neither was
+fitted on. On held-out users: the new fixed order is measured, and the new ranker is compared with the
+parent's; if there are few held-out users, also on all users of the day. Both rankers then use the parent's
+vectors, which have not seen the day.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,23 +39,21 @@ from twinspire_core.sources.source import SourceTables
 _LONGEST_KEPT = 7
 """Days after which trees are fitted again. Fitting is most of what `measure` costs."""
 _KEPT_SHARE = 0.25
-"""Of the days that trees were fitted on: they are kept for no longer."""
+"""Trees are kept for at most this share of the number of days that they were fitted on."""
 
 
 def fit_day(
     ctx: StageContext, features: Path, day: DayData, lists: DayLists, out: Path
 ) -> tuple[FixedOrderMeasures, RankerMeasures | None]:
-    """Fits both orders on what was listed for the day before anything was trained on it; writes them,
-    with the rows that they were fitted on, and measures them.
+    """Fits the fixed order and the ranker, writes both and their rows, and measures them.
 
     Args:
-      ctx: says which sources there are, and what the parent had.
       features: local folder of the features attempt.
-      day: queries and their answers.
-      lists: of what had not seen the day, of the day's version, and of sources.
-      out: local folder of what is written.
+      day: the queries, and the items that the users took.
+      lists: of the parent, the day's version, and the sources.
+      out: local folder to write to.
 
-    Returns: measures of the fixed orders, and of the rankers; None without several sources.
+    Returns: measures of the fixed orders; and those of the rankers, None with only one source.
     """
     rows = rows_to_fit_on(ctx, features, day, lists)
     candidate_rows.write(out, rows)
@@ -83,8 +80,8 @@ def fit_day(
 
 
 def _choose_order(ctx: StageContext, rows: Sequence[RankingRows]) -> FixedOrder:
-    """The fixed order that the day's version carries; without rows, for what the parent took the log
-    to be.
+    """The fixed order of the day's version. Without rows to choose by, it is for the same kind of log as
+    the parent's.
     """
     sources = ctx.pipeline.sources.use
     before = inherited_order(ctx)
@@ -100,13 +97,12 @@ def fit_day_ranker(
     days: Sequence[RankingRows],
     before: Ranker | None,
 ) -> Ranker | None:
-    """The ranker that the day's version carries: the parent's while it is young enough, else one that is
-    fitted; None with too few users.
+    """The ranker of the day's version: the parent's if it is recent enough, else a new one; None with too
+    few users.
 
     Args:
-      ctx: says which sources are ranked, and how long the lists are.
-      tables: what sources know, and so which features can be made.
-      days: rows that it is fitted on, newest day first.
+      tables: tables of the sources. They decide which features can be made.
+      days: rows to fit on, newest day first.
       before: the parent's ranker.
     """
     pipeline = ctx.pipeline
@@ -115,7 +111,7 @@ def fit_day_ranker(
     metric = f"recall@{k}"
     sources = sources_to_rank(days, pipeline.sources.use)
     names = RankingFeatures.of(tables).among(sources).names(sources)
-    # Towers trained from scratch give other cosines than those that the parent's trees were fitted on.
+    # Towers trained from scratch give other cosines than the parent's trees were fitted on.
     if before and ctx.mode != "full" and _is_young(before, ctx.day):
         fitted_for = before.sources, before.names, before.described.fitted.metric
         if fitted_for == (tuple(sources), tuple(names), metric):
@@ -124,17 +120,16 @@ def fit_day_ranker(
 
 
 def _is_young(ranker: Ranker, day: date) -> bool:
-    """Whether trees order the next day as well as new ones would. Those of a few days gain most by one
-    more.
-    """
+    """Whether trees still order the next day as well as new ones would."""
     fitted = ranker.described.fitted.days
     age = (day - date.fromisoformat(max(fitted))).days
+    # Trees that were fitted on few days gain most from one more day.
     return age < min(_LONGEST_KEPT, len(fitted) * _KEPT_SHARE)
 
 
 def inherited_ranker(ctx: StageContext) -> Ranker | None:
-    """The parent's ranker; None where it was fitted on candidates of other sources than those of the
-    pipeline file, or its files are of another format: the day goes without it.
+    """The parent's ranker; None if it was fitted for other sources than those of the pipeline file, or has
+    another format.
     """
     described = storage.join(ctx.parent.home, RankerFile.FILE) if ctx.parent else None
     if ctx.parent is None or described is None or not storage.exists(described):
@@ -149,17 +144,15 @@ def inherited_ranker(ctx: StageContext) -> Ranker | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DayOrders:
-    """The orders of a day, to be measured.
+    """Measures the fixed orders and the rankers of the parent and of the day's version.
 
     Attributes:
-      ctx: says which measures are asked for.
       day: the corpus as of the start of the day, and the evaluation sets.
-      lists: of what had not seen the day, of the day's version, and of sources with the parent's
-        half-life.
+      lists: of the parent, of the day's version, and of the sources with the parent's half-life.
       order_before: the parent's fixed order; None without a parent.
       order: the fixed order of the day's version.
       ranker_before: the parent's ranker, if it has one for today's sources.
-      ranker: that of the day's version; None without.
+      ranker: the ranker of the day's version; None without one.
     """
 
     ctx: StageContext
@@ -171,7 +164,7 @@ class DayOrders:
     ranker: Ranker | None
 
     def of_fixed_order(self) -> FixedOrderMeasures:
-        """What metrics.json says of lists in the fixed order."""
+        """The entry of metrics.json about lists in the fixed order."""
         ks = self.ctx.pipeline.evaluation.ks
         day, today = self.day.evaluation_sets[NEXT_DAY], self.today
         on_day = self.day_in_order
@@ -189,7 +182,7 @@ class DayOrders:
         )
 
     def of_ranker(self) -> RankerMeasures:
-        """What metrics.json says of rankers."""
+        """The entry of metrics.json about rankers."""
         ks = self.ctx.pipeline.evaluation.ks
         day = self.day.evaluation_sets[NEXT_DAY]
         ranked = self.day_ranked
@@ -207,8 +200,8 @@ class DayOrders:
 
     @cached_property
     def today(self) -> EvaluationSet:
-        """Users held out of the day itself. What users of earlier days took has been counted since:
-        of sources as of the day's start they are no test.
+        """The held-out users of the day itself. Held-out users of earlier days would be no test: sources as
+        of the start of the day have counted what these took.
         """
         queries = self.day.evaluation_sets[HELD_OUT].queries
         return prepare_whole(
@@ -223,7 +216,7 @@ class DayOrders:
 
     @cached_property
     def day_in_order(self) -> RankedLists | None:
-        """The parent's fixed order on the day; None without a parent."""
+        """Lists for the day in the parent's fixed order; None without a parent."""
         if self.order_before is None or NEXT_DAY not in self.lists.before.ranked:
             return None
         day = self.day.evaluation_sets[NEXT_DAY]
@@ -240,11 +233,11 @@ class DayOrders:
 
     @cached_property
     def day_ranked(self) -> RankedLists | None:
-        """The lists of the parent's trees on the day; None without them."""
+        """Lists for the day by the parent's ranker; None without one."""
         return self.ranked_on_day(self.ranker_before)
 
     def ranked_on_day(self, ranker: Ranker | None) -> RankedLists | None:
-        """The lists of trees for all users of the day, as the parent would have had them."""
+        """Lists of a ranker for all users of the day, by the parent's vectors."""
         if ranker is None or NEXT_DAY not in self.lists.before.ranked:
             return None
         day = self.day.evaluation_sets[NEXT_DAY]
@@ -253,9 +246,7 @@ class DayOrders:
     def _compare_trees(
         self, asked: EvaluationSet, rank: Callable[[Ranker | None], RankedLists | None]
     ) -> HeldOutMeasures:
-        """This version's trees and the parent's on the same candidates, by the parent's vectors, which
-        have not seen the day.
-        """
+        """Compares the trees of this version and of the parent on the same candidates."""
         if self.ranker is None:
             return HeldOutMeasures()
         ks = self.ctx.pipeline.evaluation.ks
@@ -272,9 +263,10 @@ class DayOrders:
         )
 
     def ranked_today(self, ranker: Ranker | None) -> RankedLists | None:
-        """The lists of trees for users held out of the day, as the parent would have had them."""
+        """Lists of a ranker for the day's held-out users."""
         if ranker is None or HELD_OUT not in self.lists.before.ranked:
             return None
+        # The parent's vectors and lists, for both rankers: only the trees may make a difference.
         whole = self.lists.before.vectors(HELD_OUT)
         vectors = Vectors(queries=whole.queries[self._is_of_today], items=whole.items)
         ready = self._ready_today(self.lists.before.ranked[HELD_OUT])
@@ -283,11 +275,11 @@ class DayOrders:
     def _ranked(
         self, ranker: Ranker, asked: EvaluationSet, vectors: Vectors, ready: SourceLists
     ) -> RankedLists | None:
-        """The lists of trees; None where a feature of theirs can no longer be made."""
+        """The lists of a ranker; None if one of its features can no longer be made."""
         sources = self.lists.sources
         made = RankingFeatures.of(sources.tables).names(ranker.sources)
         if not set(ranker.names) <= set(made):
-            # It uses an attribute that is no longer declared, say: it was served with that.
+            # For example, it uses an attribute that the pipeline file no longer declares.
             return None
         longest = max(self.ctx.pipeline.evaluation.ks)
         return rank_queries(ranker, sources, asked, vectors, ready, longest)

@@ -1,6 +1,7 @@
-"""Fits what orders candidates, on rows of earlier days: the fixed order
-(twinspire_core/fusion/rank_fusion.py), by the kind of the log and the half-life of `popular` that
-serves best; and the ranker, LightGBM's LambdaMART.
+"""Fits the fixed order and the ranker on rows of earlier days.
+
+The fixed order (twinspire_core/fusion/rank_fusion.py) has two choices: the kind of log and the half-life of
+the source `popular`. The ranker is LightGBM's LambdaMART.
 
 Source: Burges, *From RankNet to LambdaRank to LambdaMART: An Overview*, MSR-TR-2010-82.
 
@@ -22,31 +23,31 @@ from twinspire_core.sources.popular_and_history import HALF_LIVES
 from twinspire_core.sources.source import POPULAR_HALF_LIFE
 
 REPEATS_FROM = 0.1
-"""Share of the items taken from which on a log is one of repeats."""
+"""If this share of the taken items is from the user's history, the log is one of repeats."""
 _USERS_OF_A_HALF_LIFE = 100
-"""Users of all days from whom on a half-life is chosen."""
-# Features, as twinspire_core/ranking/groups/ calls them
+"""A half-life is chosen if there are at least so many users on all days."""
+# Names of features, as in twinspire_core/ranking/groups/
 _HISTORY = (f"place:{HISTORY}",)
 _ALL_THE_TIME, _LATELY = "popular", "lately"
 _BY_HALF_LIFE = {name: f"trending:{name}" for name in HALF_LIVES}
 LEAST_USERS = 300
-"""Users of all days, each counted on each day, from whom on a ranker is fitted."""
+"""A ranker is fitted if there are so many users; a user counts once on each day."""
 _LEARNING_RATE = 0.05
 _MOST_TREES = 400
 _AT_ONCE = 4
-"""The number of trees is chosen with trees that each count as so many: so many times as fast."""
+"""The number of trees is chosen with steps so many times larger, which is so many times faster."""
 _PATIENCE = 16
-"""Such trees that may pass without any being better: then no more are tried."""
+"""The search for this number ends after so many larger steps without an improvement."""
 _SMOOTHED = 5
-"""Such trees whose orders are judged together: the judges are few, and one tree may be lucky."""
+"""The gains of so many steps are averaged, because there are few judging users and one step may be lucky."""
 _JUDGES = 500
-"""Users of the newest days by whom the number of trees is chosen."""
+"""Users of the newest days who judge the number of trees."""
 _JUDGES_SHARE = 0.2
-"""The most of all rows that may be theirs."""
+"""The largest share of all rows that may be theirs."""
 _FIRST = 10
-"""Items of a list that people look at first."""
+"""Items of a list that people see first."""
 _LEAVES = 31
-"""LightGBM's own number; a list of candidates takes 150 such trees a millisecond or two."""
+"""LightGBM's default. With 150 such trees, it takes a millisecond or two to rank a list of candidates."""
 _LEAST_ROWS_OF_A_LEAF = 50
 _DATA = {"max_bin": 127, "verbose": -1}
 
@@ -55,8 +56,7 @@ def kind_of_log(days: Sequence[RankingRows], *, exclude_seen: bool) -> str:
     """Which weights a log needs: one of `rank_fusion.WEIGHTS`.
 
     Args:
-      days: candidates of users, and which of these they took.
-      exclude_seen: whether lists are without what the users had before: then nothing is repeated.
+      exclude_seen: whether lists leave out items that the user had before. Then no item is repeated.
     """
     taken, repeated = 0, 0
     for rows in days:
@@ -71,7 +71,7 @@ def kind_of_log(days: Sequence[RankingRows], *, exclude_seen: bool) -> str:
 
 
 def choose_half_life(days: Sequence[RankingRows]) -> str:
-    """The half-life by which most of what was taken comes first; the usual one of too few users."""
+    """The half-life of `popular` that puts taken items first most often; the default with too few users."""
     gains = _gains(days, tuple(_BY_HALF_LIFE.values()))
     by_half_life = {
         name: gains[column] for name, column in _BY_HALF_LIFE.items() if column in gains
@@ -85,8 +85,8 @@ def choose_half_life(days: Sequence[RankingRows]) -> str:
 
 
 def _gains(days: Sequence[RankingRows], names: Sequence[str]) -> Mapping[str, float]:
-    """How early what was taken stands, if one feature orders the candidates of each query: the sum
-    over queries of the mean of 1 / log2(2 + place). Features that are missing anywhere are left out.
+    """How early taken items come if one feature orders the candidates of each query: the sum over queries
+    of the mean of 1 / log2(2 + place). Features with missing values are left out.
     """
     gains = dict.fromkeys(names, 0.0)
     for rows in days:
@@ -94,9 +94,9 @@ def _gains(days: Sequence[RankingRows], names: Sequence[str]) -> Mapping[str, fl
         for name, values in zip(names, rows.of_names(names).T, strict=True):
             if np.isnan(values).any():
                 gains[name] = np.nan
-            # Of equal values the one that was not taken comes first: a constant finds nothing.
+            # Among equal values, items that were not taken come first, so a constant gains nothing.
             order = np.lexsort((rows.taken, -values, query))
-            # Each candidate takes up as many places as it stands for.
+            # A sampled candidate takes as many places as the candidates that it stands for.
             behind = np.cumsum(rows.weights[order], dtype=np.float64)
             before = behind - rows.weights[order]
             start = before[np.searchsorted(query, query)]
@@ -116,15 +116,15 @@ def fit_ranker(
     k: int,
     seed: int,
 ) -> Ranker | None:
-    """A ranker; None of fewer than `LEAST_USERS` users, or of so few rows that no tree splits: all
-    candidates would have one score.
+    """Fits a ranker; None with fewer than `LEAST_USERS` users, or with so few rows that no tree splits and
+    all candidates would have the same score.
 
     Args:
-      days: rows of each, newest first.
-      sources: whose candidates will be ranked.
-      names: of the features that can be made now: what older rows have besides could not be served.
-      metric: that the lists are judged by, for the record.
-      k: length of the lists: what comes behind them counts for nothing.
+      days: rows of each day, newest first.
+      sources: sources whose candidates will be ranked.
+      names: features that can be made now. Older rows may have others, which could not be served.
+      metric: the measure of quality, for the record.
+      k: length of the lists. Items after it do not count.
     """
     queries = sum(rows.queries for rows in days)
     if queries < LEAST_USERS:
@@ -154,12 +154,12 @@ def fit_ranker(
 
 
 def sources_to_rank(days: Sequence[RankingRows], sources: Sequence[str]) -> list[str]:
-    """The sources whose candidates a ranker can order: without the two-tower until `LEAST_USERS` users
-    have rows with towers. Replayed days have none.
+    """The sources whose candidates a ranker can order. Until `LEAST_USERS` users have rows with candidates
+    of the two-tower, it is left out: replayed days have none.
 
     Args:
-      days: rows that it is fitted on.
-      sources: those of the pipeline file.
+      days: rows that the ranker is fitted on.
+      sources: the sources of the pipeline file.
     """
     if sum(rows.queries for rows in days if TWO_TOWER in rows.sources) < LEAST_USERS:
         return without_towers(sources)
@@ -169,7 +169,7 @@ def sources_to_rank(days: Sequence[RankingRows], sources: Sequence[str]) -> list
 def _dataset(days: Sequence[RankingRows], names: Sequence[str]) -> lightgbm.Dataset:
     values = np.empty((len(names), sum(len(rows.taken) for rows in days)), np.float32).T
     begin = 0
-    # Day by day: two copies of all values would not fit in what a stage may take.
+    # Copied day by day, because memory has no room for two copies of all values.
     for rows in days:
         values[begin : begin + len(rows.taken)] = rows.of_names(names)
         begin += len(rows.taken)
@@ -186,8 +186,8 @@ def _dataset(days: Sequence[RankingRows], names: Sequence[str]) -> lightgbm.Data
 
 
 def _judging_rows(days: Sequence[RankingRows]) -> int:
-    """How many rows, of the newest, choose the number of trees: whole days until there are `_JUDGES`
-    users. Where the newest day alone is more than its share, these are its first queries.
+    """The number of newest rows that judge the number of trees: whole days, until there are `_JUDGES`
+    users. If the newest day alone has more than `_JUDGES_SHARE` of all rows, only its first queries.
     """
     most = _JUDGES_SHARE * sum(len(rows.taken) for rows in days)
     users, judging = 0, 0
@@ -203,10 +203,10 @@ def _judging_rows(days: Sequence[RankingRows]) -> int:
 
 
 def _choose_trees(data: lightgbm.Dataset, judging: int, parameters: dict[str, object]) -> int:
-    """The number of trees that orders the newest rows best, fitted on all others."""
+    """The number of trees that orders the newest rows best after fitting on all others."""
     if not judging:
         return _MOST_TREES // 4
-    # Every query judges alike: weights are of candidates.
+    # Judging queries count equally: the weights are those of sampled candidates.
     judges = data.subset(list(range(judging))).construct().set_weight(None)
     others = data.subset(list(range(judging, data.num_data())))
     recorded: dict[str, dict[str, list[float]]] = {}
@@ -230,7 +230,7 @@ def _parameters(k: int, seed: int) -> dict[str, object]:
     return {
         **_DATA,
         "objective": "lambdarank",
-        # The hardest candidates are all there: the first k of the rows are the first k of the list.
+        # Sampling keeps the hardest candidates, so the first k rows are also the first k of the list.
         "lambdarank_truncation_level": k,
         "metric": "ndcg",
         "eval_at": sorted({_FIRST, k}),
@@ -241,7 +241,7 @@ def _parameters(k: int, seed: int) -> dict[str, object]:
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
         "seed": seed,
-        # The same trees on any machine, with any number of cores.
+        # For the same trees on any machine, with any number of cores.
         "deterministic": True,
         "force_row_wise": True,
     }

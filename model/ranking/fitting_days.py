@@ -1,11 +1,12 @@
-"""The days whose rows a day's ranker is fitted on, without the users held out of each: those that the
-parent kept; of a first day, or of one after a gap, the days before it, replayed; and the day itself.
+"""Chooses the days whose rows a ranker is fitted on: the day itself and the days before it.
 
-Replayed are the days that a chain of versions would have kept if it had run then. Their candidates,
-features and answers are those of the start of each day. No towers score them. The tables of sources
-are up to seven days old, as they are in a version that is served while the next days fail.
+The parent has kept rows of the days before. A first day, or a day after a gap, replays them instead: it
+makes the rows that earlier versions would have kept. Candidates and features of a replayed day are as of its
+start, without towers. Tables of sources are up to seven days old, as in a version that is served while the
+next days fail.
 
-After a gap the parent's towers list as towers do that are days old: no rows are made of that day.
+After a gap, the day itself has no rows: the parent's towers are days old, so their lists are worse than
+those that the ranker will order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,33 +38,30 @@ from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.storage import parquet_files
 
 MAX_GAP = 1
-"""Days with logs between the parent and the day after which the parent's lists are still such as it
-will be asked for.
-"""
+"""Missing days between the parent and the day after which the parent's lists still count as fresh."""
 
 
 def rows_to_fit_on(
     ctx: StageContext, features: Path, day: DayData, lists: DayLists
 ) -> list[RankingRows]:
-    """Candidates of the newest days, today's first.
+    """Rows of the newest days, today's first.
 
     Args:
-      ctx: says which day, and what its parent kept.
       features: local folder of the features attempt.
-      day: queries and their answers.
-      lists: what had not seen the day lists for these.
+      day: the queries, and the items that the users took.
+      lists: the parent's lists for these queries.
     """
     days = rows_before(ctx, features, lists.sources.tables.half_life)
-    # Lists of a parent that is days old are worse than those that trees will be served with.
+    # Lists of a parent that is days old are worse than the lists that the trees will order.
     if lists.before.encoded and not comes_after_gap(ctx):
         days.append(rows_of_today(ctx, day, lists))
     return keep_needed(days, ctx.day, sources=ctx.pipeline.sources.use)
 
 
 def comes_after_gap(ctx: StageContext) -> bool:
-    """Whether the parent is so old that its lists for the day are not those of a fresh one."""
+    """Whether the parent is too old for its lists to be like those of yesterday's version."""
     if ctx.parent and ctx.mode == "full":
-        # From scratch no day is missing in what is trained on, so `gaps` holds none.
+        # Training from scratch misses no day, so `gaps` is empty.
         missing = (ctx.day - ctx.parent.day).days - 1
     else:
         missing = sum((gap.last - gap.first).days + 1 for gap in ctx.gaps)
@@ -71,10 +69,10 @@ def comes_after_gap(ctx: StageContext) -> bool:
 
 
 def rows_of_today(ctx: StageContext, day: DayData, lists: DayLists) -> RankingRows:
-    """Candidates of the day's users who were not held out, with what they took."""
+    """Rows of the day's users who were not held out."""
     sets = day.evaluation_sets
     asked = []
-    # Without stored users nobody is known but by the history that a request brings.
+    # Without stored users, a server knows only the history in a request.
     if ctx.pipeline.serving.user_store or BY_HISTORY not in sets:
         asked.append(
             Asked(
@@ -107,13 +105,12 @@ def _trained_users(evaluation_set: EvaluationSet, day: date) -> np.ndarray:
 
 
 def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[RankingRows]:
-    """Rows of the days before the day: those that the parent kept, and where these are none, or are too
-    old, replayed ones of the days that they lack.
+    """Rows of earlier days: those that the parent kept. If it kept none, or is too old, the missing days
+    are replayed.
 
     Args:
-      ctx: says which day, and where its parent's measure attempt is.
       features: local folder of the features attempt.
-      half_life: of the source `popular`.
+      half_life: half-life of the source `popular`.
     """
     kept = candidate_rows.read(ctx.parent.measure) if ctx.parent else []
     if not needs_replay(ctx.day, ctx.parent):
@@ -126,7 +123,7 @@ def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[Ran
     """Rows of each replayed day, oldest first."""
     folder = features / feature_schema.REPLAY
     if not without_towers(ctx.pipeline.sources.use):
-        return  # nothing is listed
+        return  # no source can list anything
     days = map(attempts.day_of, storage.list_names(str(folder)))
     tables: Mapping[str, pa.Table] = {}
     items = pa.array([], pa.string())
@@ -134,7 +131,7 @@ def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[Ran
         at = features / feature_schema.replay_folder(day)
         corpus = parquet_files.read_folder(str(at / feature_schema.CORPUS_START))
         now = corpus.column("_item").combine_chunks()
-        # Each seventh day has tables of its own; the others have those of the last one that had.
+        # Every seventh day has its own tables; the others use the last ones.
         if made := _tables(ctx, at):
             tables, items = made, now
         moved = {name: renumbered(table, items, now) for name, table in tables.items()}
@@ -161,7 +158,7 @@ def _rows_of_replayed(
     corpus = sources.tables.corpus
     whole = prepare(users, corpus, exclude_seen=p.serving.exclude_seen)
     asked = []
-    # As on a day that is lived through: stored users, and users known by a history alone.
+    # As on a normal day: stored users, and users known by their history alone.
     if p.serving.user_store or not p.history_name:
         asked.append(Asked(evaluation_set=whole, usable=np.arange(len(users))))
     if p.history_name:
@@ -173,12 +170,12 @@ def _rows_of_replayed(
 
 
 def renumbered(table: pa.Table, before: pa.Array, now: pa.Array) -> pa.Table:
-    """A table of a source for another corpus than that of its moment, without the items that this lacks.
+    """A source's table for another corpus, without the items that this corpus lacks.
 
     Args:
-      table: its `_rows`, if it has such, are rows of a corpus.
-      before: ids of that corpus, ascending.
-      now: ids of the other one, ascending.
+      table: has a column `_rows` if it refers to rows of a corpus.
+      before: ids of the corpus that it was made for, ascending.
+      now: ids of the other corpus, ascending.
     """
     if "_rows" not in table.column_names or before.equals(now):
         return table

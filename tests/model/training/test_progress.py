@@ -14,7 +14,7 @@ def learned(steps, before=0, rows=3000):
 def test_few_steps_from_scratch_are_told_with_what_to_do():
     settings = TrainConfig(batch_size=128, epochs=3)
     told = few_steps(learned(23), settings)
-    assert "these were 23: 1,000 examples, 3 times, in batches of 128" in told
+    assert "this run took 23: 1,000 examples, 3 times, in batches of 128" in told
     assert all(key in told for key in ("train.batch_size", "train.epochs", "window.train_days"))
     assert few_steps(learned(0, rows=0), settings)
 
