@@ -1,6 +1,8 @@
-"""Scores the lists of a version, or a file of recommendations made by anything, against what was
-really taken. Imports no TensorFlow: the query tower is whatever encodes the queries, and a file is
-scored in a moment.
+"""Measures the lists of a version, or a file of recommendations of any system, on items that users really
+took.
+
+Without TensorFlow, so that a file is measured in a moment: the query tower is any function that encodes
+queries.
 
 C items of a corpus, of which P pass a filter; N queries, U of them with a true item; D dimensions.
 """
@@ -55,15 +57,14 @@ Embed = Callable[[pa.Table], np.ndarray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionParts:
-    """What of a version its lists are made of.
+    """The parts of a version that make its lists.
 
     Attributes:
       embed: its query tower.
-      vectors: of its items, `_item` and `vector`, [C, D] float32, in any order.
-      tables: its items (`_item`, `_popular`, `_lately`), and what else its sources are made of, as
-        far as it has that.
-      order: its fixed order; None where it has none.
-      ranker: its second stage; None where it has none.
+      vectors: vectors of its items, `_item` and `vector`, [C, D] float32, in any order.
+      tables: its items (`_item`, `_popular`, `_lately`), and the tables of its sources.
+      order: its fixed order; None without one.
+      ranker: its ranker; None without one.
     """
 
     embed: Embed
@@ -74,7 +75,7 @@ class VersionParts:
 
 
 class FilteredCorpus:
-    """Takes lists and queries from the whole corpus to the part that passes a filter, and back.
+    """Converts lists and queries between the whole corpus and the part that passes a filter.
 
     Attributes:
       passing: [C] bool, whether an item passes.
@@ -84,15 +85,12 @@ class FilteredCorpus:
     def __init__(self, passing: np.ndarray) -> None:
         self.passing = passing
         self.rows = np.flatnonzero(passing)
-        # One place more than items: the position -1, no item, reads the last one and stays -1.
+        # One entry more than items: the position -1 (no item) reads this last entry and stays -1.
         self._place = np.full(len(passing) + 1, -1, np.int64)
         self._place[self.rows] = np.arange(len(self.rows))
 
     def narrow(self, evaluation_set: EvaluationSet) -> EvaluationSet:
-        """The same queries against the part alone.
-
-        Slices of users still count what they had of the whole corpus.
-        """
+        """The same queries for the part. Users are still sliced by their events in the whole corpus."""
         counts = evaluation_set.personal
         return replace(
             evaluation_set,
@@ -122,7 +120,7 @@ class FilteredCorpus:
 
 
 def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:
-    """The same items by other numbers; `numbers` ends with what stands for -1."""
+    """The same items by other numbers. The last of `numbers` is for -1."""
     excluded = None if ranked.excluded is None else numbers[ranked.excluded]
     return ranked._replace(kept=numbers[ranked.kept], excluded=excluded)
 
@@ -136,25 +134,24 @@ def score_version(
     *,
     passing: np.ndarray | None = None,
 ) -> dict[str, MeasuresDict]:
-    """Scores the lists of a version: of its two towers, by exact search; of its ranker; in its
-    fixed order; and of the sources that need no model.
+    """Measures the lists of a version: of its two towers (by exact search), its ranker, its fixed order, and
+    each source that needs no model.
 
     Args:
-      queries: one row per query: user and raw features. Items seen are those of a column `_past` or
+      queries: one row per query: user and raw features. Seen items are those of a column `_past` or
         `seen`, else the history.
-      truth: true items per query. A query without a row in `queries` is encoded with all features
-        missing.
-      ks: list lengths, of which the measures follow.
-      passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
-        counts.
+      truth: true items per query. A query without a row in `queries` has missing values for all
+        features.
+      ks: the lengths of lists to measure.
+      passing: [C] bool, items that may be listed; all items by default. Other true items do not count.
 
     Returns: measures by list (`two_tower`, `ranked`, `fixed_order`, …), each with the number of
-    queries `answered`. All queries count; slices tell users apart by the number of items seen, as
-    far as the queries say it. With `passing`, measures are of the part of the corpus that passes,
-    and queries with no true item in it are `left_out`.
+    queries `answered`. All queries count, and users are sliced by their number of seen items. With
+    `passing`, measures are for the passing part of the corpus, and queries without a true item in it are
+    `left_out`.
 
     Raises:
-      BadData: files do not fit each other, or no true item passes.
+      BadData: the files do not match, or no true item passes.
     """
     items = version.tables.corpus
     true_lists = distinct(
@@ -188,14 +185,14 @@ def _rank(
     vectors: Vectors,
     k: int,
 ) -> dict[str, RankedLists]:
-    """All lists of a version by name, in positions of the part.
+    """All lists of a version, by name, in positions of the part.
 
     Args:
-      evaluation_set: the queries, in positions of the whole corpus: the neighbours of seen items
-        count, whether these pass or not.
+      evaluation_set: the queries, in positions of the whole corpus, because seen items have neighbours
+        even if they do not pass themselves.
       part: the items that may be listed.
       vectors: [U, D] of the queries and [C, D] of the whole corpus, float32.
-      k: length of the lists; those of the two-tower are longer where other lists need it.
+      k: length of the lists. Lists of the two-tower are longer if other lists need it.
     """
     tables = version.tables
     sources = CandidateSources.of(tables.corpus, tables.others, tables.half_life)
@@ -226,7 +223,7 @@ def _evaluation_set(
         pa.table(columns), items, exclude_seen=pipeline.serving.exclude_seen
     )
     if aligned.past_is_history:
-        # As a server reads the history of a user it stores nothing about: oldest first, without times.
+        # A server reads the history of an unknown user in the same way: oldest first, without times.
         history = evaluation_set.past
         evaluation_set = replace(
             evaluation_set,
@@ -237,7 +234,7 @@ def _evaluation_set(
 
 
 def _with_items(lists: Lists, items: pa.ChunkedArray) -> Lists:
-    """The lists with these items alone, and without those that are empty then.
+    """The lists with only these items. Lists that become empty are left out.
 
     Raises:
       BadData: none of the items is in any list.
@@ -279,19 +276,19 @@ def score_file(
     *,
     resamples: int = 0,
 ) -> MeasuresDict:
-    """Scores a file of recommendations; model/evaluation/list_files.py describes such files.
+    """Measures a file of recommendations; model/evaluation/list_files.py describes such files.
 
-    Every query with a true item counts, one without recommendations as a miss; others are ignored.
+    Every query with a true item counts; without recommendations it counts as a miss. Other queries are
+    ignored.
 
     Args:
       recs: recommended items per query, best first: a file or a table.
-      truth: true items per query; repeated ones count once.
-      ks: list lengths, of which the measures follow.
-      corpus: the items that can be recommended, with a column `_item` or `item`. True items outside
-        it are misses in any case, as nothing can find them; so are recommended items outside it.
-        Without a corpus there is no coverage and no Gini coefficient.
-      resamples: bootstrap resamples behind `intervals`; 0 for none. Several queries of one user
-        count as of several users.
+      truth: true items per query; repeated items count once.
+      ks: the lengths of lists to measure.
+      corpus: the items that can be recommended, with a column `_item` or `item`. True and recommended
+        items outside it are misses. Without a corpus, there is no coverage and no Gini coefficient.
+      resamples: bootstrap resamples for `intervals`; 0 for none. Several queries of one user count as
+        several users.
 
     Returns: means by measure, with `users` (queries with a true item) and `answered` (those of them
     that have a list).
@@ -300,13 +297,13 @@ def score_file(
     given = _read(recs, ITEM_COLUMNS)
     if corpus is None:
         items = pc.unique(pa.chunked_array([given.items.flatten(), wanted.items.flatten()]))
-        corpus_size = None  # the union of two files is no corpus: no share of it means anything
+        corpus_size = None  # the union of two files is not a corpus, so a share of it means nothing
     else:
         items = pc.unique(_read_corpus(corpus))
         corpus_size = len(items)
     position = places_of(wanted.key, given.key, "the recommendations")
     is_answered = position.is_valid().to_numpy(zero_copy_only=False)
-    # A query without recommendations keeps an empty list: it counts as a miss.
+    # A query without recommendations keeps an empty list, so that it counts as a miss.
     ranked = np.full((len(wanted.key), max(ks)), -1, np.int64)
     answers = given.items.take(position.drop_null())
     ranked[is_answered] = positions(answers, items).padded(max(ks))
@@ -330,7 +327,7 @@ def _read(source: str | pa.Table, columns: Sequence[str]) -> Lists:
 
 
 def _read_corpus(corpus: str | pa.Table) -> pa.Array:
-    """The ids of a corpus: its column of items, or else its first column."""
+    """The ids of a corpus: its item column, else its first column."""
     table = read_table(corpus) if isinstance(corpus, str) else corpus
     given = table.column_names
     name = next((name for name in ("_item", "item", "item_id") if name in given), given[0])

@@ -1,23 +1,20 @@
-"""The order in which a day's rows are trained on, the batches that it is cut into, and how the histories of
-many rows are packed into few sequences.
+"""Shuffles the rows of a day, cuts them into batches, and packs the histories of many rows into few sequences.
 
-Rows are shuffled within blocks of an hour, because neighbours in time are often one user's clicks. The
-order of the hours is kept, because what is popular changes by the hour. With `order = "shuffled"` all
-rows are one block. No batch is smaller than asked for.
+Rows are shuffled within blocks of an hour, because neighbours in time are often clicks of one user. The
+order of hours is kept, because popularity changes by the hour. With `order = "shuffled"`, all rows are one
+block.
 
-Some rows stay together in a group, because they share a history, which is then encoded once: a user's
-neighbouring rows if histories are read as sequences; or a part of a basket, what a user took at one
-time, if a user's rows are no negatives of each other (`mask_positives`).
+Some rows stay together in a group because they share a history, which is then encoded once. A group is
+either several successive rows of a user, if histories are read as sequences; or a part of a basket (the
+items that a user took at one time), if rows of a user are not negatives of each other (`mask_positives`).
 
-A user's next history is the one before with new items behind it and, once it is full, with items
-gone in front. Laid end to end, a user's histories are windows of one timeline. Self-attention here
-looks back only, so one pass over a stretch of the timeline encodes every row whose window ends in
-it. To encode each history by itself takes tens of times as long. A row's encoding is what it would be
-alone, but for one thing: of a history of `length` items the oldest may be missing, as long as half of
-`length` remains. Otherwise full histories could share nothing.
+A user's next history is the last one with new items at its end and, once it is full, without some items at
+its start. So all histories of a user are windows of one timeline. Self-attention only looks back here, so
+one pass over a stretch of the timeline encodes every row whose window ends in it. That is tens of times
+faster than one pass for each row, with almost the same result: the oldest items of a long history may be
+missing, but at least half of `length` remain. Otherwise full histories could share nothing.
 
-A history that does not continue the row before it, whatever the reason, starts a timeline of its
-own: only the ids are compared.
+A history that does not continue the one before it starts a new timeline. Only ids are compared.
 
 N rows, L the longest history, M entries of all timelines, B rows of a batch, S sequences of T places.
 """
@@ -36,11 +33,11 @@ from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.search.ragged import list_offsets, list_places, list_ranges
 
 RUNS = 32
-"""The fewest runs of a full batch, if a user's rows stay together: negatives should be of other users
-too.
+"""The fewest runs in a full batch, if rows of a user stay together: most negatives should be items of other
+users.
 """
 BASKET_PARTS = 64
-"""The fewest parts of baskets of a full batch: with half as many recall was somewhat lower
+"""The fewest parts of baskets in a full batch. With half as many, recall was slightly lower
 (docs/decisions/0026).
 """
 SHUFFLED_MICROSECONDS = 3600 * 10**6
@@ -48,13 +45,12 @@ SHUFFLED_MICROSECONDS = 3600 * 10**6
 
 
 class Batch(NamedTuple):
-    """What a step trains on.
+    """The rows of one training step.
 
     Attributes:
       rows: [B] int64, row numbers.
-      features: transformed columns of those rows. Lists are laid out as embedding bags, but for
-        histories that are read as sequences, which are as `model.towers.list_encoders.attended`
-        takes them.
+      features: transformed columns of those rows. Lists are embedding bags, except histories that are
+        read as sequences: these have the form that `model.towers.list_encoders.attended` reads.
     """
 
     rows: np.ndarray
@@ -67,15 +63,14 @@ def training_batches(
     """The batches of one pass over a day.
 
     Args:
-      rows: of the day, or of the window, in the order of time.
-      architecture: says which histories are read as sequences.
+      rows: rows of the day or of the window, in the order of time.
       settings: the table `train` of the pipeline file.
       day: seeds the shuffle, together with `epoch`, the number of the pass.
     """
     sequences = [column.name for column in architecture.columns["query"] if column.attention]
     packing = Packing(rows, sequences) if sequences else None
     plain = [name for name in rows.features if name not in sequences]
-    # A function of day and pass alone: a day that is run again sees the same batches.
+    # Seeded by day and pass alone, so that a second run of the day trains on the same batches.
     rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
     block = blocks(rows, settings)
     if packing:
@@ -96,36 +91,33 @@ def training_batches(
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cuts an order into batches of `size` rows or more.
-
-    The rows left over are spread over all batches: an incomplete batch would have fewer negatives
-    than the others. Only a day with fewer than `size` rows gives a smaller batch, its only one.
+    """Cuts an order into batches of at least `size` rows. Only a day with fewer rows has a smaller batch.
 
     Examples:
       >>> [len(batch) for batch in batches(np.arange(11), 3)]
       [4, 4, 3]
     """
-    # array_split deals what is left over to the first parts: 11 rows by 3 are 4, 4 and 3.
+    # array_split spreads the remaining rows over the batches. A small last batch would have fewer
+    # negatives than the others.
     return np.array_split(order, max(1, len(order) // size)) if len(order) else []
 
 
 def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
-    """The block that each row lies in, [N] int64 ascending; rows are shuffled within a block."""
+    """The block of each row, [N] int64 ascending. Rows are shuffled within a block."""
     if settings.order == "shuffled":
         return np.zeros(len(rows), np.int64)
-    # The clock's hours, not sixty minutes from the first row: rows that join later change no block.
+    # Hours of the clock, not since the first row, so that late rows do not change the blocks.
     return rows.time // SHUFFLED_MICROSECONDS
 
 
 def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts what a user took at one time into parts of up to `most` rows, drawn at random and about
-    equally large.
+    """Cuts baskets into random parts of at most `most` rows and about the same size. A basket is what a user
+    took at one time.
 
     Args:
-      rows: in the order of time; rows of a user and a time make a basket only if they stand
-        together.
-      most: how many rows a part has at most.
-      rng: draws which rows are in a part together.
+      rows: in the order of time. Only successive rows form a basket.
+      most: the largest number of rows in a part.
+      rng: draws the rows of each part.
 
     Returns: [N] int64, the number of each row's part, from 0.
     """
@@ -137,18 +129,19 @@ def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
     position = list_places(size)
     parts = -(-size // most)
     first_part = list_offsets(parts)[:-1]
-    # position * parts // size deals a basket's rows, in random order, to parts that differ by one row.
+    # position * parts // size deals a basket's rows, in random order, to parts whose sizes differ by at
+    # most one row.
     part = np.empty(len(rows), np.int64)
     part[order] = first_part[basket] + position * parts[basket] // size[basket]
     return part
 
 
 def shuffled(block: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers, block after block, shuffled within each.
+    """Row numbers, shuffled within each block.
 
     Args:
-      block: [N] int64, ascending, the block that each row lies in.
-      group: [N] int64 from 0; rows of a group stay together, in their order, and are of one block.
+      block: [N] int64, ascending, the block of each row.
+      group: [N] int64 from 0; rows of a group stay together, in their order, and are in one block.
       rng: draws the order of the groups.
 
     Returns: [N] int64.
@@ -164,14 +157,14 @@ ROWS_COMPARED = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timelines:
-    """One column's histories, as windows of timelines that lie end to end.
+    """The histories of one column, as windows of timelines.
 
     Attributes:
-      ids: [M] int32, all timelines.
-      start: [N] int64, where each row's window starts in `ids`.
-      stop: [N] int64, where it ends.
-      number: [N] int64, which timeline it is a window of.
-      length: the most ids of a window, L.
+      ids: [M] int32, all timelines, one after the other.
+      start: [N] int64, the start of each row's window in `ids`.
+      stop: [N] int64, the end of the window.
+      number: [N] int64, the number of the timeline.
+      length: the largest number of ids in a window, L.
     """
 
     ids: np.ndarray
@@ -189,7 +182,7 @@ class Packing:
     """
 
     def __init__(self, rows: Rows, columns: Sequence[str]) -> None:
-        """Compares each row's histories with those of the user's row before.
+        """Compares each row's histories with those of the user's last row before it.
 
         Args:
           rows: in the order of time.
@@ -204,9 +197,9 @@ class Packing:
         """Cuts the rows into runs, each of which shares a sequence.
 
         Args:
-          block: [N] int64; a run lies in one block.
-          most: rows in a run.
-          rng: draws where a timeline that makes several runs is cut first.
+          block: [N] int64; a run is in one block.
+          most: the largest number of rows in a run.
+          rng: draws the first cut of a timeline that becomes several runs.
 
         Returns: [N] int64, numbers from 0, in the order of user and time.
         """
@@ -217,9 +210,9 @@ class Packing:
         for column in self.columns.values():
             start = column.start[order]
             stop = column.stop[order]
-            # A run's sequence is the window of its last row. A row may be in the run as long as
-            # that window holds its newest items, half of `length` of them or all there are. Starts
-            # ascend, so the furthest such last row is found by bisection.
+            # A run's sequence is the window of its last row. A row may be in the run if this window
+            # contains its newest items: half of `length`, or all if it has fewer. Starts are ascending,
+            # so bisection finds the furthest such last row.
             needed = np.minimum(stop - start, (column.length + 1) // 2)
             end = np.minimum(end, np.searchsorted(start, stop - needed, side="right"))
             breaks |= np.diff(column.number[order]) != 0
@@ -233,18 +226,18 @@ class Packing:
         """The sequences of a batch, by column.
 
         Args:
-          batch: [B] int64 row numbers; those of a run stand together, in the order of time. A part
-            of a run is a run.
+          batch: [B] int64 row numbers; rows of a run are together, in the order of time. A part of a
+            run is a run.
           run: [B] int64, the run of each row.
 
-        Returns: [S, T] int32, sequences padded with 0 at the end; and [B] int32, where each row's
-        last item stands in the sequences when they are laid end to end, -1 for an empty history.
+        Returns: [S, T] int32, sequences padded with 0 at the end; and [B] int32, the position of each
+        row's last item in the flattened sequences, -1 for an empty history.
         """
         return {name: _pack(column, batch, run) for name, column in self.columns.items()}
 
 
 def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timelines:
-    """Finds out how histories overlap.
+    """Finds how the histories of each user overlap.
 
     Args:
       history: [N, L] int32, oldest first, padded with 0 at the end.
@@ -252,7 +245,7 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
       user: [N] int64, a number for each row's user.
     """
     count = (history > 0).sum(1)
-    # By place in `order`: how many ids are gone since the row before; -1 starts a timeline.
+    # By place in `order`: the number of ids that left since the row before; -1 starts a new timeline.
     gone = np.full(len(order), -1, np.int64)
     for first in range(1, len(order), ROWS_COMPARED):
         places = np.arange(first, min(first + ROWS_COMPARED, len(order)))
@@ -262,7 +255,7 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
     shared = np.where(gone >= 0, count_before - gone, 0)
     added = count[order] - shared
     stop = np.cumsum(added)
-    # Each history adds its last ids: these places of it.
+    # Each history adds only its last ids to the timeline.
     position = list_ranges(count[order] - added, added)
     place_in_order = np.empty_like(order)
     place_in_order[order] = np.arange(len(order))
@@ -278,14 +271,14 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
 def _gone_in_front(
     history: np.ndarray, count: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> np.ndarray:
-    """How many ids at the front of a history are no longer in the next one; -1 if the next one does
+    """The number of ids at the start of a history that the next one no longer has; -1 if the next one does
     not continue it.
 
     Args:
       history: [N, L] int32, padded with 0 at the end.
-      count: [N], how many ids each history has.
-      before: [P] numbers of rows.
-      after: [P] numbers of the rows that follow them.
+      count: [N], the number of ids in each history.
+      before: [P] row numbers.
+      after: [P] the row number after each of them.
 
     Returns: [P] int64.
     """
@@ -295,8 +288,8 @@ def _gone_in_front(
         earlier = before[open_pairs]
         later = after[open_pairs]
         kept = count[earlier] - gone
-        # Any history continues an empty one, and none continues one that is all gone. Comparing the
-        # first id that is kept rules out most pairs.
+        # Any history continues an empty one; none continues a history whose ids have all left. Comparing
+        # only the first kept id already rules out most pairs.
         first_alike = history[earlier, gone] == history[later, 0]
         may_continue = (kept <= count[later]) & np.where(kept > 0, first_alike, gone == 0)
         candidates = np.flatnonzero(may_continue)
@@ -312,15 +305,12 @@ def _gone_in_front(
 
 
 def _first_rows(end: np.ndarray, bounds: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Where runs begin, as places in the order of user and time.
-
-    Of a timeline that makes several runs the first is cut short at random. Otherwise the same rows
-    would be in a run together in every pass.
+    """The first row of each run, as places in the order of user and time.
 
     Args:
       end: [N], the furthest end of a run that begins at each place.
-      bounds: places that no run may reach across, 0 and N among them.
-      draws: in [0, 1), one per bound: the share that is left of the first run.
+      bounds: places that no run may cross, including 0 and N.
+      draws: in [0, 1), one per bound: the share of the first run that is kept.
     """
     first_rows = []
     pairs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), draws.tolist(), strict=False)
@@ -328,6 +318,8 @@ def _first_rows(end: np.ndarray, bounds: np.ndarray, draws: np.ndarray) -> np.nd
         row = first
         next_row = int(end[first])
         if next_row < last:
+            # The first of several runs is cut short at random. Otherwise the same rows would be in a
+            # run together in every pass.
             next_row = first + 1 + int(share * (next_row - first))
         while row < last:
             first_rows.append(row)

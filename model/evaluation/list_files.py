@@ -1,9 +1,9 @@
-"""Files with rows for queries, to measure lists by: recommendations made by anything, what was really
-taken, and queries to make lists for. They are joined by user.
+"""Reads the files for measuring lists: recommendations of any system, the truth (items that users really
+took), and queries. They are joined by user.
 
-They are Parquet, JSON Lines or CSV (also with `.gz`), read as logs are: a CSV's columns are text.
-Lists have one row per query with a list, or one row per query and item, best first. List elements
-are ids, or objects with a field `item`.
+Files are Parquet, JSON Lines or CSV (also with `.gz`), read like logs: columns of a CSV are text. A file of
+lists has one row per query with a list, or one row per query and item, best first. List elements are ids, or
+objects with a field `item`.
 
 N queries.
 """
@@ -26,11 +26,11 @@ from twinspire_core.records.record_file import WHOLE, RecordFile
 from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
-"""Names of the user column, by preference; several queries of one user differ in `query`."""
+"""Names of the user column, by preference. If a user has several queries, `query` tells them apart."""
 ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
 TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
 _PAST_COLUMNS = ("_past", "seen")
-"""Names of the column of items seen, by preference."""
+"""Names of the column of seen items, by preference."""
 
 
 class Lists(NamedTuple):
@@ -49,8 +49,8 @@ def read_table(source: str) -> pa.Table:
     """Reads a file, or all Parquet files of a folder.
 
     Raises:
-      UsageError: it is not there.
-      BadData: it cannot be read as what its ending says.
+      UsageError: there is no such file.
+      BadData: its content does not match its ending.
     """
     if not storage.exists(source):
         raise UsageError(f"There is no file at {source}. Give a Parquet, JSON Lines or CSV file.")
@@ -67,16 +67,16 @@ def read_table(source: str) -> pa.Table:
 def read_lists(
     table: pa.Table, columns: Sequence[str], *, source: str = "the table", user: str | None = None
 ) -> Lists:
-    """Takes the lists out of a table.
+    """Reads the lists in a table.
 
     Args:
       table: one row per query with a list column, or one per query and item.
-      columns: names that the item column may have, by preference.
-      source: says in messages where the table comes from.
-      user: one more name that the user column may have.
+      columns: possible names of the item column, by preference.
+      source: name of the table for messages.
+      user: one more possible name of the user column.
 
     Raises:
-      BadData: a column is missing or of another type, or a query has two lists.
+      BadData: a column is missing or has the wrong type, or a query has two lists.
     """
     items = _column(table, columns, source, "the items")
     if not is_list(items.type):
@@ -108,10 +108,10 @@ def read_keys(table: pa.Table, *, source: str = "the table", user: str | None = 
 
 
 def places_of(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
-    """Where each wanted query stands, [N], null where it does not.
+    """The position of each wanted query among others, [N]; null for a query that is missing.
 
     Raises:
-      BadData: no query stands in both.
+      BadData: no query is in both.
     """
     position = pc.index_in(wanted, value_set=there)
     if len(wanted) and position.null_count == len(wanted):
@@ -124,11 +124,11 @@ def places_of(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
 
 
 def distinct(lists: Lists) -> Lists:
-    """The same lists with every item once, at its first place, and without empty lists."""
+    """The lists without repeated items, which keep their first place, and without empty lists."""
     row = list_rows(list_lengths(lists.items))
     values = lists.items.flatten()
     names = pc.unique(values)
-    # Row and item as one number, so that repeats are found at once.
+    # Row and item become one number, so that one call finds all repeats.
     pair = row * (len(names) + 1) + pc.index_in(values, names).to_numpy()
     first = np.sort(np.unique(pair, return_index=True)[1])
     lengths = np.bincount(row[first], minlength=len(lists.key))
@@ -137,10 +137,10 @@ def distinct(lists: Lists) -> Lists:
 
 
 def as_text(column: pa.Array, source: str) -> pa.Array:
-    """Ids as strings, whole numbers in plain decimals; null becomes the empty string.
+    """Ids as strings, with whole numbers in decimals; null becomes the empty string.
 
     Raises:
-      BadData: the column holds neither strings nor whole numbers.
+      BadData: the column has neither strings nor whole numbers.
     """
     if pa.types.is_null(column.type) or pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
@@ -152,7 +152,7 @@ def as_text(column: pa.Array, source: str) -> pa.Array:
 
 def _read(source: str) -> pa.Table:
     kind = kind_of(source.lower()) or "parquet"
-    # A whole file at once: its ids may be numbers at first and text later, and have one type.
+    # The whole file as one block: ids that begin as numbers and become text later must have one type.
     blocks = RecordFile(source, kind).blocks(
         prepare=_with_plain_items, empty_is_null=True, block_bytes=WHOLE
     )
@@ -169,7 +169,7 @@ def _read(source: str) -> pa.Table:
 
 
 def _with_plain_items(record: JsonObject) -> JsonObject:
-    """A record in which lists of objects hold their items alone."""
+    """The record with lists of ids instead of lists of objects."""
     return {
         name: [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
         if isinstance(value, list)
@@ -197,7 +197,7 @@ def _key(table: pa.Table, source: str, user: str | None) -> pa.Array:
 
 
 def _gather(key: pa.Array, items: pa.Array) -> Lists:
-    """One row per query and item to one list per query, in the rows' order."""
+    """Lists from a table with one row per query and item, in the order of rows."""
     encoded = key.dictionary_encode()
     code = encoded.indices.to_numpy()
     lengths = np.bincount(code, minlength=len(encoded.dictionary))
@@ -207,14 +207,14 @@ def _gather(key: pa.Array, items: pa.Array) -> Lists:
 
 
 class AlignedQueries(NamedTuple):
-    """A query per row of the truth.
+    """The queries in the order of the truth.
 
     Attributes:
-      features: [N] raw query features, typed as the pipeline file declares them; null where the
-        file has no such query.
-      past: [N] lists of strings, items seen; null where the file does not say.
-      past_is_history: whether `past` is the history, oldest first, as no column holds items seen.
-      answered: how many of the queries are in the file.
+      features: [N] raw query features with the types of the pipeline file; null if the file has no such
+        query.
+      past: [N] lists of strings, seen items; null if the file does not have them.
+      past_is_history: whether `past` is the history, oldest first, because no column has seen items.
+      answered: how many queries of the truth are in the file.
     """
 
     features: pa.Table
@@ -224,35 +224,35 @@ class AlignedQueries(NamedTuple):
 
 
 def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> AlignedQueries:
-    """Brings queries into the order of the truth that they are measured by.
+    """Puts queries in the order of the truth.
 
     Args:
-      queries: one row per query: user, raw features and perhaps items seen.
+      queries: one row per query: user, raw features and perhaps seen items.
       wanted: [N] distinct strings, the queries of the truth.
 
     Raises:
-      BadData: no query is in the truth, or a column cannot be read as its type.
+      BadData: no query is in the truth, or a column has the wrong type.
     """
     history = pipeline.history_name
     if history and history not in queries.column_names:
-        # Requests may call it `history`, whatever its feature is called (docs/requests.md).
+        # As in requests, `history` is another name of the history feature (docs/requests.md).
         queries = queries.rename_columns(
             [history if name == "history" else name for name in queries.column_names]
         )
     keys = read_keys(queries, source="the queries", user=pipeline.columns.user)
-    # As the truth has them: a query that is in the truth alone is asked with all features missing.
+    # A query that is only in the truth gets missing values for all features.
     position = places_of(wanted, keys, "the queries")
     features = conform(queries, pipeline).take(position)
     user_id = pipeline.user_id
     if user_id and features.column(user_id).null_count == features.num_rows:
-        # The user's own id is a feature that the queries leave out: the key says it.
+        # The user's id is a feature, but queries need not repeat it: the key has it.
         number = features.column_names.index(user_id)
         features = features.set_column(number, user_id, wanted)
     strings = pa.list_(pa.string())
     named = [name for name in _PAST_COLUMNS if name in queries.column_names]
     past = queries[named[0]].cast(strings) if named else pa.nulls(len(queries), strings)
     past = past.take(position)
-    # Also if there is a column of items seen, but it says nothing of any of these queries.
+    # True also for a column of seen items that is null for all of these queries.
     no_past = past.null_count == len(past)
     if history and no_past:
         past = features.column(history)
@@ -265,11 +265,10 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
 
 
 def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
-    """Brings raw query features to their declared types; columns that are not there are missing
-    values.
+    """Casts raw query features to their declared types. Columns that do not exist become missing values.
 
     Raises:
-      BadData: a column cannot be read as its type.
+      BadData: a column cannot be cast.
     """
     columns = {}
     missing = pa.nulls(table.num_rows)

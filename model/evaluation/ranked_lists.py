@@ -1,5 +1,5 @@
-"""Lists for the queries of an evaluation set, by all that makes lists: two towers by exact search,
-lists that need no model, candidate sources, the fixed order of these, and a ranker.
+"""Makes lists for the queries of an evaluation set: by the two towers (exact search), by simple lists that
+need no model, by each candidate source, by the fixed order and by a ranker.
 
 U queries, L places of a list, D dimensions, C items of the corpus. Items are positions in the
 corpus; -1 is none.
@@ -25,16 +25,16 @@ from twinspire_core.sources.source import Queries, ScoredLists
 _ASKED_AT_ONCE = 2048
 """Queries that sources answer at a time."""
 _RANKED_AT_ONCE = 512
-"""Queries whose features are in memory at a time: some 300 candidates of each."""
+"""Queries whose features are in memory at a time, with some 300 candidates each."""
 
 
 class RankedLists(NamedTuple):
-    """Two lists per query, [U, L] int64 each, best first, -1 behind the end.
+    """Two lists per query, [U, L] int64 each, best first, -1 after the end.
 
     Attributes:
-      kept: items that the user has seen may be listed.
-      excluded: they are not listed; None where that would be another kind of list.
-      kept_scores: [U, L] float32, -infinity behind the end; None where nobody asked for scores.
+      kept: lists that may contain seen items.
+      excluded: lists without seen items; None if there is no such list.
+      kept_scores: [U, L] float32, -infinity after the end; None if scores are not known.
       excluded_scores: likewise.
     """
 
@@ -44,10 +44,10 @@ class RankedLists(NamedTuple):
     excluded_scores: np.ndarray | None = None
 
     def counted(self, exclude_seen: bool) -> np.ndarray:
-        """The lists without seen items if these count (`EvaluationSet.exclude_seen`), else the others.
+        """The main kind of lists: without seen items if `EvaluationSet.exclude_seen`, else with them.
 
         Raises:
-          ValueError: the lists that count are not there.
+          ValueError: there are no lists of this kind.
         """
         if not exclude_seen:
             return self.kept
@@ -75,20 +75,19 @@ class RankedLists(NamedTuple):
         )
 
     def scored(self, *, exclude_seen: bool = False) -> ScoredLists:
-        """One kind of the lists, as sources give them; by place where scores are not known."""
+        """One kind of the lists in the form of sources. If scores are not known, places count as scores."""
         items = self.excluded if exclude_seen else self.kept
         scores = self.excluded_scores if exclude_seen else self.kept_scores
-        assert items is not None, "asked for where there are such lists"
+        assert items is not None, "called only if there are such lists"
         return ScoredLists.by_place(items) if scores is None else ScoredLists(items, scores)
 
 
 def rank(
     evaluation_set: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int
 ) -> RankedLists:
-    """The lists of two towers, k long, by exact search of the whole corpus.
+    """Lists of k items by two towers, with exact search of the whole corpus.
 
     Args:
-      evaluation_set: says what each query has seen.
       queries: [U, D] float32, a vector per query.
       items: [C, D] float32, a vector per item of the corpus.
     """
@@ -97,15 +96,17 @@ def rank(
 
 
 def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> ScoredLists:
-    """Each query's best items, enough of them that k are left whatever is excluded: one search
-    serves both kinds of lists. Queries are [U, D] float32, items [C, D] float32, and `excluded` is
-    [U] int64, the most items that are excluded for each query.
+    """The nearest items of each query: k, and as many more as may be excluded.
 
-    Returns: lists of as many places as the longest needs.
+    Args:
+      queries: [U, D] float32.
+      items: [C, D] float32.
+      excluded: [U] int64, the most items that may be excluded for each query.
     """
+    # Longer lists, so that one search serves both kinds of lists, with and without seen items.
     ranked = ScoredLists.empty(len(queries), k + int(excluded.max(initial=0)))
-    # Few users have seen more than a whole list. Grouped by how much they have seen, the others
-    # need not be searched as deep as for those few.
+    # Few users have seen more items than a list has. In groups by the number of seen items, most users
+    # get a shallow search, and only these few a deep one.
     group = np.searchsorted([k // 8, k // 2, k], excluded)
     for number in range(4):
         rows = np.flatnonzero(group == number)
@@ -117,18 +118,14 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray
 
 
 def with_and_without_seen(ranked: ScoredLists, seen: Ragged, k: int) -> RankedLists:
-    """Lists of k items out of longer ones, with and without seen items."""
+    """Lists of k items, with and without seen items, from longer lists."""
     kept = ranked.first(k)
     excluded = ranked.without(seen, k)
     return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
 
 
 def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLists]:
-    """The lists that need no model, by name.
-
-    Without seen items, `purchase_history` is the list of `most_popular`. It is there only where such
-    lists count, since then every source needs one.
-    """
+    """The lists that need no model, by name."""
     orders = {MOST_POPULAR: evaluation_set.popular, POPULAR_LATELY: evaluation_set.lately}
     queries = evaluation_set.truth.rows
     ranked = {
@@ -138,6 +135,8 @@ def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLis
         )
         for name, order in orders.items()
     }
+    # Without seen items, nothing is left of a purchase history but `most_popular`. Such a list exists only
+    # where lists without seen items are the main ones, since then every source needs one.
     ranked[PURCHASE_HISTORY] = RankedLists(
         past_then(evaluation_set.past, evaluation_set.popular, k),
         ranked[MOST_POPULAR].excluded if evaluation_set.exclude_seen else None,
@@ -152,23 +151,20 @@ SourceLists = Mapping[str, RankedLists]
 def costly_lists(
     sources: CandidateSources, evaluation_set: EvaluationSet, k: int
 ) -> dict[str, RankedLists]:
-    """The lists of the sources that are too costly to be asked again and again, by name."""
+    """Lists of the sources that are too costly to ask several times, by name."""
     return {name: retrieve(name, sources, evaluation_set, k) for name in sources.costly}
 
 
 def retrieve(
     name: str, sources: CandidateSources, evaluation_set: EvaluationSet, k: int
 ) -> RankedLists:
-    """What one source that needs no towers lists, and no more: lists of k items may end early.
-
-    It is asked once for both kinds of lists, with and without seen items.
-    """
+    """Lists of one source that needs no towers. They are not filled up to k items."""
     queries = evaluation_set.source_queries
     kept = ScoredLists.empty(len(queries), k)
     excluded = ScoredLists.empty(len(queries), k)
     for chunk in _chunks(len(queries), _ASKED_AT_ONCE):
         part = queries.part(chunk.start, chunk.stop)
-        # Seen items can take no more places than there are of them.
+        # So long that k unseen items remain: one call serves the lists with and without seen items.
         depth = k + int(part.seen.lengths.max(initial=0))
         ranked = sources.retrieve([name], part, depth)[name]
         kept.items[chunk], kept.scores[chunk] = ranked.first(k)
@@ -179,7 +175,7 @@ def retrieve(
 def rank_each(
     sources: CandidateSources, evaluation_set: EvaluationSet, ready: SourceLists, k: int
 ) -> dict[str, RankedLists]:
-    """`rank_alone` of each source that needs no model; `ready` lists are not asked for again."""
+    """`rank_alone` for each source that needs no model. `ready` lists are not made again."""
     return {
         name: rank_alone(
             sources,
@@ -209,14 +205,13 @@ def rank_fixed(
     ready: SourceLists,
     k: int,
 ) -> RankedLists:
-    """The lists of a fixed order of sources.
+    """Lists in a fixed order of sources.
 
     Args:
       order: weights of the sources.
-      sources: of the corpus of the evaluation set.
-      evaluation_set: says who asks, and what each has seen.
-      ready: lists of the two-tower, and of other sources that have been asked, at least `DEPTH`
-        and k long.
+      sources: for the corpus of the evaluation set.
+      ready: lists of the two-tower and of other sources that exist already, with at least `DEPTH` and k
+        items.
       k: length of the lists.
     """
 
@@ -229,7 +224,7 @@ def rank_fixed(
             ranked[chunk], _ = order.answer(sources, part, k, exclude=exclude)
         return ranked
 
-    # Without lists of unseen items from every source, there is nothing to order for them.
+    # Lists without seen items need such lists from every source.
     is_whole = all(lists.excluded is not None for lists in ready.values())
     return RankedLists(in_order(False), in_order(True) if is_whole else None)
 
@@ -242,15 +237,13 @@ def rank_queries(
     ready: SourceLists,
     k: int,
 ) -> RankedLists:
-    """The lists of a ranker; those without seen items only where they count.
+    """Lists of a ranker. Those without seen items are made only if they are the main kind.
 
     Args:
-      ranker: orders the candidates of its sources.
-      sources: of the corpus of the evaluation set.
-      evaluation_set: says who asks, and what each has seen.
+      sources: for the corpus of the evaluation set.
       vectors: [U, D] of the queries and [C, D] of the corpus, by one version's towers.
-      ready: lists of the two-tower, and of other sources that have been asked, at least `DEPTH`
-        and k long.
+      ready: lists of the two-tower and of other sources that exist already, with at least `DEPTH` and k
+        items.
       k: length of the lists.
     """
     features = RankingFeatures.of(sources.tables)
@@ -269,7 +262,7 @@ def rank_queries(
 def chunks(
     queries: Queries, vectors: Vectors | None
 ) -> Iterator[tuple[slice, Queries, Vectors | None]]:
-    """Some queries at a time, whose candidates fit in memory; with their vectors, if there are any."""
+    """Yields some queries at a time, so that their candidates fit in memory, with their vectors."""
     for chunk in _chunks(len(queries), _RANKED_AT_ONCE):
         of_part = vectors and Vectors(queries=vectors.queries[chunk], items=vectors.items)
         yield chunk, queries.part(chunk.start, chunk.stop), of_part
@@ -278,7 +271,7 @@ def chunks(
 def queries_with(
     evaluation_set: EvaluationSet, lists: SourceLists, *, exclude_seen: bool = False
 ) -> Queries:
-    """What sources are asked for the queries of an evaluation set, with lists that are there already."""
+    """The queries of an evaluation set as sources read them, with lists that exist already."""
     given = {name: ranked.scored(exclude_seen=exclude_seen) for name, ranked in lists.items()}
     return evaluation_set.source_queries.with_given(given)
 

@@ -1,23 +1,18 @@
-"""What a version carries along its line of parents, so that it can be judged over days: its lead over
-`popular_today`, and how it did beside its baseline.
+"""Measures that each version inherits from its parent and extends, so that the gate can look at many days.
 
-The gate compares a version with its baseline, which alone would let small losses add up day after
-day. So metrics.json carries, along the line of parents, a day's mean paired difference from its
-baseline, measure by measure: their running sum tells which version of the line stood highest
-(index_builder/registry/parents.py). A day needs nothing but its parent for that.
+Differences: the gate compares a version with its parent. By this alone, small losses could add up day after
+day. So metrics.json lists the mean paired differences of each day from its parent. Their running sum shows
+which version was best (index_builder/registry/parents.py), and a day needs only its parent to continue it.
+Days with few held-out users also store mean and deviation of the differences, so that the gate can pool
+days. No user ids are stored.
 
-Of days with few held-out users it also carries what is needed to pool them: for the users of the
-day itself, mean and deviation of the differences. Held-out users of earlier days, who fill up a
-day's comparison, are left out there, as they are among those of their own day. Nobody's id is kept.
+Lead: how much better a version is than `popular_today`, the most popular items of the day among the users
+that it was trained on. Both lists know the same about the day, and an easy day is easy for both. So leads of
+different days can be compared, unlike plain measures:
 
-`popular_today` are the items in the order of how often the day's other users took them: those that
-the version was trained on, so that both lists know the same of the day. The version's baseline knows
-nothing of it: where what is taken changes by the day, that alone may double a measure. A day that is
-easy is easy for both lists, so that their ratio can be compared between days:
+    lead = measure of the version / measure of popular_today, for the same held-out users
 
-    lead = measure of the version / measure of popular_today, for the same users held out of training
-
-It is measured on users of the day itself, if they are `gate.min_users` or more.
+A lead is measured on users of the day itself, if there are at least `gate.min_users`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +39,7 @@ from twinspire_core.sources.popular_and_history import same_for_all
 LEADS_KEPT = 7
 """Earlier days whose leads a version keeps."""
 ENOUGH = 5
-"""With so many times `gate.min_users` users of its own, a day is not pooled with others."""
+"""A day with so many times `gate.min_users` users is not pooled with other days."""
 _DIGITS = 7
 
 Lead = Mapping[str, Mapping[str, float]]
@@ -56,19 +51,16 @@ number of users whose two lists `differ` in the measure.
 def popular_today(
     evaluation_set: EvaluationSet, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray
 ) -> np.ndarray:
-    """The corpus by how often the day's other users took each item, [C] int64 positions.
-
-    Items that were taken equally often stand in the order of `popular_lately`.
+    """The corpus in the order of how often the day's trained users took each item, [C] int64 positions.
 
     Args:
-      evaluation_set: queries for that corpus, with its items by popularity.
-      corpus: rows with an id each, `_item`.
-      taken: ids, the item of each row of the day that is trained on.
+      corpus: rows with the column `_item`.
+      taken: ids, the item of each training row of the day.
     """
     items = corpus.column("_item").combine_chunks()
     position = pc.index_in(taken, value_set=items).drop_null()
     times = np.bincount(position, minlength=evaluation_set.items)
-    # A stable sort of the order of `popular_lately` keeps that order among equals.
+    # A stable sort, so that items that were taken equally often stay in the order of `popular_lately`.
     lately = evaluation_set.lately
     return lately[np.argsort(-times[lately], kind="stable")]
 
@@ -76,15 +68,14 @@ def popular_today(
 def measure_lead(
     ctx: StageContext, evaluation_set: EvaluationSet, ranked: RankedLists, today: np.ndarray
 ) -> Lead | None:
-    """The lead of lists over `popular_today`. Measures that are 0 for the latter are left out.
+    """The lead of lists over `popular_today`, without measures that are 0 for `popular_today`.
 
     Args:
-      ctx: says which day, and how many users are enough.
-      evaluation_set: queries of users held out of training.
+      evaluation_set: queries of held-out users.
       ranked: the version's lists for them.
       today: [C] int64, the order of `popular_today`.
 
-    Returns: None if the users are too few, or some of them are of another day.
+    Returns: None if there are too few users, or some are of another day.
     """
     days = evaluation_set.queries.column("_day").unique().to_pylist()
     if evaluation_set.users < ctx.pipeline.gate.min_users or days != [ctx.day]:
@@ -102,7 +93,7 @@ def measure_lead(
     return {
         measure: {
             "lead": 1 + change["change"],
-            # The ratio a / b is one more than the change a / b - 1, and so are the interval's ends.
+            # The ratio a / b is the change a / b - 1, plus one. The same holds for the interval.
             **{end: 1 + change[end] for end in ("low", "high") if end in change},
             "popular_today": popular_means[measure],
             "differ": change["differ"],
@@ -113,10 +104,8 @@ def measure_lead(
 
 
 def leads_after(ctx: StageContext, lead: Lead | None) -> dict[str, Mapping[str, float]]:
-    """The leads that the version of the day keeps: its own, and those of earlier versions of its
-    line, up to `LEADS_KEPT`.
-
-    Returns: by day and measure.
+    """The leads that the day's version stores, by day and measure: its own and up to `LEADS_KEPT` of its
+    ancestors.
     """
     parent = _parent_with_such_lists(ctx)
     before = parent.leads if parent else {}
@@ -127,13 +116,13 @@ def leads_after(ctx: StageContext, lead: Lead | None) -> dict[str, Mapping[str, 
 
 
 def is_pooled(users: int, min_users: int) -> bool:
-    """Whether so many users of a day are few enough to be pooled with those of other days."""
+    """Whether a day has so few users that it is pooled with other days."""
     return users < ENOUGH * min_users
 
 
 def compare_with_best(ctx: StageContext, day: DayData, lists: DayLists) -> BestMeasures | None:
-    """The day's version beside the best accepted one, for users held out; None where no line is
-    remembered. Where the best one is the parent, there is nothing to measure: that is compared anyway.
+    """Compares the day's version with the best accepted version on held-out users; None if no best
+    version is known. If it is the parent, nothing is measured here: the parent is compared anyway.
     """
     if ctx.best is None:
         return None
@@ -146,7 +135,7 @@ def compare_with_best(ctx: StageContext, day: DayData, lists: DayLists) -> BestM
         return BestMeasures(**of_version)
     ks = ctx.pipeline.evaluation.ks
     held_out = day.evaluation_sets[HELD_OUT]
-    # As long as those of the best version: what stands further behind would count in `mrr`.
+    # As long as the best version's lists, because items further down would count in `mrr`.
     ours = lists.version.ranked[HELD_OUT].first(max(ks))
     theirs = lists.best.ranked[HELD_OUT]
     seen = held_out.exclude_seen
@@ -164,15 +153,13 @@ def remember_day(
     lists: DayLists,
     on_day: Mapping[str, Mapping[str, Any]],
 ) -> MeasuredDay | None:
-    """What later days are to know of this version.
+    """What later days need to know about this version.
 
     Args:
-      ctx: says which versions it is compared with.
-      day: says which users are held out.
-      lists: what this version, the parent and the best accepted version list for these.
+      lists: lists of this version, the parent and the best accepted version for held-out users.
       on_day: by list, its measures on all users of the day.
 
-    Returns: None without a parent to measure it against.
+    Returns: None without a parent to compare with.
     """
     if ctx.parent is None:
         return None
@@ -182,7 +169,7 @@ def remember_day(
     parents = lists.before.ranked[HELD_OUT].first(max(ks))
 
     def beside(theirs: RankedLists) -> PairedDifferences | None:
-        # Users of earlier days would be counted on their own day and here.
+        # Held-out users of earlier days count on their own day. Here they would count twice.
         of_today = day.held_out_of(ctx.day)
         differences = paired_differences(held_out, ours, theirs, ks, of_today)
         is_few = is_pooled(differences.users, ctx.pipeline.gate.min_users)
@@ -202,7 +189,7 @@ def remember_day(
 def _judged_measures(
     on_day: Mapping[str, Mapping[str, Any]], ks: Sequence[int]
 ) -> dict[str, dict[str, float]]:
-    """By list, the measures that the gate may look at; nothing of a day without trees."""
+    """By list, the measures that the gate may use; empty on a day without a ranker."""
     return {
         name: {
             measure: round(values[measure], _DIGITS)
@@ -215,28 +202,24 @@ def _judged_measures(
 
 
 def line_after(ctx: StageContext, measured: MeasuredDay | None) -> dict[str, MeasuredDay]:
-    """What the version of the day remembers: what was `measured` of it, if it has a parent, and of
-    the versions before it.
-
-    Returns: by day, oldest first.
+    """The measures that the day's version stores, by day, oldest first: its own, and those of its
+    ancestors.
     """
     parent = _parent_with_such_lists(ctx)
     before = parent.line if parent else {}
-    # The next day looks 30 days back; it comes one day after this one at the earliest.
+    # The next day is at least one day later and looks 30 days back: one day less is enough here.
     oldest = ctx.day - timedelta(days=MEMORY_DAYS - 1)
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
     if measured:
         if not measured.lists:
-            # Trees start again, such as with other sources: earlier ones say nothing about them.
+            # A new ranker starts, for example with other sources. Earlier rankers say nothing about it.
             line = {day: each.model_copy(update={"lists": {}}) for day, each in line.items()}
         line[str(ctx.day)] = measured
     return line
 
 
 def _parent_with_such_lists(ctx: StageContext) -> DayMetrics | None:
-    """What the parent measured; None where other lists counted then, as `serving.exclude_seen` was
-    changed: that says nothing of those that count now.
-    """
+    """The parent's metrics; None if `serving.exclude_seen` has changed, because they are of other lists."""
     parent = DayMetrics.find(ctx.parent.home) if ctx.parent else None
     counted = ctx.pipeline.serving.counted_lists
     return parent if parent and parent.counted_lists == counted else None
