@@ -98,7 +98,7 @@ def run(ctx: attempts.StageContext, known: KnownVectors | None = None) -> dict[s
     written = worker_view.take(ctx.out)
     # Reused vectors are written by another step, so the rows to expect are those of the corpus.
     written[ITEMS] = items
-    worker_view.check(ctx.out, written)
+    worker_view.check_written(ctx.out, written)
     if served:
         _write_served(ctx.out, served)
     return _summary(ctx.out, written) | (take_changes(ctx.out) if known else {})

@@ -19,10 +19,10 @@ from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.features.job_graph import RawFeatures, Rows
 from beam_jobs.features.report import (
     Counters,
-    check,
     check_snapshots,
     make_report,
     misplaced,
+    refuse_bad_day,
     rows_written,
 )
 from beam_jobs.point_in_time.job import FeatureJob, plan_job
@@ -79,7 +79,7 @@ def _transform(ctx: attempts.StageContext) -> None:
         _ = graph.apply_graph(names, p, ctx.out) | "Rows" >> worker_view.WriteRows(ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
-    worker_view.check(ctx.out, worker_view.take(ctx.out))
+    worker_view.check_written(ctx.out, worker_view.take(ctx.out))
 
 
 def _statistics(ctx: attempts.StageContext) -> features_report.DayStatistics:
@@ -88,12 +88,12 @@ def _statistics(ctx: attempts.StageContext) -> features_report.DayStatistics:
     # No cache key depends on that day: docs/decisions/0003-attempts-and-keys.md
     for day in reversed(attempts.days(p)):
         if day < ctx.day and (attempt := attempts.latest(p, day, "features")):
-            checked = anomalies.check(
+            checked = anomalies.check_day(
                 p, ctx.out, features_report.StatisticsFile.read(attempt.uri), str(day)
             )
             compared = features_report.ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
             return checked.model_copy(update={"compared_with": compared})
-    return anomalies.check(p, ctx.out)
+    return anomalies.check_day(p, ctx.out)
 
 
 def write_raw(
@@ -123,7 +123,7 @@ def write_raw(
     counters = _run(job, look)
     report = make_report(job, counters)
     try:
-        check(job, counters, report)
+        refuse_bad_day(job, counters, report)
     except BadData:
         # Whoever asks why a day is refused looks at the report first.
         report.write(ctx.out)
@@ -172,7 +172,7 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
         batches.clear_spilled(job.out)
     counters = Counters.take(job.out)
     # Before anything is read from these files: a worker may have written them where nobody sees them.
-    worker_view.check(job.out, rows_written(job, counters))
+    worker_view.check_written(job.out, rows_written(job, counters))
     _write_source_tables(job)
     return counters
 

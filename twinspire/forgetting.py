@@ -119,13 +119,11 @@ def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
     Raises:
       BadData: the file cannot be read, or has no column of users.
     """
-    of_table = {"events": columns.events, "users": columns.users}[file.table]
-    wanted = [column for column in of_table(pipeline) if column.name == "_user"]
-    given = pipeline.source.format
+    of_table = columns.of_tables(pipeline)[file.table]
+    wanted = [column for column in of_table if column.name == "_user"]
     held = Users()
-    for part in records.file_parts(given, file):
-        for block in records.read_blocks(given, file, part, wanted):
-            held |= _held_by_block(block, wanted[0], users)
+    for block in records.read_blocks(pipeline.source.format, file, None, wanted):
+        held |= _held_by_block(block, wanted[0], users)
     return held
 
 

@@ -87,7 +87,7 @@ def read_written(uri: str) -> bytes:
         ) from None
 
 
-def check(out: str, written: Mapping[str, int]) -> None:
+def check_written(out: str, written: Mapping[str, int]) -> None:
     """Compares the rows that workers wrote with the Parquet files that the client sees.
 
     Args:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple, TypeAlias
 
-from beam_jobs.ingest import day_files, records
+from beam_jobs.ingest import day_files
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import relevant_types
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import partials
 from twinspire_core.records.raw_files import format_of
+from twinspire_core.records.record_file import RecordFile
 
 KIND = "events"
 FORMAT = 1
@@ -23,7 +24,7 @@ FORMAT = 1
 PACKED_BYTES = 4 << 20
 """Size of raw files that are read by one call, roughly."""
 Slice: TypeAlias = tuple[int, int | None]
-"""A file by its number in the pack, and a part of it as `records.file_parts` names it."""
+"""A file by its number in the pack, and a part of it as `RecordFile.parts` names it."""
 
 
 class Pack(NamedTuple):
@@ -165,6 +166,6 @@ def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
     all_slices = [
         (number, part)
         for number, file in enumerate(pack.files)
-        for part in records.file_parts(given_format, file)
+        for part in RecordFile.of(file.uri, given_format).parts()
     ]
     return [all_slices] if len(pack.files) > 1 else [[slice_] for slice_ in all_slices]

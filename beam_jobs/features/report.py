@@ -214,7 +214,7 @@ def _snapshots(
 
 
 def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
-    """Rows that the job wrote, by folder of its output; what `worker_view.check` compares with files."""
+    """Rows that the job wrote, by folder of its output; what `worker_view.check_written` compares with files."""
     day = job.plan.day
     rows = {
         f"{feature_schema.EXAMPLES}/dt={at}": counters.of(Counted.EXAMPLES, "events", at)
@@ -229,7 +229,7 @@ def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
     return rows
 
 
-def check(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
+def refuse_bad_day(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
     """Raises BadData if too many records were set aside, a column has no value, or no positive is left."""
     _check_columns(job, counters)
     for day in job.plan.examples:

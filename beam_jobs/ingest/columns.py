@@ -1,6 +1,6 @@
 """Raw columns that the pipeline file names: which there are, and how their values are read.
 
-A column is declared once, by `events`, `items` or `users`; reading, checks and messages loop over the
+A column is declared once, by `of_tables`; reading, checks and messages loop over the
 declarations. Each kind of column has a reader, which turns raw values of some type into those that the
 feature job works with, and says which of them make no sense.
 """
@@ -73,10 +73,10 @@ class Column:
 
 def of_tables(p: Pipeline) -> dict[str, list[Column]]:
     """The columns of each table, by its name."""
-    return {"events": events(p), "users": users(p), "items": items(p)}
+    return {"events": _of_events(p), "users": _of_users(p), "items": _of_items(p)}
 
 
-def events(p: Pipeline) -> list[Column]:
+def _of_events(p: Pipeline) -> list[Column]:
     """Columns of the events: `_user`, `_item`, `_time`; `_reward`, `_label`, `_type` if declared; context
     features, whose values are known before the event.
     """
@@ -99,7 +99,7 @@ def events(p: Pipeline) -> list[Column]:
     return columns + _features(p, "events")
 
 
-def users(p: Pipeline) -> list[Column]:
+def _of_users(p: Pipeline) -> list[Column]:
     """Columns of a users snapshot: `_user` and the features that come from it."""
     key = p.columns.users_key or p.columns.user
     use = "columns.users_key" if p.columns.users_key else "columns.user"
@@ -109,7 +109,7 @@ def users(p: Pipeline) -> list[Column]:
     ]
 
 
-def items(p: Pipeline) -> list[Column]:
+def _of_items(p: Pipeline) -> list[Column]:
     """Columns of an items snapshot: `_item`, features, dates that ages count from, and columns of the
     corpus.
     """

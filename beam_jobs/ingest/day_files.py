@@ -21,7 +21,7 @@ from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, LogsLate, NothingToDo
-from twinspire_core.records.raw_files import format_of, readable
+from twinspire_core.records.raw_files import format_of
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console, doing
 
@@ -264,12 +264,7 @@ def count_rows(given: str, files: Iterable[SourceFile]) -> int:
     Raises:
       BadData: a file cannot be read.
     """
-    rows = 0
-    for file in files:
-        kind = format_of(file.uri, given)
-        with readable(file.uri, kind):
-            rows += RecordFile(file.uri, kind).count()
-    return rows
+    return sum(RecordFile.of(file.uri, given).count() for file in files)
 
 
 def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:

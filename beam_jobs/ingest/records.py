@@ -21,7 +21,7 @@ from beam_jobs.ingest.day_files import SourceFile
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 from twinspire_core.records.json_lines import JSON_TYPES, JsonObject, first_keys
-from twinspire_core.records.raw_files import Unreadable, format_of, readable
+from twinspire_core.records.raw_files import Unreadable, readable
 from twinspire_core.records.record_file import RecordFile
 
 KEPT_PER_FILE = 10_000
@@ -81,13 +81,6 @@ class Block(NamedTuple):
     text: bool
 
 
-def file_parts(given: str, file: SourceFile) -> list[int | None]:
-    """Parts of a file that can be read on their own, see `RecordFile.parts`."""
-    kind = format_of(file.uri, given)
-    with readable(file.uri, kind):
-        return RecordFile(file.uri, kind).parts()
-
-
 def read_blocks(
     given: str, file: SourceFile, part: int | None, columns: Sequence[Column]
 ) -> Iterator[Block | Rejected]:
@@ -99,16 +92,16 @@ def read_blocks(
     Args:
       given: `source.format` of the pipeline file.
       file: a file of events, items or users.
-      part: one of `file_parts`, or None for all of it.
+      part: one of `RecordFile.parts`, or None for all of it.
       columns: declarations of the columns to read.
 
     Raises:
       BadData: the file cannot be read, or lacks a column.
     """
-    kind = format_of(file.uri, given)
+    raw = RecordFile.of(file.uri, given)
 
     def check_names(names: Sequence[str]) -> None:
-        if kind == "csv" and not names:
+        if raw.kind == "csv" and not names:
             return  # a file of no bytes has no columns, and no records either
         absent = [column for column in columns if column.source not in names]
         if absent:
@@ -116,14 +109,14 @@ def read_blocks(
 
     # JSON values are checked one by one, before they become columns: in a column, a single value of
     # another type would turn all others into text.
-    blocks = RecordFile(file.uri, kind).blocks(
+    blocks = raw.blocks(
         list(dict.fromkeys(column.source for column in columns)),
         part=part,
         check_names=check_names,
         prepare=partial(_fitting, columns),
         block_rows=BLOCK_ROWS,
     )
-    with readable(file.uri, kind):
+    with readable(file.uri, raw.kind):
         for block in blocks:
             if isinstance(block, Unreadable):
                 value = f"{block.why}: {block.text}" if block.why else block.text
@@ -131,7 +124,7 @@ def read_blocks(
             elif len(block.numbers):
                 frame = pl.DataFrame(pl.from_arrow(block.rows))
                 frame = frame.rename({name: RAW + name for name in frame.columns})
-                yield Block(frame, block.numbers, text=kind != "parquet")
+                yield Block(frame, block.numbers, text=raw.kind != "parquet")
 
 
 def _missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> BadData:

@@ -79,7 +79,7 @@ _windows_lock = threading.Lock()
 
 def snapshot(job: FeatureJob, day: date) -> pl.DataFrame:
     """The items snapshot of a day, read once per process: one row per item, sorted, with `_item` and the
-    columns of `columns.items`. Of several records of an item, the last in the files counts.
+    columns of `columns.of_tables`. Of several records of an item, the last in the files counts.
 
     Raises:
       BadData: a file cannot be read, or lacks a column.

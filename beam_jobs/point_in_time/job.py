@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs import day_plan
 from beam_jobs.day_plan import Plan, Scope, days_to_replay, known_days, make_plan
-from beam_jobs.ingest import columns, day_files, records
+from beam_jobs.ingest import day_files, records
 from beam_jobs.ingest.columns import Column, of_tables
 from beam_jobs.ingest.day_files import SourceFile, later_files
 from twinspire_core.config.pipeline import Pipeline
@@ -90,13 +89,14 @@ def find_late_events(
         later = later_files(p, day)
     files: dict[date, tuple[SourceFile, ...]] = {}
     unreadable: dict[date, str] = {}
-    wanted = columns.events(p)
+    wanted = of_tables(p)["events"]
+    bounds = records.DayBounds.of(p, day)
     of_day = Digest()
     # Catalogue refreshes depend on the events of all earlier days, the day's own run on the day's.
     of_all = Digest()
     for folder_day, listed in later.items():
         try:
-            digests = [(file, *_late_in(p, file, wanted, day)) for file in listed]
+            digests = [(file, *_late_in(p, file, wanted, bounds)) for file in listed]
         except BadData as e:
             # The day itself is complete without these events, so it does not fail.
             unreadable[folder_day] = str(e)
@@ -113,31 +113,26 @@ def find_late_events(
 
 
 def _late_in(
-    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
+    p: Pipeline, file: SourceFile, wanted: list[Column], day: records.DayBounds
 ) -> tuple[Digest, Digest]:
     """The file's events of the day, and of all days up to it."""
     time = [column for column in wanted if column.name == "_time"]
-    start = day_plan.start_of(day, p.zone)
     of_day = Digest()
     of_all = Digest()
     # Most files of later days hold no late event: reading their times is enough to know.
-    if any(len(rows) for rows in _until(p, file, time, day)):
-        for rows in _until(p, file, wanted, day):
-            of_day.add(rows.filter(pl.col("_time") >= start))
+    if any(len(rows) for rows in _until(p, file, time, day.end)):
+        for rows in _until(p, file, wanted, day.end):
+            of_day.add(rows.filter(pl.col("_time") >= day.start))
             of_all.add(rows)
     return of_day, of_all
 
 
-def _until(
-    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
-) -> Iterator[pl.DataFrame]:
-    """The file's events up to the end of the day, with some of their columns."""
+def _until(p: Pipeline, file: SourceFile, wanted: list[Column], end: int) -> Iterator[pl.DataFrame]:
+    """The file's events before an instant, with some of their columns."""
     checker = records.RecordChecker(p, file, 0, wanted)
-    end = day_plan.start_of(day_plan.after(day), p.zone)
-    for part in records.file_parts(p.source.format, file):
-        for block in records.read_blocks(p.source.format, file, part, wanted):
-            if not isinstance(block, records.Rejected):
-                yield checker.take(block).good.filter(pl.col("_time") < end).drop(records.ORDER)
+    for block in records.read_blocks(p.source.format, file, None, wanted):
+        if not isinstance(block, records.Rejected):
+            yield checker.take(block).good.filter(pl.col("_time") < end).drop(records.ORDER)
     checker.close()
 
 

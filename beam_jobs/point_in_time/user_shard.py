@@ -142,8 +142,8 @@ class UserShard:
         """Sorts the events, and drops copies and excess.
 
         Args:
-          events: columns of `columns.events`, `_order`, `_day`, in any order.
-          users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any
+          events: those of `columns.of_tables`, `_order`, `_day`, in any order.
+          users: those of `columns.of_tables`, `_order`, `_snapshot` (number of the day), in any
             order.
         """
         self.job = job

@@ -150,9 +150,9 @@ def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
 def _blocks(
     given: str, file: day_files.SourceFile, columns: list[str] | None = None
 ) -> Iterator[pl.DataFrame]:
-    kind = raw_files.format_of(file.uri, given)
-    with raw_files.readable(file.uri, kind):
-        for block in RecordFile(file.uri, kind).blocks(columns, empty_is_null=True):
+    raw = RecordFile.of(file.uri, given)
+    with raw_files.readable(file.uri, raw.kind):
+        for block in raw.blocks(columns, empty_is_null=True):
             # A run rejects such lines and counts them; here the columns are looked at.
             if not isinstance(block, raw_files.Unreadable):
                 yield pl.DataFrame(block.rows)

@@ -49,7 +49,7 @@ class ComparedDays(NamedTuple):
                 yield name, now, then
 
 
-def check(
+def check_day(
     p: Pipeline, out: str, earlier: StatisticsFile | None = None, when: str = "the day before"
 ) -> DayStatistics:
     """Looks for anomalies, and writes them into the day's statistics.

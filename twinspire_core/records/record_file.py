@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from twinspire_core.records.json_lines import NumberedLines, Prepare
 from twinspire_core.records.raw_files import (
     Kind,
     Unreadable,
+    format_of,
     kind_of,
     offset_in_file,
     open_text,
@@ -65,11 +66,24 @@ class RecordFile:
     kind: Kind
     csv: CsvOptions = field(default_factory=CsvOptions)
 
+    @classmethod
+    def of(cls, uri: str, given: str) -> Self:
+        """A file whose format is as given, or with `auto` as its ending says.
+
+        Raises:
+          BadData: the ending says no format.
+        """
+        return cls(uri, format_of(uri, given))
+
     def parts(self) -> list[int | None]:
-        """Parts that can be read on their own: row groups of Parquet; None for a file of one part."""
+        """Parts that can be read on their own: row groups of Parquet; None for a file of one part.
+
+        Raises:
+          BadData: the file cannot be read.
+        """
         if self.kind != "parquet":
             return [None]
-        with storage.open_bytes(self.uri) as raw:
+        with readable(self.uri, self.kind), storage.open_bytes(self.uri) as raw:
             # A file without rows has no group, and its columns are still to be checked.
             return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
 
@@ -77,13 +91,16 @@ class RecordFile:
         """Number of records without reading them: by the footer of Parquet, by the line ends of text.
 
         The header of a CSV is left out. A line break inside quotes counts as a line end.
+
+        Raises:
+          BadData: the file cannot be read.
         """
         if self.kind == "parquet":
-            with storage.open_bytes(self.uri) as raw:
+            with readable(self.uri, self.kind), storage.open_bytes(self.uri) as raw:
                 return int(pq.ParquetFile(raw).metadata.num_rows)
         lines = 0
         last_byte = b""
-        with open_text(self.uri) as text:
+        with readable(self.uri, self.kind), open_text(self.uri) as text:
             while block := text.read(_COUNTED_BYTES):
                 lines += block.count(b"\n")
                 last_byte = block[-1:]

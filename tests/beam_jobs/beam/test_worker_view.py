@@ -17,13 +17,13 @@ def write(folder, *rows):
 
 def test_all_that_was_written_is_here(tmp_path):
     write(tmp_path / "users", 3, 4)
-    worker_view.check(str(tmp_path), {"users": 7, "queries": 0})
+    worker_view.check_written(str(tmp_path), {"users": 7, "queries": 0})
 
 
 def test_a_file_that_went_to_another_host_is_missed(tmp_path):
     write(tmp_path / "users", 3)
     with pytest.raises(UsageError) as error:
-        worker_view.check(str(tmp_path), {"users": 1007, "examples/dt=2024-03-10": 5})
+        worker_view.check_written(str(tmp_path), {"users": 1007, "examples/dt=2024-03-10": 5})
     assert str(error.value).startswith("Every worker must see the same work_root; found in")
     assert "users: 1,007 rows written, 3 here; examples/dt=2024-03-10: 5 rows" in str(error.value)
 

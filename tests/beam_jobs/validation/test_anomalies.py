@@ -13,7 +13,7 @@ from twinspire_core.errors import BadData
 
 def check(p, out, earlier=None, *when):
     """Anomalies of a day beside those of another one, of which the outputs are given."""
-    return anomalies.check(p, out, earlier and StatisticsFile.read(earlier), *when)
+    return anomalies.check_day(p, out, earlier and StatisticsFile.read(earlier), *when)
 
 
 @pytest.fixture(scope="module")
