@@ -3,13 +3,10 @@
     python -m benchmarks.gate --json gate.json                  three recommenders, 100 replays of each
     python -m benchmarks.gate --case small_shop --replays 20
 
-Days of each are run once, each version going on from the one before, and what was found for each
-user is kept. A replay then draws the users of every day again, with replacement, and the gate judges
-every day by them: of the small shop with `gate.min_users` as it is, and with so few that its days
-suffice. These versions are good, so that each refusal is a false one. Broken versions (item vectors
-shuffled, trees fitted on shuffled labels, the last day trained on half its rows) are judged in the place
-of good ones, and should be refused. Days that are done are kept under --work: the same command goes on
-after a stop.
+Each case runs its days once. A replay draws the users of every day with replacement, and the gate
+judges the day by them. The versions are good, so each refusal is false. Broken versions (item vectors
+shuffled, trees fitted on shuffled labels, half of the last day's rows) should be refused. Finished days
+stay under --work: the same command goes on after a stop.
 """
 
 import argparse

@@ -5,7 +5,7 @@ whatever the gate would say. What was found for each user is kept, in the gate's
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -72,9 +72,9 @@ class Case:
         """An id for the version of the n-th day."""
         return f"{self.day(n)}-{n:08x}"
 
-    def numbers(self) -> Iterator[int]:
+    def numbers(self) -> range:
         """The days, oldest first."""
-        yield from range(self.days + 1)
+        return range(self.days + 1)
 
 
 CASES = (

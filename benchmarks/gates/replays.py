@@ -1,8 +1,7 @@
-"""Days replayed: users drawn again with replacement, measured and judged by the code that measures
-and judges days.
+"""Replays days: draws their users with replacement, and judges them as days are judged.
 
-A replay draws the users of every day of a case once. The versions were good, so that each refusal is
-a false one. A broken version is judged in place of a day's good one, and should be refused.
+The versions were good, so each refusal is false. A broken version takes a good one's place, and should
+be refused.
 """
 
 from collections import Counter
