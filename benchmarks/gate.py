@@ -25,10 +25,10 @@ from benchmarks.quality.command import machine, write_whole
 
 
 def figures(run: Run, replays: int) -> dict[str, Any]:
-    """The refusals of a case, and what its days were."""
+    """The refusals of a case, and its days."""
     days = {n: DayValues.read(run, n) for n in run.case.numbers() if n}
     verdicts = [verdict for seed in range(replays) for verdict in replay(run, days, seed)]
-    told = [
+    each_day = [
         {
             "day": str(run.case.day(n)),
             "held_out": day.metrics.holdout.users,
@@ -36,7 +36,7 @@ def figures(run: Run, replays: int) -> dict[str, Any]:
         }
         for n, day in days.items()
     ]
-    return {"verdicts": len(verdicts), **count_refusals(verdicts), "each_day": told}
+    return {"verdicts": len(verdicts), **count_refusals(verdicts), "each_day": each_day}
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
@@ -55,9 +55,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     names = [case.name for case in CASES]
     parser.add_argument("--case", choices=names, action="append", help="which; all by default")
     parser.add_argument("--replays", type=int, default=100, help="draws of users")
@@ -66,7 +65,7 @@ def main() -> None:
     chosen = parser.parse_args()
     found = {}
     for case in CASES:
-        if chosen.case and case.name not in chosen.case:
+        if case.name not in (chosen.case or names):
             continue
         run = Run.lay_out(case, chosen.work)
         for n in case.numbers():

@@ -1,7 +1,6 @@
 """The recommenders whose good versions are replayed, and how their days are run.
 
-A day is its features and its training, as the stages make them; each goes on from the day before,
-whatever the gate would say. What was found for each user is kept, in the gate's measure.
+Each day goes on from the day before, whatever the gate would say. Every user's measure is kept.
 """
 
 import shutil
@@ -104,7 +103,6 @@ class Run:
     """A case with its logs laid out.
 
     Attributes:
-      case: which.
       p: its pipeline.
       folder: where its days are kept.
     """
@@ -202,9 +200,8 @@ class _Recorded:
     """What was found for each user, while a day is measured.
 
     Attributes:
-      values: the gate's measure of each query by what listed, nan for newcomers, as
-        `held_out:candidate`. `held_out:users`, `held_out:slice`, `held_out:today` and those of `today`
-        and `next_day` say whose they are. What is broken is called `shuffled`.
+      values: the gate's measure of each query by its lists, nan for newcomers, as `held_out:candidate`.
+        `held_out:users`, `:slice` and `:today` say whose they are. Broken lists are `shuffled`.
     """
 
     def __init__(self) -> None:
