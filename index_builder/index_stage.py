@@ -8,7 +8,7 @@ Written below the stage's folder:
 
     index/        the index (twinspire_core/search/index.py); row i is the i-th item by id
     index.json    settings, whether they were inherited or tuned, recall against exact search, all
-                  that were tried (twinspire_core/contracts/index_figures.py)
+                  that were tried (twinspire_core/contracts/version_manifest.py)
     timings.json  how fast it was on this machine, and each setting tried (the same module), kept
                   apart because it differs from run to run
 """
@@ -39,14 +39,14 @@ from index_builder.settings_search import (
 from twinspire_core import storage
 from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.attempts import NO_START, StageContext, Start
-from twinspire_core.contracts.index_figures import (
+from twinspire_core.contracts.model_bundle import read_items, read_queries
+from twinspire_core.contracts.version_manifest import (
     IndexFigures,
     IndexTimings,
     SampledQueries,
     SettingsOrigin,
     TriedSettings,
 )
-from twinspire_core.contracts.model_bundle import read_items, read_queries
 from twinspire_core.errors import BadData
 from twinspire_core.search.index import EXACT_SHARE, ExactIndex, Index, Kind, Settings
 from twinspire_core.terminal import console

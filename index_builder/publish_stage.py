@@ -33,10 +33,9 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
 from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.contracts.version_manifest import FILE as MANIFEST
-from twinspire_core.contracts.version_manifest import File, Manifest
+from twinspire_core.contracts.version_manifest import File, IndexFigures, Manifest
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.native_code import block_tensorflow_extras, suppress_native_stderr

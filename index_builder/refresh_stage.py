@@ -21,12 +21,10 @@ from twinspire_core.contracts import attempts, ranker_files, version_manifest
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
-from twinspire_core.contracts.version_manifest import Manifest
+from twinspire_core.contracts.version_manifest import IndexFigures, Manifest
 from twinspire_core.fusion.rank_fusion import FixedOrder
-from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources, read_tables
 
 

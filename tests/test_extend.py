@@ -71,9 +71,9 @@ class CorpusOrder(FeatureGroup):
         return f"item {value:.0f} of the corpus"
 """,
     ),
-    place="twinspire_core/ranking/ranking_features.py",
+    place="twinspire_core/ranking/ranker.py",
     lines={
-        "from twinspire_core.ranking.pairs import FeatureGroup, Pairs": (
+        "from twinspire_core.ranking.pairs import FeatureGroup, Pairs, Vectors": (
             "from twinspire_core.ranking.groups.corpus_order import CorpusOrder"
         ),
         "    UserActivity,": "    CorpusOrder,",

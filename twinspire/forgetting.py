@@ -24,7 +24,7 @@ from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRA
 from twinspire.tuning import tried_settings
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, day_metrics, model_bundle, partials, trained_day
+from twinspire_core.contracts import attempts, day_metrics, model_bundle, trained_day
 from twinspire_core.storage import FileInfo, parquet_files
 
 Users = frozenset[str]
@@ -57,7 +57,7 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
     """Folders that stages make again from logs, or that nothing reads any more, with their sizes."""
     folders = []
     for p in (pipeline, *tried_settings.folders(pipeline)):
-        folders.append(partials.place(p))
+        folders.append(attempts.partials_folder(p))
         for day in attempts.days(p):
             for stage, uri, done in _attempts(p, day):
                 # Trials of `twinspire tune` are no days of the pipeline, and nothing goes on from them

@@ -14,7 +14,7 @@ from beam_jobs.ingest import day_files
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import relevant_types
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import partials
+from twinspire_core.contracts import attempts
 from twinspire_core.records.raw_files import format_of
 from twinspire_core.records.record_file import RecordFile
 
@@ -111,12 +111,12 @@ def _with_partials(job: FeatureJob, packs: Sequence[Pack], folder: str) -> list[
         "late_days": p.source.late_days,
         "max_user_events": p.source.max_user_events,
     }
-    parts_by_stem = partials.whole(folder)
+    parts_by_stem = attempts.whole_partials(folder)
     kept = []
     for pack in packs:
         # A file that came while the run was planned has no digest, so its pack has no key.
         if all(file.digest is not None for file in pack.files):
-            stem = partials.stem(folder, pack.day, KIND, _key(settings, p, pack))
+            stem = attempts.partial_stem(folder, pack.day, KIND, _key(settings, p, pack))
             pack = pack._replace(stem=stem, parts=parts_by_stem.get(stem, 0))
         kept.append(pack)
     return kept

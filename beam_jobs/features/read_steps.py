@@ -12,7 +12,7 @@ A partial is one file:
 Arrow stream   the events, batch by batch, compressed by zstd
 JSON           counts, and rejected records, whose files are numbers within the pack
 8 bytes        length of the JSON, little-endian
-32 bytes       SHA-256 of all that (twinspire_core/contracts/partials.py)
+32 bytes       SHA-256 of all that (twinspire_core/contracts/attempts.py)
 """
 
 import functools
@@ -38,7 +38,7 @@ from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import UserEventLimit, relevant_types
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import forgotten_users, partials
+from twinspire_core.contracts import attempts, forgotten_users
 
 RECORDS = "records"
 """(shard, batch): events or users."""
@@ -107,9 +107,9 @@ class Read(beam.DoFn):
             )
         if pack.stem is None:
             return _read_events(self._job, pack, part.part)
-        uri = partials.uri(pack.stem, part.part, part.parts)
+        uri = attempts.partial_uri(pack.stem, part.part, part.parts)
         # None as well if the file is gone, or damaged.
-        content = partials.read(uri) if pack.parts else None
+        content = attempts.read_partial(uri) if pack.parts else None
         if content is None:
             return self._read_and_keep(pack, part.part, uri)
         # Somebody may have been forgotten while the partial was being written.
@@ -283,7 +283,7 @@ class _PartialWriter:
         counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
         account = json.dumps({"counts": counts, "rejected": rejected}).encode()
         length = len(account).to_bytes(_LENGTH_BYTES, "little")
-        partials.write(uri, b"".join([self._sink.getvalue().to_pybytes(), account, length]))
+        attempts.write_partial(uri, b"".join([self._sink.getvalue().to_pybytes(), account, length]))
 
 
 def _is_unchanged(pack: Pack) -> bool:

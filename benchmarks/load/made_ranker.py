@@ -24,7 +24,7 @@ from twinspire_core.contracts.ranker_files import MODEL, RankerFile
 from twinspire_core.contracts.version_manifest import FILE, File, Manifest
 from twinspire_core.fusion.rank_fusion import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import RankingFeatures
 from twinspire_core.sources.source import ScoredLists
 
 _ASKED = 300

@@ -21,8 +21,7 @@ from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, ExampleList
 from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
-from twinspire_core.contracts.version_manifest import Manifest
+from twinspire_core.contracts.version_manifest import IndexFigures, IndexTimings, Manifest
 from twinspire_core.display.quality_tables import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 from twinspire_core.display.table import Table, short_name

@@ -9,7 +9,7 @@ from index_builder.gate.limits import MAX_SKEW, MOST_OUTSIDE, describe_skew
 from index_builder.report import charts
 from index_builder.report.facts import Facts, Figure, Mark, Previous, Section
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
-from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings, SettingsOrigin
+from twinspire_core.contracts.version_manifest import IndexFigures, IndexTimings, SettingsOrigin
 from twinspire_core.display.table import (
     NONE,
     Row,

@@ -15,8 +15,7 @@ from twinspire_core.config.source_registry import MOST_POPULAR, POPULAR_LATELY, 
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.metrics.list_metrics import top_k_scored
 from twinspire_core.ranking.pairs import Vectors
-from twinspire_core.ranking.ranker import Ranker, rank_candidates
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import Ranker, RankingFeatures, rank_candidates
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.popular_and_history import past_then, same_for_all

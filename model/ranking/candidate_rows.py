@@ -30,7 +30,7 @@ from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts import ranker_files as contract
 from twinspire_core.ranking.pairs import Pairs, Vectors
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import RankingFeatures
 from twinspire_core.search.ragged import arrow_lists, list_lengths
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.storage import parquet_files

@@ -32,8 +32,7 @@ from twinspire_core.contracts.day_metrics import FixedOrderMeasures, HeldOutMeas
 from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
-from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.sources.source import SourceTables
 
 _LONGEST_KEPT = 7

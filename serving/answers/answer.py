@@ -18,8 +18,7 @@ from serving.version.filters import Groups, Selected
 from serving.version.user_store import Unknown
 from twinspire_core.config.source_registry import POPULAR, TWO_TOWER
 from twinspire_core.display.table import counted
-from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
 

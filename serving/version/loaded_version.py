@@ -27,8 +27,7 @@ from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.native_code import load_saved_model, suppress_native_stderr
-from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.search.index import Index, load_index
 from twinspire_core.sources.candidate_sources import CandidateSources, read_tables
 from twinspire_core.sources.source import Source

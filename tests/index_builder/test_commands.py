@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from index_builder import publish_stage
 from twinspire.cli.main import app
-from twinspire_core.contracts import partials
+from twinspire_core.contracts import attempts
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 
@@ -92,7 +92,7 @@ def test_prune_takes_partials_of_days_that_nothing_looks_back_to(command, pipeli
     newest = date(2024, 4, 16)
     first = newest - timedelta(days=59)  # the first of 30 days of training looks back 30
     days = [first - timedelta(days=1), first, newest]
-    folders = [Path(partials.place(pipeline), f"dt={day}") for day in days]
+    folders = [Path(attempts.partials_folder(pipeline), f"dt={day}") for day in days]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "events-1-0-of-1.arrow").touch()

@@ -19,7 +19,7 @@ from index_builder.settings_search import work
 from tests.index_builder.vectors import clustered
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.contracts.attempts import StageContext, Start
-from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.contracts.version_manifest import IndexFigures
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
 from twinspire_core.search.index import ExactIndex, Index, Settings, load_index

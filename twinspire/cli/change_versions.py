@@ -25,7 +25,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import MEASURE, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
 
 # Seconds without a new file after which a publication was certainly killed: it takes minutes
@@ -198,8 +198,10 @@ def _old_partials(pipeline: Pipeline) -> list[str]:
     if newest is None:
         return []  # without logs no window says what is old
     first = day_plan.make_plan(pipeline, newest, "full", replays=True).first
-    folder = partials.place(pipeline)
-    return [storage.join(folder, f"dt={day}") for day in partials.by_day(folder) if day < first]
+    folder = attempts.partials_folder(pipeline)
+    return [
+        storage.join(folder, f"dt={day}") for day in attempts.partials_by_day(folder) if day < first
+    ]
 
 
 def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[str]:

@@ -18,7 +18,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, version_manifest
 from twinspire_core.contracts.attempts import NO_START, BestAccepted, Gap, Parent, Start
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.contracts.version_manifest import IndexFigures
 from twinspire_core.errors import UsageError
 
 # After so many days the settings of an index are searched for again: others may be better by then

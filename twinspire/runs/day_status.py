@@ -13,7 +13,7 @@ from twinspire.runs.stage_tasks import StageTask, is_current, late_events, plan_
 from twinspire.runs.stages import STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt, Promote
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.errors import TwinspireError, with_full_stop
@@ -103,7 +103,7 @@ def day_statuses(
         # A refused refresh says nothing about the day that its towers were trained on
         if not (one.refreshes and one.status in (REFUSED, ROLLED_BACK))
     }
-    kept = partials.by_day(partials.place(pipeline))
+    kept = attempts.partials_by_day(attempts.partials_folder(pipeline))
     without_state: set[str] = set()
     for day in days:
         of_day = run.of_day(day)

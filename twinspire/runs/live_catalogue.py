@@ -24,7 +24,7 @@ from twinspire.runs.stage_tasks import StageTask, complete, is_current, source_d
 from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest, stage_key
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
-from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Promote, Reuse, StageContext
 from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.errors import (
@@ -246,7 +246,9 @@ def plan_refresh(
             mode="incremental",
             out="",
             promote=promote,
-            reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
+            reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests)
+            if reuse
+            else None,
         ),
         load=lambda: _load(run, towers, facts),
         parent=towers.trained,

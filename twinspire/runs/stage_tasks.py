@@ -22,7 +22,7 @@ from twinspire.runs.stages import (
 )
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import (
     NO_START,
     Attempt,
@@ -119,7 +119,9 @@ def plan_stage(
         promote=promote,
         best=run.best() if stage.measures_best else None,
         start=start,
-        reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
+        reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests)
+        if reuse
+        else None,
         replays=replays,
     )
     return StageTask(

@@ -6,13 +6,19 @@ That can be written in several ways. For the lists [a, b], [] and [c]:
     offsets   0 2 2 3    where each list begins, and where the last one ends
     rows      0 0 2      the list that each value belongs to
     places    0 1 0      where each value stands in its list
+
+`best_columns` gives the largest entries of a sparse product: of each query a weighted list of rows, times
+a table that has for each row a weighted list of columns. U queries, M rows in all their lists, R rows of
+the table, P entries of the table, C columns.
 """
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from twinspire_core.native_code import compiled
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -154,3 +160,180 @@ def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Arr
     places = pc.index_in(lists.flatten(), value_set=items).fill_null(-1)
     values = places.to_numpy(zero_copy_only=False).astype(np.int64)
     return Ragged.of_lengths(values, list_lengths(lists))
+
+
+# Groups of sums for each place of a list: the largest of each group show which sums are too low.
+_GROUPS = 4
+# How often the range is halved in which the lowest sum of a list is looked for.
+_HALVINGS = 20
+
+
+class SparseTable(NamedTuple):
+    """Rows with weighted columns.
+
+    Attributes:
+      offsets: [R + 1] int64, where each row's entries begin.
+      columns: [P] integers, distinct within a row; -1 for none.
+      weights: [P] float32, not negative.
+      width: C.
+    """
+
+    offsets: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+    width: int
+
+
+class Best(NamedTuple):
+    """The columns of the largest sums.
+
+    Attributes:
+      columns: [U, k] int64, the largest first, of equal sums the lower column; -1 behind the end.
+      sums: [U, k] float64, above 0; -infinity behind the end.
+    """
+
+    columns: np.ndarray
+    sums: np.ndarray
+
+
+def best_columns(
+    rows: Ragged,
+    weights: np.ndarray,
+    table: SparseTable,
+    k: int,
+    *,
+    added: tuple[Ragged, np.ndarray] | None = None,
+    exclude: Ragged | None = None,
+    passing: np.ndarray | None = None,
+    rounded: bool = False,
+) -> Best:
+    """The k columns of the largest sums above 0, for each query:
+
+        sum(column) = sum over its rows of  weight of the row * weight of the column in it  +  added
+
+    Args:
+      rows: U lists of rows of the table, -1 nowhere among them.
+      weights: [M] float32 or float64: products are of that precision, their sums doubles.
+      table: what the rows are looked up in.
+      k: length of the lists; shorter ones end in -1.
+      added: U lists of columns, and the weight that is added to the sum of each of them.
+      exclude: U lists of columns that must not be listed, -1 for none.
+      passing: [C] bool, what may be listed; None for everything.
+      rounded: whether sums are rounded to float32 before they are compared.
+    """
+    queries = rows.rows
+    none = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), queries)
+    more, more_weights = added or (none, np.zeros(0, np.float32))
+    left_out = exclude or none
+    best = Best(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf))
+    _find_best(
+        *(list_offsets(rows.lengths), rows.values, weights),
+        *table[:3],
+        *(list_offsets(more.lengths), more.values, more_weights),
+        *(list_offsets(left_out.lengths), left_out.values),
+        # A copy: one that is read-only would be another type, for which the loop is compiled again.
+        np.ones(table.width, np.bool_) if passing is None else np.array(passing),
+        rounded,
+        *best,
+    )
+    return best
+
+
+@compiled
+def _find_best(
+    begin: Any,
+    rows: Any,
+    row_weights: Any,
+    offsets: Any,
+    columns: Any,
+    weights: Any,
+    added_begin: Any,
+    added: Any,
+    added_weights: Any,
+    excluded_begin: Any,
+    excluded: Any,
+    passing: Any,
+    rounded: Any,
+    top_columns: Any,
+    top_sums: Any,
+) -> None:
+    queries, k = top_columns.shape
+    sums = np.zeros(len(passing), np.float64)
+    met = np.empty(len(passing) + 1, np.int64)
+    values = np.empty(len(passing) + 1, np.float64)
+    groups = _GROUPS * k
+    for query in range(queries):
+        # A column is noted when its sum is still 0, and so once.
+        count = 0
+        for number in range(begin[query], begin[query + 1]):
+            weight = row_weights[number]
+            # Slices: numba checks no index of theirs for being negative.
+            of_row = columns[offsets[rows[number]] : offsets[rows[number] + 1]]
+            weight_of = weights[offsets[rows[number]] : offsets[rows[number] + 1]]
+            for entry in range(len(of_row)):
+                column = of_row[entry]
+                product = weight * weight_of[entry]
+                if column >= 0 and product > 0:
+                    met[count] = column
+                    count += sums[column] == 0
+                    sums[column] += product
+        for number in range(added_begin[query], added_begin[query + 1]):
+            if added_weights[number] > 0:
+                met[count] = added[number]
+                count += sums[added[number]] == 0
+                sums[added[number]] += added_weights[number]
+        for number in range(excluded_begin[query], excluded_begin[query + 1]):
+            if excluded[number] >= 0:
+                sums[excluded[number]] = 0
+        for number in range(count):
+            column = met[number]
+            value = sums[column] if passing[column] else 0.0
+            values[number] = np.float64(np.float32(value)) if rounded else value
+            sums[column] = 0
+        # A bound that k groups reach with their largest sum: few single sums reach it.
+        largest = values[:count]
+        if count >= 2 * groups:
+            largest = values[:groups].copy()
+            for start in range(groups, count - groups + 1, groups):
+                for number in range(groups):
+                    largest[number] = max(largest[number], values[start + number])
+        least = 0.0
+        above = 0.0
+        for number in range(len(largest)):
+            above = max(above, largest[number])
+        for _ in range(_HALVINGS):
+            middle = (least + above) / 2
+            reaching = 0
+            for number in range(len(largest)):
+                reaching += largest[number] >= middle
+            if reaching >= k:
+                least = middle
+            else:
+                above = middle
+        size = 0
+        for number in range(count):
+            value = values[number]
+            values[size] = value
+            met[size] = met[number]
+            size += value >= least and value > 0
+        # Shellsort: the largest first, of equal ones the lowest column.
+        gap = 1
+        while gap < size // 3:
+            gap = 3 * gap + 1
+        while gap > 0:
+            for number in range(gap, size):
+                value, column = values[number], met[number]
+                place = number
+                while place >= gap and (
+                    values[place - gap] < value
+                    or (values[place - gap] == value and met[place - gap] > column)
+                ):
+                    values[place] = values[place - gap]
+                    met[place] = met[place - gap]
+                    place -= gap
+                values[place] = value
+                met[place] = column
+            gap //= 3
+        for place in range(min(k, size)):
+            top_columns[query, place] = met[place]
+            top_sums[query, place] = values[place]

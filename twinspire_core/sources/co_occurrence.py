@@ -32,12 +32,13 @@ from twinspire_core.contracts import feature_schema
 from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import (
     Ragged,
+    SparseTable,
     arrow_lists,
+    best_columns,
     list_lengths,
     list_offsets,
     list_places,
 )
-from twinspire_core.search.sparse_product import SparseTable, best_columns
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.user_histories import Sequences
 

@@ -26,13 +26,14 @@ import pyarrow.compute as pc
 from twinspire_core.config import source_registry
 from twinspire_core.search.ragged import (
     Ragged,
+    SparseTable,
     arrow_lists,
+    best_columns,
     list_lengths,
     list_offsets,
     list_places,
     list_ranges,
 )
-from twinspire_core.search.sparse_product import SparseTable, best_columns
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.user_histories import Sequences, WeightedItems, of_length_one
 

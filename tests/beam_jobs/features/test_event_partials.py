@@ -20,7 +20,7 @@ from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests
 from twinspire_core import storage
-from twinspire_core.contracts import partials
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Reuse
 from twinspire_core.records.record_file import RecordFile
 
@@ -287,4 +287,4 @@ def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path)
         found = set(stems(**change))
         assert not found & seen, change
         seen |= found
-    assert partials.whole(str(world.folder / "partials")) == {}, "planning writes nothing"
+    assert attempts.whole_partials(str(world.folder / "partials")) == {}, "planning writes nothing"

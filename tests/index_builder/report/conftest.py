@@ -10,7 +10,7 @@ from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics, ExampleList
 from twinspire_core.contracts.features_report import DayStatistics, FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
+from twinspire_core.contracts.version_manifest import IndexFigures, IndexTimings
 from twinspire_core.display.served_figure import on_its_day
 from twinspire_core.fusion.rank_fusion import FixedOrder
 

@@ -16,7 +16,7 @@ from model.ranking.fit_orders import (
 )
 from tests.model.ranking.asked_day import ranking_rows
 from twinspire_core.fusion.rank_fusion import NEITHER, REPEATS, STEADY
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 PLACES = ("place:history",)

@@ -33,8 +33,7 @@ from tests.serving.asking import recommend
 from twinspire_core.config import source_registry
 from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
-from twinspire_core.ranking.ranker import rank_candidates
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import RankingFeatures, rank_candidates
 from twinspire_core.search.index import NONE, ExactIndex, Settings
 from twinspire_core.search.ragged import positions
 from twinspire_core.sources import user_histories

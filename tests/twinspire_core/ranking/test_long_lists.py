@@ -5,8 +5,7 @@ import pytest
 
 from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.fusion.rank_fusion import DEPTH
-from twinspire_core.ranking.ranker import Ranker, rank_candidates
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import Ranker, RankingFeatures, rank_candidates
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Queries, ScoredLists

@@ -6,7 +6,7 @@ import pytest
 
 from tests.twinspire_core.ranking.tiny import CORPUS, PERSONAL, QUERIES, described, value
 from twinspire_core.fusion.rank_fusion import DEPTH
-from twinspire_core.ranking import ranking_features
+from twinspire_core.ranking import ranker
 
 
 def test_the_place_in_a_list():
@@ -71,7 +71,7 @@ def test_a_trend_is_0_for_what_is_taken_as_often_every_day(fast, slow, trend, sa
 def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
     names = ("place:history", "personal_age", "overdue", "user_events", "popular")
     once = [value(name) for name in names]
-    monkeypatch.setattr(ranking_features, "_BLOCK", 1)
+    monkeypatch.setattr(ranker, "_BLOCK", 1)
     np.testing.assert_equal([value(name) for name in names], once)
 
 

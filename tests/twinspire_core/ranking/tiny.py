@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.pairs import Pairs
-from twinspire_core.ranking.ranking_features import RankingFeatures
+from twinspire_core.ranking.ranker import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 from twinspire_core.sources.user_histories import HALF_LIVES, PersonalCounts

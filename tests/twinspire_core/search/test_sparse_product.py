@@ -2,9 +2,8 @@ import numba
 import numpy as np
 import pytest
 
-from twinspire_core.search import sparse_product
-from twinspire_core.search.ragged import Ragged, list_offsets
-from twinspire_core.search.sparse_product import SparseTable, best_columns
+from twinspire_core.search import ragged
+from twinspire_core.search.ragged import Ragged, SparseTable, best_columns, list_offsets
 
 ROWS, WIDTH, QUERIES = 9, 40, 6
 
@@ -47,13 +46,13 @@ def test_sums_are_those_of_a_dense_product(k, rounded):
 
 def test_a_filter_is_of_the_types_that_the_loop_was_compiled_for(monkeypatch):
     compiled_for = set()
-    loop = sparse_product._find_best
+    loop = ragged._find_best
 
     def spy(*tables):
         compiled_for.add(tuple(map(numba.typeof, tables)))
         loop(*tables)
 
-    monkeypatch.setattr(sparse_product, "_find_best", spy)
+    monkeypatch.setattr(ragged, "_find_best", spy)
     rows = Ragged.of_lengths(np.arange(2), np.array([1, 1]))
     ones = np.ones(2, np.float32)
     table = SparseTable(np.arange(3), np.arange(2), ones, 2)
