@@ -1,5 +1,5 @@
-"""Lists for a whole file of requests: lines become rows, thousands at a time, and lists go into a file that
-appears when it is complete. Memory stays bounded.
+"""Answers a whole file of requests, thousands of lines at a time, so that memory stays bounded. The output
+file appears only when it is complete.
 """
 
 import json
@@ -42,12 +42,11 @@ from twinspire_core.terminal import console
 BATCH = 2048  # lines answered at a time
 _SHOWN = 200  # characters of a line in a message
 _WARNINGS = 5  # the most that are reported
-_MANY = 100  # lines, from which it pays to compile a ranker
+_MANY = 100  # lines for which compiling a ranker is worth its time
 _ENDINGS = (".jsonl", ".parquet")
 _COUNTED = ("queries", "short", "few_new", "widened", "unknown_users")
-"""What is counted over all lists: lines that were answered, lists with fewer items than asked for, with
-fewer new items than `new_share` asks for, and with a wider search, and lines whose user the version does
-not know.
+"""Counts over all lists: answered lines, lists that are too short, lists with too few new items, lists that
+needed a wider search, and lines of unknown users.
 """
 _SCHEMA = pa.schema(
     [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
@@ -63,15 +62,13 @@ def recommend_lines(
     *,
     now: datetime | None = None,
 ) -> dict[str, Any]:
-    """Answers every line of a file, in its order, with `{"user", "items", "scores"}`.
-
-    If items may come from other sources than the two-tower, `sources` names for each item the source
-    with the largest part in its score.
+    """Answers every line of a file, in its order, with `{"user", "items", "scores"}`. If there are other
+    sources than the two-tower, also with `sources`: for each item, the source that contributed most.
 
     Args:
-      queries: JSON Lines, also gzipped, local or `gs://`; a request per line
+      queries: JSON Lines, also gzipped, local or `gs://`, with a request per line
         (serving/requests/request_model.py).
-      out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines.
+      out: `.jsonl` or `.parquet`, local or `gs://`; None is JSON lines on standard output.
       now: the time of all requests, in the pipeline's time zone; by default the present.
 
     Returns: counts, speed, and warnings about filters.
@@ -85,7 +82,7 @@ def recommend_lines(
     warnings: dict[str, None] = {}  # distinct, in order of appearance
     requests = Requests(version.pipeline)
     source = version.choose_source(options.source)
-    # Unless it is asked for by name, the two-tower leaves unknown users to another source.
+    # Unless asked for by name, the two-tower leaves unknown users to another source.
     several = options.source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
@@ -162,7 +159,7 @@ def _progress(source: Path) -> Iterator[Any]:
 
 @contextmanager
 def _output(out: str | None) -> Iterator[Path]:
-    """A local file to write to. If the block ends well, it becomes `out`, or goes to standard output."""
+    """Yields a local file to write to. After a successful block, it becomes `out` or standard output."""
     if out and not out.endswith(_ENDINGS):
         raise UsageError(
             f"The name of the output must end in {' or '.join(_ENDINGS)}; found {out}. Rename it."
@@ -173,7 +170,7 @@ def _output(out: str | None) -> Iterator[Path]:
         with disk.written_whole(out) as unfinished:
             yield Path(unfinished)
         return
-    # Standard output too gets a whole file, so that whoever reads gets all lists or none.
+    # Standard output, too, gets the lists only at the end: readers get all of them or none.
     with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
         folder, _, name = (out or "recs.jsonl").rpartition("/")
         file = Path(scratch, name)
@@ -198,7 +195,7 @@ def _print(file: Path) -> None:
 def _writing_aside(
     target: Path, ids: pa.Array, *, parquet: bool, sources: bool
 ) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
-    """Yields a function that takes batches of answers. A thread writes one while the next is made."""
+    """Yields a function that writes batches of answers in a thread, while the next batch is answered."""
     written: Future[None] | None = None
     with (
         _writing(target, ids, parquet=parquet, sources=sources) as append,

@@ -1,5 +1,5 @@
-"""An answer: lists of items as rows of a version, why each item is in its list, and warnings: why a list
-is short, and which values and filters say nothing to the version.
+"""An answer: lists of items as rows of a version, reasons for each item, and warnings, for example about
+short lists and unknown values.
 
 B queries, K places of a list, S sources, F features of a ranker.
 """

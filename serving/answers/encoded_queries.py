@@ -45,15 +45,15 @@ _Positions = Mapping[str, Ragged]
 
 
 class EncodedQueries(NamedTuple):
-    """All that lists for B queries are made from.
+    """The inputs for the lists of B queries.
 
     Attributes:
-      vectors: [B, D] float32, of the query tower; [B, 0] where the two-tower is not needed.
-      queries: what sources other than the two-tower read.
-      fixed_order: the version's own at this moment. Events may change it while an answer is made.
+      vectors: [B, D] float32, of the query tower; [B, 0] if the two-tower is not needed.
+      queries: the queries as all other sources read them.
+      fixed_order: the version's fixed order at this moment. Events may change it during an answer.
       sources: likewise.
-      is_popular: [B] bool, queries that get what is popular lately in place of the two-tower's
-        list; None if there are none.
+      is_popular: [B] bool, queries that get recently popular items instead of the two-tower's list; None
+        if there are none.
     """
 
     vectors: np.ndarray
@@ -73,13 +73,12 @@ class EncodedQueries(NamedTuple):
 def encode_queries(
     version: Version, table: pa.Table, source: str, is_popular: np.ndarray | None = None
 ) -> EncodedQueries:
-    """What a source needs of B requests, and nothing that it does not need.
+    """Prepares the inputs that a source needs for B requests, and no others.
 
     Args:
       table: [B] rows of `serving.requests.query_rows.complete`.
       source: the source of the lists, as `Version.choose_source` gives it.
-      is_popular: [B] bool, queries that get what is popular lately instead of the two-tower's list;
-        by default none.
+      is_popular: [B] bool, queries that get recently popular items instead of the two-tower's list.
 
     Raises:
       Refused: the query tower has no finite vector for a request.
@@ -91,7 +90,8 @@ def encode_queries(
         if is_popular is None or not is_popular.any():
             return encoded
         return encoded._replace(sources=version.candidate_sources, is_popular=is_popular)
-    # Read in this order: updates replace the sources first, and then the fixed order that names them.
+    # The order first: updates replace the sources before the fixed order that names them, so a newer
+    # order never meets older sources.
     order = version.fixed_order
     sources = version.candidate_sources
     if source != RANKED and TWO_TOWER not in version.sources_of(source):
@@ -116,7 +116,7 @@ def _encode(version: Version, table: pa.Table) -> np.ndarray:
 
 
 def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Queries:
-    """The purchase histories of B requests: their own, and what is stored of their users.
+    """The purchase histories of B requests: the requests' own, joined with the stored ones.
 
     Args:
       table: [B] rows of `serving.requests.query_rows.complete`.
@@ -137,7 +137,7 @@ def _read_past(table: pa.Table, places: _Positions, new: Ragged) -> tuple[Ragged
         return most_frequent_first(new), new.lengths
     stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
     past = places[STORED_PAST]
-    # Counts are needed only to rank stored items against new ones.
+    # Counts are needed only for users with new items, to rank stored items against them.
     counts = np.ones(len(past.values), np.int64)
     moves = (new.lengths > 0)[past.row]
     if STORED_HISTORY in places and moves.any():
@@ -148,9 +148,10 @@ def _read_past(table: pa.Table, places: _Positions, new: Ragged) -> tuple[Ragged
 def _read_personal(
     table: pa.Table, places: _Positions, new: Ragged, past: Ragged
 ) -> PersonalCounts:
-    """Decayed counts of the items that users had: those of the version, plus 1 for each newer event,
-    because requests carry no times. Without counts in the version, 1 for each known event.
+    """Decayed counts of the items that users had: the stored counts plus 1 for each newer event. Without
+    stored counts, 1 for each known event.
     """
+    # A weight of 1 is that of an event of now: requests have no times.
     stored = PersonalCounts.of_rows(table, lambda _: places[ITEMS].values)
     if stored is not None and not len(new.values):
         return stored
@@ -165,8 +166,8 @@ def _read_personal(
 
 
 def _known_events(places: _Positions, past: Ragged) -> Ragged:
-    """All known events, stored or in a request: B lists of rows, oldest first, -1 outside the corpus.
-    An item stands where it was taken last, once.
+    """All known events, stored or in a request: B lists of rows, oldest first, -1 outside the corpus. Each
+    item is listed once, where it was taken last.
     """
     events = places[SEEN]
     if not {STORED_PAST, STORED_HISTORY} & places.keys():
@@ -196,20 +197,20 @@ def newer_events(table: pa.Table, history: Ragged) -> Ragged:
 
 
 def overlap(stored: np.ndarray, history: np.ndarray) -> int:
-    """How many entries of a history, from its start, are among the stored events or older.
+    """The number of entries at the start of a request's history that are stored already, or are older.
 
     Args:
       stored: [L] int64, items of the newest stored events, oldest first.
       history: [M] int64, items of a request's history, oldest first.
 
-    Returns: the end, in the history, of all that is stored; else the length of the longest start of
-    the history that is an end of what is stored; 0 without either.
+    Returns: the position after the stored events, if the history contains all of them; else the length of
+    the longest start of the history that is an end of the stored events; else 0.
     """
     width = stored.itemsize
     known = stored.tobytes()
     given = history.tobytes()
-    # A history that goes further back holds all that is stored somewhere in the middle. Bytes are
-    # searched, so a match must begin at a whole number.
+    # A history that goes further back has all stored events in its middle. The search is in bytes, so a
+    # match must begin at the start of a number.
     if len(known) and len(given) > len(known):
         end = given.rfind(known)
         while end > 0 and end % width:
@@ -223,10 +224,8 @@ def overlap(stored: np.ndarray, history: np.ndarray) -> int:
 
 
 def least_counts(past: Ragged, tail: Ragged) -> np.ndarray:
-    """How often users had each item of their stored history, at least, [E] int64.
-
-    The order is by frequency, so an item was had no less often than any item behind it. The counts are
-    exact where the stored events are all events of the window.
+    """The least number of times that users had each item of their stored history, [E] int64. It is exact if
+    the stored events are all events of the window.
 
     Args:
       past: B lists of distinct rows, the most frequent first.
@@ -241,7 +240,8 @@ def least_counts(past: Ragged, tail: Ragged) -> np.ndarray:
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     is_there = (keys[place] == wanted) & (past.values >= 0)
     counts[is_there] = of_tail[place[is_there]]
-    # The largest count so far from the end of each list. A step for each list keeps them apart.
+    # Lists are ordered by frequency, so an item has at least the count of any item after it: the largest
+    # count so far, from the end of each list. A step for each list keeps lists apart.
     step = int(counts.max(initial=0)) + 1
     lift = (past.rows - past.row) * step
     largest: np.ndarray = np.maximum.accumulate((counts + lift)[::-1])[::-1] - lift
@@ -258,7 +258,7 @@ def joined(past: Ragged, counts: np.ndarray, new: Ragged) -> Ragged:
     """
     if not len(new.values):
         return past
-    # Most queries of a busy server bring nothing new: their histories stay as they are.
+    # Most queries have no new items. Their histories stay as they are, which saves time.
     moves = (new.lengths > 0)[past.row]
     moving = past.where(moves)
     query = np.concatenate([moving.row, new.row])
@@ -295,7 +295,7 @@ def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array, both: np.ndar
     ends = np.cumsum(lengths)
     has_tail = STORED_HISTORY in table.column_names
     other = table[STORED_HISTORY].combine_chunks() if has_tail else stored
-    # Ids become numbers of their own: rows of the corpus would make all unknown items one.
+    # Ids get new numbers here. As rows of the corpus, all unknown items would be -1, and so equal.
     values = pa.concat_arrays([histories.flatten(), other.flatten().cast(pa.string())])
     codes = values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
     given = codes[: len(added)]
@@ -314,7 +314,7 @@ def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array, both: np.ndar
 
 
 def _followed_by(earlier: Ragged, later: Ragged) -> Ragged:
-    """Lists followed by later ones. An item of both stays in the later one alone."""
+    """Lists followed by later lists. An item in both stays only in the later one."""
     width = 2 + max(int(earlier.values.max(initial=0)), int(later.values.max(initial=0)))
     again = np.isin(earlier.row * width + earlier.values, later.row * width + later.values)
     return _in_order(earlier.where(~again), later)

@@ -1,11 +1,11 @@
-"""Lists for users, and lists of items like an item; those for users follow the rules of `[lists]`.
+"""Makes lists for users, which follow the rules of `[lists]`, and lists of similar items.
 
-They are for default lists: those of the ranker, the fixed order and the two-tower, and the popular items
-in place of the two-tower's. A simpler source that a request names is given as it is. Filters, `exclude`
-and `exclude_seen` come before any rule: what they leave out is no candidate.
+Rules apply to lists of the ranker, the fixed order and the two-tower, and to the popular items that replace
+the two-tower's list. A simpler source that a request names is not changed. Filters, `exclude` and
+`exclude_seen` come before all rules: items that they leave out are not candidates.
 
-More candidates are retrieved than a list has places. Lists that cannot be filled from these, or that lack
-new items, get eight times as many, again and again, up to the whole corpus.
+Rules need more candidates than a list has items. Lists that cannot be filled from the first candidates, or
+that lack new items, get eight times as many, again and again, up to the whole corpus.
 
 B queries, L candidates, K places, S sources.
 """
@@ -60,11 +60,11 @@ _capped: "WeakKeyDictionary[Version, dict[tuple[tuple[str, int], ...], _OfCaps]]
 
 
 class _RuledLists(NamedTuple):
-    """B lists of K places that follow the rules.
+    """B lists of K items that follow the rules.
 
     Attributes:
       lacks_new: [B] bool, lists with too few new items.
-      is_open: [B] bool, lists that more candidates would make better.
+      is_open: [B] bool, lists that more candidates could improve.
     """
 
     lists: Retrieved
@@ -72,7 +72,7 @@ class _RuledLists(NamedTuple):
     is_open: np.ndarray
 
     def replace(self, rows: np.ndarray, better: "_RuledLists") -> None:
-        """Replaces some lists; only these may be open after that."""
+        """Replaces the lists in `rows`. All others are no longer open."""
         for name in ("rows", "scores", "shares", "values"):
             if (values := getattr(self.lists, name)) is not None:
                 values[rows] = getattr(better.lists, name)
@@ -86,8 +86,8 @@ class Ruling(NamedTuple):
     """The rules for B lists.
 
     Attributes:
-      known: items that the users had, which are not new to them; empty if no rule asks.
-      warnings: about rules that change nothing.
+      known: items that the users had, so that they are not new; empty if no rule needs them.
+      warnings: about rules without effect.
     """
 
     rules: ListsConfig
@@ -121,8 +121,8 @@ def retrieve_ruled(
     groups: Groups,
     ruling: Ruling | None,
 ) -> tuple[Retrieved, RuleWarnings | None]:
-    """The best items of each query that follow the rules, and warnings about these; None for warnings
-    if there are no rules. Other arguments are those of `retrieve`.
+    """The best items of each query that follow the rules, and warnings about the rules (None without
+    rules). Other arguments are those of `retrieve`.
     """
     if ruling is None:
         return retrieve(version, queries, options, source, seen, groups), None
@@ -145,7 +145,7 @@ def retrieve_ruled(
         )
         return _choose(lists, k, rules, known.of(rows), capped)
 
-    # Few lists need more candidates than these, and only they are asked for again.
+    # Few lists need more candidates than these. Only they are retrieved again.
     reach = min(items, 4 * k + _SPARE)
     ruled = ask(np.arange(len(queries.queries)), reach)
     while ruled.is_open.any() and reach < items:
@@ -174,7 +174,7 @@ def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
     for name, cap in caps.items():
         try:
             attributes.append(CappedAttribute(*version.attributes.entries(name), cap))
-        # A cap that cannot be applied is a warning: the list is still worth having.
+        # A cap that cannot be applied is only a warning, because the list is still useful.
         except ValueError as e:
             warnings.append(f"a cap {e}")
     if not attributes:
@@ -210,7 +210,7 @@ def _choose(
     lacks_new = ~holds_share(_at(is_new, columns, False), counts, rules.new_share)
     # Caps may allow fewer items than a list has places.
     most = min(k, capped.most) if capped else k
-    # Where the last place has a candidate, a longer list may hold more.
+    # If the last place has a candidate, there may be more behind it.
     is_open = ((counts < most) | lacks_new) & (rows[:, -1] != NONE)
     chosen = lists._replace(
         rows=_at(lists.rows, columns, NONE),
@@ -229,7 +229,7 @@ def _at(values: np.ndarray, columns: np.ndarray, none: float) -> np.ndarray:
     return np.where(columns >= 0, taken, np.asarray(none, values.dtype))
 
 
-_COMPARED = 100_000  # item ids that a mistyped one is compared with, which takes seconds
+_COMPARED = 100_000  # a mistyped item id is compared with so many ids at most, which takes seconds
 
 
 def recommend(
@@ -243,22 +243,21 @@ def recommend(
 
     Args:
       requests: [B] JSON objects (serving/requests/request_model.py), or rows of `Requests.table`.
-      options: how all of the lists are made. If k is above the size of the corpus, all of it comes back
-        with a warning.
+      options: options of all lists. If k is larger than the corpus, lists have all items and a warning.
       now: the time of the requests, in the pipeline's time zone; by default the present.
 
     Raises:
-      Refused: a request has a wrong key or value, or a number that the query tower cannot take.
+      Refused: a request has a wrong key or value, or a number that is too large for the query tower.
       UsageError: the filter in `options` is wrong, or the version has no such source.
     """
     source = version.choose_source(options.source)
-    # Only some sources list items that came after the version.
+    # Only some sources can list items that are newer than the version.
     version = version.answering(source)
     pipeline = version.pipeline
     asked = requests
     if not isinstance(asked, pa.Table):
         asked = Requests(pipeline).table(asked)
-    # Warnings are about what a request says, not about what stored users fill in.
+    # Before stored values are filled in: warnings are about values in the request only.
     unknown = version.vocabularies.unknown(asked)
     moment = now or datetime.now(pipeline.zone)
     table, known = complete(asked, version.users, moment, pipeline.history_name)
@@ -294,24 +293,25 @@ def recommend(
 
 
 def _source_of_each(bases: Sequence[Basis], asked: str | None, source: str) -> np.ndarray:
-    """The source of each list, [B]: that of all, or what is popular lately where nothing is known of
-    the user. The fixed order has weights for unknown users, and the ranker features. The two-tower has
-    neither, so it gives way, unless a request asks for it by name.
+    """The source of each list, [B]. If nothing is known about a user, `popular` replaces the two-tower,
+    unless a request asks for the two-tower by name.
     """
+    # The fixed order has weights for unknown users, and the ranker has features. The two-tower has
+    # neither.
     nothing_known = np.array([basis == "nothing" for basis in bases], bool)
     gives_way = asked is None and source == TWO_TOWER
     return np.where(nothing_known & gives_way, POPULAR, source)
 
 
 def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Groups:
-    """The requests grouped by their own filters, each together with the filter of all requests.
+    """Groups the requests by their own filters, combined with the filter of all requests.
 
     Raises:
       Refused: the version cannot apply the filter of a request.
       UsageError: it cannot apply the filter of all requests.
     """
     common = version.attributes.select_for_all(of_all)
-    # Most requests have no filter: there is one group then, and no row is looked at.
+    # Most requests have no filter. Then there is one group, without a look at any row.
     if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
         return Groups((common,), np.zeros(len(table), np.int64))
     numbers: dict[Filter, int] = {}
@@ -332,7 +332,7 @@ def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Group
 
 
 def _explain(version: Version, lists: Retrieved) -> Explanations | None:
-    """Why items are where they are; None unless explanations of the ranker are asked for."""
+    """Explanations by the ranker; None if they are not asked for."""
     ranker = version.ranker
     if lists.values is None or lists.shares is None or ranker is None:
         return None
@@ -341,13 +341,13 @@ def _explain(version: Version, lists: Retrieved) -> Explanations | None:
 
 
 def similar(version: Version, item: str, options: ListRequest) -> Answer:
-    """The items whose vectors are nearest to an item's own, without the item itself. Only `k` and
-    `filter` of the options count.
+    """The items whose vectors are nearest to an item's vector, without the item itself. Only the options
+    `k` and `filter` count.
 
     Raises:
       UsageError: the item is not in the corpus, or the filter is wrong.
     """
-    version = version.published  # items that came after it have no vector
+    version = version.published  # newer items have no vector
     row = int(version.rows([item])[0])
     if row == NONE:
         raise _unknown_item(version, item)

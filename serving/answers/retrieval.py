@@ -24,18 +24,18 @@ from twinspire_core.sources.source import Queries, ScoredLists
 
 
 class Retrieved(NamedTuple):
-    """Lists for B queries. K is the number of items asked for, or of the catalogue if that is smaller.
+    """Lists for B queries. K is the number of items asked for, at most the size of the catalogue.
 
     Attributes:
-      rows: [B, K] int32, rows of the corpus, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN behind the end: cosines of the two-tower, scores of the fixed order or
-        the ranker, and 1 / (1 + place / CONSTANT) of any other source, whose scores do not compare.
-      widened: [B] bool, whether the two-tower's first search found too few.
+      rows: [B, K] int32, rows of the corpus, best first, `NONE` after the end.
+      scores: [B, K] float32, NaN after the end: cosines of the two-tower, scores of the fixed order or the
+        ranker, and 1 / (1 + place / CONSTANT) for other sources, whose own scores have no common scale.
+      widened: [B] bool, whether the two-tower's first search found too few items.
       names: S sources.
-      shares: [B, K, S] float32, the part of each source in the score. In the ranker's lists, how near to
-        the top of each source's list the item is. None if all is the two-tower's.
-      values: [B, K, F] float32, what the ranker reads, NaN for items that fill up a list; None without a
-        ranker, and unless explanations are asked for.
+      shares: [B, K, S] float32, the part of each source in the score; in the ranker's lists, how near to
+        the top of each source's list the item is. None if all items are from the two-tower.
+      values: [B, K, F] float32, features that the ranker reads, NaN for items that fill up a list. None
+        if no explanation is asked for.
     """
 
     rows: np.ndarray
@@ -81,15 +81,15 @@ def retrieve(
 
     Args:
       source: the source of the lists, as `Version.choose_source` gives it.
-      seen: what must not be listed.
+      seen: items that must not be listed.
       groups: the queries by their filters.
-      length: makes the lists longer than `options.k`; their first k items stay the same.
+      length: length of the lists if it is more than `options.k`. The first k items stay the same.
     """
     length = length or options.k
     parts: list[tuple[np.ndarray, Retrieved]] = []
     for members, selected in groups.queries():
         of_members, theirs = queries, seen
-        # Nearly always one group has all queries, and nothing needs to be copied.
+        # Nearly always, one group has all queries, so nothing is copied.
         if len(members) < len(queries.queries):
             of_members, theirs = queries.take(members), seen.of(members)
         lists = _retrieve_group(version, of_members, options, source, theirs, selected, length)
@@ -145,7 +145,7 @@ def _retrieve_group(
     assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, FIXED_ORDER):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
-    # The ranker's features are places in whole lists: it leaves out what was seen at the end.
+    # The ranker's features are places in whole lists, so it leaves out seen items only at the end.
     left_out = seen.of_first(0) if source == RANKED else seen
     queries, widened = _with_two_tower(version, sources, encoded, k, source, left_out)
     if source == RANKED:
@@ -162,7 +162,7 @@ def _retrieve_group(
 
 
 def _put_popular(near: Retrieved, popular: Retrieved, is_popular: np.ndarray) -> Retrieved:
-    """The two-tower's lists, with popular items in place of those where `is_popular`, [B] bool."""
+    """The two-tower's lists, with popular lists for the queries in `is_popular`, [B] bool."""
     chosen = is_popular[:, None]
     assert popular.shares is not None
     # One column for the two-tower, then those of the popular lists; each row has either.
@@ -186,14 +186,14 @@ def _with_two_tower(
     source: str,
     seen: Seen,
 ) -> tuple[Queries, np.ndarray]:
-    """The queries with the two-tower's lists if they are needed (for the ranker with all lists), and
-    [B] bool, which queries took a wider search.
+    """The queries with the two-tower's lists, if the source needs them; and which queries needed a wider
+    search, [B] bool.
     """
     queries = encoded.queries
     names = version.sources_of(source)
     if TWO_TOWER not in names:
         return queries, np.zeros(len(queries), bool)
-    # Items that came after the version have no vector.
+    # Items that are newer than the version have no vector.
     items = len(version.index)
     passing = None if sources.passing is None else sources.passing[:items]
     seen = seen.of_first(items)
@@ -209,7 +209,7 @@ def _retrieve_from(
     items = sources.retrieve([source], queries, k, exclude=exclude)[source].items
     rows = sources.filled(items, k, exclude=exclude)
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
-    # Places behind the source's own list are the popular source's.
+    # Items after the end of the source's own list are from the popular source.
     is_own = np.arange(k) < (items >= 0).sum(axis=1)[:, None]
     shares = np.stack([is_own, ~is_own], axis=2) * scores[:, :, None]
     return Retrieved.ended(rows, scores, np.zeros(len(rows), bool), (source, POPULAR), shares)
@@ -229,8 +229,8 @@ def _retrieve_ranked(
     """The ranker's best k candidates of each query, filled up with popular items.
 
     Args:
-      encoded: with the two-tower's lists, of which nothing is excluded, if the ranker uses it.
-      length: makes the lists longer than k.
+      encoded: with the two-tower's lists if the ranker uses them, without exclusions.
+      length: length of the lists, at least k.
     """
     ranker = version.ranker
     assert ranker is not None, "of `Version.choose_source`"
@@ -246,7 +246,7 @@ def _retrieve_ranked(
     chosen = ranked.best(length, exclude)
     rows = sources.filled(ranked.items(chosen), length, exclude=exclude)
     listed = chosen >= 0
-    # `chosen` is -1 behind the end of a list, and reads the values appended here.
+    # After the end of a list, `chosen` is -1 and reads the values appended here.
     scores = np.append(ranked.scores, np.float32(np.inf))[chosen]
     # Items that fill up a list get its lowest score.
     lowest = scores.min(axis=1, initial=np.inf, keepdims=True)

@@ -36,11 +36,12 @@ _EXPLAINED_AT_ONCE = 10  # items, which take ten milliseconds while others wait
 def answer_batch(
     version: Version, requests: Requests, batch: Sequence[RecommendRequest], metrics: Metrics
 ) -> list[Outcome]:
-    """Answers a batch of requests: those with equal options together, each as if it came alone.
+    """Answers a batch of requests. Each gets the answer that it would get alone.
 
-    Returns: for each request the body of its answer, or why there is none.
+    Returns: for each request the body of its answer, or an exception.
     """
     outcomes: list[Outcome] = [b""] * len(batch)
+    # Requests with equal options are answered together, by one call of each source.
     groups: dict[ListRequest, list[int]] = {}
     for number, request in enumerate(batch):
         groups.setdefault(request.options, []).append(number)
@@ -62,7 +63,7 @@ def _answer_alike(
         results, explaining = _begin_results(version, requests, queries, batch[0].options, metrics)
         deque(explaining, maxlen=0)
     except Refused as e:
-        # One query cannot be answered: its request alone gets the error.
+        # One query cannot be answered: only its request gets the error.
         owners = [number for number, request in enumerate(batch) for _ in request.queries]
         number = owners[e.row]
         where = "query" if batch[number].single else f"queries[{e.row - owners.index(number)}]"
@@ -72,7 +73,7 @@ def _answer_alike(
     except Exception as e:
         if len(batch) == 1:
             return [e]
-        # One of them is at fault. Each is answered alone, so that the others get their lists.
+        # One request causes the error. Each is answered alone, so that the others get their lists.
         return [_answer_alike(version, requests, [request], metrics)[0] for request in batch]
     next_result = iter(results)
     return [
@@ -86,10 +87,10 @@ def _answer_alike(
 def answer_parts(
     version: Version, requests: Requests, request: RecommendRequest, most: int, metrics: Metrics
 ) -> Parts[bytes]:
-    """Answers a heavy request part by part: queries with equal filters together.
+    """Answers a heavy request part by part. Queries with equal filters are answered together.
 
     Args:
-      most: queries of a part, at most.
+      most: the most queries of a part.
 
     Raises:
       Problem: the version cannot answer a query.
@@ -116,7 +117,7 @@ def answer_parts(
                 yield 0
             for number, result in zip(numbers, part, strict=True):
                 results[number] = dump(result)
-    # Put together from bytes: to dump thousands of lists at once would hold up other answers.
+    # Joined from bytes: dumping thousands of lists at once would delay other answers.
     return b'{"version":%b,"results":[%b]}' % (orjson.dumps(version.id), b",".join(results))
 
 
@@ -148,8 +149,8 @@ def _begin_results(
     metrics: Metrics,
     now: datetime | None = None,
 ) -> tuple[list[Result], Iterator[None]]:
-    """The lists for some queries, and an iterator that fills in their `reasons`, those of a few items
-    at each step.
+    """The lists for some queries, and an iterator that fills in their `reasons` step by step, for a few
+    items at a time.
 
     Args:
       queries: values by column, as `RequestModel.parse` makes them.

@@ -1,7 +1,7 @@
-"""Bodies of requests for lists: the types that check and describe them, and what is said of wrong ones.
+"""Bodies of requests for lists: the types that check and document them, and errors about wrong bodies.
 
-What is wrong with a body is said before it waits with others in a batch. Lengths are checked first, so
-that a wrong body costs no more than a right one.
+A body is checked before it waits for a batch. Lengths are checked first, so that a wrong body costs no more
+than a correct one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,8 +43,8 @@ class RecommendRequest(NamedTuple):
 
     Attributes:
       queries: at least one, as `RequestModel.parse` makes them.
-      options: how all of the lists are made.
-      single: whether the body had `query`, and not a list of `queries`.
+      options: options of all lists.
+      single: whether the body had `query` instead of a list of `queries`.
     """
 
     queries: list[dict[str, Any]]
@@ -53,14 +53,14 @@ class RecommendRequest(NamedTuple):
 
 
 class SimilarRequest(NamedTuple):
-    """A request to `/v1/similar`. Of its options, `k`, `filter` and `display` count."""
+    """A request to `/v1/similar`. It uses only the options `k`, `filter` and `display`."""
 
     item: str
     options: ListRequest = DEFAULTS
 
 
 class BodyParser:
-    """Makes requests of bodies. Its types check them, and describe them in the OpenAPI document.
+    """Turns bodies into requests. Its types check bodies and document them in the OpenAPI document.
 
     Attributes:
       one_query: type of a body of `/v1/recommend` with one query.
@@ -72,7 +72,7 @@ class BodyParser:
         self._requests = requests
         self._settings = settings
         self._most_objects = _OBJECTS * (1000 + settings.max_queries)
-        # A deployment may allow less than the type of all requests.
+        # A deployment may allow shorter lists than the type in `OPTIONS`.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
         self._options: Keys = OPTIONS | {"k": k}
         options = _optional(self._options)
@@ -94,10 +94,10 @@ class BodyParser:
         self._similar = TypeAdapter(self.similar_body)
 
     def recommend(self, content: bytes) -> RecommendRequest:
-        """The request in the bytes of a body of `/v1/recommend`.
+        """Reads a body of `/v1/recommend`.
 
         Raises:
-          Problem: something is wrong with it. NaN and numbers beyond a double are no JSON.
+          Problem: the body is wrong. NaN and numbers too large for a double are not JSON.
         """
         body = read_object(content, self._most_objects)
         request = self.recommend_from(body)
@@ -105,10 +105,10 @@ class BodyParser:
         return request
 
     def similar(self, content: bytes) -> SimilarRequest:
-        """The request in the bytes of a body of `/v1/similar`.
+        """Reads a body of `/v1/similar`.
 
         Raises:
-          Problem: something is wrong with it.
+          Problem: the body is wrong.
         """
         body = read_object(content, self._most_objects)
         request = self.similar_from(body)
@@ -116,10 +116,10 @@ class BodyParser:
         return request
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
-        """The request in the object that a body of `/v1/recommend` holds.
+        """The request in the JSON object of a body of `/v1/recommend`.
 
         Raises:
-          Problem: something is wrong with it.
+          Problem: the object is wrong.
         """
         self._check_sizes(body)
         queries = _raw_queries(body)
@@ -127,7 +127,7 @@ class BodyParser:
         try:
             checked = self._several.validate_python(others | {"queries": queries})
         except ValidationError as e:
-            # Of several faults, those of options come first.
+            # If options and queries are wrong, the error is about the options.
             of_options = [error for error in e.errors() if error["loc"][0] != "queries"]
             if of_options:
                 raise self._refusal(body, of_options, self._options) from e
@@ -143,10 +143,10 @@ class BodyParser:
         return RecommendRequest(parsed, request, single=body.get("queries") is None)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
-        """The request in the object that a body of `/v1/similar` holds.
+        """The request in the JSON object of a body of `/v1/similar`.
 
         Raises:
-          Problem: something is wrong with it.
+          Problem: the object is wrong.
         """
         self._check_sizes(body)
         try:
@@ -159,12 +159,12 @@ class BodyParser:
     def _refusal(
         self, body: Mapping[str, Any], errors: Sequence[ErrorDetails], keys: Keys
     ) -> Problem:
-        """What is wrong with the options of a body.
+        """The error about the options of a body.
 
         Args:
-          keys: what a body may have.
+          keys: all keys that a body may have.
         """
-        # Unknown keys first, because what is wrong with the others may follow from them.
+        # Unknown keys first: a misspelt key may be the cause of other errors, such as a missing key.
         error = min(errors, key=lambda error: error["loc"][0] in keys)
         key = str(error["loc"][0])
         if key not in keys:
@@ -180,11 +180,11 @@ class BodyParser:
     def _wrong_queries(
         self, body: Mapping[str, Any], queries: Any, errors: Sequence[ErrorDetails]
     ) -> Problem:
-        """What is wrong with the queries of a body.
+        """The error about the queries of a body.
 
         Args:
           queries: as `_raw_queries` gives them.
-          errors: pydantic's, which stops at the first query that is wrong.
+          errors: errors of pydantic, which stops at the first wrong query.
         """
         if queries in (None, []):
             kind = "missing" if queries == [] else "given_twice"
@@ -197,7 +197,7 @@ class BodyParser:
         return refused(refusal, _where(body, number))
 
     def _check_sizes(self, body: Mapping[str, Any]) -> None:
-        """Checks the lengths of lists and objects, whatever they hold."""
+        """Checks the lengths of lists and objects, without looking into them."""
         queries = body.get("queries")
         most = self._settings.max_queries
         if isinstance(queries, list) and not 1 <= len(queries) <= most:
@@ -244,7 +244,7 @@ def _body(title: str, members: dict[str, Any]) -> Any:
 
 
 def _optional(options: Keys) -> dict[str, Any]:
-    """Types of keys that may be left out, or null."""
+    """Types of optional keys, which may be null, too."""
     return {
         key: Annotated[
             option.value.annotation | None,
@@ -258,15 +258,15 @@ def _optional(options: Keys) -> dict[str, Any]:
 
 
 def _queries(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The objects where a body has queries, whatever they hold."""
+    """The objects in the places of queries, unchecked."""
     queries = body.get("queries")
     one_or_more = queries if isinstance(queries, list) else [body.get("query")]
     return [query for query in one_or_more if isinstance(query, dict)]
 
 
 def _values(body: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
-    """All that may be long: the body, what stands under its keys and its queries' keys, and what stands
-    in filters.
+    """All values that may be long, with their keys: the body itself, values of the body and of its queries,
+    and values in filters.
     """
     yield None, body
     for holder in (body, *_queries(body)):
@@ -277,8 +277,8 @@ def _values(body: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
 
 
 def _raw_queries(body: Mapping[str, Any]) -> Any:
-    """The queries of a body as a list: of one if it has `query`, empty if it has neither. None if it has
-    both. What stands under `queries` instead of a list stays.
+    """The queries of a body as a list: one for `query`, empty without queries, None if the body has both
+    keys. A wrong value of `queries` is returned as it is.
     """
     query, queries = body.get("query"), body.get("queries")
     if query is not None:

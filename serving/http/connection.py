@@ -1,8 +1,5 @@
-"""A connection, with limits that uvicorn's parser does not have: for bytes besides the body, and for the
-time that a client may take.
-
-The bytes of a body as they come in, and the JSON object in them: not too large, in time, and with no
-key given twice.
+"""Connections with limits that uvicorn's parser does not have, for headers and slow clients; and reading the
+JSON object in a body, which must not be too large or too slow, or have a key twice.
 """
 
 import asyncio
@@ -36,13 +33,11 @@ _PIECE = 4096  # bytes that are parsed at a time
 class LimitedConnection(HttpToolsProtocol):
     """One connection of a client.
 
-    Besides its body a request has a first line, headers, sizes of chunks and trailers. The parser keeps
-    a header until it ends, however long it is.
-
     Args:
-      max_head: most bytes of a request besides its body.
-      patience: seconds that a client may take to send the headers of a request, and to take the rest
-        of an answer when the server ends. Just as often, the speed at which it takes is checked.
+      max_head: the most bytes of a request besides its body: first line, headers, sizes of chunks,
+        trailers. The parser itself would keep a header of any length.
+      patience: seconds that a client may take to send the headers of a request, and to take the rest of
+        an answer when the server ends. The speed at which it takes an answer is checked as often.
       options: further arguments of uvicorn's protocol.
     """
 

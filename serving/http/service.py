@@ -1,4 +1,4 @@
-"""The paths for programs, and what they share: the live version, the batches, the events and the metrics.
+"""The HTTP paths for programs, and the objects that they share: live version, batches, events, metrics.
 serving/inspector/router.py has the paths for people.
 """
 
@@ -41,7 +41,7 @@ from twinspire_core.search.top_k import CORES
 
 
 class Service:
-    """One recommender's live version and what answers from it.
+    """The live version of one recommender, and the objects that answer from it.
 
     Attributes:
       live: follows the registry; `live.current` is the version that answers.
@@ -73,22 +73,22 @@ class Service:
         self.events.start()
 
     def stop(self) -> None:
-        """Answers what waits, then ends."""
-        # The batcher answers what waits, by the version that is still there.
+        """Answers waiting requests, then ends."""
+        # The batcher before the live version, which it needs for the last answers.
         self.events.stop()
         self.batcher.stop()
         self.live.stop()
 
     def _warm(self, version: Version) -> Version:
-        # The version knows all events that the server was sent before it begins to answer.
+        # A version gets all events that the server has received before it begins to answer.
         return self.events.follow(version, warm)
 
     def open(self, version: str) -> Version:
-        """Opens any version of the pipeline, its digests verified."""
+        """Opens any version of the pipeline and verifies its digests."""
         cache = self.settings.cache
         folder = Path(cache) if cache else None
         opened = Version.open(self.pipeline, version, folder)
-        # Tells the live version's thread that there are graphs to collect.
+        # When the version is freed, the live version's thread must collect its TensorFlow graphs.
         finalize(opened, self.live.dropped.set)
         return opened
 
@@ -131,7 +131,7 @@ class Service:
         return answer_batch(self.version, self.requests, batch, self.metrics)
 
     def _answer_parts(self, request: RecommendRequest, most: int) -> Parts[bytes]:
-        # All parts are by the version of the first, whatever goes live meanwhile.
+        # All parts are answered by one version, even if another one goes live meanwhile.
         return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
 
     def take(self, events: Events) -> EventsAnswer:
@@ -143,7 +143,7 @@ class Service:
         return self.events.take(self.version, events)
 
     def similar(self, request: SimilarRequest) -> "Future[bytes]":
-        """The future body of the answer to `/v1/similar`, as of `Batcher.submit`.
+        """The future body of the answer to `/v1/similar`, like `Batcher.submit`.
 
         Raises:
           Problem: too many requests wait.
@@ -201,8 +201,8 @@ def _describe_version(served: Served) -> VersionFacts:
 
 
 class _PlainRoute(APIRoute):
-    """A route whose function takes the request and returns the response. FastAPI documents it, and has
-    no dependencies to solve at each request.
+    """A route whose function takes the request and returns the response. FastAPI documents it, but spends
+    no time on solving dependencies for each request.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -211,7 +211,7 @@ class _PlainRoute(APIRoute):
 
 
 def asking(service: Service) -> APIRouter:
-    """The paths that answer with lists, and the one that takes live events."""
+    """The paths that return lists, and the path for live events."""
     made = APIRouter(tags=["ask"], route_class=_PlainRoute)
     parser = service.parser
 
@@ -240,11 +240,11 @@ def asking(service: Service) -> APIRouter:
         response_class=Response,
     )
     async def recommend(request: Request) -> Response:
-        """Lists the best items for one `query`, or for each of several `queries`.
+        """Returns the best items for one `query`, or for each of several `queries`.
 
-        A query names a user that the version knows, or describes one by raw features and a history;
-        every key may be left out. A user that the version does not know is answered from what the
-        query says alone: `known` is false, and `based_on` says what the list is based on instead.
+        A query names a stored user, or describes a user by raw features and a history. Every key is
+        optional. For an unknown user only the query counts: `known` is false, and `based_on` says what
+        the list is based on.
         """
         wanted = await parse_body(parser.recommend, await _read(request, service))
         # If no version answers yet, say so at once, and not after the requests that wait.
@@ -261,8 +261,8 @@ def asking(service: Service) -> APIRouter:
         response_class=Response,
     )
     async def similar(request: Request) -> Response:
-        """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
-        cosines.
+        """Returns the items whose vectors are nearest to an item's vector, without the item itself. Scores
+        are cosines.
         """
         wanted = await parse_body(parser.similar, await _read(request, service))
         service.check_ready()
@@ -286,11 +286,11 @@ def asking(service: Service) -> APIRouter:
         response_class=Response,
     )
     async def events(request: Request) -> Response:
-        """Counts what users took since the live version was made: within a second the lists of its
-        source `popular`, and the fixed order that has it, use it. All of a body counts, or nothing.
+        """Adds events to the counts of the live version. Within a second, lists of its source `popular` and
+        of the fixed order use them. If one event of a body is wrong, none of them counts.
 
-        A server forgets events when it ends, and servers do not pass them on: send each event to
-        all of them, and those of today again to one that has begun.
+        A server keeps events only while it runs, and servers do not share them. Send each event to all
+        servers, and today's events again to a server that has restarted.
         """
 
         def parser(content: bytes) -> Events:
@@ -303,7 +303,7 @@ def asking(service: Service) -> APIRouter:
 
 
 def watching(service: Service) -> APIRouter:
-    """The paths that say how the server is and which version answers."""
+    """The paths for the health of the server and the live version."""
     made = APIRouter(tags=["watch"])
 
     @made.get(
@@ -315,14 +315,14 @@ def watching(service: Service) -> APIRouter:
         response_class=Response,
     )
     async def version() -> Response:
-        """The live version, what it can do, the one that is being loaded, and why the newest one
-        could not be.
+        """The live version and its sources, the version that is being loaded, and why the newest version
+        could not be loaded.
         """
         return _json(orjson.dumps(service.describe()))
 
     @made.get("/healthz", summary="Is the process alive?", response_class=Response)
     async def healthz() -> Response:
-        """Always 200 while the process runs. Restart it when this does not answer."""
+        """200 while the process runs. Restart the process if this path does not answer."""
         return _json(b'{"status":"alive"}')
 
     @made.get(
@@ -332,9 +332,7 @@ def watching(service: Service) -> APIRouter:
         response_class=Response,
     )
     async def readyz() -> Response:
-        """200 once a version is loaded and has answered warm-up queries; send it traffic from then
-        on.
-        """
+        """200 once a version is loaded and has answered warm-up queries. Send traffic only then."""
         return _json(orjson.dumps({"status": "ready", "version": service.version.id}))
 
     @made.get("/metrics", summary="Figures for Prometheus", response_class=Response)

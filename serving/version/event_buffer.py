@@ -1,4 +1,4 @@
-"""The newest events that a server was sent, in memory. A version that goes live later reads them too."""
+"""The newest events that a server has received, in memory. A version that goes live later reads them, too."""
 
 from array import array
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 NOBODY = 0
-"""The user of events that do not say who took the item."""
+"""The user of events without a user."""
 
 
 class Events(NamedTuple):
@@ -28,10 +28,9 @@ class Events(NamedTuple):
     def of(
         cls, items: Sequence[str], times: np.ndarray, users: Sequence[str | None] | None = None
     ) -> "Events":
-        """Events of users by their ids. An id is kept as its hash alone, which Python salts anew in
-        every process, so that memory names nobody.
-        """
-        # A hash of 0 would read as `NOBODY`.
+        """Makes events; users are given by their ids."""
+        # Only hashes of user ids are kept, and Python salts them in each process: memory names nobody.
+        # A hash of 0 would be `NOBODY`.
         numbers = [hash(user) or 1 if user else NOBODY for user in users or ()]
         return cls(items, times, np.array(numbers or [NOBODY] * len(items), np.int64))
 
@@ -64,15 +63,15 @@ class EventBuffer:
             self._times.frombytes(events.times.astype(np.int64).tobytes())
             self._users.frombytes(events.users.astype(np.int64).tobytes())
             extra = len(self._items) - self._most
-            # In bulk: to delete from the front of a list moves all that stays.
+            # In bulk, because deleting from the front of a list moves all the rest.
             if extra > self._most // 4:
                 del self._items[:extra], self._times[:extra], self._users[:extra]
                 self._forgotten += extra
 
     def after(self, number: int) -> tuple[int, Events]:
-        """How many events were ever added, and those after the first `number` that are still kept."""
+        """The number of events added so far, and the kept events after the first `number`."""
         with self._lock:
-            # Who reads rarely may have missed events that are gone by now.
+            # Events may have left the buffer before a slow reader came.
             first = max(0, number - self._forgotten)
             added = self._forgotten + len(self._items)
             times, users = (np.array(kept[first:], np.int64) for kept in (self._times, self._users))

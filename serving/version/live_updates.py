@@ -1,13 +1,12 @@
-"""Events since a version was made update two of its sources while it answers.
+"""Updates the live version with live events, and adds new items to it.
 
-`popular`: the version's decayed counts end with its day. They go on event by event, and are then the
-same as in a version that is made now. `co_occurrence`: where a log changes with the hour, it is fitted
-again on the newest events alone. All other parts of a version stay as they are.
-Items that came after the version are found among the events. An item is taken up once several users took
-it: an id that nobody else takes may be a sender's mistake, or a page that hardly anybody sees. From then
-on a `GrownVersion` answers. Two of its sources know new items, `popular` and `co_occurrence`, and so does
-the fixed order that blends them (`NEW_IN`). New items have no vector, no attributes and nothing to display
-but their ids, so filtered lists and lists of all other sources are without them.
+`popular`: the version's decayed counts end with its day. Events continue them, so that they equal those of a
+version that is made now. `co_occurrence`: on logs that change by the hour, it is fitted again on the newest
+events alone. All other parts of a version stay as they are.
+
+Items that are newer than the version appear in events. An item joins once several users took it, because an
+id from one user may be a mistake. Then a `GrownVersion` answers. Only `popular`, `co_occurrence` and the fixed
+order list new items (`NEW_IN`): they have no vector, no attributes, and only their id to display.
 
 N items of the version, M that came after it; their rows follow those of the version's items.
 """
@@ -35,13 +34,13 @@ from twinspire_core.sources.popular_and_history import Popular
 from twinspire_core.sources.source import Source
 
 TAKERS = 3
-"""Users who must have taken an item. An event without a user counts as one more user."""
+"""The least number of users who took a new item. An event without a user counts as one user."""
 HOURS = 24
-"""All of these events happened within so many hours."""
+"""These events must be from so many hours."""
 MOST_EVENTS = 200_000
-"""Events of unknown items that are kept, the newest, and up to a quarter more."""
+"""The newest events of unknown items that are kept, and up to a quarter more."""
 NEW_IN = (FIXED_ORDER, POPULAR, CO_OCCURRENCE)
-"""Sources whose lists hold new items."""
+"""Sources whose lists may have new items."""
 _HOUR = 3_600 * 1_000_000  # in microseconds
 _COUNTS = ("_popular", "_lately")
 _AS_PUBLISHED = (
@@ -156,7 +155,7 @@ class GrownVersion(Version):
         for name in values.keys() & set(_COUNTS):
             zeros = np.zeros(len(self._new_ids), np.int64)
             values[name] = pa.array(zeros).cast(old.schema.field(name).type)
-        # Left in two chunks: combining them would copy the whole corpus.
+        # Two chunks, because combining them would copy the whole corpus.
         return pa.concat_tables([old, pa.table(values, schema=old.schema)])
 
     @cached_property
@@ -189,7 +188,7 @@ class GrownVersion(Version):
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
         """Rows of items by id, [N + M] int32; -1 for those that neither has."""
-        # Stored histories hold no new items: users are stored with the version.
+        # Stored histories have no new items, because users are stored when the version is made.
         if isinstance(ids, pa.DictionaryArray):
             return super().rows(ids)
         if not isinstance(ids, pa.Array | pa.ChunkedArray):
@@ -317,8 +316,8 @@ class VersionUpdater:
         _, times, users = events
         of_users = (rows != NONE) & (users != NOBODY)
         if of_users.any() and self._of_hours:
-            # Events before the version's end count too: it knows nothing of that evening by the
-            # hour. Events that are added twice, after a fault, change nothing.
+            # Also events before the version's end, because its own co-occurrence is not for the last
+            # hours. Events that are added twice after an error change nothing.
             self._visits.add(users[of_users], rows[of_users], times[of_users])
         counts = (rows != NONE) & (times >= self.since)
         if counts.any():
@@ -336,7 +335,7 @@ class VersionUpdater:
         rows = version.rows(taken.events.items)
         more = len(version.items) - len(self.version.items)
         self._counts.grow(more)
-        # Nothing below can fail, so an item is taken up everywhere or nowhere.
+        # After this line nothing can fail, so an item joins everywhere or nowhere.
         self._visits.grow(more)
         self._new.take_up(taken)
         self.version = version
@@ -362,13 +361,13 @@ class VersionUpdater:
 
     def _lean(self, now: int) -> None:
         """Gives both sources weight in the fixed order by the share of live events in the counts."""
-        # Counts of another time of day would mislead: the newest event is not too old.
+        # Without recent events, counts would be for another time of the day.
         is_fresh = self._of_hours and self._is_recent(self._counts.moment, now)
         new = self._counts.added_share if is_fresh else 0.0
         order = self._published.leaning_on(POPULAR, LEAN * new)
         if self._visits_say_more(now, new):
             is_new = self._visits.has_more or not self._visits_fitted
-            # Below 0 the clock was set back: fit at once instead of waiting for it to catch up.
+            # A negative time means that the clock was set back: fit at once instead of waiting.
             if is_new and not 0 <= now - self._visits_fitted < _REFITTED:
                 self._put(self._visits.source())
                 self._visits_fitted = now

@@ -1,5 +1,5 @@
-"""What a version knows of those who ask: the users that are stored with it, and the vocabularies that its
-query tower was trained with, by which it warns of other values.
+"""The users that are stored with a version, and the vocabularies of its query tower, for warnings about
+unknown values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class IdTable:
         return len(self._row)
 
     def rows(self, wanted: pa.Array | pa.ChunkedArray | list[str]) -> np.ndarray:
-        """The row of each id, `UNKNOWN` where there is none or the id is null, [N] int32."""
+        """The row of each id, [N] int32; `UNKNOWN` for null and for ids without a row."""
         names = wanted if isinstance(wanted, list) else wanted.to_pylist()
         find = self._row.get
         # A dict beats Arrow's `index_in`, which hashes the whole column for each call.
@@ -43,10 +43,9 @@ class IdTable:
 
 
 class UserStore:
-    """The users that a version carries, in Parquet files.
+    """The users that are stored with a version, in Parquet files.
 
-    To look up a few users scans the id column; to look up many loads the whole table, which then
-    stays in memory.
+    A lookup of few users scans the id column. A lookup of many loads the whole table and keeps it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +62,7 @@ class UserStore:
         Returns: [N] rows of the table, null for unknown users; and [N] bool, whether each is known.
         """
         wanted = pa.array(users, pa.string())
-        # A cached property is in `__dict__` once it was computed; reading it would load the table.
+        # `__dict__` has a cached property only after its first use, and reading it would load the table.
         is_loaded = "_ids" in self.__dict__
         if is_loaded or len(users) > _FEW:
             table = self._table
@@ -93,7 +92,7 @@ class UserStore:
     @cached_property
     def _table(self) -> pa.Table:
         table = _with_numbers(self._files.to_table().combine_chunks())
-        # Arrow's pool would keep the chunks, which take as much memory as the table.
+        # Arrow's memory pool would keep the freed chunks, which are as large as the table.
         pa.default_memory_pool().release_unused()
         return table
 
@@ -132,8 +131,8 @@ Unknown = Mapping[int, Sequence[str]]
 
 
 class Vocabularies:
-    """The vocabularies of the query tower's features of kind `category` and `categories`. To the
-    tower, all other values are one and the same.
+    """The vocabularies of the query tower's features of kind `category` and `categories`. All other values
+    are the same to the tower.
 
     Args:
       tower: folder of the query tower. It has a file for each of these features, a value per line;
@@ -176,7 +175,7 @@ def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, di
     unknown = {
         value for value in pc.unique(values).to_pylist() if value is not None and value not in known
     }
-    # Nearly every batch ends here, before its values become Python objects one by one.
+    # Nearly every batch ends here. The loop below is slow: it makes a Python object of each value.
     if not unknown:
         return {}
     of_row: dict[int, dict[str, None]] = {}
