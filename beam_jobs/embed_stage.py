@@ -39,8 +39,8 @@ from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_
 from twinspire_core.terminal import console
 
 MOST_QUERIES = 20_000
+# Sampled users must have an event in the last days, so many including the day itself.
 _ACTIVE_DAYS = 7
-"""Days, the day itself included, in which a sampled user had an event."""
 
 
 def run(ctx: attempts.StageContext, known: KnownVectors | None = None) -> dict[str, int]:

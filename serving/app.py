@@ -38,8 +38,9 @@ OPEN = ("/healthz", "/readyz")
 """Paths without a token, which an orchestrator asks."""
 # The last one is what curl says of any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
+# Bytes of an address. It is limited because pages repeat their address in links. A longer request
+# can be sent as a body.
 _LONGEST_ADDRESS = 8192
-"""Bytes of an address. A page repeats its address; a longer request can be sent as a body."""
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
 _SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 log = logging.getLogger("twinspire.serve")

@@ -44,10 +44,9 @@ _SHOWN = 200  # characters of a line in a message
 _WARNINGS = 5  # the most that are reported
 _MANY = 100  # lines for which compiling a ranker is worth its time
 _ENDINGS = (".jsonl", ".parquet")
+# Counts over all lists: answered lines, lists that are too short, lists with too few new items,
+# lists that needed a wider search, and lines of unknown users.
 _COUNTED = ("queries", "short", "few_new", "widened", "unknown_users")
-"""Counts over all lists: answered lines, lists that are too short, lists with too few new items, lists that
-needed a wider search, and lines of unknown users.
-"""
 _SCHEMA = pa.schema(
     [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
 )

@@ -48,8 +48,8 @@ REJECTED = "rejected"
 """Records that break a rule, to be written down."""
 SHUFFLED_ROWS = 250_000
 """Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
+# The counts that files of a folder may have for earlier days, too.
 _OF_ALL_DAYS = {Counted.STRAGGLERS, Counted.EXCESS}
-"""What the files of a folder may count for days before it."""
 _LENGTH_BYTES = 8
 # A stream has some thousand rows: starting threads takes longer than unpacking them.
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)

@@ -30,10 +30,10 @@ Kind = Literal[
 # By kind of feature; a text is read like a category.
 _KINDS: dict[str, Kind] = {"categories": "categories", "vector": "vector", "number": "number"}
 _SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
+# Whole numbers below this one are exact as decimals.
 _EXACT = 2**53
-"""Whole numbers below this one are exact as decimals."""
+# For `Reading.nonsense` if every value makes sense. Shared, because most columns need it.
 _SENSIBLE = pl.lit(False)
-"""For `Reading.nonsense`: every value makes sense."""
 EMPTY_TYPES: dict[str, Any] = {
     "categories": pl.List(pl.String),
     "vector": pl.List(pl.Float32),

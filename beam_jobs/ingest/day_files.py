@@ -218,8 +218,8 @@ def folder(template: str, day: date) -> str:
 
 _COMPARED_WEEKS = 7
 _POLL_SECONDS = 5.0
+# The first and last bytes of a Parquet file. Without them at its end, a file is not complete.
 _PARQUET = b"PAR1"
-"""Begins and ends a Parquet file."""
 
 
 def check(p: Pipeline, day: date) -> dict[str, float | None]:

@@ -21,8 +21,8 @@ _ISO = (
     r"(?:[T ](?<clock>\d{2}:\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d+))?)?"
     r"\s*(?:(?<utc>[Zz]|UTC)|(?<sign>[+-])(?<zh>\d{2}):?(?<zm>\d{2})?)?)?\s*$"
 )
+# A format must read at least this share of the values, since logs may have malformed times.
 _SHARE = 0.95
-"""Least share of the values that a form has to read."""
 _LOOKED_AT = 2_000
 _TRIED_FIRST = 3
 _OLDEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -37,8 +37,8 @@ _CLOCKS = (
     *("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S %z"),
     *(", %H:%M:%S", ", %H:%M", ", %I:%M:%S %p", ", %I:%M %p", "T%H:%M:%S", "T%H:%M"),
 )
+# `%y` may only read such text. Otherwise it would also read the end of a version such as 1.2.0.
 _SHORT_YEAR = re.compile(r"\d{1,2}\D\d{1,2}\D\d{2}(\D|$)")
-"""Text that `%y` may read; else it would also read the end of a version such as 1.2.0."""
 _WHOLE = ("%Y%m%d%H%M%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y")
 _FORMATS = (*(day + clock for day, clock in product(_DATES, _CLOCKS)), *_WHOLE)
 

@@ -170,10 +170,9 @@ def _newcomers(shard: UserShard, day: date, among: pl.DataFrame) -> pl.DataFrame
 
 
 _LOW = "_low"
+# Columns of examples: the user's last events before an example are those from `_low` up to, but
+# without, `_high`.
 _HIGH = "_high"
-"""Columns of examples: the user's last events before an example are those from `_low` up to, but without,
-`_high`.
-"""
 
 
 def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, batches.CodedLists]]]:

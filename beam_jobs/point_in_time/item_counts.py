@@ -43,10 +43,9 @@ PARTS = 16
 """Parts of the items whose counts are added up separately."""
 LATELY_DAYS = 1
 """Days of `_lately`: yesterday says most about what sells or is read today."""
+# Columns: users of the item on the day; those of them who had taken it before; the sum of the
+# days since then.
 _REPEATS = ("users", "again", "gaps")
-"""Columns: users of the item on the day; those of them who had taken it before; the sum of the days since
-then.
-"""
 
 
 def schema(p: Pipeline) -> pa.Schema:

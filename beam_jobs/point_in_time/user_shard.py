@@ -40,15 +40,15 @@ from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import list_ranges
 
 _USER_DAY = ("_user", "_day")
+# Column: events that the user had that day in earlier blocks. A feature may be called `before`.
 _BEFORE = "_before"
-"""Column: events that the user had that day in earlier blocks. A feature may be called `before`."""
+# Users with more events in a block are counted across blocks. For all others, that is not worth it.
 _WATCHED = 100
-"""Events of a user in a block above which they are counted across blocks."""
 SAMPLING_HASH = "_sampling_hash"
 """A number drawn for the user and the day; the users with the smallest are held out."""
 _PLACE = "_place"
+# Number of the file that the user's rows go to, in every table of users.
 _FILE = "_file"
-"""Number of the file that the user's rows go to, in every table of users."""
 
 
 def relevant_types(p: Pipeline) -> set[str]:

@@ -183,11 +183,11 @@ def likeness_to_events(values: Collection[str]) -> int:
 
 CATEGORY_SIZE = 5_000
 _SEPARATORS = ("|", ";", ",", " ")
+# A column is a list if at least this share of its values has a separator.
 _CUT_SHARE = 0.1
-"""Least share of the values that hold a separator."""
 _NUMBER_SHARE = 0.9
+# Least number of events of repeated items: with fewer, equal values may be chance.
 _ENOUGH_ROWS = 50
-"""Least number of events of repeated items: with fewer, equal values may be chance."""
 _MANY_INTEGERS = 100
 _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "user": {"tower": "query", "kind": "id"},
@@ -198,16 +198,16 @@ _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "clicks_7d": {"kind": "count", "days": 7},
     "item_age": {"kind": "age"},
 }
+# Chosen in docs/decisions/0012-contexts.md
 _CONTEXT_DROPOUT = 0.05
-"""docs/decisions/0012-contexts.md"""
 Keys = dict[str, Any]
 """Keys of the table of a feature in the pipeline file."""
+# Keys of features by table: their tower, and the table that they come from.
 _SIDES: dict[str, Keys] = {
     "events": {"tower": "query"},
     "items": {"tower": "item"},
     "users": {"tower": "query", "from": "users"},
 }
-"""Keys of features by table: their tower, and the table that they come from."""
 
 
 def feature_lines(

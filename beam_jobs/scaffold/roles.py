@@ -64,8 +64,8 @@ Forms = Mapping[str, list[TimeForm]]
 
 _SHOWN = 4
 _FEW = 5
+# Score of a column whose name says only that it is an id, and whose values repeat.
 _ID_SCORE = 1.0
-"""Score of a column whose name says only that it is an id, and whose values repeat."""
 _ENOUGH_ROWS = 50
 _TOLD_APART = 0.95
 

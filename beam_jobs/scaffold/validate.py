@@ -21,11 +21,11 @@ from twinspire_core.errors import BadData
 from twinspire_core.records import raw_files
 from twinspire_core.records.record_file import RecordFile
 
+# Rows to read of a table, so that the answer comes in seconds.
 _ROWS = 300_000
-"""Rows that are read of a table."""
 _LISTED_DAYS = 4
+# Largest share of times of other days: with more, the time zone or the unit is wrong.
 _MOST_MISPLACED = 0.5
-"""Largest share of times of other days: with more, the time zone or the unit is wrong."""
 _SHOWN = 6
 
 

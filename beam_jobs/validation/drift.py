@@ -40,18 +40,19 @@ _DECILES = np.arange(1, 10) / 10
 # Sums of shares are off by the rounding of floats.
 _ROUNDING = 1e-9
 
+# Columns that rows are weighted by, by folder of the rows that are served; None weights all
+# alike.
 _WEIGHTS: dict[str, tuple[str | None, ...]] = {
     feature_schema.CORPUS_END: ("_popular", "_lately"),
     feature_schema.USERS: ("_past_events", None),
 }
-"""Columns that rows are weighted by, by folder of the rows that are served; None weights all alike."""
 
 _SHOWN = np.array([0.1, 0.5, 0.9])
 
+# Share of the range by which a value may lie beyond its ends and not count as outside: on the
+# day that clocks are set back, items as old as the count window are an hour older than any
+# before.
 _MARGIN = 0.05
-"""Share of the range by which a value may lie beyond its ends and not count as outside: on the day that
-clocks are set back, items as old as the count window are an hour older than any before.
-"""
 
 _DIGITS = 4
 

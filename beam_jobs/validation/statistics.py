@@ -32,8 +32,8 @@ _TOP = 20
 _RANKS = np.arange(11) / 10
 _ALL = np.uint64((1 << 64) - 1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+# Every float32 is a whole multiple of 2^-149.
 _UNIT = 149
-"""Every float32 is a whole multiple of 2^-149."""
 _NOT_DATA = ("_time", "_holdout")
 
 

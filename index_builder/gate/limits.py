@@ -35,11 +35,11 @@ MAX_SKEW = 0.3
 """How far a feature may be from the rows trained on: seasons move them by less."""
 MOST_OUTSIDE = 0.1
 """Share of what is served, by events, whose values may lie outside the range of those trained on."""
+# Medians that differ by so many times are rather another unit than another season.
 _UNIT_FACTOR = 20
-"""Medians that differ by so many times are rather another unit than another season."""
 _Limits = Mapping[str, float]
+# The one measure that cannot be taken after a day without events.
 _POPULAR_SHARE = "popular_share@"
-"""The one measure that cannot be taken after a day without events."""
 
 
 def judge_limits(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:

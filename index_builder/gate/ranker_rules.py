@@ -32,13 +32,13 @@ from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import RecipeFigures
 
+# Days with measured trees before the recipe is judged.
 _LEAST_DAYS = 7
-"""Days with measured trees before the recipe is judged."""
 # fmt: off
+# Standard errors to either side of the mean of 7, 8, … 28 days that a 99% interval by Student's
+# t reaches: of several lists the best is looked at, every day, which has to be surer than once.
 _SURE = (3.707, 3.499, 3.355, 3.250, 3.169, 3.106, 3.055, 3.012, 2.977, 2.947, 2.921, 2.898, 2.878,
          2.861, 2.845, 2.831, 2.819, 2.807, 2.797, 2.787, 2.779, 2.771)
-"""Standard errors to either side of the mean of 7, 8, … 28 days that a 99% interval by Student's t
-reaches: of several lists the best is looked at, every day, which has to be surer than once."""
 # fmt: on
 
 

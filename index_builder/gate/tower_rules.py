@@ -54,8 +54,8 @@ from twinspire_core.contracts.gate_verdict import LiftFigures
 FEWEST = 2
 """Users to measure: what one user got says nothing of what others get."""
 _CHANCE = "; this may be chance"
+# Times `gate.max_drop` that a slice may lose: versions differ more there.
 _IN_A_SLICE = 2
-"""Times `gate.max_drop` that a slice may lose: versions differ more there."""
 _ONE_SIDED = 0.025
 
 
@@ -228,8 +228,8 @@ def _beside_best(version: str, compared: ComparedMeasure, gate: GateConfig) -> s
     )
 
 
+# Versions before the version whose leads must be known to compare with.
 _LEAST_BEFORE = 3
-"""Versions before the version whose leads must be known to compare with."""
 
 
 def lift_of_line(

@@ -24,10 +24,10 @@ from twinspire_core.storage import parquet_files
 
 _SORTED_BY = ("_time", "_user", "_item")
 _META = (*_SORTED_BY, "_reward")
+# Rows converted at a time, because a conversion needs many times the memory of its result.
 _ROWS_CONVERTED = 1 << 15
-"""Rows converted at a time."""
+# Items of the corpus transformed at a time, so that strings of the whole corpus are never in memory.
 _ITEMS_TRANSFORMED = 8192
-"""Items of the corpus transformed at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,8 @@ USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Names of the user column, by preference. If a user has several queries, `query` tells them apart."""
 ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
 TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
+# Names of the column of seen items, by preference.
 _PAST_COLUMNS = ("_past", "seen")
-"""Names of the column of seen items, by preference."""
 
 
 class Lists(NamedTuple):

@@ -21,10 +21,10 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.popular_and_history import past_then, same_for_all
 from twinspire_core.sources.source import Queries, ScoredLists
 
+# Queries that sources answer at a time, so that intermediate results fit in memory.
 _ASKED_AT_ONCE = 2048
-"""Queries that sources answer at a time."""
+# Queries whose features are in memory at a time, with some 300 candidates each.
 _RANKED_AT_ONCE = 512
-"""Queries whose features are in memory at a time, with some 300 candidates each."""
 
 
 class RankedLists(NamedTuple):

@@ -200,10 +200,9 @@ def _pad_rows(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 
 Correction = Literal["none", "batch", "expected_count"]
+# The largest share of the other candidates that may count as left out. Estimates may add up to more
+# than all of them, and the correction takes the log of the rest.
 _MAX_SHARE = 0.999
-"""The most of the other candidates that are taken to hold items that a row leaves out. Estimates
-may add up to more than all of them, and the correction takes the log of the rest.
-"""
 
 
 def sampled_softmax_loss(

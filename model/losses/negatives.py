@@ -34,8 +34,8 @@ SEMI_HARD_RANKS = (100, 500)
 """The first rank of the band, 0 being the best, and the one behind its last: the first hundred are often
 items that the user would take too (Facebook's search draws from the same ranks).
 """
+# Less than every cosine, and less than every number in [0, 1), so that it sorts last in both.
 _NEVER = -3.0
-"""Below every cosine, and below every number that is drawn from [0, 1)."""
 
 
 class Candidates(NamedTuple):

@@ -56,8 +56,8 @@ def _signed(x: int) -> int:
     return x - (1 << 64) if x >> 63 else x
 
 
+# In `last`: the last hit is in rows that will come again in the next pass.
 _OPEN = -1
-"""In `last`: the last hit is in rows that are about to come again."""
 
 
 class StreamingFrequency(tf.Module):

@@ -35,10 +35,10 @@ from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.sources.source import SourceTables
 
+# Days after which trees are fitted again. Fitting is most of what `measure` costs.
 _LONGEST_KEPT = 7
-"""Days after which trees are fitted again. Fitting is most of what `measure` costs."""
+# Trees are kept for at most this share of the number of days that they were fitted on.
 _KEPT_SHARE = 0.25
-"""Trees are kept for at most this share of the number of days that they were fitted on."""
 
 
 def fit_day(

@@ -24,8 +24,8 @@ from twinspire_core.sources.source import POPULAR_HALF_LIFE
 
 REPEATS_FROM = 0.1
 """If this share of the taken items is from the user's history, the log is one of repeats."""
+# A half-life is chosen if there are at least so many users on all days.
 _USERS_OF_A_HALF_LIFE = 100
-"""A half-life is chosen if there are at least so many users on all days."""
 # Names of features, as in twinspire_core/ranking/groups/
 _HISTORY = (f"place:{HISTORY}",)
 _ALL_THE_TIME, _LATELY = "popular", "lately"
@@ -34,20 +34,22 @@ LEAST_USERS = 300
 """A ranker is fitted if there are so many users; a user counts once on each day."""
 _LEARNING_RATE = 0.05
 _MOST_TREES = 400
+# The number of trees is chosen with steps so many times larger, which is so many times faster.
 _AT_ONCE = 4
-"""The number of trees is chosen with steps so many times larger, which is so many times faster."""
+# The search for this number ends after so many larger steps without an improvement.
 _PATIENCE = 16
-"""The search for this number ends after so many larger steps without an improvement."""
+# The gains of so many steps are averaged, because there are few judging users and one step may
+# be lucky.
 _SMOOTHED = 5
-"""The gains of so many steps are averaged, because there are few judging users and one step may be lucky."""
+# Users of the newest days who judge the number of trees.
 _JUDGES = 500
-"""Users of the newest days who judge the number of trees."""
+# The largest share of all rows that may be theirs.
 _JUDGES_SHARE = 0.2
-"""The largest share of all rows that may be theirs."""
+# Items of a list that people see first.
 _FIRST = 10
-"""Items of a list that people see first."""
+# LightGBM's default. With 150 such trees, it takes a millisecond or two to rank a list of
+# candidates.
 _LEAVES = 31
-"""LightGBM's default. With 150 such trees, it takes a millisecond or two to rank a list of candidates."""
 _LEAST_ROWS_OF_A_LEAF = 50
 _DATA = {"max_bin": 127, "verbose": -1}
 

@@ -34,8 +34,8 @@ from twinspire_core.errors import UsageError
 SIDES = ("query", "item")
 _MISSING = "missing"
 _NO_TOKENS = pa.array([], pa.string())
+# Widths of their embeddings.
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
-"""Widths of their embeddings."""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 

@@ -32,8 +32,8 @@ LAST_LAYER_SCALE = 0.1
 what goes past.
 """
 _POSITION_DEVIATION = 0.02
+# Squared length below which a vector is not stretched to length 1.
 _TINY = 1e-12
-"""Squared length below which a vector is not stretched to length 1."""
 
 
 class TwoTower(tf.Module):

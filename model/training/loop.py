@@ -28,8 +28,8 @@ from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
 
 _PREFETCHED_BATCHES = 4
+# The reported loss is the mean of so many last steps, because that of a single batch jumps.
 _LOSSES_REPORTED = 50
-"""The reported loss is the mean of so many last steps."""
 
 Report = Callable[[str, int, int, float, float], None]
 """Called during training with the day and pass, rows done, rows of the day, mean loss, and examples per

@@ -99,17 +99,16 @@ def salted(seed: int, name: str) -> int:
     return seed + zlib.crc32(name.encode()) % 2**30
 
 
+# Adam's usual rate, for the weights of history encoders.
 _ENCODER_LEARNING_RATE = 0.001
-"""Adam's usual rate, for the weights of history encoders."""
+# The columns of a batch that are not features, [B] each. `draw_probability` is the probability
+# that a uniform draw from the corpus gives the row's item.
 _ROW_COLUMNS = {
     "user": tf.int64,
     "item": tf.int64,
     "reward": tf.float32,
     "draw_probability": tf.float32,
 }
-"""The columns of a batch that are not features, [B] each. `draw_probability` is the probability that a
-uniform draw from the corpus gives the row's item.
-"""
 
 
 def compile_step(

@@ -40,8 +40,8 @@ from twinspire_core.sources.source import Queries
 from twinspire_core.sources.user_histories import ITEMS, PersonalCounts
 
 _LISTS = (SEEN, STORED_PAST, STORED_HISTORY, ITEMS)
+# B lists of rows of the corpus (-1 outside), by the column of item ids that they are read from.
 _Positions = Mapping[str, Ragged]
-"""B lists of rows of the corpus (-1 outside), by the column of item ids that they are read from."""
 
 
 class EncodedQueries(NamedTuple):

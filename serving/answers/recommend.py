@@ -51,8 +51,8 @@ RULED = (FIXED_ORDER, RANKED, TWO_TOWER)
 _ALL_NEW = "new_share changes nothing where exclude_seen leaves out what the user had"
 _SPARE = 100  # candidates at first, besides four for each place
 _WIDER = 8  # times as many candidates in the next round
+# The values that caps count, and warnings about caps that cannot be applied.
 _OfCaps = tuple[CappedValues | None, list[str]]
-"""The values that caps count, and warnings about caps that cannot be applied."""
 # Weak keys: an entry goes when its version is swapped out.
 _capped: "WeakKeyDictionary[Version, dict[tuple[tuple[str, int], ...], _OfCaps]]" = (
     WeakKeyDictionary()

@@ -29,14 +29,13 @@ from twinspire_core.errors import shorten, with_full_stop
 
 MOST = 10_000
 """Most events of a body."""
+# Seconds that a sender's clock may be ahead of the server's. An event of tomorrow would outweigh
+# all others until then.
 _AHEAD = 60
-"""Seconds that a sender's clock may be ahead of the server's. An event of tomorrow would outweigh all
-others until then.
-"""
+# Most characters of an item's id, because events are kept in memory.
 _LONGEST = 512
-"""Most characters of an item's id, because events are kept in memory."""
+# Least seconds between two updates, because sorting a million items takes half a second.
 _INTERVAL = 1.0
-"""Least seconds between two updates: to sort a million items takes half of that."""
 _KINDS = {
     "extra_forbidden": "unknown_key",
     "missing": "missing",
@@ -53,8 +52,9 @@ _MEANT = {
     "user": f"user must be a string of at most {_LONGEST} characters",
     "time": "time must be in ISO 8601, or in seconds or milliseconds since 1970",
 }
+# Parts of the longest path that clients know, `events[0].item`. Pydantic's paths continue with its own
+# types, which say nothing to clients.
 _DEPTH = 3
-"""Parts of the longest path that clients know, `events[0].item`; pydantic goes on into its types."""
 _ItemId: Any = ONE_ITEM_ID.annotation
 log = logging.getLogger("twinspire.serve")
 

@@ -149,8 +149,8 @@ class VersionList:
 
 Ask = Callable[[Version, bool], Parts[ListView]]
 """Asks a version for a list; the second argument says whether it is the live one."""
+# The most pages that are made at once. Each takes much longer than a request.
 _PAGES = 8
-"""Pages that are made at once, at most."""
 # Addresses of pages show what people took.
 _HEADERS = {"Referrer-Policy": "no-referrer"}
 # A report is a page that a version carries: whoever can publish could put a script into it.

@@ -43,6 +43,7 @@ NEW_IN = (FIXED_ORDER, POPULAR, CO_OCCURRENCE)
 """Sources whose lists may have new items."""
 _HOUR = 3_600 * 1_000_000  # in microseconds
 _COUNTS = ("_popular", "_lately")
+# Parts of a version that new items do not change. The index has the N items with vectors.
 _AS_PUBLISHED = (
     "index",
     "users",
@@ -51,7 +52,6 @@ _AS_PUBLISHED = (
     "_second_stage",
     "fixed_order",
 )
-"""Parts of a version that new items do not change. The index has the N items with vectors."""
 
 
 class Found(NamedTuple):
@@ -234,20 +234,17 @@ give it less in proportion. The fitted weights are for lists of a whole day. Cho
 """
 LEAN_TOGETHER = 0.4
 """The weight of `co_occurrence` at that time, of all sources' together (the same record)."""
+# The longest half-life, in microseconds, of a log that changes by the hour. If the same items sell
+# for weeks, the events of a day change little, and the fitted weights stay right.
 _OF_HOURS = 12 * 3600 * 1_000_000
-"""Longest half-life, in microseconds, of a log that changes with the hour. Where the same items sell for
-weeks, the events of a day move little, and the fitted weights hold.
-"""
+# The least time between two fits of co-occurrence, in microseconds. A fit on 200,000 events takes 0.1
+# to 0.9 s of a processor, more for longer visits, and 2 s if no two visits are alike.
 _REFITTED = 10 * 1_000_000
-"""Least microseconds between two fits of co-occurrence, which also need a new event. A fit on 200,000
-events takes 0.1 to 0.9 s of a processor, the more the longer visits are, and 2 s if no two are alike.
-"""
+# If at least this share of the counts is from live events, sources fitted on them replace the
+# version's own `co_occurrence` and its ranker, which was fitted for the start of a day.
 _MOSTLY_NEW = 0.5
-"""Share of live events in the counts from which sources fitted on these replace what knows more until
-then: the version's own `co_occurrence`, and its ranker, which was fitted for the start of a day.
-"""
+# The least time between two additions of new items, in microseconds: each copies columns of the corpus.
 _GROWN = 10 * 1_000_000
-"""Least microseconds between two times that new items are taken up."""
 
 
 class VersionUpdater:
