@@ -24,8 +24,8 @@ class _Console(Console):
             super().print(*objects, **options)
 
 
-# Ids, paths and commands are shown as they are: a [tag] or :name: in them has no meaning.
-# Messages appear above the progress line, because both go through one console.
+# Without markup, so that a [tag] or :name: in ids, paths and commands is shown as it is. Messages and the
+# progress line share one console, so that messages appear above the line.
 console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 out = Console(highlight=False, markup=False, emoji=False)
 
@@ -78,7 +78,7 @@ def doing(text: str) -> Iterator[Callable[[str], None]]:
                 console=console,
                 refresh_per_second=_FRAMES_PER_SECOND,
                 transient=True,
-                # A line for a program must stay on its pipe
+                # Standard output may be a pipe to a program. Rich would move its lines to the terminal.
                 redirect_stdout=sys.stdout.isatty(),
             )
             stack.enter_context(live)

@@ -235,14 +235,14 @@ def day_of(folder: str) -> date | None:
         day = date.fromisoformat(folder.removeprefix("dt="))
     except ValueError:
         return None
-    # fromisoformat reads more forms, such as 20240501, which no stage writes.
+    # `fromisoformat` also reads other forms, such as 20240501, which no stage writes.
     return day if folder == f"dt={day}" else None
 
 
 def begin(pipeline: Pipeline, day: date, stage: str) -> str:
     """A fresh attempt folder's URI, after all earlier ones in name order."""
     home = storage.join(day_uri(pipeline, day), stage)
-    # The random end keeps apart two runs that begin at the same time.
+    # The random end keeps two runs apart that begin at the same time.
     last = max((int(n[:4]) for n in storage.list_names(home)), default=0)
     return storage.join(home, f"{last + 1:04d}-{secrets.token_hex(4)}")
 
@@ -252,7 +252,7 @@ def commit(attempt: Attempt) -> None:
     # To the second: fractions would say nothing to people.
     now = datetime.now(UTC).isoformat(timespec="seconds")
     marker = attempt.model_copy(update={"committed_at": now}).model_dump()
-    # Not `model_dump_json`: markers are ASCII, and NaN is spelled as Python does.
+    # Not `model_dump_json`: markers are ASCII, and NaN is spelled as in Python.
     storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(marker, indent=1).encode())
 
 
@@ -271,7 +271,7 @@ def read(uri: str) -> Attempt:
 def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
     """The newest committed attempt of a stage, or None."""
     home = storage.join(day_uri(pipeline, day), stage)
-    # The newest folders may be of runs that failed or still work: these have no marker.
+    # The newest folders may be of failed or running attempts, which have no marker.
     for name in reversed(storage.list_names(home)):
         uri = storage.join(home, name)
         if storage.exists(storage.join(uri, DONE)):
@@ -308,8 +308,8 @@ def partial_uri(stem: str, part: int, parts: int) -> str:
 
 def whole_partials(folder: str) -> dict[str, int]:
     """The partials of a folder that are complete: the number of parts of each, by stem."""
-    # By the number of parts as well: a day that was cut into another number of parts before may have left
-    # some of those.
+    # By the number of parts, too: a day that was cut into another number of parts before may have left some
+    # of them.
     present: dict[tuple[str, int], set[int]] = defaultdict(set)
     for file in storage.list_files(folder):
         if match := _PART.fullmatch(file.path):
@@ -331,10 +331,8 @@ def partials_by_day(folder: str) -> dict[date, int]:
 
 
 def write_partial(uri: str, content: bytes) -> None:
-    """Writes a file, whole or not at all, in place of any that is there.
-
-    Two runs that write the same file write the same content, so it does not matter which is last.
-    """
+    """Writes a whole file. It replaces an existing one."""
+    # Two runs that write the same file write the same content, so it does not matter which is last.
     storage.write_bytes(uri, content + hashlib.sha256(content).digest())
 
 

@@ -71,7 +71,7 @@ def needs_replay(day: date, parent: Parent | None) -> bool:
     """
     if parent is None or (day - parent.day).days > _LONGEST_GAP:
         return True
-    # The newest is enough: a version writes all files of its rows in one format.
+    # The newest file is enough, because a version writes all of its files in one format.
     files = parquet_files.list_parquet(storage.join(parent.measure, ROWS))
     if not files:
         return True

@@ -20,7 +20,7 @@ from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 from twinspire_core.sources.user_histories import HALF_LIFE, PersonalCounts, WeightedItems
 
 NEWEST = 20
-"""Candidates are compared with so many items of a history, the newest."""
+"""Candidates are compared with so many newest items of a history."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Pairs:
     def least_gains(self) -> np.ndarray:
         """[S] float64: an item with more gain is a candidate of the source (`Source.depth`)."""
         depths = np.array([depth_of(name) for name in self.lists])
-        # Between the gains of the last place that counts and of the next one.
+        # Half a place further: a gain between those of the last candidate and of the next item.
         return np.asarray(1 / (1 + (depths - 0.5) / CONSTANT))
 
     @cached_property
@@ -172,6 +172,7 @@ class Pairs:
           item: [N] int64, -1 for no item of the corpus.
         """
         pairs = np.empty(len(query), np.int64)
+        # Not cleared: `_find` checks that an entry is of the present query.
         place = np.empty(self.corpus_size, np.int32)
         _find(self.begin, self.item, query, item, place, pairs)
         return pairs
@@ -192,11 +193,13 @@ def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found:
         found[number] = -1
         if item < 0 or item >= len(place):
             continue
+        # A table of places, filled again for each new query, makes each lookup one step.
         if query_of[number] != query:
             query = query_of[number]
             for pair in range(begin[query], begin[query + 1]):
                 place[items[pair]] = pair
         pair = place[item]
+        # The entry may be of an earlier query, or was never written.
         if begin[query] <= pair < begin[query + 1] and items[pair] == item:
             found[number] = pair
 

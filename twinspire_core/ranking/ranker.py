@@ -77,12 +77,13 @@ class RankingFeatures:
             stops = [min(start + _BLOCK, len(pairs.queries)) for start in starts]
             parts = map(pairs.part, starts, stops)
             return np.concatenate([self.values(part, names).T for part in parts], axis=1).T
-        # Feature by feature in memory, as groups write them and trees read them.
+        # Each feature is contiguous in memory, as groups write and trees read feature by feature.
         values = np.empty((len(names), len(pairs)), np.float32)
         plan = self._plan(tuple(names), tuple(pairs.lists))
         values[plan.lacking] = np.nan
         for group, rows, wanted, size in plan.of_groups:
             if rows == list(range(rows[0], rows[0] + size)):
+                # The usual case: all features of a group, in its order, are written in place.
                 group.write(pairs, values[rows[0] : rows[0] + size])
             else:
                 made = np.empty((size, len(pairs)), np.float32)

@@ -37,9 +37,7 @@ from twinspire_core.sources.source import (
 
 
 class TwoTower(Source):
-    """Lists nothing by itself: its lists are searched for elsewhere, and given to
-    `CandidateSources.retrieve`.
-    """
+    """Lists nothing by itself. Its lists come from a search of vectors, as `Queries.given`."""
 
     name = TWO_TOWER
 
@@ -115,6 +113,7 @@ class CandidateSources:
         if half_life == self.tables.half_life:
             return self
         tables = replace(self.tables, half_life=half_life)
+        # Only `popular` depends on it. The others, which are costly to make, are kept.
         by_name = {**self.by_name, POPULAR: Popular.of(tables)}
         return replace(self, by_name=by_name, tables=tables)
 
@@ -165,6 +164,7 @@ class CandidateSources:
         """The lists that some sources propose to a ranker, by name: of `Source.depth` places, or of k if
         that is more. Arguments as those of `retrieve`.
         """
+        # Each source has its own depth, chosen in docs/decisions/0061-ranker.md.
         return {
             name: self.retrieve([name], queries, max(k, depth_of(name)))[name] for name in names
         }
@@ -179,6 +179,7 @@ class CandidateSources:
         """
         filled = np.full((len(ranked), k), -1, np.int64)
         filled[:, : ranked.shape[1]] = ranked[:, :k]
+        # Nearly all lists are full. Only the others are filled up, since that sorts and compares.
         short = np.flatnonzero((filled < 0).any(axis=1))
         if len(short):
             row, place = np.nonzero(ranked[short] >= 0)

@@ -44,21 +44,21 @@ from twinspire_core.sources.user_histories import Sequences
 
 TABLE = "co_occurrence"
 KEPT = 50
-"""Near items that are kept of each item."""
+"""Near items kept for each item."""
 SEEDS = 50
-"""Items of a history that are looked up, those taken last."""
+"""The newest items of a history that are looked up."""
 NEAR = 3.0
-"""Places after which an item of a history counts 1/e."""
+"""An item so many places back in a history counts 1/e."""
 LAGS = 10
-"""The most places between two events that are paired."""
+"""The most places between two paired events."""
 REACH = 7.0
-"""Days between two events after which a pair counts 1/e."""
+"""A pair of events with so many days between them counts 1/e."""
 SPAN_SHARE = 0.25
-"""Share of the days that sequences reach back, after which a pair counts half."""
+"""The half-life of pairs, as a share of the days that the sequences cover."""
 SHRINKAGE = 1.0
-"""Added to the denominator, so that few events make no item near."""
+"""Added to the denominator, so that a few events make no items near."""
 MOST_EVENTS = 2_000_000
-"""The most events that are paired, those of the users seen last."""
+"""The most events to pair: those of the users seen last."""
 
 
 class NearItems(NamedTuple):
@@ -89,7 +89,8 @@ class NearItems(NamedTuple):
         """
         if isinstance(items, pa.ChunkedArray):
             items = items.combine_chunks()
-        # The table numbers items in order of id; `order` leads from there to positions.
+        # The table numbers items in order of id, which need not be the order here. `order` has the
+        # position of each number.
         order = pc.sort_indices(items).to_numpy()
         place = pc.index_in(table["_item"].combine_chunks(), value_set=items)
         table = table.filter(place.is_valid())
@@ -208,7 +209,7 @@ def nearest(
     """
     is_inside = past.values >= 0
     inside = past.where(is_inside)
-    # Histories may be long; their first items say most, and the limit bounds the work.
+    # The limit bounds the work for long histories, whose newest items say most.
     is_seed = list_places(inside.lengths) < SEEDS
     seeds, weights = inside.where(is_seed), weights[is_inside][is_seed]
     best = best_columns(seeds, weights, near.table, k, exclude=exclude, passing=passing)
@@ -249,20 +250,23 @@ def _find_nearest(
     similarities: Any,
 ) -> None:
     corpus_size, kept = nearest.shape
+    # One array of sums for all items, cleared entry by entry. A new one per item would cost C each time.
     sums = np.zeros(corpus_size, np.float64)
+    # One entry more: an item is noted before it is known whether it counts as new.
     met = np.empty(corpus_size + 1, np.int64)
     for item in range(corpus_size):
         count = 0
         for number in range(begin[item], begin[item + 1]):
             event = events_of_item[number]
-            # Lists are newest first: an event at a later place is older.
+            # Sequences are newest first, so an event at a later place is older.
             for place in range(max(event - lags, 0), min(event + lags + 1, len(items))):
                 other = items[place]
                 if users[place] != users[event] or other == item:
                     continue
                 newer, older = min(event, place), max(event, place)
                 weight = decay[newer] * np.exp((ages[newer] - ages[older]) / reach)
-                if weight > 0:  # a sum that stays 0 would note the item once more
+                # A weight may decay to 0. Then the sum stays 0, and the item would be noted twice.
+                if weight > 0:
                     met[count] = other
                     count += sums[other] == 0
                     sums[other] += weight
@@ -272,7 +276,8 @@ def _find_nearest(
             scale = np.sqrt(decayed_events[item] * decayed_events[other])
             similarity = np.float32(sums[other] / (scale + SHRINKAGE))
             sums[other] = 0
-            # Its place among those kept: the nearest first, of equally near ones the lower row.
+            # Insertion into the kept items: the nearest first, then the lower row. Few items are kept, so
+            # this is faster than sorting all.
             place = size
             while place > 0 and (
                 similarities[item, place - 1] < similarity

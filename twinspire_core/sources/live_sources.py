@@ -40,9 +40,8 @@ _CELLS = 5_000_000
 
 
 class RunningCounts:
-    """Decayed counts for the source `popular`, kept up to date event by event. They always equal the
-    counts of tables made at the moment of the newest event, since all earlier counts decay by the same
-    factor.
+    """Decayed counts for the source `popular`, updated event by event. They always equal the counts of tables
+    that are made at the moment of the newest event.
     """
 
     def __init__(self, tables: SourceTables, moment: int) -> None:
@@ -81,6 +80,7 @@ class RunningCounts:
           times: [E] int64, microseconds since 1970, in any order.
         """
         newest = max(self._moment, int(times.max()))
+        # All earlier counts decay by the same factor, so no event needs to be kept.
         for counts, half_life in zip(self._counts, self._half_lives, strict=True):
             counts *= 0.5 ** ((newest - self._moment) / half_life)
             np.add.at(counts, items, 0.5 ** ((newest - times) / half_life))
@@ -95,12 +95,9 @@ class RunningCounts:
 
 
 class RecentVisits:
-    """Events of the last hours, for the source `co_occurrence`: what is taken close together in these
-    hours, by users who have numbers and no names.
-
-    It is fitted again on the newest events, as the daily job fits it on those of many days
-    (co_occurrence.py), with constants of its own: news of the morning is not read with that of the
-    evening.
+    """Events of the last hours, to fit the source `co_occurrence` again, as the daily job fits it on many
+    days (co_occurrence.py). The constants differ, since news of the morning is not read with that of the
+    evening. Users are numbers.
 
     Args:
       corpus_size: number of items in the corpus, C.
@@ -136,7 +133,7 @@ class RecentVisits:
         self._items = np.concatenate([self._items, items])
         self._times = np.concatenate([self._times, times])
         self.has_more = True
-        # Not at each call: it sorts all events.
+        # Not at each call, because this sorts all events.
         if len(self._times) > MOST_EVENTS + MOST_EVENTS // 4:
             self._forget()
 
@@ -178,8 +175,7 @@ class RecentVisits:
 
 @dataclass(frozen=True, slots=True)
 class OfFirstItems(Source):
-    """A source of a corpus that has become longer since: it goes on to list the items it was made of. It
-    takes that source's place, and has no name of its own.
+    """A source that was made before the corpus grew. It lists only the items that it was made of.
 
     Attributes:
       source: made of the first items of the corpus.

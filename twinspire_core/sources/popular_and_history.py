@@ -61,9 +61,10 @@ class History(Source):
         entries = entries.where(is_listed)
         counts = personal.counts[HALF_LIFE][entries.values]
         most = depth
+        # Longer lists, so that `depth` items remain whatever is excluded.
         if exclude is not None:
             most += int(exclude.lengths.max(initial=0))
-        # Of equal counts the first entry is listed first. -1, which is no entry, reads what is appended.
+        # With equal counts, the first entry comes first. The entry -1 (none) reads the appended values.
         chosen = best_entries(list_offsets(entries.lengths), counts, most)
         ranked = ScoredLists(
             np.append(item[is_listed], -1)[chosen], np.append(counts, np.float32(-np.inf))[chosen]
@@ -93,7 +94,7 @@ def past_then(
       exclude: U lists of positions that must not be listed.
     """
     ranked = np.full((past.rows, k), -1, np.int64)
-    # Each own or excluded item may be one of the common order that cannot be listed again.
+    # Each own or excluded item may be in the common order, too, where it cannot be used.
     used = past.lengths
     if exclude is not None:
         used = used + exclude.lengths
@@ -111,10 +112,9 @@ def past_then(
 
 
 def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Rows in blocks of users who use up about equally many items of the common order.
-
-    A block is as wide as its widest row needs; most users use up few items, some more than a list.
-    """
+    """Yields rows in blocks of users who use up about the same number of items of the common order."""
+    # A block is as wide as its widest row, and few users use up more items than a list has. In one block
+    # with all others, they would make it many times wider.
     size = np.searchsorted([0, k // 8, k // 2, k], used)
     for number in range(5):
         rows = np.flatnonzero(size == number)
@@ -198,10 +198,9 @@ class Popular(OrderForAll):
 
     @classmethod
     def by(cls, counts: Sequence[np.ndarray]) -> Self:
-        """By counts, [C] each: with the half-life that orders, with the longest, and with the others. The
-        longest decides between items whose events are so old that nothing of them is left.
-        """
+        """By counts, [C] each: with the half-life that orders, with the longest, and with the others."""
         own, longest, *others = counts
+        # With a half-life of hours, counts of old events decay to 0. The longest one orders these items.
         order = np.lexsort((-longest, -own)).astype(np.int64)
         is_candidate = np.zeros(len(order), bool)
         is_candidate[order[:OF_EACH]] = True
@@ -210,6 +209,7 @@ class Popular(OrderForAll):
             is_candidate[first[count[first] > 0]] = True
         is_early = is_candidate[order]
         order = np.concatenate([order[is_early], order[~is_early]])
+        # Candidates by other half-lives come early with low counts. Scores must not rise along the order.
         scores = np.empty(len(order), np.float32)
         scores[order] = np.minimum.accumulate(own[order])
         return cls(order, scores)

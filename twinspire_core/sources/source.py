@@ -64,6 +64,8 @@ class ScoredLists(NamedTuple):
     def without(self, exclude: Ragged, depth: int) -> Self:
         """The first `depth` items of each list that are not in the list of U that is excluded."""
         keep = (self.items >= 0) & ~contains(exclude, self.items)
+        # The new place of a kept item is the number of kept items before it: with keep [1, 0, 1],
+        # places are [0, 0, 1].
         place = np.cumsum(keep, axis=1) - 1
         row, column = np.nonzero(keep & (place < depth))
         shortened = type(self).empty(len(self.items), depth)
@@ -74,7 +76,7 @@ class ScoredLists(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queries:
-    """What U queries tell candidate sources; measuring and serving make them in the same way.
+    """U queries as candidate sources read them. Measuring and serving make them in the same way.
 
     Attributes:
       past: the users' purchase histories: distinct items, the most frequent first, then the most
@@ -100,26 +102,24 @@ class Queries:
 
     @property
     def seen(self) -> Ragged:
-        """All items that users are known to have had, each once and in no order: those of the history, and
-        those that are counted, which may be of earlier days. These are what `exclude_seen` leaves out.
-        Without counts, items outside the corpus may be among them, as -1.
+        """All items that users are known to have had, each once and in no order. `exclude_seen` leaves
+        these out. Without counts, items outside the corpus may be among them, as -1.
         """
         if self.personal is None:
             return self.past
+        # Counts may reach back to earlier days than the history.
         counted = self.personal.entries
         user = np.concatenate([self.past.row, counted.row])
         item = np.concatenate([self.past.values, self.personal.item[counted.values]])
         width = int(item.max(initial=0)) + 1
         pair = (user * width + item)[item >= 0]
-        # np.unique gives the same, and takes ten times as long.
+        # Sorting in place instead of np.unique, which gives the same and takes ten times as long.
         pair.sort()
         row, values = np.divmod(pair[np.diff(pair, prepend=-1) > 0], width)
         return Ragged(values, row, len(self))
 
     def weighted_items(self, half_life: str = HALF_LIFE) -> WeightedItems:
-        """What users took before, weighted with a half-life; without counts, each item of the history
-        weighs 1.
-        """
+        """The items of purchase histories, weighted with a half-life. Without counts, each item weighs 1."""
         personal = self.personal
         if personal is None:
             past = self.past.where(self.past.values >= 0)
@@ -127,6 +127,7 @@ class Queries:
             return WeightedItems(past, ones, list_places(past.lengths).astype(np.float32))
         counts = personal.counts[half_life]
         entries = personal.newest_first
+        # A very old event may decay to 0. Such an item would be a candidate without weight.
         entries = entries.where(counts[entries.values] > 0)
         number = entries.values
         items = entries._replace(values=personal.item[number])
@@ -168,7 +169,7 @@ POPULAR_HALF_LIFE = "1d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTables:
-    """What sources are made of, all as of one moment.
+    """The tables that sources are made of, all as of one moment.
 
     Attributes:
       corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
@@ -183,9 +184,8 @@ class SourceTables:
     made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, make: Callable[["SourceTables"], Made]) -> Made:
-        """What a function makes of these tables, made once for several users. It may read the corpus and
-        `others` alone.
-        """
+        """The result of a function of these tables, which is called only once."""
+        # `with_half_life` copies the tables with `made`, so a function may read only `corpus` and `others`.
         if make not in self.made:
             self.made[make] = make(self)
         made: Made = self.made[make]

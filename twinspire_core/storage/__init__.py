@@ -21,7 +21,7 @@ from twinspire_core.storage.store import RemoteStore, Store, map_each
 
 STORES: Mapping[str, RemoteStore] = {"gs": gcs}
 """Stores other than the disk, by the scheme of their places. A new store is a module, and a line here."""
-# Also with one slash: Path turns two slashes into one.
+# One slash is enough: `Path` turns the two slashes of `gs://` into one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
@@ -145,7 +145,7 @@ def copy_tree(source: str, target: str) -> None:
     """
     copies = {file.uri: join(target, file.path) for file in list_files(source)}
     map_each(_copy, copies.items())
-    # Each copy is on the disk by now; its name is once its folder is, too.
+    # The content of each copy is on the disk now. Its name is there only after a sync of its folder.
     if not is_remote(target):
         for folder in {os.path.dirname(copy) for copy in copies.values()}:
             disk.sync(folder)
@@ -174,7 +174,8 @@ def localize(uri: str, folder: Path) -> Path:
         return Path(uri)
     if files := list_files(uri):
         download(uri, folder, [file.path for file in files])
-    else:  # a file itself, or a folder with nothing in it
+    else:
+        # An object store has no empty folders: this is a file, or nothing.
         with suppress(FileNotFoundError):
             file = folder / uri.rsplit("/", 1)[-1]
             _copy((uri, str(file)))

@@ -28,7 +28,7 @@ def exists(uri: str) -> bool:
 
 def list_files(uri: str) -> Iterator[FileInfo]:
     """All files below a folder."""
-    # Paths are joined as strings: a window of a year has a thousand folders to list, and Path objects
+    # Paths are joined as strings: a window of a year has a thousand folders, and for these `Path` objects
     # took more time than the disk.
     root = str(Path(uri))
     for folder, _, names in os.walk(root, onerror=_unless_gone):
@@ -98,10 +98,10 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         Path(scratch).write_bytes(data)
         sync(scratch)
         try:
-            # Unlike a rename, a hard link does not replace a file that is there.
+            # A hard link fails if the file exists. A rename would replace it.
             os.link(scratch, uri)
         except FileExistsError:
-            # Perhaps ours: a network file system may make the link and lose its reply.
+            # It may be our own file: a network file system can make the link and lose the reply.
             if read_bytes(uri) != data:
                 return False
         except OSError as e:
@@ -122,8 +122,9 @@ def delete_file(uri: str) -> None:
 
 def delete_tree(uri: str) -> None:
     """Deletes a folder with all that is in it."""
+    # Again and again: another process may delete a part of the folder, which ends `rmtree`.
     while os.path.isdir(uri):
-        with contextlib.suppress(FileNotFoundError):  # another process deleted a part of it
+        with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(uri)
 
 
@@ -166,7 +167,7 @@ def _scratch_file(uri: str) -> Iterator[str]:
       TryAgain: the disk is full.
     """
     folder = os.path.dirname(uri) or "."
-    # In the same folder, as a rename cannot cross file systems.
+    # In the same folder, because a rename cannot cross file systems.
     scratch = f"{folder}/{_SCRATCH}{secrets.token_hex(8)}"
     try:
         os.makedirs(folder, exist_ok=True)
@@ -194,9 +195,8 @@ def sync(path: str) -> None:
 
 
 def _sync_upwards(folder: str) -> None:
-    """Flushes a folder and the folders above it to the disk: a process that was killed may have made any of
-    them without doing so.
-    """
+    """Flushes a folder and the folders above it to the disk."""
+    # Also those that existed before: a killed process may have made them without flushing.
     here = Path(folder).absolute()
     for part in (here, *here.parents):
         if not os.access(part, os.R_OK):
@@ -206,7 +206,7 @@ def _sync_upwards(folder: str) -> None:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-# C++ libraries give only the text.
+# Errors of C++ libraries have only the text, without a code.
 _FULL_TEXTS = tuple(os.strerror(code) for code in _FULL)
 _READ_ONLY_TEXT = os.strerror(errno.EROFS)
 _LONGEST = 300  # characters of an error
@@ -223,7 +223,7 @@ def explain(error: BaseException) -> TwinspireError | None:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    # The first error of the chain counts: later ones come from cleaning up on the same disk.
+    # The first error of the chain counts. Later ones come from cleaning up on the same disk.
     for cause in reversed(causes):
         text = str(cause)
         code = cause.errno if isinstance(cause, OSError) else None

@@ -179,13 +179,14 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         blob(uri).upload_from_string(data, if_generation_match=0)
         return True
     except PreconditionFailed:
-        # Perhaps ours: the library repeats a request whose reply does not come.
+        # It may be our own object: the library repeats a request whose reply was lost.
         return read_bytes(uri) == data
     except temporary():
         try:
             return read_bytes(uri) == data
         except FileNotFoundError:
-            pass  # not written, or not written yet: which of the two cannot be known
+            # Not written, or not written yet. Nobody can know, so the error is raised.
+            pass
         raise
 
 
@@ -257,11 +258,11 @@ def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
     return blobs
 
 
-# By emulator, so that tests which start another one get another client.
+# One client for each emulator, so that tests that start another emulator get another client.
 @cache
 def _client(emulator: str | None) -> "Client":
-    # The library would read the bucket's metadata, only to name its location in traces. Accounts with
-    # access to objects alone are refused that, which fills audit logs.
+    # The library reads the bucket's metadata only to name its location in traces. For accounts that may
+    # read only objects, that fails and fills audit logs.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
