@@ -192,7 +192,7 @@ def _free_port(given: int | None) -> int:
     Raises:
       UsageError: the given port is taken.
     """
-    # Looked for before any work, so that a long run does not end with this error
+    # Checked before any work, so that a long run does not end with this error
     for port in (_PORT, 0) if given is None else (given,):
         try:
             with socket.create_server(("127.0.0.1", port)) as tried:
@@ -241,7 +241,7 @@ def _made_whole(home: _Home) -> Iterator[_Home]:
     final = home.folder.resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as partial:
-        # A folder inside, because only its owner may read a temporary one
+        # A folder inside, because a temporary folder is readable only by its owner
         made = Path(partial, final.name)
         made.mkdir()
         yield _Home(made, home.name)
@@ -284,7 +284,8 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         raise BadData(f"There are no events in {', '.join(log.files)}. Give another file.")
     if events.rejected:
         say(f"Rejected rows are in {home.folder / rejected}.")
-    before = events.first - timedelta(days=1)  # items and users are known before the first event
+    # Snapshots are of the day before, so that items and users are known at the first event
+    before = events.first - timedelta(days=1)
     for kind, file in tables.items():
         csv = raw_logs.csv_of([file], None, None)
         snapshot = flags({"snapshot": before}, csv)
@@ -390,7 +391,7 @@ def _busy_user(pipeline: Pipeline) -> str:
     registry = Registry(pipeline.registry.root, pipeline.name)
     day = registry.manifest(registry.find()).date
     file = Path(day_files.files(pipeline, "events", day)[0].uri)
-    # The first rows of the first file are enough to find a user who did much
+    # The first rows of the first file are enough to find a user with many events
     rows = next(read(file, lambda malformed: None, pipeline.source.format))
     users = rows[pipeline.columns.user].cast("string").value_counts().to_pylist()
     return str(max(users, key=lambda user: (user["values"] is not None, user["counts"]))["values"])

@@ -21,7 +21,7 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.version_manifest import IndexFigures
 from twinspire_core.errors import UsageError
 
-# After so many days the settings of an index are searched for again: others may be better by then
+# After so many days, the settings of an index are searched again, because others may be better by then
 _SEARCH_DAYS = 28
 
 
@@ -29,9 +29,8 @@ class DayRun:
     """A run of one day, for one stage or for all of them.
 
     All questions about versions are answered from one reading of the registry's log, so that the
-    answers are consistent. Other processes may publish versions in the meantime. Therefore
-    `read_log` is called again when the newest state matters: before a stage is planned (after it
-    has waited for earlier days), and after a version was published.
+    answers are consistent. Other processes may publish meanwhile. So `read_log` is called again before
+    a stage is planned (after it has waited for earlier days) and after a version was published.
 
     Attributes:
       lease: name of the run that later days wait for; None if no day waits for it.
@@ -148,7 +147,7 @@ class DayRun:
             for day in between
             if day not in accepted and day_files.files(self.pipeline, "events", day)
         ]
-        # In days that follow each other, the date minus the position in the list stays the same
+        # For successive days, the date minus the position in the list is the same number
         numbered = groupby(enumerate(days), lambda pair: pair[1].toordinal() - pair[0])
         stretches = ([day for _, day in stretch] for _, stretch in numbered)
         return [Gap(stretch[0], stretch[-1]) for stretch in stretches]
@@ -217,8 +216,9 @@ def _start(
         if state.corpus_date(version) == run.day
     }
     if any(again.values()):
-        # The same inputs have to give the same version again, by the log as it was then. Another
-        # version would go live, although this one was rolled back
+        # The same inputs must give the same version again, so the log counts only as it was then.
+        # Otherwise other settings would give another version, which would go live although this one was
+        # rolled back
         entered: dict[str, int] = {}
         for number, entry in enumerate(run.log):
             entered.setdefault(entry.version, number)
@@ -227,7 +227,8 @@ def _start(
     version = choose(state)
     if version is None:
         return NO_START
-    # Something went wrong on a later day, or on the day itself, whose inputs were corrected since
+    # Later versions were rolled back, perhaps because of these settings. Or a version of the day itself
+    # was, and its inputs were corrected since
     wrong = [
         other
         for other in _rolled_back(state)

@@ -110,7 +110,7 @@ def day_statuses(
         status = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
         can_run = status.trains and day in with_logs
         gone = _parent_without_state(of_day) if can_run else None
-        # Only the first such day starts from scratch: later days go on from it
+        # Only the first such day needs to start from scratch. Later days continue from it
         if gone and gone not in without_state:
             without_state.add(gone)
             why = f"The working files of its parent, {gone}, are gone."
@@ -135,7 +135,7 @@ def _days_shown(
         return []
     end = last or max(known)
     if first is None:
-        # Counted back from the newest day that was run: logs may continue long after it
+        # Counted back from the newest day that was run, because logs may continue long after it
         newest_run = max(run, default=end)
         first = max(min(run or known), newest_run - timedelta(days=most - 1))
     shown = [first + timedelta(days=n) for n in range((end - first).days + 1)]
@@ -241,7 +241,7 @@ def why_stale(run: DayRun) -> str:
         attempt = attempts.latest(run.pipeline, run.day, stage.name)
         if attempt is None:
             return ""
-        # Which `--promote` a version was published with is not recorded, and does not change it
+        # The `--promote` of a publication is not recorded, and does not change the version
         ways: tuple[Promote, ...] = get_args(Promote) if stage.publishes else ("auto",)
         try:
             tasks = [plan_stage(run, stage, attempt.mode, promote) for promote in ways]

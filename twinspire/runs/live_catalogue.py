@@ -112,7 +112,7 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
       What replaces the version's publication in the summary; empty if there is nothing to do.
     """
     state = run.state
-    # With its own catalogue, items that were withdrawn since would come back
+    # With its own, older catalogue, items that were withdrawn since would come back
     if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
         return {}
     day = state.corpus_date(state.live)
@@ -130,10 +130,8 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
 
 
 def follow(run: DayRun, *, reuse: bool = True) -> str | None:
-    """Gives the live version's towers the catalogue of a day whose own version the gate refused.
-
-    Otherwise the server would know neither the day's items nor its events. If the gate refuses the
-    catalogue, or something else fails, that is reported and the live version stays as it is.
+    """Gives the live version's towers the catalogue of a day whose own version the gate refused, so that
+    the server knows the day's items and events. If that fails, the live version stays as it is.
 
     Args:
       run: of the refused day.
@@ -151,7 +149,8 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
             f"{live} gets the catalogue of {run.day}, and serves it until a later day is accepted."
         )
         result = refresh(run.of_day(run.day), reuse=reuse, unasked=True)
-    except Exception as error:  # even a bug must not hide why the day was refused
+    except Exception as error:
+        # Even a bug must not hide why the day was refused, which is the error that people must see
         if not isinstance(error, TwinspireError):
             traceback.print_exception(error)
         if isinstance(error, TryAgain | RunnerFailed):
@@ -168,7 +167,7 @@ def _has_catalogue(run: DayRun, live: str) -> bool:
     corpus = run.state.corpus_date(live)
     if corpus != run.day or version_date(live) == run.day:
         return corpus >= run.day
-    # It was refreshed on the day, maybe before all of the day's logs were there
+    # It may have been refreshed during the day, before all of the day's logs had come
     made = attempts.latest(run.pipeline, run.day, REFRESH.name)
     if made is None or made.summary["version"] != live:
         return False
@@ -178,9 +177,10 @@ def _has_catalogue(run: DayRun, live: str) -> bool:
 
 def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
     """Whether somebody is notified of an error that ended a refresh."""
-    if isinstance(error, TryAgain | RunnerFailed):  # a scheduler tries again
+    # A scheduler tries these again
+    if isinstance(error, TryAgain | RunnerFailed):
         return False
-    # Somebody was notified of the refused day, and of features that changed or of an older refusal
+    # There was a notification of the refused day already, and of changed features or an older refusal
     is_known = isinstance(error, UsageError) or (isinstance(error, GateRefused) and error.is_found)
     return not (unasked and is_known)
 

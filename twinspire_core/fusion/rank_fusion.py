@@ -3,8 +3,7 @@ fixed weights. Imports no TensorFlow, because serving uses it too.
 
     score(item) = sum over the sources that list it of  weight * 60 / (60 + place),  places from 0
 
-Places, because the sources' own scores have no common scale. Weights add up to 1, so that no score
-is above 1. The fixed order serves until a version has a ranker that may serve; rankers order the same
+It uses places because the sources' own scores have no common scale. Weights add up to 1. The fixed order serves until a version has a ranker that may serve; rankers order the same
 pool (twinspire_core/ranking/pairs.py). Source: Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion
 outperforms Condorcet and individual Rank Learning Methods*, SIGIR 2009, here with a weight for each
 source.
@@ -47,7 +46,7 @@ class CandidatePool(NamedTuple):
     def ordered(self, weights: np.ndarray, k: int) -> "OrderedLists":
         """The best k candidates of each query by the weighted sum of gains; weights are [S]."""
         weights = np.asarray(weights, np.float32)
-        # An item of weight 0 is a candidate, with the score 0; padding is not.
+        # An item whose sources have weight 0 is a candidate with score 0. Padding is no candidate.
         scores = np.where(self.items >= 0, np.matmul(self.gains, weights), -np.inf)
         columns = best_of(scores, k)
         return OrderedLists(pooled=self, pool_scores=scores, weights=weights, columns=columns)
@@ -140,6 +139,8 @@ def _pool(
     count: Any,
 ) -> None:
     """Writes the arrays of `Pooled`, and how many entries they have. `number` has a -1 for each item."""
+    # `number` has an entry for each item of the corpus. Each query clears only its own entries, since a
+    # new array per query would cost as much as the corpus is large.
     end = 0
     for query in range(len(items)):
         start = end
@@ -163,7 +164,7 @@ def _pool(
 
 def _with_end(table: np.ndarray, value: float) -> np.ndarray:
     """A table with one more column, of a value."""
-    # np.pad does the same, and takes as long as the rest of a short request.
+    # np.pad would do the same, but takes as long as all the rest of a short request.
     return np.concatenate([table, np.full((len(table), 1), value, table.dtype)], axis=1)
 
 

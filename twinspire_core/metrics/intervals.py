@@ -1,9 +1,7 @@
-"""How far numbers spread, and how sure a mean over users is: moments and bootstrap intervals.
+"""Moments of numbers, and bootstrap intervals of means over users.
 
-A bootstrap resample draws as many users as there are, each with all their queries, with replacement.
-The draws depend on the seed and the number of users alone, so that two lists measured on the same
-queries are resampled alike: what they have in common cancels in their difference. Source: Efron and
-Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
+A bootstrap resample draws as many users as there are, with replacement, each with all their queries.
+Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +11,16 @@ from typing import NamedTuple, Self
 import numpy as np
 
 LEVEL = 0.95
-"""Share of the resamples that an interval covers; as many lie below it as above."""
+"""Share of the resamples inside an interval; as many are below it as above."""
 RESAMPLES = 200
-"""Enough for the ends of a 95% interval to two digits; each takes time at every measure of every day."""
+"""Enough for two digits of the ends of a 95% interval. Each takes time at every measure of every day."""
 
+# A fixed seed: two lists that are measured on the same queries get the same resamples, so that what they
+# have in common cancels out in their difference.
 _SEED = 20190916
 _CHUNK_BYTES = 64 << 20
-_MOST_KEPT = 16 << 20  # draws, of 2 bytes each
+# Draws of 2 bytes each. More are drawn again for each set of lists instead of being kept in memory.
+_MOST_KEPT = 16 << 20
 
 
 def resampled_means(
@@ -40,7 +41,7 @@ def resampled_means(
     means = list[np.ndarray]()
     draws = _kept_draws if users * resamples <= _MOST_KEPT else _draws
     for drawn in draws(users, resamples):
-        # A matrix product adds up each resample's users, each as often as it was drawn.
+        # One matrix product sums each resample's users, each as often as drawn: faster than taking rows.
         times = drawn.astype(np.float64)
         with np.errstate(invalid="ignore"):  # 0 / 0, where a measure applies to nobody drawn
             means.append((times @ sums) / (times @ numbers)[:, kinds])
@@ -53,12 +54,13 @@ def _draws(users: int, resamples: int) -> Iterator[np.ndarray]:
     chunk = max(1, _CHUNK_BYTES // (8 * users))
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
-        # Each resample has a range of numbers of its own, so that one bincount counts all of them.
+        # Each resample has its own range of numbers, so that one bincount counts all resamples.
         drawn = draw.integers(users, size=(n, users)) + np.arange(n)[:, None] * users
         yield np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users).astype(np.uint16)
 
 
-@lru_cache(maxsize=4)  # the evaluation sets of a day, each of which measures many lists
+# Four: the evaluation sets of a day. Each of them measures many lists.
+@lru_cache(maxsize=4)
 def _kept_draws(users: int, resamples: int) -> tuple[np.ndarray, ...]:
     return tuple(_draws(users, resamples))
 
@@ -74,7 +76,7 @@ def _per_user(
     sums: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
     kinds: list[int] = []
-    # Most measures apply to the same queries: these are counted once.
+    # Most measures apply to the same queries, which are counted once for all of them.
     kind_of: dict[bytes, int] = {}
     for value in values.values():
         applies = np.isfinite(value)
@@ -133,7 +135,6 @@ class Moments(NamedTuple):
     def merged(self, other: "Moments") -> "Moments":
         """Moments of the numbers of both.
 
-        Sums of squares would lose the digits of a small spread around a large mean; this does not.
         Source: Chan, Golub, LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing
         Sample Variances*, 1979.
 
@@ -144,6 +145,7 @@ class Moments(NamedTuple):
         n = self.n + other.n
         if n == 0:
             return self
+        # Not sums of squares: they lose the digits of a small spread around a large mean.
         step = other.mean - self.mean
         mean = self.mean + step * other.n / n
         squares = self.squares + other.squares + step**2 * self.n * other.n / n

@@ -17,7 +17,8 @@ from twinspire_core.metrics.measure_names import MEASURES
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import exact_search
 
-_MARKS = 8 << 20  # bytes that mark the items of some lists: they stay in the processor's cache
+# Bytes of the bitmap that marks the items of some lists. It should stay in the processor's cache.
+_MARKS = 8 << 20
 
 
 def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
@@ -73,7 +74,7 @@ def is_first(ranked: np.ndarray) -> np.ndarray:
     is_item = ranked >= 0
     ascending = np.sort(ranked, axis=1)
     repeats = ascending[:, 1:] == ascending[:, :-1]
-    # Few lists repeat an item, and a plain sort is cheaper than one that remembers places.
+    # Few lists repeat an item, and a plain sort is cheaper than an argsort.
     if not (repeats & (ascending[:, 1:] >= 0)).any():
         return is_item
     order = np.argsort(ranked, axis=1, kind="stable")
@@ -86,7 +87,7 @@ def is_first(ranked: np.ndarray) -> np.ndarray:
 
 def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: whether `ranked`'s item is in the same user's list."""
-    # A bitmap marks the items of some users' lists at a time. Its last column stays empty.
+    # A bitmap marks the items of some users' lists at a time. Its last column stays empty, for -1.
     width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2
     in_corpus = lists.where(lists.values >= 0)
     rows = min(len(ranked), max(1, _MARKS // width))
@@ -96,10 +97,10 @@ def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
         block = ranked[start : start + rows]
         part = in_corpus.part(start, start + len(block))
         marked[part.row, part.values] = True
-        # -1 reads the cell before its row: the last column of the row above, which stays empty.
+        # -1 reads the cell before its row, which is the last column of the row above, and empty.
         cells = block + np.arange(len(block))[:, None] * width
         is_contained[start : start + rows] = marked.ravel()[cells]
-        # Unmarking what was marked is cheaper than a new bitmap.
+        # Clearing only the marked cells is cheaper than a new bitmap.
         marked[part.row, part.values] = False
     return is_contained
 
@@ -132,7 +133,7 @@ def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
       truth: U lists of positions; -1 is a true item outside the corpus.
     """
     row, place = np.nonzero(contains(truth, ranked))
-    # A row and an item in one integer: np.unique finds where each pair comes first.
+    # Row and item become one integer, so that np.unique finds the first place of each pair.
     pair = row * (int(ranked.max(initial=0)) + 1) + ranked[row, place]
     _, first = np.unique(pair, return_index=True)
     first.sort()
@@ -155,7 +156,7 @@ def ndcg(hit: Ragged, wanted: np.ndarray, k: int) -> np.ndarray:
     """
     discount = 1 / np.log2(np.arange(2, k + 2))
     gain = np.bincount(hit.row, discount[hit.values], hit.rows)
-    # However many items a user took, k places hold k of them at most.
+    # The ideal list has at most k true items, however many items the user took.
     return np.asarray(gain / np.cumsum(discount)[np.minimum(wanted, k) - 1])
 
 

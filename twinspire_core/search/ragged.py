@@ -35,6 +35,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Lengths of Arrow lists, [N] int64; null counts as empty."""
     if isinstance(lists, pa.ListArray) and not lists.null_count:
+        # Requests ask for lengths again and again, and a difference of offsets is faster than Arrow's call.
         return np.asarray(np.diff(lists.offsets.to_numpy()), np.int64)
     # Arrow counts in int32, and in int64 for large lists.
     return np.asarray(pc.list_value_length(lists).fill_null(0), np.int64)
@@ -258,16 +259,18 @@ def _find_best(
     top_sums: Any,
 ) -> None:
     queries, k = top_columns.shape
+    # Arrays for all queries, of which each clears only what it used: a query touches few columns.
     sums = np.zeros(len(passing), np.float64)
+    # One entry more than columns: a column is written before it is known whether it counts.
     met = np.empty(len(passing) + 1, np.int64)
     values = np.empty(len(passing) + 1, np.float64)
     groups = _GROUPS * k
     for query in range(queries):
-        # A column is noted when its sum is still 0, and so once.
+        # A column is noted only while its sum is 0, and so only once.
         count = 0
         for number in range(begin[query], begin[query + 1]):
             weight = row_weights[number]
-            # Slices: numba checks no index of theirs for being negative.
+            # Slices, because then numba leaves out its checks for negative indices in the inner loop.
             of_row = columns[offsets[rows[number]] : offsets[rows[number] + 1]]
             weight_of = weights[offsets[rows[number]] : offsets[rows[number] + 1]]
             for entry in range(len(of_row)):
@@ -282,6 +285,7 @@ def _find_best(
                 met[count] = added[number]
                 count += sums[added[number]] == 0
                 sums[added[number]] += added_weights[number]
+        # An excluded column gets the sum 0, which is never listed.
         for number in range(excluded_begin[query], excluded_begin[query + 1]):
             if excluded[number] >= 0:
                 sums[excluded[number]] = 0
@@ -290,7 +294,8 @@ def _find_best(
             value = sums[column] if passing[column] else 0.0
             values[number] = np.float64(np.float32(value)) if rounded else value
             sums[column] = 0
-        # A bound that k groups reach with their largest sum: few single sums reach it.
+        # Sorting all sums would take too long. If k groups have a sum that reaches a bound, so do at least k
+        # sums, and few others do. So the bound is found among the largest sums of groups.
         largest = values[:count]
         if count >= 2 * groups:
             largest = values[:groups].copy()
@@ -310,13 +315,14 @@ def _find_best(
                 least = middle
             else:
                 above = middle
+        # Without a branch, which the processor would often guess wrong.
         size = 0
         for number in range(count):
             value = values[number]
             values[size] = value
             met[size] = met[number]
             size += value >= least and value > 0
-        # Shellsort: the largest first, of equal ones the lowest column.
+        # Shellsort, since numba has no sort of pairs: the largest first, then the lowest column.
         gap = 1
         while gap < size // 3:
             gap = 3 * gap + 1

@@ -22,8 +22,8 @@ from twinspire_core.search.ragged import Ragged
 # Cores that this process may use: in most containers fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 QUERY_BLOCK = 128
-# Each core holds a block of scores: 32 MB up to 8 cores, 256 MB together on more of them. Blocks end
-# where BLAS's own tiles do, so that scores are the same on any number of cores.
+# Each core has a block of scores in memory: 32 MB on up to 8 cores, 256 MB together on more. Blocks end
+# where the tiles of BLAS end, so that scores do not depend on the number of cores.
 _TILE = 4096
 ITEM_BLOCK = max(_TILE, min(1 << 16, (1 << 19) // CORES // _TILE * _TILE))
 _FOLDS = 16
@@ -58,7 +58,8 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
     blocks = list(_blocks(len(queries), QUERY_BLOCK))
     if len(blocks) == 1:
         fill(blocks[0])
-    else:  # NumPy multiplies on all cores, but picks the largest on one
+    else:
+        # NumPy multiplies on all cores, but picks the largest scores on only one.
         with ThreadPoolExecutor(CORES) as pool:
             list(pool.map(fill, blocks))
     return rows, scores
@@ -78,7 +79,7 @@ def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[n
             f"Query vectors must have the shape [B, {vectors.shape[1]}], like the items; found"
             f" {list(queries.shape)}. They probably come from the query tower of another version."
         )
-    # A score of NaN compares with nothing: an index would list whatever comes first.
+    # Comparisons with NaN are false, so an index would list whatever comes first.
     bad = np.flatnonzero(~np.isfinite(queries).all(1))
     if len(bad):
         raise UsageError(
@@ -88,12 +89,10 @@ def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[n
 
 
 def _blocks(length: int, size: int) -> Iterator[slice]:
-    """Blocks of `size` rows, the last one of up to `size + 1`.
-
-    A block of one row would be multiplied by another routine of BLAS, whose last bits differ.
-    """
+    """Blocks of `size` rows. The last one may have `size + 1`."""
     start = 0
     while start < length:
+        # Never a block of one row: BLAS multiplies it by another routine, whose last bits differ.
         stop = length if start + size + 1 >= length else start + size
         yield slice(start, stop)
         start = stop
@@ -143,7 +142,7 @@ def _choose_best(begin: Any, scores: Any, chosen: Any) -> None:
             score = scores[entry]
             if score == -np.inf or (size == k and score <= scores[best[k - 1]]):
                 continue
-            # Entries come in order, so that one stands behind all others with its score.
+            # Entries come in order, so one comes after all earlier ones with the same score.
             place = min(size, k - 1)
             while place > 0 and scores[best[place - 1]] < score:
                 best[place] = best[place - 1]
@@ -168,8 +167,8 @@ def _best_keys(scores: np.ndarray, k: int, first_column: int = 0) -> np.ndarray:
 
 def _keys(scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Keys of candidates, [M] int64, not negative."""
-    # Adding 0 turns -0 into 0, so that neither is below the other. Bits of negative floats rise
-    # as the floats fall: turned round, all bits rise with their floats.
+    # Adding 0 turns -0 into 0, so that both are equal. The bits of negative floats rise as the floats
+    # fall. With these inverted, all bits rise with their floats.
     bits = (scores + np.float32(0)).view(np.int32)
     rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
     return np.asarray(rising << _COLUMN_BITS | (_LAST_COLUMN - columns))
@@ -192,11 +191,9 @@ def _candidates(scores: np.ndarray, k: int) -> Ragged:
 
 
 def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
-    """A score that at least k of each row reach and few others, [U].
-
-    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the
-    row, not of all.
-    """
+    """A score that at least k scores of each row reach, and few others, [U]."""
+    # The k-th largest of the maxima of disjoint groups of columns. That partitions only a 16th of the
+    # row, which is much faster than all of it.
     width = scores.shape[1]
     if width <= k:
         return np.full(len(scores), -np.inf, scores.dtype)

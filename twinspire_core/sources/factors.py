@@ -7,9 +7,8 @@ With s_ui = p_u . q_i, w_ui what user u took of item i, and N_u the sum of w_ui 
     sum over what was taken of  w_ui (1 - s_ui)^2   +  a sum over all pairs of  s_ui^2
     +  lambda sum over users of  (N_u + a C)^nu |p_u|^2   +  the same for items
 
-All events count the same, however old: on a log of years a half-life would leave most of it out.
-Source: Rendle, Krichene, Zhang and Koren, *Revisiting the Performance of iALS on Item
-Recommendation Benchmarks*, RecSys 2022.
+All events count the same, however old. Source: Rendle, Krichene, Zhang and Koren, *Revisiting the
+Performance of iALS on Item Recommendation Benchmarks*, RecSys 2022.
 
 U users, C items of the corpus, D factors.
 """
@@ -32,7 +31,9 @@ TABLE = "factors"
 SCHEMA = pa.schema([("_item", pa.string()), ("_factors", pa.list_(pa.float32()))])
 """A row per item that somebody took."""
 HALF_LIFE = "all"
-"""Of `user_histories.HALF_LIVES`: the one without decay."""
+"""The one of `user_histories.HALF_LIVES` without decay: on a log of years, another one would leave most
+events out.
+"""
 MOST_EVENTS = 3_000_000
 """The most events that factors are fitted on, those of the users seen last."""
 
@@ -119,6 +120,7 @@ class Factors(Source):
         taken = queries.weighted_items(HALF_LIFE)
         allowed = self.is_known if passing is None else self.is_known & passing
         items = len(self.factors)
+        # In blocks, so that the scores of a block stay in memory, whatever the size of the corpus.
         block = max(1, _CELLS // max(1, items))
         for start in range(0, len(queries), block):
             stop = min(start + block, len(queries))
@@ -126,7 +128,7 @@ class Factors(Source):
             users = solve(part.items, np.sqrt(part.weights), self.factors, SETTINGS)
             scores = users @ self.factors.T
             scores[:, ~allowed] = -np.inf
-            # Without a history, or with one that nobody else has, all scores would be 0.
+            # Without a history, or with items that nobody else took, all scores would be 0: no order at all.
             scores[~users.any(axis=1)] = -np.inf
             if exclude is not None:
                 left_out = exclude.part(start, stop)

@@ -6,9 +6,8 @@ the query,
     sim(q, n) = q . v_n                          of the lists n that are looked at
     score(item) = (1 - own) sum over the nearest n of sim(q, n) v_n / sum of sim   +   own q
 
-For each item of q the newest lists that hold it are looked at: old ones say less, and the limit bounds
-the work. The share of the user's own history blends known and new items in one list.
-Each list is of a single user, without the id: a version carries them only with `serving.user_store`.
+For each item of q, the newest lists with this item are compared. Each list is of a single user, without the
+id: a version has them only with `serving.user_store`.
 The same ideas: UP-CF (Faggioli et al., *Recency Aware Collaborative Filtering for Next Basket
 Recommendation*, UMAP 2020).
 
@@ -39,13 +38,13 @@ from twinspire_core.sources.user_histories import Sequences, WeightedItems, of_l
 
 TABLE = "neighbours"
 OWN = 0.5
-"""Share of the user's own history in a score."""
+"""Share of the user's own history in a score, so that a list blends known and new items."""
 MOST_ITEMS = 200
-"""The most items of a user, those taken last."""
+"""The newest items of a user that count."""
 NEWEST = 500
-"""The most lists that are looked at for each item."""
+"""The newest lists that are compared for each item. Old ones say less, and the limit bounds the work."""
 NEAREST = 100
-"""The most lists that scores are made of."""
+"""The most similar lists that scores are made of."""
 SCHEMA = pa.schema([("_rows", pa.list_(pa.int32())), ("_weights", pa.list_(pa.float32()))])
 """A row per list, the newest first, without the user's id. `_rows` are rows of the corpus in order of its
 ids, `_weights` make a vector of length 1.
@@ -63,6 +62,7 @@ def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     last = np.full(taken.items.rows, np.inf, np.float32)
     is_first = list_places(lengths) == 0
     last[taken.items.row[is_first]] = taken.ages[is_first]
+    # The newest users first, so that the limit drops the oldest lists.
     order = np.argsort(last, kind="stable")
     order = order[lengths[order] > 0]
     fitting = np.searchsorted(np.cumsum(lengths[order]), MOST_ENTRIES, side="right")
@@ -97,7 +97,7 @@ class Neighbours(Source):
         if table is None:
             return None
         items = tables.corpus["_item"].combine_chunks()
-        # The table numbers items in order of id; `order` leads from there to positions.
+        # The table numbers items in order of id. `order` has the position of each number.
         order = pc.sort_indices(items).to_numpy().astype(np.int64)
         rows = table["_rows"].combine_chunks()
         lengths = list_lengths(rows)
@@ -138,7 +138,7 @@ def _holders(lists: SparseTable, newest: int) -> SparseTable:
     """The newest lists that hold each item."""
     count = len(lists.offsets) - 1
     number = np.repeat(np.arange(count), np.diff(lists.offsets))
-    # Lists come newest first, and the sort is stable.
+    # Lists come newest first, and a stable sort keeps that for each item.
     order = np.argsort(lists.columns, kind="stable")
     lengths = np.bincount(lists.columns, minlength=lists.width)
     kept = order[list_places(lengths) < newest]

@@ -66,7 +66,7 @@ class PersonalCounts:
           rows: U rows with some of `COLUMNS`; null lists are empty.
           place: gives the positions of ids in the corpus, -1 outside.
         """
-        names = set(rows.column_names)  # Arrow makes the list again each time
+        names = set(rows.column_names)  # once, because Arrow makes a new list each time
         if not {ITEMS, AGE} <= names:
             return None
         items = _chunk(rows[ITEMS])
@@ -84,11 +84,11 @@ class PersonalCounts:
 
     @classmethod
     def of_histories(cls, histories: Ragged) -> Self:
-        """Counts from histories, oldest first, without times: each event counts 1 with any half-life, and of
-        equal counts the most recent item comes first. Ages keep the order alone.
+        """Counts from histories, oldest first, without times: each event counts 1 with any half-life. Of
+        equal counts, the most recent item comes first.
         """
         inside = histories.where(histories.values >= 0)
-        # Newest first: np.unique gives the first place of each pair, which is the last event.
+        # Reversed, because np.unique gives the first place of each pair, which is then the last event.
         row = inside.row[::-1]
         item_of = inside.values[::-1]
         width = int(item_of.max(initial=0)) + 1
@@ -98,19 +98,20 @@ class PersonalCounts:
         row, item = np.divmod(pair, width)
         order = np.lexsort((newest, -events, row))
         counts = events[order].astype(np.float32)
-        # Of the reversed events, those of a user begin where the ones of all later users end.
+        # In the reversed events, a user's events begin after those of all later users.
         begin = len(item_of) - list_offsets(inside.lengths)[row + 1]
         later = (newest - begin)[order]
         return cls(
             entries=Ragged(np.arange(len(order)), row[order], histories.rows),
             item=item[order],
             counts=dict.fromkeys(HALF_LIVES, counts),
+            # Tiny ages, which only keep the order.
             age=(later * _ORDER).astype(np.float32),
             span=np.zeros(len(order), np.float32),
-            # All events count as of one day, since no more is known.
+            # The days are unknown, so all events count as one day.
             days=np.ones(len(order), np.float32),
             visits=(histories.lengths > 0).astype(np.float32),
-            # Nothing is unknown about an empty history.
+            # An empty history has no events without times.
             timed=histories.lengths == 0,
         )
 
@@ -135,15 +136,13 @@ class PersonalCounts:
         return replace(self, entries=entries, timed=timed, visits=visits)
 
     def plus(self, newer: Self) -> Self:
-        """These counts with those of later events of the same users, which may have more half-lives. Items
-        of the highest counts come first, of equal ones the most recent.
-
-        Later events are of the present, so that times which were known stay known.
+        """Adds counts of later events of the same users, which may have more half-lives. Items with the
+        highest counts come first, then the most recent.
         """
         row = np.concatenate([self.entries.row, newer.entries.row])
         number = np.concatenate([self.entries.values, newer.entries.values + len(self.item)])
         item = np.concatenate([self.item, newer.item])[number]
-        # Items outside the corpus cannot be compared: each stays an item of its own.
+        # Items outside the corpus are all -1 and may differ, so each gets a number of its own.
         corpus = int(item.max(initial=-1)) + 1
         item = np.where(item >= 0, item, corpus + np.arange(len(item)))
         width = corpus + len(item)
@@ -180,6 +179,7 @@ class PersonalCounts:
             span=None if span is None else span[order],
             days=None if days is None else days[order],
             visits=visits,
+            # Later events are of the present, so known times stay known.
             timed=(self.is_timed & (self.entries.lengths > 0)) | newer.is_timed,
         )
 
@@ -320,8 +320,8 @@ class WeightedItems(NamedTuple):
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
         counted = np.exp2(-ages.astype(np.float64) / days)
         sums = np.bincount(inverse, weights=counted, minlength=len(first))
-        # Events come newest first, so the first event of an item is its last one; the sort brings items
-        # back into that order.
+        # Events come newest first, so the first event of an item is its newest. np.unique has sorted the
+        # items by number; this sort restores the order.
         order = np.argsort(first)
         first = first[order]
         distinct = Ragged(items.values[first], items.row[first], items.rows)
