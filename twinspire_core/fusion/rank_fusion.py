@@ -3,8 +3,9 @@ fixed weights. Imports no TensorFlow, because serving uses it too.
 
     score(item) = sum over the sources that list it of  weight * 60 / (60 + place),  places from 0
 
-It uses places because the sources' own scores have no common scale. Weights add up to 1. The fixed order serves until a version has a ranker that may serve; rankers order the same
-pool (twinspire_core/ranking/pairs.py). Source: Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion
+It uses places because the sources' own scores have no common scale. Weights add up to 1. The fixed order
+serves until a version has a ranker that may serve; rankers order the same pool
+(twinspire_core/ranking/pairs.py). Source: Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion
 outperforms Condorcet and individual Rank Learning Methods*, SIGIR 2009, here with a weight for each
 source.
 
