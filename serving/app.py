@@ -1,5 +1,5 @@
-"""The server as a whole: the application, put together from its routes, what happens to every request before
-and after its route (who may ask, and what is counted), and the process that runs it.
+"""The server as a whole: the application with all routes, the checks and counts of every request, and the
+process that runs it.
 """
 
 import base64
@@ -36,7 +36,7 @@ from twinspire_core.version import __version__
 
 OPEN = ("/healthz", "/readyz")
 """Paths without a token, which an orchestrator asks."""
-# The last one is what curl says of any body. No type at all is allowed, too.
+# The last one is what `curl -d` sends with any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 # Bytes of an address. It is limited because pages repeat their address in links. A longer request
 # can be sent as a body.
@@ -94,7 +94,8 @@ class RequestMiddleware:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._metrics.count_error(scope, "internal")
-            if status:  # half an answer is out, and only a broken connection can tell the client
+            # Half an answer is out already. Only a broken connection can tell the client.
+            if status:
                 raise
             response = Problem("internal", "The server failed; its log says why.").response()
             await response(scope, receive, send_noting_status)
@@ -151,7 +152,8 @@ class RequestMiddleware:
                 return False
         elif scheme.lower() != b"bearer":
             return False
-        # In constant time: how long a comparison takes must not reveal how much of a token was right.
+        # In constant time: the time must not reveal how much of a token was right. A list, because `any`
+        # of a generator would stop at the first match.
         equal = [hmac.compare_digest(value, token) for token in self._tokens]
         return any(equal)
 

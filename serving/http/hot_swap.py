@@ -63,8 +63,8 @@ class LiveVersion:
 
     Args:
       opened: opens a version by its id.
-      warm: asks a version what users will ask, and raises if it does not answer. It returns the version
-        that answers from then on, which may have new items.
+      warm: sends warm-up queries to a version, and raises if it does not answer. Returns the version
+        that will answer, which may have new items.
       poll: seconds between two looks at the registry.
 
     Attributes:
@@ -111,8 +111,8 @@ class LiveVersion:
             self._stop.wait(self._poll)
             if self.dropped.is_set():
                 self.dropped.clear()
-                # A graph of TensorFlow is a reference cycle of few, large objects. Left alone, the
-                # collector would free it after dozens of versions.
+                # A TensorFlow graph is a reference cycle of few, but large objects. The collector counts
+                # objects, so by itself it would free the graph only after dozens of versions.
                 gc.collect()
 
     def look(self) -> None:
@@ -130,11 +130,12 @@ class LiveVersion:
                     " unknown. Restore or mount it."
                 )
             if wanted is None or wanted == present:
-                self.failure = None  # also when a bad version was rolled back
+                # Also after a rollback of a version that could not be loaded.
+                self.failure = None
             elif not self._waits(wanted):
                 self._take(wanted)
         except Exception as e:
-            # Whatever is wrong with a version or a store, the present version keeps answering.
+            # Whatever is wrong with a version or a store, the current version keeps answering.
             self._fail(wanted, e)
         finally:
             self.loading = None
@@ -150,8 +151,9 @@ class LiveVersion:
         with doing(f"loading {wanted}"):
             _freeze_imports()
             version = self._open(wanted)
+            # Before the swap: a version that does not answer is never served, and no user waits for files.
             version = self._warm(version)
-        # One assignment is the whole swap. Answers that are under way keep the old version.
+        # The swap is one assignment. Answers that have begun keep the old version.
         with self._swap:
             self.current = Served(version, datetime.now(UTC))
         self.failure = None
@@ -161,8 +163,9 @@ class LiveVersion:
         )
 
     def grow(self, version: Version) -> None:
-        """Replaces the current version by the same one with new items. Any other version stays."""
+        """Replaces the current version by the same version with new items."""
         with self._swap:
+            # Another version may have gone live since the new items were found. It stays.
             current = self.current
             if current and current.version.published is version.published:
                 self.current = replace(current, version=version)
@@ -171,10 +174,11 @@ class LiveVersion:
         again = self.failure is not None and self.failure.version == wanted
         tries = self.failure.tries + 1 if self.failure and again else 1
         self.failure = Failure(wanted, f"{type(error).__name__}: {error}", datetime.now(UTC), tries)
-        # Twice as long after each failure.
+        # The pause doubles after each failure, because most causes do not go away by themselves.
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
         self._metrics.failed.inc()
-        if again:  # the first failure was logged
+        # Only the first failure is logged: a broken store would fill the log.
+        if again:
             return
         if wanted:
             what = f"{wanted} cannot be served"
@@ -187,20 +191,17 @@ class LiveVersion:
 
 @cache
 def _freeze_imports() -> None:
-    """Imports the libraries that read versions, and takes all objects there are out of garbage
-    collection.
-
-    A collection stops all threads: for 0.2 s with TensorFlow's objects, for 2 ms without. This runs
-    once, before the first version is opened, so that this version can be freed too.
-    """
+    """Imports the libraries that read versions, and excludes their objects from garbage collection."""
     with doing("loading TensorFlow"), suppress_native_stderr():
         import_loading()
+    # A collection stops all threads: for 0.2 s with TensorFlow's objects, for 2 ms without. Before the
+    # first version is opened, since a frozen version would never be freed.
     gc.freeze()
 
 
 def warm(version: Version) -> None:
-    """Asks a version for lists of several sizes from every source, so that all of it is loaded and
-    later requests read no file.
+    """Sends warm-up queries for every source, so that the whole version is loaded and no later request
+    reads a file.
 
     Raises:
       BadData: its lists are too short, or its vectors or scores are not finite.
@@ -213,6 +214,7 @@ def warm(version: Version) -> None:
     items = version.ids[: max(_SIZES)].tolist()
     queries = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]
     for source in version.sources:
+        # Several sizes, because small and large batches take different paths through the code.
         for size in _SIZES:
             _check_lists(version, requests.table(queries[:size]), source)
     similar(version, items[0], DEFAULTS)
@@ -220,7 +222,8 @@ def warm(version: Version) -> None:
 
 def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     try:
-        # With the rules, too, so that what they need is loaded. Caps may shorten these lists.
+        # With the rules, too, so that their data is loaded. Their lists are not checked, because caps may
+        # shorten them.
         recommend(version, table, ListRequest(source=source))
         plain = ListRequest(exclude_seen=False, source=source, rules=False)
         answer = recommend(version, table, plain)

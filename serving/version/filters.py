@@ -121,7 +121,7 @@ def _distinct(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
             raise WrongFilter(
                 f"must have strings, numbers, true or false; found {shorten(value)} for {name}"
             )
-    # The type is part of the key because 1 == True in Python.
+    # The type is part of the key, because 1 == True in Python.
     distinct = {(type(value).__name__, value): value for value in values}
     return [distinct[key] for key in sorted(distinct)]
 
@@ -208,7 +208,7 @@ class Attributes:
                     raise ValueError(f"{key} {e}") from e
                 passing &= has if key == "allow" else ~has
                 missing += [(name, value) for value in nowhere]
-        # The cache gives the same array to every caller.
+        # Read-only, because the cache gives the same array to every caller.
         passing.flags.writeable = False
         return Selected(passing, tuple(self._warnings(missing)))
 
@@ -228,7 +228,7 @@ class Attributes:
             text = json.dumps(value, ensure_ascii=False)
             if len(text) > _LONGEST:
                 text = text[:_LONGEST] + "…"
-            # Finding the nearest value takes longer than the search itself: once is enough.
+            # Only for the first value: finding the nearest name takes longer than the search itself.
             near = self._columns[name].near(value) if number == 0 else None
             hint = f"; did you mean {near!r}?" if near else ""
             yield f"no item of {self._version} has {name} {text}{hint}"
@@ -243,7 +243,7 @@ class _Column:
         self._name = name
         values = column.combine_chunks()
         self._items = len(values)
-        # Row of the item and number of the value, of each entry: an item with a list has several.
+        # Each entry has the row of its item and the number of its value. An item with a list has several.
         self._item = np.arange(len(values))
         if is_list(values.type):
             self._item = list_rows(list_lengths(values))
@@ -255,9 +255,10 @@ class _Column:
             )
         compared = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
         if not any(is_kind(values.type) for is_kind in compared):
-            values = values.cast(pa.string())  # dates and decimals are compared as text
+            # JSON has no dates, and its numbers are doubles: dates and decimals are compared as text.
+            values = values.cast(pa.string())
         has_value = values.is_valid().to_numpy(zero_copy_only=False)
-        # Numbers instead of values: a filter then compares integers.
+        # Numbers instead of values, so that a filter compares integers.
         encoded = values.drop_null().dictionary_encode()
         self._item = self._item[has_value]
         self._value = encoded.indices.to_numpy()
@@ -273,7 +274,7 @@ class _Column:
         Raises:
           ValueError: a value is not of the attribute's type.
         """
-        # Nulls, for values that no item can have, are found nowhere.
+        # A value that no item can have becomes null, which is found nowhere.
         parsed = pa.array([self._parse(value) for value in values], self._distinct.type)
         numbers = pc.index_in(parsed, value_set=self._distinct)
         has = np.zeros(self._items, bool)

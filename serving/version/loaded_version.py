@@ -1,5 +1,5 @@
-"""A published version, opened to answer requests: its query tower, index, items, candidate sources
-and ranker, and its users where it carries them.
+"""A published version, opened to answer requests: query tower, index, items, candidate sources, ranker, and
+users if they are stored.
 """
 
 import logging
@@ -42,8 +42,8 @@ class Version:
     Attributes:
       pipeline: the pipeline file that declares its features.
       home: local folder of its files.
-      order_knows_more: whether its fixed order uses events of the last hours, which its ranker was
-        not fitted with; then the fixed order makes the default lists.
+      order_knows_more: whether its fixed order uses live events and the ranker does not. Then the fixed
+        order makes the default lists.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
@@ -66,7 +66,7 @@ class Version:
           UsageError: nothing is live, or `version` fits no version or several.
           BadData: its files are damaged.
         """
-        # Not whole: files for other readers, such as TensorFlow Serving's, need no download.
+        # Not whole: files for other readers, such as TensorFlow Serving, are not downloaded.
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / version_manifest.FILE
         described = Manifest.parse(place.read_bytes(), str(place))
@@ -84,16 +84,14 @@ class Version:
         return self
 
     def answering(self, source: str) -> "Version":
-        """The version that makes a source's lists: with new items, or without them. Rows of its
-        items are rows of this version too.
-        """
+        """The version that makes a source's lists: with new items, or without them."""
+        # Rows of items are the same in both, because new items come after all others.
         return self
 
     @property
     def exclude_seen(self) -> bool:
-        """Whether lists leave out the user's purchase history when a request does not say. The
-        version keeps `serving.exclude_seen` of its day because its ranker was fitted for such lists.
-        """
+        """Whether lists leave out the user's purchase history if a request does not say."""
+        # The setting of the version's day, not of today's pipeline file: its ranker was fitted for such lists.
         serving = self.manifest.settings.get("serving", {})
         return bool(serving.get("exclude_seen", False))
 
@@ -108,7 +106,8 @@ class Version:
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """Item ids by row, [N] objects: from these, lists of ids are made without Arrow."""
+        """Item ids by row, [N] objects."""
+        # As NumPy objects, because indexing them is faster than Arrow's `take` for short lists.
         ids: np.ndarray = self.items["_item"].to_numpy()
         return ids
 
@@ -255,7 +254,8 @@ class Version:
         """
         if isinstance(ids, pa.DictionaryArray):
             number = ids.indices
-            if number.null_count:  # -1 for a missing id reads the last entry
+            # A missing id becomes -1, which reads the last entry.
+            if number.null_count:
                 number = number.fill_null(-1)
             rows: np.ndarray = self._rows_of_taken[number.to_numpy()]
             return rows
@@ -264,7 +264,7 @@ class Version:
         return self._rows.rows(ids)
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
-        """What people are shown of items: `item`, `name`, and further display columns by their names."""
+        """The display columns of items: `item`, `name`, and others by their names."""
         columns = {"item": "_item", "name": "_name"}  # `_name` is the first display column
         for name in self.pipeline.corpus.display[1:]:
             columns[name] = display_name(name)
@@ -279,7 +279,7 @@ class Version:
         ]
 
     def describe_ids(self, items: Sequence[str]) -> list[dict[str, str | None]]:
-        """The same by item ids. Items that left the catalogue have their id alone."""
+        """The same by item ids. Items that left the catalogue have only an id."""
         rows = self.rows(items)
         described = iter(self.describe(rows[rows >= 0]))
         return [
@@ -292,11 +292,12 @@ log = logging.getLogger("twinspire.serve")
 
 
 def _check_own_sources(described: Manifest) -> None:
-    """Checks that the user's own sources are here as the version was made with them.
+    """Checks that the files of the user's own sources are the same as when the version was made.
 
     Raises:
       UsageError: a file is missing, or has other content.
     """
+    # A version is data: its copy of a file is compared, but never imported.
     for path, file in described.files.items():
         name = path.removesuffix(".py")
         if name != path and own_digests((name,)) != {name: file.sha256}:
@@ -322,7 +323,7 @@ class _SecondStage(NamedTuple):
 
     @classmethod
     def read(cls, version: Version) -> Self:
-        """Reads the ranker's files. What makes them useless is logged once."""
+        """Reads the ranker's files. If they cannot be used, the reason is logged once."""
         home = version.home
         place = home / RankerFile.FILE
         if not place.exists():

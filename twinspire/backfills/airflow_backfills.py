@@ -28,7 +28,7 @@ from twinspire.runs.day_status import MISSING, STALE, day_statuses
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TryAgain, UsageError
 
-# Seconds in which the scheduler marks a backfill as ended. It looks every half minute
+# Seconds until the scheduler has marked a backfill as ended. It looks every half minute
 _MARKED_WITHIN = 60.0
 Redo = Literal["none", "failed", "stale", "all"]
 
@@ -93,8 +93,8 @@ def plan_backfill(
         statuses = day_statuses(pipeline, first, last)
         stale = [status.day for status in statuses if status.state in (STALE, MISSING)]
         nothing_stale = not stale
-        # All days from the first stale one on, because later days go on from it. Stages that are not stale
-        # are skipped
+        # All days from the first stale one on, because later days continue from it. Stages that are not
+        # stale are skipped
         first = min(stale, default=first)
     runs = runs_of_days(rest, pipeline.name, first, last, pipeline.zone)
     unfinished = sorted(day for day, run in runs.items() if run["state"] not in DONE)
@@ -148,11 +148,8 @@ def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: in
 
 
 def cancel(rest: AirflowRest, dag: str) -> list[int]:
-    """Cancels the running backfills of a DAG, and returns their numbers.
-
-    Airflow marks waiting runs as failed, so that a later backfill runs them. A run that has started goes
-    on.
-    """
+    """Cancels the running backfills of a DAG, and returns their numbers. Runs that have started continue."""
+    # Airflow marks waiting runs as failed, so that a later backfill can run them
     numbers = [int(backfill["id"]) for backfill in active_backfills(rest, dag)]
     for number in numbers:
         rest.call("PUT", f"backfills/{number}/cancel")
@@ -222,7 +219,7 @@ def _active(
 
 def _under_way(rest: AirflowRest, pipeline: Pipeline) -> list[dict[str, Any]]:
     """Backfills that have not ended."""
-    # One whose runs have all ended gets a minute, in which the scheduler marks it as ended
+    # If all runs of a backfill have ended, the scheduler gets a minute to mark it as ended
     end = monotonic() + _MARKED_WITHIN
     while True:
         active = active_backfills(rest, pipeline.name)
@@ -275,10 +272,8 @@ def start_backfill(
     again: str = "none",
     conf: Mapping[str, object] | None = None,
 ) -> int:
-    """Creates a backfill and returns its id when all its days have a run, and all runs have tasks.
-
-    Create it while the DAG is paused, and unpause the DAG afterwards: on SQLite, the scheduler of an
-    unpaused DAG starts half-made runs, and may crash.
+    """Creates a backfill and returns its id when all its days have a run, and all runs have tasks. On
+    SQLite, the DAG must be paused meanwhile: its scheduler would start half-made runs, and may crash.
 
     Args:
       last: the last day, included.
@@ -337,7 +332,7 @@ def _days_not_made(
     """The days of a backfill that lack a run of it, or whose run lacks tasks."""
     dag, between = backfill["dag_id"], dates_of(backfill["from_date"], backfill["to_date"])
     (began,) = _instants(backfill, "created_at")
-    # A day that is running already gets no run of the backfill
+    # Days that are running already get no run of the backfill. They count if they are not done
     made = [
         run
         for run in rest.runs(dag, **between)

@@ -84,7 +84,7 @@ class Board:
 
     def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
         """The runs that have started, without those whose end was seen before."""
-        # In a long backfill most runs wait or are done, and need no further requests
+        # In a long backfill, most runs wait or are done. Only the others need further requests
         self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
         left = [self.runs[day] for day in self.days if day in self.runs and day not in ended]
         return [run for run in left if run["state"] != "queued"]
@@ -122,7 +122,8 @@ class Board:
         """
         days = {run["dag_run_id"]: day_of(run["data_interval_start"], self.zone) for run in runs}
         ended = []
-        # In the order in which they ended, as a log shows them; tasks that have not ended come last
+        # In the order in which they ended, as a log would show them. Tasks that have not ended come last:
+        # "9" is after every date
         for task in sorted(tasks, key=lambda task: task["end_date"] or "9"):
             day, stage = days.get(task["dag_run_id"]), task["task_id"]
             if day is None:

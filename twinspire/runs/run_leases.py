@@ -236,7 +236,7 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
         open_runs = [lease for lease in newest(pipeline, earlier) if lease.is_open]
         orphaned = [lease for lease in open_runs if lease.is_orphaned()]
         for lease in orphaned:
-            # Recorded, because no other machine can see that the process is gone
+            # Recorded, because processes on other machines cannot see that this process is gone
             write(pipeline, earlier, lease.run, KILLED)
         if len(open_runs) > len(orphaned):
             unfinished.append(earlier)
@@ -250,7 +250,7 @@ def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) 
         record = lease.record()
         if record.waits_for == list(unfinished):
             return datetime.now(UTC) - record.at
-    # A file keeps the time, because a scheduler asks in many short processes
+    # A file keeps the time, because a scheduler asks again in many short processes
     write(pipeline, day, run, OPEN, waits_for=list(unfinished))
     return timedelta(0)
 
@@ -268,7 +268,7 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
     deadline = 0.0
     while unfinished := unfinished_before(pipeline, day):
         if unfinished != waited_for:
-            # Another day has started or ended: the time to wait starts again
+            # Another day has started or ended, which is progress: the time to wait starts again
             waited_for = unfinished
             deadline = time.monotonic() + pipeline.train.wait.total_seconds()
             if pipeline.train.wait:
@@ -353,15 +353,18 @@ def has_ended(process: ProcessIdentity | None) -> bool:
     if process is None or not process.boot or not here.boot:
         return False
     if process.boot != here.boot:
-        return process.host == here.host  # this machine has been restarted since
+        # The same host with another boot id was restarted. Another host cannot be seen from here
+        return process.host == here.host
     if not here.namespace or process.namespace != here.namespace:
-        return False  # the process is in another container
+        # The process is in another container, whose processes cannot be seen from here
+        return False
     try:
-        with suppress(PermissionError):  # it is another user's, and so it runs
+        # A process of another user gives PermissionError, and so it exists
+        with suppress(PermissionError):
             os.kill(process.pid, 0)
     except ProcessLookupError:
         return True
-    # Linux uses pids again: it is the same process only if it started at the same time
+    # Linux reuses pids: it is the same process only if it started at the same time
     born = _born(process.pid)
     return born is not None and born != process.born
 
@@ -374,7 +377,7 @@ def _born(pid: int) -> int | None:
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     if not fields:
         return None
-    # A zombie has ended, but its parent has not collected its exit code
+    # A zombie (Z) has ended, but its parent has not collected its exit code
     return 0 if fields[0] == "Z" else int(fields[19])
 
 

@@ -72,7 +72,7 @@ def run_stage(
         if promote != "no":
             refused.followed_by = follow(run, reuse=reuse)
         raise
-    # After the lease is released: later days can train on the version, whatever its catalogue is
+    # After the lease is released, since later days can train on the version, whatever its catalogue is
     if stage.publishes and promote == "auto" and not result["live"]:
         result |= catch_up(run, result["version"], reuse=reuse)
     return result
@@ -95,12 +95,14 @@ def check_source(run: DayRun) -> dict[str, Any]:
 def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     """Holds the run's lease while a stage works, and releases it if the run has ended."""
     before = None
-    if run.pipeline.notify.command:  # nothing else needs it, and it costs a look at the store
+    # Only notifications need it, and it costs a look at the store
+    if run.pipeline.notify.command:
         before = run_leases.last_outcome(run.pipeline, run.day)
     run.acquire_lease()
     try:
         yield
-    except BaseException as error:  # Ctrl-C ends the run, too
+    except BaseException as error:
+        # `BaseException`, because Ctrl-C ends the run, too
         cause = explain(error) or error
         reason = f"{stage.name}: {in_one_line(cause)}"
         outcome = next(
@@ -109,11 +111,13 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         if outcome:
             try:
                 run.release_lease(outcome, reason)
-            finally:  # even if nothing can be written any more
+            finally:
+                # Even if nothing can be written any more, for example to a full disk
                 if not _was_notified(cause, before):
                     notify_of_error(run.pipeline, run.day, stage.name, cause)
         elif not isinstance(cause, NotItsTurn | SystemExit):
-            with suppress(Exception):  # it must not hide the first error
+            # An error here must not hide the first one
+            with suppress(Exception):
                 run.note_failed_try(reason)
         if cause is not error:
             raise cause from error
@@ -149,19 +153,20 @@ def _run_stage(
     if stage.reads_source:
         from beam_jobs.ingest import day_files
 
-        # First: late or implausible logs end the run before it waits for anything
+        # First of all, because late or implausible logs end the run before it waits for anything
         day_files.check(run.pipeline, run.day)
     if stage.waits_for_turn and run.gives_way:
         # An earlier day may have started since a scheduler's run had its turn
         run_leases.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
     elif stage.waits_for_turn:
         run_leases.await_turn(run.pipeline, run.day)
-    # Not earlier: the day that this one waited for has published, and may be its parent now
+    # Only now, because the day that this one waited for has published, and may be its parent
     run.read_log()
     try:
         task = plan_stage(run, stage, mode, promote, reuse=reuse)
     except ParentChanged:
-        if run.lease is None:  # a person typed this one stage, and decides about the others
+        # Without a lease, a person typed this one stage, and decides about the others
+        if run.lease is None:
             raise
         _train_again(run, stage)
         task = plan_stage(run, stage, mode, promote, reuse=reuse)
@@ -179,7 +184,7 @@ def _run_stage(
         **attempt.summary,
     }
     if stage.publishes:
-        # The attempt's summary says what was live when it was made
+        # The attempt's summary only says what was live when it was made
         result["live"] = run.state.live == attempt.summary["version"]
     return result
 

@@ -92,7 +92,8 @@ def plan_stage(
     nearest = earlier[stage.after] if stage.after else None
     parent = run.parent()
     if nearest and not stage.takes_mode:
-        mode = nearest.mode  # the mode that the day was trained in, whatever is asked for now
+        # The mode that the day was trained in, whatever is asked for now
+        mode = nearest.mode
     elif parent is None:
         mode = "full"
     if stage.takes_mode and mode == "full" and nearest and nearest.mode != "full":
@@ -103,7 +104,7 @@ def plan_stage(
         )
     if stage.same_parent_as:
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
-    # Other index settings make another index, so they are in the key, too
+    # Other settings to start from give another index, so they must be in the key
     start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
@@ -164,8 +165,8 @@ def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
 
     if not run.pipeline.sources.several:
         return False
-    # A day may get a parent after its features were made, if days run at the same time. What was done
-    # with a replay then stays done
+    # If days run at the same time, a day may get a parent only after its features were made. Features with
+    # a replay then stay valid
     done = attempts.latest(run.pipeline, run.day, stage.name)
     return bool(done and done.summary.get("replayed")) or needs_replay(run.day, parent)
 
@@ -186,7 +187,7 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     late = job.find_late_events(pipeline, day)
     if late.unreadable:
         raise BadData("\n".join(late.unreadable.values()))
-    # By digest: the same events may be in other files by now
+    # By digest, because the same events may be in other files now
     learned = done.summary.get("late", {}).get("digest", "")
     return late.events if late.digest != learned else 0
 
@@ -209,7 +210,7 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     nearest = attempts.latest(run.pipeline, day, stage.after)
     if nearest is None:
         raise _missing(run, stage, stage.after)
-    # Not the newest attempt of each stage: the nearest one may have been made from older ones
+    # Not simply the newest attempt of each stage: the nearest one may have been made from older ones
     earlier = {stage.after: nearest}
     for name, attempt_name in nearest.inputs.items():
         try:
@@ -217,7 +218,7 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
         except FileNotFoundError as error:  # deleted by `prune` or `forget`
             raise _missing(run, stage, name) from error
         newest = attempts.latest(run.pipeline, day, name)
-        # A newer attempt with other settings may have the same bytes: then the newer one counts
+        # A newer attempt with the same bytes counts, because it has the current settings
         is_remade = newest and newest.output == made_from.output
         earlier[name] = newest if newest and is_remade else made_from
     for name, attempt in earlier.items():
@@ -272,9 +273,10 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
     elif task.stage.reads_source:
         _report_late_events(run)
     if task.stage.publishes:
-        # Also for an old attempt: a refused day stays red however often it is run
+        # Also for an old attempt, so that a refused day stays red however often it is run
         raise_if_refused(attempt, is_found=status == "already done")
-        run.read_log()  # this stage has added entries, and others may have, too
+        # This stage has added entries to the log, and other processes may have, too
+        run.read_log()
     return attempt, status
 
 
@@ -282,7 +284,7 @@ def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
     """Whether a task's newest attempt has the key that a new attempt would have."""
     if attempt.key != task.key:
         return False
-    # `prune` or `forget` may have deleted its inputs, which the next stage reads
+    # `prune` or `forget` may have deleted its inputs, which later stages read, too
     there = {attempts.name(run.pipeline, uri) for uri in task.context.inputs.values()}
     for name in set(attempt.inputs.values()) - there:
         if not storage.exists(attempts.place(run.pipeline, f"{name}/{attempts.DONE}")):
@@ -303,7 +305,8 @@ def _make(run: DayRun, task: StageTask) -> Attempt:
     # TensorFlow prints many lines when it is imported
     with suppress_native_stderr(), block_tensorflow_extras(*clouds):
         function = task.load()
-    summary = function(context)  # outside of the block, so that its progress is shown
+    # Outside of the block, so that the progress of the stage is shown
+    summary = function(context)
     if stage.output_is_version:
         output = summary["version"]
     else:
@@ -318,7 +321,7 @@ def _make(run: DayRun, task: StageTask) -> Attempt:
         inputs={name: attempts.name(run.pipeline, uri) for name, uri in context.inputs.items()},
         summary=summary,
     )
-    # Last: if the run is killed before, the attempt does not exist for anybody
+    # Last: if the run is killed before this line, the attempt does not exist for others
     attempts.commit(attempt)
     return attempt
 
@@ -363,7 +366,8 @@ def _report_late_events(run: DayRun) -> None:
     """Reports events of a day that came after it was done."""
     try:
         late = unread_events(run.pipeline, run.day)
-    except BadData as error:  # broken logs of a later day must not stop this one
+    except BadData as error:
+        # Broken logs of a later day must not stop this one
         console.print(
             f"Late events of {run.day} cannot be counted: {format_message(error)}", soft_wrap=True
         )
