@@ -32,7 +32,12 @@ from model.evaluation.day_queries import (
     localize,
     not_held_out,
 )
-from model.evaluation.evaluate import MeasuresDict, compare, evaluate_baselines, evaluate_ranked
+from model.evaluation.evaluate import (
+    MeasuresDict,
+    evaluate_baselines,
+    evaluate_ranked,
+    measure_against,
+)
 from model.evaluation.evaluation_set import DayData, EvaluationSet, read_day
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.evaluation.version_line import (
@@ -204,18 +209,10 @@ def _measure_held_out(
     ks = ctx.pipeline.evaluation.ks
     evaluation_set = day.evaluation_sets[name]
     ranked = lists.version.ranked[name].first(max(ks))
-    baseline = change = None
-    if ctx.parent is not None:
-        baseline = _measure_before(name, day, lists, ks)
-        seen = evaluation_set.exclude_seen
-        before = lists.before.ranked[name].first(max(ks))
-        change = compare(evaluation_set, ranked.counted(seen), before.counted(seen), ks)
+    before = lists.before.ranked[name].first(max(ks)) if ctx.parent else None
     return {
-        "users": evaluation_set.users,
+        **measure_against(evaluation_set, ranked, before, ks),
         "days": evaluation_set.days,
-        "candidate": evaluate_ranked(evaluation_set, ranked, ks),
-        "baseline": baseline,
-        "change": change,
     }
 
 

@@ -147,6 +147,27 @@ def compare(
     return changes
 
 
+def measure_against(
+    evaluation_set: EvaluationSet,
+    ranked: RankedLists | None,
+    before: RankedLists | None,
+    ks: Sequence[int],
+) -> dict[str, Any]:
+    """Users, measures of lists and of those of the version before, and their `change`, as
+    `HeldOutMeasures` has them; None for what needs lists that are not there.
+    """
+    change = None
+    if ranked and before:
+        seen = evaluation_set.exclude_seen
+        change = compare(evaluation_set, ranked.counted(seen), before.counted(seen), ks)
+    return {
+        "users": evaluation_set.users,
+        "candidate": ranked and evaluate_ranked(evaluation_set, ranked, ks),
+        "baseline": before and evaluate_ranked(evaluation_set, before, ks),
+        "change": change,
+    }
+
+
 def paired_differences(
     evaluation_set: EvaluationSet,
     ranked: RankedLists,

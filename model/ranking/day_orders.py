@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from model.evaluation.day_lists import DayLists, inherited_order
 from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
-from model.evaluation.evaluate import beside_simple_lists, compare, evaluate_ranked
+from model.evaluation.evaluate import beside_simple_lists, evaluate_ranked, measure_against
 from model.evaluation.evaluation_set import DayData, EvaluationSet, prepare_whole
 from model.evaluation.ranked_lists import RankedLists, SourceLists, rank_fixed, rank_queries
 from model.ranking import candidate_rows
@@ -250,16 +250,7 @@ class DayOrders:
             return HeldOutMeasures()
         ks = self.ctx.pipeline.evaluation.ks
         after, before = rank(self.ranker), rank(self.ranker_before)
-        change = None
-        if after and before:
-            seen = asked.exclude_seen
-            change = compare(asked, after.counted(seen), before.counted(seen), ks)
-        return HeldOutMeasures(
-            users=asked.users,
-            candidate=evaluate_ranked(asked, after, ks) if after else None,
-            baseline=evaluate_ranked(asked, before, ks) if before else None,
-            change=change,
-        )
+        return HeldOutMeasures(**measure_against(asked, after, before, ks))
 
     def ranked_today(self, ranker: Ranker | None) -> RankedLists | None:
         """Lists of a ranker for the day's held-out users."""
