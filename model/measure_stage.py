@@ -23,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.day_lists import DayLists, VersionLists, list_day
 from model.evaluation.day_queries import (
     HELD_OUT,
     HELD_OUT_CLICKS,
@@ -39,7 +38,13 @@ from model.evaluation.evaluate import (
     measure_against,
 )
 from model.evaluation.evaluation_set import DayData, EvaluationSet, read_day
-from model.evaluation.ranked_lists import RankedLists, rank_baselines
+from model.evaluation.ranked_lists import (
+    DayLists,
+    RankedLists,
+    VersionLists,
+    list_day,
+    rank_baselines,
+)
 from model.evaluation.version_line import (
     compare_with_best,
     leads_after,
@@ -155,7 +160,7 @@ def measure_day(
     lead = measure_lead(ctx, held_out, lists.version.ranked[HELD_OUT], today)
     progressive = _measure_before(NEXT_DAY, day, lists, ks)
     alone = lists.of_sources(ctx, day)
-    baselines = _measure_baselines(NEXT_DAY, day, alone, ks)
+    baselines = evaluate_baselines(day.evaluation_sets[NEXT_DAY], ks, alone.get(NEXT_DAY, {}))
     fixed_order, ranker = fit_day(ctx, features, day, lists, out)
     orders = {RANKED: ranker and ranker.progressive, FIXED_ORDER: fixed_order.progressive}
     on_day = {name: measured.values for name, measured in orders.items() if measured}
@@ -165,7 +170,7 @@ def measure_day(
         baselines=baselines,
         holdout=HeldOutMeasures(
             **_measure_held_out(HELD_OUT, ctx, day, lists),
-            baselines=_measure_baselines(HELD_OUT, day, alone, ks),
+            baselines=evaluate_baselines(held_out, ks, alone.get(HELD_OUT, {})),
             lead=lead,
         ),
         next_click=NextClickMeasures(
@@ -213,20 +218,6 @@ def _measure_held_out(
     return {
         **measure_against(evaluation_set, ranked, before, ks),
         "days": evaluation_set.days,
-    }
-
-
-def _measure_baselines(
-    name: str,
-    day: DayData,
-    alone: Mapping[str, Mapping[str, RankedLists]],
-    ks: Sequence[int],
-) -> dict[str, MeasuresDict]:
-    """Measures of the lists that need no model, by name: the simple lists and those of each source."""
-    evaluation_set = day.evaluation_sets[name]
-    return evaluate_baselines(evaluation_set, ks) | {
-        source: evaluate_ranked(evaluation_set, ranked, ks)
-        for source, ranked in alone.get(name, {}).items()
     }
 
 

@@ -18,11 +18,10 @@ from benchmarks.quality.prepare import override
 from index_builder.registry.parents import choose_best, standings
 from index_builder.registry.version_log import State
 from model import measure_stage
-from model.evaluation.day_lists import DayLists, rank_encoded
 from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
 from model.evaluation.evaluate import by_query
 from model.evaluation.evaluation_set import DayData, EvaluationSet
-from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.ranked_lists import DayLists, RankedLists, rank_encoded
 from model.ranking import candidate_rows, day_orders
 from model.ranking.day_orders import DayOrders
 from model.ranking.fit_orders import fit_ranker

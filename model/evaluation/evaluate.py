@@ -52,12 +52,12 @@ MeasuresDict = dict[str, Any]
 """Measures before they are checked and typed: `twinspire_core.contracts.measures.Measures`."""
 
 
-def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict[str, MeasuresDict]:
-    """Measures the lists that need no model, by name."""
-    return {
-        name: evaluate_ranked(evaluation_set, ranked, ks)
-        for name, ranked in rank_baselines(evaluation_set, max(ks)).items()
-    }
+def evaluate_baselines(
+    evaluation_set: EvaluationSet, ks: Sequence[int], sources: Mapping[str, RankedLists] = {}
+) -> dict[str, MeasuresDict]:
+    """Measures the lists that need no model, by name: simple ones, and those of `sources`."""
+    lists = {**rank_baselines(evaluation_set, max(ks)), **sources}
+    return {name: evaluate_ranked(evaluation_set, x, ks) for name, x in lists.items()}
 
 
 def evaluate_ranked(

@@ -1,25 +1,33 @@
-"""Makes lists for the queries of an evaluation set: by the two towers (exact search), by simple lists that
-need no model, by each candidate source, by the fixed order and by a ranker.
+"""Lists for the queries of an evaluation set, by all that makes lists: two towers by exact search, lists
+that need no model, candidate sources, the fixed order of these, and a ranker; and all lists of a day, of
+which those of versions are made of the vectors that the train stage left.
 
-U queries, L places of a list, D dimensions, C items of the corpus. Items are positions in the
-corpus; -1 is none.
+U queries, L places of a list, D dimensions, C items of the corpus. Items are positions in the corpus; -1 is
+none.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
+from model.evaluation.evaluation_set import DayData, EvaluationSet
 from twinspire_core.config.source_registry import MOST_POPULAR, POPULAR_LATELY, PURCHASE_HISTORY
-from twinspire_core.fusion.rank_fusion import FixedOrder
+from twinspire_core.contracts import feature_schema, trained_day
+from twinspire_core.contracts.attempts import StageContext
+from twinspire_core.contracts.trained_day import Encoded, TrainedDay
+from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.metrics.list_metrics import top_k_scored
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, RankingFeatures, rank_candidates
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.sources.popular_and_history import past_then, same_for_all
-from twinspire_core.sources.source import Queries, ScoredLists
+from twinspire_core.sources.source import POPULAR_HALF_LIFE, Queries, ScoredLists
+from twinspire_core.storage import parquet_files
 
 # Queries that sources answer at a time, so that intermediate results fit in memory.
 _ASKED_AT_ONCE = 2048
@@ -63,15 +71,7 @@ class RankedLists(NamedTuple):
         return self._each(lambda part: part[queries])
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> "RankedLists":
-        def changed(part: np.ndarray | None) -> np.ndarray | None:
-            return None if part is None else change(part)
-
-        return RankedLists(
-            change(self.kept),
-            changed(self.excluded),
-            changed(self.kept_scores),
-            changed(self.excluded_scores),
-        )
+        return RankedLists._make(part if part is None else change(part) for part in self)
 
     def scored(self, *, exclude_seen: bool = False) -> ScoredLists:
         """One kind of the lists in the form of sources. If scores are not known, places count as scores."""
@@ -84,12 +84,7 @@ class RankedLists(NamedTuple):
 def rank(
     evaluation_set: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int
 ) -> RankedLists:
-    """Lists of k items by two towers, with exact search of the whole corpus.
-
-    Args:
-      queries: [U, D] float32, a vector per query.
-      items: [C, D] float32, a vector per item of the corpus.
-    """
+    """Lists of k items by the vectors of queries, [U, D], and of the whole corpus, [C, D] float32."""
     seen = evaluation_set.seen
     return with_and_without_seen(nearest(queries, items, k, seen.lengths), seen, k)
 
@@ -278,3 +273,128 @@ def queries_with(
 def _chunks(rows: int, size: int) -> Iterator[slice]:
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionLists:
+    """Lists of one version; empty if there is no such version.
+
+    Attributes:
+      ranked: its lists, by evaluation set.
+      missing_columns: columns that it reads but the day does not have, each with the reason.
+      encoded: the vectors behind the lists; None without lists.
+    """
+
+    ranked: Mapping[str, RankedLists] = field(default_factory=dict)
+    missing_columns: Sequence[str] = ()
+    encoded: Encoded | None = None
+
+    def vectors(self, name: str) -> Vectors:
+        """Vectors of the corpus and of the queries of an evaluation set that has lists."""
+        assert self.encoded is not None, "called only with lists"
+        return Vectors(queries=self.encoded.queries(name), items=self.encoded.items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayLists:
+    """All lists of a day.
+
+    Attributes:
+      before: lists of the parent, or of a first version before its last day; empty without either.
+      best: lists of the best accepted version for held-out users; None if that is the parent.
+      version: lists of the day's version for held-out users.
+      sources: sources that need no towers, as of the start of the day, before anything to predict.
+      costly: lists of the costly sources, for `NEXT_DAY` and `HELD_OUT`.
+    """
+
+    before: VersionLists
+    best: VersionLists | None
+    version: VersionLists
+    sources: CandidateSources
+    costly: Mapping[str, SourceLists]
+
+    def of_sources(self, ctx: StageContext, day: DayData) -> dict[str, dict[str, RankedLists]]:
+        """Lists of each source alone, by evaluation set and source."""
+        k = max(ctx.pipeline.evaluation.ks)
+        # Not for a set with users of earlier days: sources as of the start of the day have counted what
+        # these users took, so they know the answers.
+        return {
+            name: rank_each(self.sources, day.evaluation_sets[name], costly, k)
+            for name, costly in self.costly.items()
+            if set(day.evaluation_sets[name].queries["_day"].to_pylist()) <= {ctx.day}
+        }
+
+
+def list_day(ctx: StageContext, trained: TrainedDay, features: Path, day: DayData) -> DayLists:
+    """Makes all lists of a day.
+
+    Args:
+      trained: facts that the train stage wrote.
+      features: local folder of the features attempt.
+      day: the queries to make lists for.
+    """
+    ks = ctx.pipeline.evaluation.ks
+    # Long enough to be measured, and to be merged with the lists of other sources.
+    depth = max(*ks, DEPTH)
+    train = ctx.inputs["train"]
+
+    def lists_of(which: str, k: int, missing: Sequence[str] = ()) -> VersionLists | None:
+        encoded = Encoded.find(train, which)
+        if encoded is None:
+            return None
+        ranked = rank_encoded(encoded, day.evaluation_sets, k)
+        return VersionLists(ranked=ranked, missing_columns=missing, encoded=encoded)
+
+    version = lists_of(trained_day.VERSION, depth)
+    assert version is not None, "every train attempt has it"
+    best = None
+    if trained.best and (listed := lists_of(trained_day.BEST, max(ks), trained.best.unread)):
+        # Its vectors are not needed any more, so memory need not hold them.
+        best = replace(listed, encoded=None)
+    sources = _candidate_sources(ctx, features, day)
+    return DayLists(
+        before=lists_of(trained_day.BEFORE, depth, trained.parent_unread) or VersionLists(),
+        best=best,
+        version=version,
+        sources=sources,
+        # Made once: the measures of each source, the fixed order and the ranker's rows need these lists.
+        costly={
+            name: costly_lists(sources, day.evaluation_sets[name], depth)
+            for name in (NEXT_DAY, HELD_OUT)
+        },
+    )
+
+
+def rank_encoded(
+    encoded: Encoded, evaluation_sets: Mapping[str, EvaluationSet], k: int
+) -> dict[str, RankedLists]:
+    """Lists of k items, for the evaluation sets that have vectors."""
+    # Equal queries of two sets may exclude different items. The search must be long enough for the one
+    # that excludes most.
+    excluded = np.zeros(len(encoded.distinct), np.int64)
+    seen = {name: evaluation_sets[name].seen for name in encoded.place}
+    for name, distinct in encoded.place.items():
+        np.maximum.at(excluded, distinct, seen[name].lengths)
+    ranked = nearest(encoded.distinct, encoded.items, k, excluded)
+    return {
+        # The list of a distinct query serves all queries that are equal to it.
+        name: with_and_without_seen(ranked.take(distinct), seen[name], k)
+        for name, distinct in encoded.place.items()
+    }
+
+
+def inherited_order(ctx: StageContext) -> FixedOrder | None:
+    """The parent's fixed order."""
+    return FixedOrder.find(ctx.parent.home) if ctx.parent else None
+
+
+def _candidate_sources(ctx: StageContext, features: Path, day: DayData) -> CandidateSources:
+    """The sources that need no towers, as of the start of the day, with the parent's half-life."""
+    tables = {
+        name: parquet_files.read_folder(str(features / name / feature_schema.AT_START))
+        for name in fits_of(ctx.pipeline.sources.use)
+    }
+    before = inherited_order(ctx)
+    return CandidateSources.of(
+        day.corpus, tables, before.half_life if before else POPULAR_HALF_LIFE
+    )

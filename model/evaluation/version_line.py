@@ -23,11 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.day_lists import DayLists
 from model.evaluation.day_queries import HELD_OUT
 from model.evaluation.evaluate import by_query, compare, evaluate_ranked, paired_differences
 from model.evaluation.evaluation_set import DayData, EvaluationSet
-from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.ranked_lists import DayLists, RankedLists
 from twinspire_core.config.source_registry import RANKED
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, BestMeasures, DayMetrics, MeasuredDay

@@ -15,11 +15,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from model.evaluation.day_lists import DayLists, inherited_order
 from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
 from model.evaluation.evaluate import beside_simple_lists, evaluate_ranked, measure_against
 from model.evaluation.evaluation_set import DayData, EvaluationSet, prepare_whole
-from model.evaluation.ranked_lists import RankedLists, SourceLists, rank_fixed, rank_queries
+from model.evaluation.ranked_lists import (
+    DayLists,
+    RankedLists,
+    SourceLists,
+    inherited_order,
+    rank_fixed,
+    rank_queries,
+)
 from model.ranking import candidate_rows
 from model.ranking.candidate_rows import RankingRows, listed_by
 from model.ranking.fit_orders import choose_half_life, fit_ranker, kind_of_log, sources_to_rank

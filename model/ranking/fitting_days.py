@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.day_lists import DayLists
 from model.evaluation.day_queries import BY_HISTORY, NEXT_DAY, queries_by_history
 from model.evaluation.evaluation_set import DayData, EvaluationSet, ask_by_history, prepare
+from model.evaluation.ranked_lists import DayLists
 from model.ranking import candidate_rows
 from model.ranking.candidate_rows import (
     Asked,

@@ -275,7 +275,7 @@ class DayMetrics(JsonFile):
       line: by day, what is remembered of this version and of those before it in its line.
       ranker: None without several sources.
       parent_unread: features that the parent reads and the day lacks, or has in another form: they
-        are missing in all that is measured of the parent (model/evaluation/day_lists.py).
+        are missing in all that is measured of the parent (model/evaluation/ranked_lists.py).
       held_out_shares: by day that this version's line was trained on, the share of its users that
         was held out (model/evaluation/day_queries.py).
       gaps: `from`, `to` and `command` of days with logs, between the parent and the day, that no

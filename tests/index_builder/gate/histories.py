@@ -17,11 +17,10 @@ from index_builder.gate.comparison import JudgedVersion, LineMemory
 from index_builder.gate.verdict import judge
 from index_builder.registry.parents import choose_best, standings
 from index_builder.registry.version_log import State
-from model.evaluation.day_lists import DayLists, VersionLists
 from model.evaluation.day_queries import HELD_OUT
 from model.evaluation.evaluate import compare, evaluate_ranked
 from model.evaluation.evaluation_set import DayData, prepare
-from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.ranked_lists import DayLists, RankedLists, VersionLists
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
 from twinspire_core.config.tables.quality import GateConfig

@@ -10,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.day_lists import DayLists, VersionLists, rank_encoded
 from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
 from model.evaluation.evaluation_set import DayData, prepare, prepare_whole
-from model.evaluation.ranked_lists import costly_lists, rank_baselines
+from model.evaluation.ranked_lists import (
+    DayLists,
+    VersionLists,
+    costly_lists,
+    rank_baselines,
+    rank_encoded,
+)
 from twinspire_core.config.source_registry import MOST_POPULAR, POPULAR_LATELY
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.trained_day import Encoded

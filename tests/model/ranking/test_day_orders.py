@@ -7,10 +7,9 @@ import lightgbm
 import numpy as np
 import pytest
 
-from model.evaluation.day_lists import DayLists, VersionLists
 from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
 from model.evaluation.evaluation_set import DayData, prepare_whole
-from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.ranked_lists import DayLists, RankedLists, VersionLists
 from model.ranking.day_orders import DayOrders, inherited_ranker
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from tests.serving import rankers

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from model.evaluation.day_lists import DayLists, VersionLists
 from model.evaluation.day_queries import BY_HISTORY, NEXT_DAY
 from model.evaluation.evaluation_set import DayData, prepare_whole
+from model.evaluation.ranked_lists import DayLists, VersionLists
 from model.ranking import candidate_rows
 from model.ranking.day_orders import fit_day_ranker
 from model.ranking.fitting_days import comes_after_gap, rows_of_today, rows_to_fit_on

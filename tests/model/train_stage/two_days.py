@@ -7,8 +7,8 @@ from datetime import date
 import pyarrow.parquet as pq
 
 from model import measure_stage, train_stage
-from model.evaluation.day_lists import rank_encoded
 from model.evaluation.day_queries import progressive_rows
+from model.evaluation.ranked_lists import rank_encoded
 from model.towers.architecture import design
 from model.towers.export import vocabularies
 from model.towers.two_tower import TwoTower
