@@ -227,13 +227,9 @@ def build(
         # Why it was tuned again, empty if the settings still reach the target as they are
         index, why = _take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
         if index:
-            origin = start.index.tuning.model_copy(
-                update={
-                    "how": "tuned" if why else "inherited",
-                    "version": start.version,
-                    "why": why,
-                }
-            )
+            how = "tuned" if why else "inherited"
+            changes = {"how": how, "version": start.version, "why": why}
+            origin = start.index.tuning.model_copy(update=changes)
             return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
     # Nothing was inherited, or it would be too much work now
     console.print(f"index: searching for settings again: {why}", highlight=False)

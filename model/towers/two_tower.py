@@ -97,7 +97,7 @@ def encode(
       tables: embedding tables by name; those of the side are enough.
       dense: weights by name; those of the side are enough.
       features: transformed columns by name. They are [B] or [B, L] int ids, and [B] or [B, W]
-        float32 numbers. Lists may be laid out for training (`model.towers.pooling.EmbeddingBags`),
+        float32 numbers. Lists may be laid out for training (`model.towers.list_encoders.EmbeddingBags`),
         perhaps with the rows of their ids under the name `rows_of(column)`. Histories that are read
         as sequences are as `model.towers.list_encoders.attended` takes them.
       seed: [2] int32, which dropout is a function of; None is without dropout.
