@@ -178,7 +178,7 @@ _GRACE = 30  # seconds that requests in flight get when the server ends
 # requests into a connection that is being closed.
 _KEEP_ALIVE = 75
 ABOUT = """
-Items for users, from the live version of **{name}**. Every answer names the version that all of it comes from.
+Items for users, from the live version of **{name}**. Every answer names the version that made it.
 
 Errors are `{{"error": {{"type", "message", "where", "did_you_mean"}}}}`; `where` names the key.
 """

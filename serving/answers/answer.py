@@ -206,7 +206,7 @@ class Answer:
       scores: [B, K] float32, NaN behind the end; serving/answers/retrieval.py says what they are.
         Those of `similar` are cosines.
       widened: [B] bool, lists for which the index had to search for more than the first candidates.
-      known: [B] bool, whether the version knows the user; None if it carries no users.
+      known: [B] bool, whether the version knows the user; None if it stores no users.
       history: [B] lists of item ids, oldest first, that the lists rest on; None without a history
         feature.
       source: the source that makes the lists.

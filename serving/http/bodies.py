@@ -84,7 +84,7 @@ class BodyParser:
             "item": Option(ONE_ITEM_ID, "An item of the live version's catalogue."),
             "k": k,
             **{key: requests.fields[key] for key in _FILTERS},
-            "display": OPTIONS["display"]._replace(description="Send display columns along."),
+            "display": OPTIONS["display"]._replace(description="Also send display columns."),
         }
         members = _optional(self._similar_keys)
         about = Field(description=self._similar_keys["item"].description)

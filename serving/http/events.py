@@ -70,22 +70,22 @@ class EventBody(BaseModel):
         Field(
             min_length=1,
             max_length=_LONGEST,
-            description="What was taken, by its id in the logs.",
+            description="The id of the item that was taken, as in the logs.",
         ),
     ]
     user: Annotated[
         _ItemId | None,
         Field(
             max_length=_LONGEST,
-            description="Who took it: any id, the same for all that one visitor takes. What is taken"
-            " close together is learnt from it; only a number made of it is kept, in memory.",
+            description="Any id that stays the same for a visitor. Co-occurrence is learned from it. The"
+            " server keeps only a number in its place, in memory.",
         ),
     ] = None
     time: Annotated[
         datetime | None,
         Field(
-            description="When, in ISO 8601, or in seconds or milliseconds since 1970. Without an"
-            " offset it is read in the pipeline's time zone. Left out: now."
+            description="In ISO 8601, or in seconds or milliseconds since 1970. Without an offset, in the"
+            " pipeline's time zone. Default: now."
         ),
         WithJsonSchema(
             {

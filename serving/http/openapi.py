@@ -27,42 +27,42 @@ _Scores = Annotated[
     InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
     WithJsonSchema({"type": "array", "items": {"type": "number"}}),
     _about(
-        "Cosines of the two-tower; sums of weights of the fixed order; the ranker's; else by place."
+        "Two-tower: cosines. Fixed order: sums of weights. Ranker: its scores. Other sources: by"
+        " place."
     ),
 ]
 _Display = Annotated[list[Described], _about("With `display`: the items' display columns.")]
 _Notes = Annotated[
     list[str],
-    _about(
-        "What the asker should know: why a list is short or has few new items, which values are"
-        " unknown."
-    ),
+    _about("Warnings: why a list is short or has few new items, which values are unknown."),
 ]
 
 
 class _OfVersion(TypedDict):
-    version: Annotated[str, _about("The version that all of the answer comes from.")]
+    version: Annotated[str, _about("The version that made the whole answer.")]
 
 
 class Result(TypedDict):
     """A list for a query."""
 
     user: str | None
-    known: Annotated[bool | None, _about("Whether the version has the user; null: it has none.")]
+    known: Annotated[
+        bool | None, _about("Whether the user is stored; null: the version stores no users.")
+    ]
     based_on: Annotated[
         Basis,
-        _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
+        _about("What the list is made from. `nothing`: everybody gets this list now."),
     ]
     source: str
-    exclude_seen: Annotated[bool, _about("Whether what the user had before was left out.")]
+    exclude_seen: Annotated[bool, _about("Whether items that the user had before are left out.")]
     items: _Items
     scores: _Scores
     sources: NotRequired[
         Annotated[
             list[str],
             _about(
-                "The source that gave most to each item's score, or has it nearest to the top; not with"
-                " `two_tower`."
+                "The source that contributed most to each item's score; for `ranked`, the source that"
+                " listed it highest. Not with `two_tower`."
             ),
         ]
     ]
@@ -70,8 +70,8 @@ class Result(TypedDict):
         Annotated[
             list[list[ReasonPart]],
             _about(
-                "With `explain`, of `ranked`: of each item the three features that moved it most,"
-                " the strongest first; none of items that fill up the list."
+                "With `explain` and `ranked`: up to three features that moved each item most, the"
+                " strongest first. Items that fill up the list have none."
             ),
         ]
     ]
@@ -79,7 +79,7 @@ class Result(TypedDict):
     history: NotRequired[
         Annotated[
             list[Described],
-            _about("With `display`: what the answer goes out from, newest first."),
+            _about("With `display`: the user's history, newest first."),
         ]
     ]
     notes: NotRequired[_Notes]
@@ -110,9 +110,9 @@ class SimilarAnswer(_OfVersion):
 class EventsAnswer(_OfVersion):
     """The answer of `/v1/events`."""
 
-    taken: Annotated[int, _about("Events that are kept: all of the body's.")]
-    unknown_items: Annotated[int, _about("Those whose item the version does not know, or not yet.")]
-    before_version: Annotated[int, _about("Those that the version's counts hold already.")]
+    taken: Annotated[int, _about("Events of the body that are kept, which are all of them.")]
+    unknown_items: Annotated[int, _about("Events of items that the version does not know yet.")]
+    before_version: Annotated[int, _about("Events that the version's counts contain already.")]
     notes: NotRequired[_Notes]
 
 
@@ -122,40 +122,41 @@ class LoadFailure(TypedDict):
 
     version: str | None
     error: str
-    at: Annotated[str, _about("When it was tried last.", format="date-time")]
+    at: Annotated[str, _about("Time of the last try.", format="date-time")]
     tries: int
 
 
 class VersionFacts(TypedDict, total=False):
-    """What `/v1/version` says of the version that answers."""
+    """The facts about the live version in `/v1/version`."""
 
-    day: Annotated[str, _about("The day its towers were trained up to.", format="date")]
+    day: Annotated[str, _about("The last day that its towers were trained on.", format="date")]
     corpus_date: Annotated[str, _about("The day of its catalogue.", format="date")]
     refreshes: Annotated[
         str | None,
         _about(
-            "The version whose towers it has, with a later catalogue; null: it was trained itself."
+            "For a refresh: the version whose towers it has, with a later catalogue; else null."
         ),
     ]
     since: Annotated[str, _about("When it began to answer.", format="date-time")]
     items: int
     new_items: Annotated[
-        int, _about("Items that came after it, and that it knows by events alone (`/v1/events`).")
+        int,
+        _about("Items that are newer than the version and joined by live events (`/v1/events`)."),
     ]
     dimension: Annotated[int, _about("Width of the vectors.")]
-    parent: Annotated[str | None, _about("The version it was trained on from.")]
-    users: Annotated[int | None, _about("Users that it knows; null: it carries none.")]
-    sources: Annotated[list[str], _about("What `source` may name.")]
+    parent: Annotated[str | None, _about("The version that its training started from.")]
+    users: Annotated[int | None, _about("Number of stored users; null: it stores none.")]
+    sources: Annotated[list[str], _about("Possible values of `source`.")]
     exclude_seen: Annotated[
-        bool, _about("Whether what a user had before is left out, where a request does not say.")
+        bool, _about("Whether seen items are left out if a request does not say.")
     ]
     index: Annotated[str, _about("Kind of its index.")]
-    notes: Annotated[list[str], _about("What of it this server cannot use, and does without.")]
+    notes: Annotated[list[str], _about("Parts of the version that this server cannot use.")]
 
 
 class _PipelineVersion(TypedDict):
     pipeline: str
-    version: Annotated[str | None, _about("What answers; null: nothing yet.")]
+    version: Annotated[str | None, _about("The live version; null: none answers yet.")]
 
 
 @with_config(_CLOSED)
@@ -169,11 +170,11 @@ class VersionAnswer(_PipelineVersion, VersionFacts):
 
 
 class Error(TypedDict):
-    """What was wrong."""
+    """An error."""
 
     type: str
     message: str
-    where: NotRequired[Annotated[str, _about("The key that it is about.")]]
+    where: NotRequired[Annotated[str, _about("The key with the error.")]]
     did_you_mean: NotRequired[str]
 
 

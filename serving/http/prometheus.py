@@ -15,7 +15,8 @@ from starlette.types import Scope
 from twinspire_core.contracts.version_manifest import Manifest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-disable_created_metrics()  # they would double the number of series and say nothing
+# Series of creation times would double the number of series, and say nothing.
+disable_created_metrics()
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -54,61 +55,58 @@ class Metrics:
             "twinspire_batch_seconds", "Seconds that a batch took.", buckets=_SECONDS, registry=r
         )
         self.pending = Gauge(
-            "twinspire_pending_queries", "Queries that wait, by weight.", registry=r
+            "twinspire_pending_queries", "Weight of the waiting queries.", registry=r
         )
         self.unknown_users = Counter(
-            "twinspire_unknown_users", "Queries whose user is not among the version's.", registry=r
+            "twinspire_unknown_users", "Queries of unknown users.", registry=r
         )
         self.short_lists = Counter(
             "twinspire_short_lists",
             "Lists shorter than asked for: the rest was seen or excluded.",
             registry=r,
         )
-        self.lists = Counter(
-            "twinspire_lists", "Lists, by where their items come from.", ["source"], registry=r
-        )
-        self.events = Counter("twinspire_events", "Events that it was sent.", registry=r)
+        self.lists = Counter("twinspire_lists", "Lists, by source.", ["source"], registry=r)
+        self.events = Counter("twinspire_events", "Events received.", registry=r)
         self.events_of_users = Counter(
-            "twinspire_events_of_users", "Of these, those that say who took the item.", registry=r
+            "twinspire_events_of_users", "Events received with a user.", registry=r
         )
         self.event_failures = Counter(
-            "twinspire_event_failures", "Attempts to count events that failed.", registry=r
+            "twinspire_event_failures", "Failures to count events.", registry=r
         )
         self.newest_event = Gauge(
             "twinspire_newest_event_seconds",
-            "When the newest event of the last body happened, in Unix time.",
+            "Time of the newest event of the last body, in Unix time.",
             registry=r,
         )
         self.version = Gauge(
             "twinspire_live_version",
-            "1 for the version that answers.",
+            "1 for the live version.",
             ["version", "day"],
             registry=r,
         )
         self.since = Gauge(
             "twinspire_live_since_seconds",
-            "When that version began to answer, in Unix time.",
+            "When the live version began to answer, in Unix time.",
             registry=r,
         )
         self.quality = Gauge(
             "twinspire_live_quality",
-            "What the gate measured of that version, by kind of list and measure.",
+            "Measures of the live version at the gate, by kind of list and measure.",
             ["lists", "measure"],
             registry=r,
         )
         self.swaps = Counter(
-            "twinspire_swaps", "Versions that began to answer, the first one included.", registry=r
+            "twinspire_swaps", "Swaps to a new version, including the first one.", registry=r
         )
         self.failed = Counter(
             "twinspire_version_failures",
-            "Attempts to load a live version, or to ask which it is, that failed.",
+            "Failures to load a live version, or to read which version is live.",
             registry=r,
         )
 
     def path(self, scope: Scope) -> str:
-        """The name under which a request is counted. Clients may ask for any path; one name for all
-        unknown paths keeps the number of time series small.
-        """
+        """The name under which a request is counted."""
+        # One name for all unknown paths: clients may ask for any path, and each would be a time series.
         path: str = scope["path"]
         return path if path in self.paths else "other"
 
@@ -118,7 +116,7 @@ class Metrics:
 
     def answers_from(self, manifest: Manifest) -> None:
         """Notes that another version answers from now on."""
-        # Only one version is live, so the series of the one before goes.
+        # Only one version is live, so the series of the last one is removed.
         self.version.clear()
         self.version.labels(manifest.version, str(manifest.date)).set(1)
         self.since.set(time.time())
@@ -128,7 +126,7 @@ class Metrics:
             "two-tower": judged.candidate,
             "ranked": judged.trees.candidate if judged.trees else None,
         }
-        # A version that lacks a measure must not show that of the one before.
+        # A version without a measure must not show the value of the last version.
         self.quality.clear()
         for name, value in lists.items():
             if judged.metric and value is not None:

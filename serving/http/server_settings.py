@@ -1,9 +1,9 @@
-"""Settings that a deployment chooses: who may ask, limits and clocks."""
+"""Settings of a server: access, limits and times."""
 
 from dataclasses import dataclass, field
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Names and addresses by which only this machine itself reaches a server."""
+"""Names and addresses that only this machine can reach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,10 +11,10 @@ class Settings:
     """How a server runs. `twinspire serve` checks what a person sets.
 
     Attributes:
-      tokens: a request must carry one of them, as `Authorization: Bearer TOKEN`; with none, anybody
-        may ask.
-      hosts: names by which requests may call the server, in their Host header; None allows any. It
-        stops pages of other sites, which can make a name of their own point at this machine.
+      tokens: a request must have one of them, as `Authorization: Bearer TOKEN`. If there are none,
+        everybody has access.
+      hosts: allowed names in the Host header; None allows any. This stops pages of other sites, which
+        can make a name of their own point at this machine.
       poll: seconds between two looks at the registry, after which a new live version is loaded.
       max_k: most items of one list. The memory and time of a batch grow with it.
       max_queries: most queries of one request.
@@ -22,15 +22,14 @@ class Settings:
       max_ids: most entries of a list or object in a body, such as the ids of a history.
       max_body: most bytes of a request body.
       max_head: most bytes of a request besides its body: headers, sizes of chunks, trailers.
-      client_timeout: seconds that a client may take to send headers, and again to send the body.
-        Just as often the server checks that the client takes its answer fast enough.
+      client_timeout: seconds that a client may take to send headers, and again to send the body. The
+        speed at which a client takes its answer is checked as often.
       max_batch: weight of the queries in one batch (serving/http/micro_batching.py). A larger one
         raises throughput a little and latency a lot.
-      max_pending: weight of queries that may wait. Above it requests get status 503, so that those
-        that wait are answered in time. Requests answered part by part may fill half of it.
-      max_events: newest live events that are kept, at about 100 bytes each.
-      max_new_items: most items that a version's lists may hold although they came after it; 0 leaves
-        its catalogue as it is.
+      max_pending: weight of the queries that may wait. Further requests get status 503, so that waiting
+        ones are answered in time. Requests answered part by part may fill half of it.
+      max_events: the newest live events that are kept, at about 100 bytes each.
+      max_new_items: the most new items that may join a version; 0 for none.
       cache: local folder for versions on `gs://`; None is `~/.cache/twinspire`.
     """
 

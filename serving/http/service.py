@@ -221,13 +221,13 @@ def asking(service: Service) -> APIRouter:
         openapi_extra=openapi.body(
             parser.one_query | parser.several_queries,
             {
-                "a user that the version knows": {"query": {"user": "u1"}, "k": 10},
+                "a stored user": {"query": {"user": "u1"}, "k": 10},
                 "raw features and a history": {
                     "query": service.requests.model.example(),
                     "k": 50,
                     "exclude_seen": True,
                 },
-                "anybody, now": {"query": {}},
+                "an unknown user": {"query": {}},
                 "several at once": {
                     "queries": [{"user": "u1"}, {"history": ["item1", "item2"]}],
                     "k": 20,
@@ -270,19 +270,17 @@ def asking(service: Service) -> APIRouter:
 
     @made.post(
         "/v1/events",
-        summary="What users take, as it happens",
+        summary="Live events",
         openapi_extra=openapi.body(
             EventsBody,
             {
                 "as they happen": {
                     "events": [{"item": "item1", "user": "user1"}, {"item": "item2"}]
                 },
-                "those of before": {
-                    "events": [{"item": "item1", "time": "2024-04-15T09:30:00+02:00"}]
-                },
+                "with a time": {"events": [{"item": "item1", "time": "2024-04-15T09:30:00+02:00"}]},
             },
         ),
-        responses=openapi.responses("What came of them.", EventsAnswer, *BODY),
+        responses=openapi.responses("Counts of the events.", EventsAnswer, *BODY),
         response_class=Response,
     )
     async def events(request: Request) -> Response:
@@ -308,9 +306,9 @@ def watching(service: Service) -> APIRouter:
 
     @made.get(
         "/v1/version",
-        summary="What answers",
+        summary="The live version",
         responses=openapi.responses(
-            "What answers, and what is wrong with what should.", VersionAnswer, 401, 421
+            "The live version, and why a newer one could not be loaded.", VersionAnswer, 401, 421
         ),
         response_class=Response,
     )
@@ -335,7 +333,7 @@ def watching(service: Service) -> APIRouter:
         """200 once a version is loaded and has answered warm-up queries. Send traffic only then."""
         return _json(orjson.dumps({"status": "ready", "version": service.version.id}))
 
-    @made.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @made.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:
         """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus'
         text format.

@@ -37,7 +37,7 @@ _BASIS = {
     "stored_user": "what the version knows of the user",
     "history": "the history",
     "features": "the features",
-    "id": "the user's id alone: this version carries no users",
+    "id": "the user's id alone: this version stores no users",
     "nothing": "nothing: this is what anybody gets now",
 }
 _uncounted = Metrics()  # the lists of pages are no traffic
@@ -255,7 +255,7 @@ def _rows(
     # Tags first: what the user had is the first of them, and the source the last.
     tags = _tags_of_items(version, version.rows(answer["items"]).tolist())
     ranked = answer.get("source") == RANKED
-    title = "It has it nearest to the top." if ranked else "It gave most to the score."
+    title = "It listed the item highest." if ranked else "It contributed most to the score."
     rows: list[Row] = []
     for rank, described in enumerate(answer["display"]):
         of_item = list(tags[rank])
@@ -288,10 +288,12 @@ def _tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
     published = len(version.published.items)
     days = version.pipeline.window.count_days
     popular = Tag(
-        "popular", "popular", "One of the few items that had half of the last days' events."
+        "popular",
+        "popular",
+        "One of the top items that together had half of the last days' events.",
     )
     quiet = Tag("new", "new or rare", f"It had no event in the last {days} days.")
-    later = Tag("new", "new", "It came after this version was made: users take it just now.")
+    later = Tag("new", "new", "It is newer than this version, and joined by live events.")
     tags: list[list[Tag]] = []
     for row in rows:
         if row >= published:

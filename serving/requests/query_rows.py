@@ -168,7 +168,7 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
 
 
 def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
-    """The error when a command names a user and the version carries no users."""
+    """The error when a command names a user and the version stores no users."""
     example = json.dumps(RequestModel(pipeline).example(user), ensure_ascii=False)
     return UsageError(
         f"Version {version} stores no users, so no user can be looked up by an id. Set"

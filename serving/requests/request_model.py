@@ -106,50 +106,48 @@ class ListRequest:
                 annotation=Annotated[
                     str,
                     AfterValidator(_known_source),
-                    # Sources of the pipeline file's own are loaded before this module is.
+                    # The user's own sources are loaded before this module, so they are in the list.
                     WithJsonSchema({"type": "string", "enum": [*answering()]}),
                 ],
                 expected=f"must be one of {', '.join(answering())}",
             ),
-            "Where items come from. Left out: the version's ranker where the gate lets it serve,"
-            " else the fixed order. Where the two-tower is its only source: what is popular lately"
-            " if nothing is known of the user.",
+            "Where items come from. Default: the ranker if the gate lets it serve, else the fixed"
+            " order. If the two-tower is the only source, unknown users get recently popular items.",
         ),
     ] = None
     exclude_seen: Annotated[
         bool | None,
         Option(
             FLAG,
-            "Leave out the history, and what the version knows the user to have taken. Left out: as"
-            " the version was published with, which `/v1/version` tells (serving.exclude_seen).",
+            "Leave out items of the query's history and of the user's stored history. Default: the"
+            " version's `serving.exclude_seen`, which `/v1/version` shows.",
         ),
     ] = None
     new_share: Annotated[
         float | None,
         Option(
             SHARE,
-            "At least this share of a list, and of its first 1, 2, 3 … items, is new to the user,"
-            " rounded down. Left out: as the pipeline file says (lists.new_share). 0 is no such"
-            " rule.",
+            "At least this share of a list is new to the user, also of its first 1, 2, 3 … items,"
+            " rounded down. 0 turns the rule off. Default: `lists.new_share` of the pipeline file.",
         ),
     ] = None
     rules: Annotated[
         bool,
         Option(
             FLAG,
-            "Whether the rules of the pipeline file hold (its table lists: caps, new_share).",
+            "Whether to apply the rules of the pipeline file (`[lists]`: caps, new_share).",
         ),
     ] = True
     display: Annotated[
         bool,
-        Option(FLAG, "Send display columns of the items, and the history, along."),
+        Option(FLAG, "Also send the items' display columns, and the history."),
     ] = False
     explain: Annotated[
         bool,
         Option(
             FLAG,
-            "With `ranked`: say of each item which features moved it most. For"
-            f" {EXPLAINED} items of a request at the most, as it takes long.",
+            "With `ranked`: return the features that moved each item most, for at most"
+            f" {EXPLAINED} items of a request.",
         ),
     ] = False
     filter: Filter = NO_FILTER
@@ -161,7 +159,7 @@ OPTIONS: dict[str, Option] = {
     for option in get_args(hint)[1:]
     if isinstance(option, Option)
 }
-"""Keys that HTTP bodies may hold besides queries."""
+"""Keys of HTTP bodies besides queries."""
 DEFAULTS = ListRequest()
 
 
@@ -219,9 +217,7 @@ class RequestModel:
             if field.column in (ALLOW, DENY) and not self.attributes:
                 # Nothing to describe: no filter but an empty one passes.
                 members[key] = Annotated[members[key], SkipJsonSchema()]  # type: ignore[type-arg]
-        whole = (
-            "Whom to recommend to, and when. What a query says wins over what the version knows."
-        )
+        whole = "Whom to recommend to, and when. Values of a query replace stored values."
         config = ConfigDict(extra="forbid", json_schema_extra={"description": whole})
         return typed_dict("Query", members, config)
 
@@ -311,12 +307,12 @@ def filter_of(query: Mapping[str, Any]) -> Filter:
 
 def _other_fields(attributes: tuple[str, ...]) -> Iterator[RequestField]:
     """The keys that queries of every pipeline have."""
-    yield RequestField("user", USER, USER_ID, "The user's id. Left out: nobody in particular.")
-    about = "Item ids, **oldest first**; give all there is. Left out: what the version knows."
+    yield RequestField("user", USER, USER_ID, "The user's id. Default: an unknown user.")
+    about = "Item ids, **oldest first**. Default: the user's stored history, or none."
     yield RequestField("history", SEEN, ITEM_IDS, about)
     yield RequestField("exclude", EXCLUDE, ITEM_IDS, "Item ids that must not come back.")
     filters = json_values.filters(attributes)
-    about = "Of every attribute named, an item that is listed has {} of the values."
+    about = "By attribute: values. A listed item has {} of the values of each."
     yield RequestField("allow", ALLOW, filters, about.format("one"))
     yield RequestField("deny", DENY, filters, about.format("none"))
 
@@ -346,5 +342,5 @@ def _field_of_time(name: str, part: TimePart) -> RequestField:
     most = TIME_PARTS[part] - 1
     value = whole_number(0, most, hint=f"0 to {most}; now, if empty")
     meaning = {"hour": "Hour", "weekday": "Weekday, 0 is Monday"}[part]
-    about = f"{meaning}, in the pipeline's time zone. Left out: now."
+    about = f"{meaning}, in the pipeline's time zone. Default: now."
     return RequestField(name, name, value, about, 0)

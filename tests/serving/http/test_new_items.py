@@ -98,10 +98,10 @@ def test_a_new_item_is_shown_and_explained(client):
     page = client.get("/?history=i03&k=5")
     assert page.status_code == 200 and ">new</a>" in page.text
     of_new = page.text.split(">new</a>")[1].split("</li>")[0]
-    assert "It came after this version was made" in of_new and "had no event" not in of_new
+    assert "It is newer than this version" in of_new and "had no event" not in of_new
     like = client.post("/v1/similar", json={"item": "new"})
     assert like.status_code == 404 and like.json()["error"]["type"] == "unknown_item"
-    assert "came after it" in like.json()["error"]["message"]
+    assert "newer than the version" in like.json()["error"]["message"]
     assert client.get("/item?item=new").status_code == 404
     stranger = client.post("/v1/similar", json={"item": "other"}).json()["error"]["message"]
     assert stranger.endswith("is not.")

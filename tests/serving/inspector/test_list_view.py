@@ -56,7 +56,7 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
     landing = templating.view(service, served, Address(), None, [], [], None)
-    assert "This version carries no users" in landing and "3 Jan 2024, 00:00 JST" in landing
+    assert "This version stores no users" in landing and "3 Jan 2024, 00:00 JST" in landing
     assert "was not measured" in landing
     page = templating.view(service, served, Address(user="anna"), None, [], [found], None)
     assert "Item [4]" in page and 'title="score"' in page
