@@ -104,7 +104,7 @@ def test_a_new_item_is_shown_and_explained(client):
     assert "newer than the version" in like.json()["error"]["message"]
     assert client.get("/item?item=new").status_code == 404
     stranger = client.post("/v1/similar", json={"item": "other"}).json()["error"]["message"]
-    assert stranger.endswith("is not.")
+    assert stranger.endswith("found 'other'.")
 
 
 def test_a_server_may_be_told_to_take_up_none(home, live):
