@@ -53,9 +53,11 @@ from twinspire_core.terminal import console
 
 SEED = 0
 
-_LEAST_QUERIES = 200  # fewer do not tell a recall of 0.97 from one of 0.98
+# With fewer queries, a recall of 0.97 cannot be told from one of 0.98
+_LEAST_QUERIES = 200
 _MOST_TUNING = 2_000
-_MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring: about a minute
+# Query-item pairs of exact search in measuring, which take about a minute
+_MOST_COMPARED = 20_000_000_000
 _SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "tuning", "reasons")
 # Fewer items do not train a codebook, and comparing them all takes microseconds
 _LEAST_CODED = 1_000
@@ -118,7 +120,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     wanted = Wanted(ctx.pipeline.index.recall_target)
     built = build(vectors, queries.tuning, wanted, ctx.start)
-    # Measured on the other half of the queries: those that chose the settings would flatter them
+    # Measured on the other half of the queries. The half that chose the settings would flatter them
     figures = _figures(built, queries, wanted, ctx.day)
     speed = timings(built.index, queries.measuring, figures.k)
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
@@ -153,7 +155,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
             len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False
         )
         items = vectors[np.sort(drawn)]
-        # Without users there was no file, and the queries have no width to be joined by
+        # Without users there was no file of queries, so these have no width and cannot be joined
         queries = np.concatenate([queries, items]) if len(queries) else items
     tuning = queries[::2]
     # A single query has to do for both
@@ -163,11 +165,9 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
 
 def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the queries, evenly spread over all.
-
-    Ids often follow the order in which users came: the first ones are users of another kind, whose
-    neighbours lie elsewhere.
-    """
+    """At most so many of the queries, evenly spread over all."""
+    # Ids often follow the order in which users came, so the first users may be of another kind, with other
+    # neighbours
     some = min(most, len(queries))
     return queries[np.arange(some) * len(queries) // max(1, some)]
 
@@ -216,7 +216,7 @@ def build(
             "An index needs items, but there are none. Check corpus.filter and the items snapshot."
         )
     kinds, reason = strategy(len(vectors), wanted)
-    # What every other kind has to beat, and the answer where none does.
+    # Every other kind must beat exact search, which is the answer if none does
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
     if not kinds:
         return Built(exact, [], [reason], _newly_searched(exact, kinds, reason))
@@ -224,7 +224,7 @@ def build(
     tried = list[Point]()
     why = unfit(start, vectors, truth.k, kinds, wanted)
     if not why and start.index and start.index.tuning:
-        # Why it was tuned again, empty if the settings still reach the target as they are
+        # The reason for tuning again; empty if the settings still reach the target
         index, why = _take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
         if index:
             how = "tuned" if why else "inherited"
@@ -309,7 +309,8 @@ def _take_over(
         f"with the settings of {start.version} recall was {point.recall.mean:.4f} ±"
         f" {point.recall.error:.4f}"
     )
-    # Drift needs a little more work; if it takes much more, a new search will find cheaper settings
+    # After some drift, a little more work is enough. If it takes much more, a new search finds cheaper
+    # settings
     most = inherited.tuning.work * (1 + _CHANGE)
     better = step_up(index, truth, target, tried, settings, most)
     return index.with_settings(better.settings) if better else None, why
@@ -327,7 +328,7 @@ def _least(
     reasons = list[str]()
     for kind in kinds:
         best = _least_of_kind(best, kind, truth, target, tried, reasons)
-    # Vectors without clusters gain nothing from leaves; a scan of all codes may still pay
+    # Vectors without clusters gain nothing from leaves, but a scan of all codes may still be faster
     if best is exact and "quantised" not in kinds:
         best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
     return best, reasons
@@ -355,7 +356,7 @@ def _least_of_kind(
         if rival == "exact":
             below *= _WORTH
         cheaper = affordable(first, len(vectors), below)
-        # Coarser codes in the same leaves were measured: they show what these leaves can reach
+        # Coarser codes in the same leaves were measured before. They show what recall these leaves can reach
         possible = bool(cheaper)
         if possible and isinstance(best, ScannIndex) and rival == kind:
             possible = leaves_suffice(best, cheaper, truth, target, tried)

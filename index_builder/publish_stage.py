@@ -189,7 +189,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
             (staged / file).write_bytes(storage.read_bytes(source))
     for name in fits_of(ctx.pipeline.sources.use):
         add_source_table(ctx, staged, name)
-    # For its digest, which a server compares with its own file: code is never imported from a registry
+    # Only for its digest, which a server compares with its own file. Code is never imported from a registry
     for name in own_digests(ctx.pipeline.sources.use):
         (staged / version_manifest.own_source(name)).write_bytes(
             Path(ENTRIES[name].path).read_bytes()
@@ -216,7 +216,7 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     with parquet_files.open_parquet(parquet_files.list_parquet(corpus)[0]) as file:
         names = [name for name in file.schema_arrow.names if name.startswith("_")]
     table = parquet_files.read_folder(corpus, names).sort_by("_item").combine_chunks()
-    # Row i of the index is the i-th item in order of id
+    # Row i of the index is the i-th item in order of id, so both tables are sorted by id
     embedded = parquet_files.read_folder(str(vectors), ["_item"]).sort_by("_item")
     embedded = embedded.column("_item").combine_chunks()
     if not embedded.equals(table.column("_item").combine_chunks()):
@@ -249,7 +249,7 @@ def publish(
 
     Returns: the summary of the stage.
     """
-    # The verdict is a file of the version, so it has to be there before the digests are taken
+    # The verdict is a file of the version, so it must be written before the digests are taken
     verdict.write(staged)
     manifest = _describe(ctx, staged, verdict, registry.state().pruned, **origin)
     entry = registry.publish(
@@ -261,7 +261,7 @@ def publish(
         side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
         while_live=while_live,
     )
-    # Kept among the working files, too. The stored one also describes the page.
+    # Also kept in the working files. The stored manifest is read again, because it describes the report, too
     stored = registry.manifest(manifest.version)
     storage.write_bytes(storage.join(ctx.out, MANIFEST), stored.dump())
     return {
@@ -281,7 +281,7 @@ def _describe(
     listed = storage.list_files(str(staged))
     digests = storage.file_digests(listed)
     files = {file.path: File(sha256=digests[file.path], size=file.size) for file in listed}
-    # An id is used once: where equal content was pruned, it comes back as another edition
+    # An id is used only once. Content that was pruned before comes back as another edition
     editions = (
         Manifest.create(
             pipeline=ctx.pipeline.name,

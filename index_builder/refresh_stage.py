@@ -71,7 +71,7 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
         before = refreshed.before
         measured = _measured(ctx, staged, refreshed)
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
-        # The training files stay those of the towers, and are kept while this version is
+        # The training files are those of the towers, and are kept as long as this version
         own = {
             stage: attempts.name(ctx.pipeline, uri)
             for stage, uri in ctx.inputs.items()
@@ -83,7 +83,7 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             staged,
             verdict,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
-            # A day that was published meanwhile has newer towers, and must stay live.
+            # A day that was published meanwhile has newer towers and must stay live.
             while_live=refreshed.live,
             day=before.date,
             parent=before.parent,
@@ -101,7 +101,7 @@ def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRe
     if lacking:
         (staged / RankerFile.FILE).unlink()
         (staged / ranker_files.MODEL).unlink()
-    # As was judged when the towers were trained, but no ranker that is left out
+    # As the gate decided when the towers were trained, unless the ranker is left out now
     judged_before = GateVerdict.find(ctx.inputs["measure"])
     serves = judged_before.serves if judged_before else None
     order = FixedOrder.find(staged)
@@ -124,11 +124,10 @@ def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRe
 
 
 def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
-    """Features that the ranker uses and that cannot be made from the catalogue, and lists of sources;
-    none without a ranker, or of a format that nobody here can tell of.
-
-    The pipeline file may have another `sources.use` or `corpus.attributes` by now.
+    """Features of the ranker, and lists of sources, that cannot be made from the catalogue. None without a
+    ranker, or if it has another format.
     """
+    # They may be missing because the pipeline file now has other `sources.use` or `corpus.attributes`
     place = staged / RankerFile.FILE
     if not place.exists() or RankerFormat.read(staged).format != ranker_files.FORMAT:
         return []

@@ -30,9 +30,11 @@ BATCH = 256
 _SINGLE = 200  # queries asked one by one
 _BATCHES = 8
 _EXACT_PAIRS = 20_000_000  # query-item pairs that exact search is timed on
-# Standard errors between the tuned recall and the target: other queries measure it in the end
+# The tuned recall must be so many standard errors above the target, because other queries measure it in
+# the end
 _SURE = 3
-_TIE = 1e-6  # scores this close to the k-th neighbour's are as good
+# Scores this close to the k-th neighbour's count as equal: sums of floats differ in their last bits
+_TIE = 1e-6
 
 
 class Recall(NamedTuple):
@@ -74,8 +76,7 @@ class Truth:
 
 
 def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
-    """Measures an answer. An item whose score ties with the k-th neighbour's counts as found, so that
-    duplicates are no misses.
+    """Measures an answer.
 
     Args:
       vectors: [N, D] float32, one row per item.
@@ -86,6 +87,7 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
     for start in range(0, len(rows), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
         scores = np.einsum("qd,qkd->qk", truth.queries[block], vectors[rows[block]])
+        # By score, not by row: if an item ties with the k-th neighbour, either is right
         hits[block] = ((scores >= truth.kth[block, None] - _TIE) & (rows[block] != NONE)).mean(1)
     return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))
 
@@ -101,7 +103,7 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
     """
     index.search(queries[:BATCH], k)  # warm up
     single = [_seconds(index.search, query[None], k) * 1e3 for query in queries[:_SINGLE]]
-    # On a large corpus exact search of all queries would take minutes; a few are enough to time
+    # On a large corpus, exact search of all queries would take minutes. A few are enough for the time
     few = queries[: max(1, min(BATCH, _EXACT_PAIRS // len(index)))]
     return {
         "batch_queries_per_s": round(_batches(index, queries, k), 1),

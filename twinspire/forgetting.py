@@ -28,10 +28,10 @@ from twinspire_core.contracts import attempts, day_metrics, model_bundle, traine
 from twinspire_core.storage import FileInfo, parquet_files
 
 Users = frozenset[str]
-# Stages whose output holds users and can be made again
+# The output of these stages contains users, and can be made again from logs
 _MADE_AGAIN = (FEATURES.name, EMBED.name, REFRESH.name)
 _MENDED = (TRAIN.name, MEASURE.name)
-# Seconds without a write after which nobody works on an unfinished attempt any more
+# An unfinished attempt without a write for so many seconds is abandoned
 _ABANDONED = 3600
 
 
@@ -60,7 +60,7 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
         folders.append(attempts.partials_folder(p))
         for day in attempts.days(p):
             for stage, uri, done in _attempts(p, day):
-                # Trials of `twinspire tune` are no days of the pipeline, and nothing goes on from them
+                # Trials of `twinspire tune` are not days of the pipeline, and no day continues from them
                 if stage in _MADE_AGAIN or not done or p is not pipeline:
                     folders.append(uri)
                 elif stage == TRAIN.name:
@@ -170,7 +170,7 @@ def _without_keys(uri: str, users: Users) -> bytes | None:
 
 def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
     """The users whom a file of a version holds, in rows or in a vocabulary."""
-    # The report is not searched, because it names only users who are in the rows, too
+    # The report is not searched, because its users are all in the rows, too
     folder, _, name = file.path.rpartition("/")
     if name in names and folder.endswith("assets"):
         return users.intersection(storage.read_bytes(file.uri).decode().split("\n"))
@@ -182,11 +182,13 @@ def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
 
 
 def _held_by_block(block: Block | Rejected, user: Column, users: Users) -> Users:
-    if isinstance(block, Rejected):  # a line; if its end was cut off, it may be anybody's
+    if isinstance(block, Rejected):
+        # A malformed line. If its end was cut off, it may be of any user
         cut = len(block.value) >= VALUE_LENGTH
         return users if cut else Users(user_id for user_id in users if user_id in block.value)
     raw = columns.RAW + user.source
-    if raw not in block.rows.columns:  # no line of this block has the column
+    # In JSON Lines, a block has only the columns that one of its lines has
+    if raw not in block.rows.columns:
         return Users()
     try:
         reading = read_as(user, block.rows.schema[raw], text=block.text)

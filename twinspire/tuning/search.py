@@ -1,7 +1,7 @@
-"""A search for settings that can go on after a stop: trials, one after the other, in Optuna's storage.
+"""A search for settings that can continue after a stop: trials, one after the other, in Optuna's storage.
 
-The first trial has the values of the file. Later ones depend only on the seed and on the trials before
-them, so that a search that was killed gives the same result as one that was not.
+The first trial has the values of the file. Later ones depend only on the seed and on earlier trials, so that
+a killed search has the same result as any other.
 """
 
 import fcntl
@@ -38,13 +38,13 @@ from twinspire_core.errors import TryAgain, TwinspireError, UsageError, in_one_l
 from twinspire_core.terminal import doing, muted
 
 DONE, EARLY = "done", "ended early"
-# Trials on all days before others may end early, by the median of these
+# So many trials run on all days. Later ones end early if they are below the median of earlier trials
 _FIRST = 4
-# Trials with random settings, before Optuna's sampler learns from trials
+# So many trials have random settings, because Optuna's sampler has too little to learn from before
 _AT_RANDOM = 8
-# How often Optuna is asked for settings that were not tried before
+# Optuna may propose settings again that were tried before. After so many proposals, the search ends
 _ASKED = 20
-# How often a trial is started. If it kills the process each time, by lack of memory, it has failed
+# A trial that kills the process each time, for lack of memory, has failed after so many starts
 _TRIES = 2
 
 Figures = Mapping[str, float]
@@ -135,6 +135,8 @@ class Search:
         """A trial of settings that were not tried before; None if Optuna finds none."""
         tried = [trial.settings for trial in self.trials()]
         for again in range(_ASKED):
+            # A new sampler for each question, with a seed that depends only on the trial: a continued
+            # search asks the same as one that was never stopped
             seed = self._pipeline.train.seed + _ASKED * number + again
             self._study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
             asked = self._study.ask()
@@ -157,7 +159,7 @@ class Search:
                 return
             figures_by_day[str(day)] = measured
             asked.set_user_attr("days", figures_by_day)
-            # Relative to the figures of the file's values, because days differ
+            # Relative to the figures of the file's values, because some days are easier than others
             asked.report(fmean(self._relative(figures_by_day, known)), step)
             if step + 1 < len(self._days) and asked.should_prune():
                 self._study.tell(asked, state=TrialState.PRUNED)
@@ -235,6 +237,7 @@ def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -
             " folder."
         )
     home.mkdir(parents=True, exist_ok=True)
+    # A lock of the system, which also ends if the process is killed
     with (home / "search.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -272,6 +275,7 @@ def _name(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> str:
         "stages": stages,
         "metric": pipeline.gate.metric,
         "logs": logs,
+        # Without the help texts: other words must not start a new search
         "keys": [asdict(key) | {"why": ""} for key in keys],
         "days": [str(day) for day in days],
     }

@@ -210,7 +210,8 @@ def measure(run: FirstVersion) -> dict[str, float]:
     Raises:
       BadData: no user of the day can be measured.
     """
-    begin = sum(os.times()[:4])  # of this process and its children
+    # CPU time of this process and its children
+    begin = sum(os.times()[:4])
     try:
         for stage in (TRAIN.name, MEASURE.name):
             result = run_stage(run, stage, mode="full")
