@@ -31,11 +31,11 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.transform import analysis
 from beam_jobs.transform.preprocessing import (
-    Analysis,
     RepeatedValues,
     adapter_config,
     list_columns,
     make_preprocessing_fn,
+    read_analysis,
     to_tft,
 )
 from twinspire_core import storage
@@ -47,10 +47,6 @@ _GRAPH = "transform_fn"
 _PASSED = ("_time", "_user", "_item", "_reward", feature_schema.LABEL)
 # Types of columns that become rows of a table, by form; other columns keep their raw type.
 _IDS = {"id": pa.int64(), "ids": pa.list_(pa.int64())}
-NO_VALUE = b"\x1fempty"
-"""The only line of an empty vocabulary: a table needs one. TFT does the same, with another
-value.
-"""
 
 
 def make_graph(p: Pipeline, out: str) -> None:
@@ -67,27 +63,12 @@ def fit(p: Pipeline, row: pa.RecordBatch, folder: Path) -> None:
     """Makes the graph from the summary row, and writes it into an empty local folder in TFT's layout."""
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         impl_helper.analyze_in_place(
-            make_preprocessing_fn(p, _analysis(p, row, Path(scratch))),
+            make_preprocessing_fn(p, read_analysis(p, row, Path(scratch))),
             force_tf_compat_v1=False,
             feature_specs=None,  # of TensorFlow 1
             type_specs=TensorAdapter(adapter_config(p)).TypeSpecs(),
             transform_output_path=str(folder),
         )
-
-
-def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
-    """Writes the vocabularies of the summary row to a folder."""
-    vocabularies = {}
-    for name in analysis.features(p):
-        values = row[analysis.vocabulary_column(name)][0].values.cast(pa.binary()).to_pylist()
-        file = folder / name
-        file.write_bytes(b"".join([value + b"\n" for value in values or [NO_VALUE]]))
-        vocabularies[name] = str(file)
-    moments = {
-        name: tuple(row[analysis.moments_column(name)][0].as_py())
-        for name in analysis.scaled_features(p)
-    }
-    return Analysis(vocabularies, moments)
 
 
 class _quiet:

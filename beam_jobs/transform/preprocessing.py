@@ -13,6 +13,7 @@ TFT takes every column as a list: a scalar is a list of one. Nulls become these 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,6 +23,12 @@ import tensorflow_transform as tft
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
+from beam_jobs.transform.analysis import (
+    features,
+    moments_column,
+    scaled_features,
+    vocabulary_column,
+)
 from twinspire_core.config.feature_kinds import (
     OOV_BUCKETS,
     TEXT_BUCKETS,
@@ -43,6 +50,10 @@ Tensor: TypeAlias = "tf.Tensor | tf.SparseTensor"
 Inputs: TypeAlias = Mapping[str, Tensor]
 MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 _WORDS = r"[^\p{L}\p{N}]+"
+NO_VALUE = b"\x1fempty"
+"""The only line of an empty vocabulary: a table needs one. TFT does the same, with another
+value.
+"""
 
 
 class Analysis(NamedTuple):
@@ -56,6 +67,18 @@ class Analysis(NamedTuple):
 
     vocabularies: Mapping[str, str]
     moments: Mapping[str, tuple[float, float]]
+
+
+def read_analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
+    """Reads the summary row, whose vocabularies become files of a folder."""
+    vocabularies = {}
+    for name in features(p):
+        values = row[vocabulary_column(name)][0].values.cast(pa.binary()).to_pylist()
+        file = folder / name
+        file.write_bytes(b"".join([value + b"\n" for value in values or [NO_VALUE]]))
+        vocabularies[name] = str(file)
+    moments = {name: tuple(row[moments_column(name)][0].as_py()) for name in scaled_features(p)}
+    return Analysis(vocabularies, moments)
 
 
 def make_preprocessing_fn(p: Pipeline, analysis: Analysis) -> Callable[[Inputs], dict[str, Tensor]]:

@@ -300,6 +300,7 @@ def write_statistics(examples: PCollection, training: PCollection, p: Pipeline, 
       examples: batches of the day's examples.
       training: batches with `feature_schema.analysis_schema` of either tower.
     """
+    schema = feature_schema.example_schema(p)
     parts = []
     for part, batches, names in (
         ("examples", examples, columns(p)),
@@ -313,20 +314,21 @@ def write_statistics(examples: PCollection, training: PCollection, p: Pipeline, 
         | "Statistics" >> beam.Flatten()
         | "Statistics by 0" >> beam.WithKeys(0)
         | "Statistics together" >> beam.GroupByKey()
-        | "Write statistics" >> beam.MapTuple(lambda _, sketches: _write(sketches, p, out))
+        | "Write statistics" >> beam.MapTuple(lambda _, sketches: _write(sketches, schema, out))
     )
 
 
-def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:
+def _write(parts: Iterable[tuple[str, Sketches]], schema: pa.Schema, out: str) -> None:
     # A part without rows is absent; the check of the counters says later what that means.
-    file = features_report.StatisticsFile(**{part: finish(p, sketches) for part, sketches in parts})
+    file = features_report.StatisticsFile(
+        **{part: finish(schema, sketches) for part, sketches in parts}
+    )
     rows = max((column.rows for column in file.examples.values()), default=0)
     file.model_copy(update={"rows": rows}).write(out)
 
 
-def finish(p: Pipeline, sketches: Sketches) -> dict[str, features_report.Column]:
-    """The columns' statistics, in the order of the examples."""
-    schema = feature_schema.example_schema(p)
+def finish(schema: pa.Schema, sketches: Sketches) -> dict[str, features_report.Column]:
+    """The columns' statistics, in the order of the examples, whose schema is given."""
     return {
         field.name: sketches[field.name].finish(field.type)
         for field in schema

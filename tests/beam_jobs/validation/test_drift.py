@@ -78,7 +78,7 @@ def trained_on(columns: dict) -> dict:
     """The statistics of 100 rows that the transform graph is fitted on."""
     rows = pa.RecordBatch.from_pydict({"_row": np.arange(100), **columns})
     sketches = statistics.Collect([*ALIKE]).add_input({}, rows)
-    return statistics.finish(PIPELINE, sketches)
+    return statistics.finish(feature_schema.example_schema(PIPELINE), sketches)
 
 
 def found(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:

@@ -32,7 +32,8 @@ def collected(batches):
         parts[-1] = combine.add_input(parts[-1], batch)
     # A runner may make parts small before they travel, or not.
     parts[::2] = map(combine.compact, parts[::2])
-    return finish(make(), combine.merge_accumulators(pickle.loads(pickle.dumps(parts))))
+    schema = feature_schema.example_schema(make())
+    return finish(schema, combine.merge_accumulators(pickle.loads(pickle.dumps(parts))))
 
 
 def batch_of(n, **made):
