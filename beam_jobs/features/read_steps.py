@@ -58,13 +58,17 @@ ReadOutput: TypeAlias = pl.DataFrame | Count | Rejected
 """What reading gives: good records, counts, or a record that breaks a rule."""
 
 
-class Read(beam.DoFn):
-    """Parts of packs of one table -> `RECORDS`, `COUNTS`, `REJECTED`."""
+class JobStep(beam.DoFn):
+    """A step of the feature job, which carries what all steps have in common to the workers."""
 
     def __init__(self, job: FeatureJob) -> None:
         self.out = job.out
         self._job = job
         self._p = job.p
+
+
+class Read(JobStep):
+    """Parts of packs of one table -> `RECORDS`, `COUNTS`, `REJECTED`."""
 
     @engine.fails_fast
     def process(self, parts: Sequence[PackPart]) -> Iterator[Any]:

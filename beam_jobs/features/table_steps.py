@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -18,7 +17,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches, engine
-from beam_jobs.features.read_steps import COUNTS, REJECTED
+from beam_jobs.features.read_steps import COUNTS, REJECTED, JobStep
 from beam_jobs.features.report import Count, Counted, count
 from beam_jobs.ingest.day_files import Table
 from beam_jobs.ingest.records import ORDER
@@ -52,11 +51,8 @@ call, however few rows it gets.
 _ANALYSED_ROWS = 1 << 18
 
 
-class Work(beam.DoFn):
+class Work(JobStep):
     """(shard, all its batches) -> the outputs above and `COUNTS`."""
-
-    def __init__(self, job: FeatureJob) -> None:
-        self._job = job
 
     def start_bundle(self) -> None:
         """Starts without shards."""
@@ -190,17 +186,12 @@ def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]
         yield TaggedOutput(COUNTS, count(what, "events", day_plan.date_of(day), n))
 
 
-class Finish(beam.DoFn):
+class Finish(JobStep):
     """Frames that shards made -> files; yields counts.
 
     Side inputs are what all shards know together: the count table and, by number of the day, the last
     sampling hash that is held out.
     """
-
-    def __init__(self, job: FeatureJob) -> None:
-        self.out = job.out
-        self._job = job
-        self._p = job.p
 
     def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
         # A bundle that is tried again writes the same bytes under the same name.
