@@ -39,7 +39,7 @@ from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_
 from twinspire_core.terminal import console
 
 MOST_QUERIES = 20_000
-# Sampled users must have an event in the last days, so many including the day itself.
+# Sampled users must have an event in the last days: this many, with the day itself.
 _ACTIVE_DAYS = 7
 
 

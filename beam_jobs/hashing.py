@@ -56,7 +56,7 @@ def smallest(hashes: np.ndarray, share: float, most: int) -> np.ndarray:
     Args:
       hashes: [N] uint64 of a shard's users.
       share: of all users who are held out, in [0, 1].
-      most: users of all shards who are held out at the most.
+      most: the most users of all shards together who are held out.
     """
     return np.sort(hashes[hashes < limit(share)])[:most]
 

@@ -165,7 +165,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
 
 def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the queries, evenly spread over all."""
+    """At most `most` of the queries, spread evenly over all."""
     # Ids often follow the order in which users came, so the first users may be of another kind, with other
     # neighbours
     some = min(most, len(queries))
@@ -238,7 +238,7 @@ def build(
 
 
 def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
-    """The kinds of index to try for a corpus of so many items, besides comparing all, and why."""
+    """The kinds of index to try for a corpus of this size, besides comparing all, and why."""
     least = max(wanted.exact_below, _LEAST_CODED)
     if items < least:
         return (), f"{items:,} items, below {least:,}: comparing all is fastest"
@@ -256,7 +256,7 @@ def unfit(
 
     Args:
       vectors: [N, D] float32, of today's items.
-      kinds: the kinds of index that suit so many items.
+      kinds: the kinds of index that suit a corpus of this size.
     """
     if not start.version:
         return start.why

@@ -148,7 +148,7 @@ def add_users(ctx: StageContext, staged: Path) -> None:
 
 
 def _seen_last(users: str, most: int) -> pa.Array:
-    """Ids of at most so many users, those of the last events; of equal times the first ids."""
+    """Ids of the `most` users with the newest events; of equal times the first ids."""
     table = parquet_files.read_folder(users, ["_user", "_last_time"])
     newest_first = table.sort_by([("_last_time", "descending"), ("_user", "ascending")])
     return newest_first["_user"][:most].combine_chunks()

@@ -30,7 +30,7 @@ BATCH = 256
 _SINGLE = 200  # queries asked one by one
 _BATCHES = 8
 _EXACT_PAIRS = 20_000_000  # query-item pairs that exact search is timed on
-# The tuned recall must be so many standard errors above the target, because other queries measure it in
+# The tuned recall must be this many standard errors above the target, because other queries measure it in
 # the end
 _SURE = 3
 # Scores this close to the k-th neighbour's count as equal: sums of floats differ in their last bits

@@ -31,7 +31,7 @@ Users = frozenset[str]
 # The output of these stages contains users, and can be made again from logs
 _MADE_AGAIN = (FEATURES.name, EMBED.name, REFRESH.name)
 _MENDED = (TRAIN.name, MEASURE.name)
-# An unfinished attempt without a write for so many seconds is abandoned
+# An unfinished attempt without a write for this many seconds is abandoned
 _ABANDONED = 3600
 
 

@@ -34,7 +34,7 @@ RECORD = "JOB.json"
 HEARTBEAT = 10.0
 """Seconds between two renewals of the record."""
 SILENCE = 35.0
-"""Seconds without a renewal after which a client is taken for dead."""
+"""Seconds without a renewal after which a client counts as dead."""
 CONNECTION = 30.0
 """Seconds that a job service has to accept a connection."""
 NOT_CANCELLED = (grpc.RpcError, TimeoutError, *UNREACHABLE)

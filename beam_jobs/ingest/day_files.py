@@ -288,7 +288,7 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _not_there(p, day, awaited, half)
-            update(f"waiting for {half or awaited}, {left:.0f} s at the most")
+            update(f"waiting for {half or awaited}, {left:.0f} s at most")
             time.sleep(min(_POLL_SECONDS, left))
 
 

@@ -137,11 +137,11 @@ def _until(p: Pipeline, file: SourceFile, wanted: list[Column], end: int) -> Ite
 
 
 BLOCK_ROWS = 50_000
-"""Events of a day whose examples share a file, at least; about twice as many at the most."""
+"""Events of a day whose examples share a file: at least this many, and at most about twice as many."""
 USER_FILES = 16
 """Files of a table of users, until these would be too large."""
 FILE_EVENTS = 1_000_000
-"""Events of the longest window whose users share a file, at the most."""
+"""Events of the longest window whose users share a file: at most this many."""
 REPLAYED_USERS = 6_000
 """Users of all replayed days together, drawn by chance for each day: with half as many, the ranker is
 worse at the first ten places.
@@ -202,7 +202,7 @@ class FeatureJob:
 
     @property
     def most_replayed(self) -> int:
-        """Users of a replayed day at the most."""
+        """The most users of a replayed day."""
         return -(-REPLAYED_USERS // max(1, len(self.plan.replay)))
 
     def for_workers(self) -> "FeatureJob":

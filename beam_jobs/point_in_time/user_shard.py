@@ -310,7 +310,7 @@ def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:
     """Each user's distinct items, the most frequent first, then the most recent, then by name.
 
     Args:
-      most: items per user, at the most.
+      most: the most items per user.
 
     Returns: `_user`, `_past` (list of items), `_past_counts` (events of each), `_past_events`
     (events of all items, those left out too), sorted by user.

@@ -107,7 +107,7 @@ def figures_of(files: Sequence[Path], columns: ColumnsConfig, zone: str) -> LogF
     taken = pl.DataFrame(schema=_EVENT)
     firsts = taken.select("item", "day")
     events = 0
-    one_in = 1  # of so many users one is kept, so that the rows fit
+    one_in = 1  # one user in this many is kept, so that the rows fit
     left_out: list[str] = []
     with doing("reading the log") as report:
         for n, file in enumerate(files, 1):
@@ -146,7 +146,7 @@ def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int, one_in: int
       taken: events of the sampled users.
       firsts: the first day of each item.
       events: number of events of all users.
-      one_in: of so many users one was sampled.
+      one_in: one user in this many was sampled.
     """
     first: date = firsts["day"].min()  # type: ignore[assignment]
     since = (pl.col("day") - first).dt.total_days()

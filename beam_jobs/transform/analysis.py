@@ -27,7 +27,7 @@ from twinspire_core.metrics.intervals import Moments
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""
 MOST_IDS = 1_000_000
-"""Most ids with rows of their own. A table of so many rows of 64 numbers takes 256 MB, and Adagrad's
+"""Most ids with rows of their own. A table of this many rows of 64 numbers takes 256 MB, and Adagrad's
 state as much again; `vocabulary.min_events` gives fewer.
 """
 MOST_VALUES = 10_000

@@ -117,7 +117,7 @@ def furthest(p: Mapping[str, float], q: Mapping[str, float]) -> str:
 
 
 def noise(n: int) -> float:
-    """L-infinity distance that chance alone explains: two standard errors, at the most, of a share
+    """L-infinity distance that chance alone explains: at most two standard errors of a share
     among n values.
     """
     return float(2 * (1 / max(1, n)) ** 0.5)

@@ -30,7 +30,7 @@ from twinspire_core.metrics.measure_names import USERS, key
 
 LEAST_DIFFERENT = 10
 """Users whose two lists differ in result: with fewer, a bootstrap interval is too narrow."""
-# Users whose two lists differ in result, all for the worse: so many are enough, as chance does
+# Users whose two lists differ in result, all for the worse: this many are enough, as chance does
 # that to one good version in 128 (a sign test).
 _ALL_WORSE = 7
 

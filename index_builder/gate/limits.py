@@ -35,7 +35,7 @@ MAX_SKEW = 0.3
 """How far a feature may be from the rows trained on: seasons move them by less."""
 MOST_OUTSIDE = 0.1
 """Share of what is served, by events, whose values may lie outside the range of those trained on."""
-# Medians that differ by so many times are rather another unit than another season.
+# Medians that differ by this factor rather show another unit than another season.
 _UNIT_FACTOR = 20
 _Limits = Mapping[str, float]
 # The one measure that cannot be taken after a day without events.

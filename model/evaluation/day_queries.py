@@ -319,7 +319,7 @@ def queries_by_history(
 
     Args:
       queries: rows of users, with their raw features.
-      most: the most queries. If there are more users, so many are drawn.
+      most: the most queries. If there are more users, this many are drawn.
 
     Returns: the positions of these queries, [K] int64 ascending, and their K rows.
     """

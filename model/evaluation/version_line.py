@@ -38,7 +38,7 @@ from twinspire_core.sources.popular_and_history import same_for_all
 LEADS_KEPT = 7
 """Earlier days whose leads a version keeps."""
 ENOUGH = 5
-"""A day with so many times `gate.min_users` users is not pooled with other days."""
+"""A day with this many times `gate.min_users` users is not pooled with other days."""
 _DIGITS = 7
 
 Lead = Mapping[str, Mapping[str, float]]

@@ -31,7 +31,7 @@ from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.tables.training import NegativesConfig
 
 SEMI_HARD_RANKS = (100, 500)
-"""The first rank of the band, 0 being the best, and the one behind its last: the first hundred are often
+"""The first rank of the band, 0 being the best, and the one after its last: the first hundred are often
 items that the user would take too (Facebook's search draws from the same ranks).
 """
 # Less than every cosine, and less than every number in [0, 1), so that it sorts last in both.

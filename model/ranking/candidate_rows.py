@@ -47,7 +47,7 @@ MOST = 12_000
 MOST_DAYS = 28
 """Days to fit on, today included: as many as the gate pools."""
 ONE_BY_HISTORY_OF = 3
-"""One of so many users is also asked for by history alone. Most requests name their user."""
+"""One in this many users is also asked for by history alone. Most requests name their user."""
 LEAST_BY_HISTORY = 100
 """Users of a day who are all asked for by history: if there are few rows, each helps."""
 

@@ -24,21 +24,21 @@ from twinspire_core.sources.source import POPULAR_HALF_LIFE
 
 REPEATS_FROM = 0.1
 """If this share of the taken items is from the user's history, the log is one of repeats."""
-# A half-life is chosen if there are at least so many users on all days.
+# A half-life is chosen if there are at least this many users on all days.
 _USERS_OF_A_HALF_LIFE = 100
 # Names of features, as in twinspire_core/ranking/groups/
 _HISTORY = (f"place:{HISTORY}",)
 _ALL_THE_TIME, _LATELY = "popular", "lately"
 _BY_HALF_LIFE = {name: f"trending:{name}" for name in HALF_LIVES}
 LEAST_USERS = 300
-"""A ranker is fitted if there are so many users; a user counts once on each day."""
+"""A ranker is fitted if there are at least this many users; a user counts once on each day."""
 _LEARNING_RATE = 0.05
 _MOST_TREES = 400
-# The number of trees is chosen with steps so many times larger, which is so many times faster.
+# The number of trees is chosen with steps this many times larger, which is as many times faster.
 _AT_ONCE = 4
-# The search for this number ends after so many larger steps without an improvement.
+# The search for this number ends after this many larger steps without an improvement.
 _PATIENCE = 16
-# The gains of so many steps are averaged, because there are few judging users and one step may
+# The gains of this many steps are averaged, because there are few judging users and one step may
 # be lucky.
 _SMOOTHED = 5
 # Users of the newest days who judge the number of trees.

@@ -28,7 +28,7 @@ from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
 
 _PREFETCHED_BATCHES = 4
-# The reported loss is the mean of so many last steps, because that of a single batch jumps.
+# The reported loss is the mean of this many last steps, because the loss of a single batch jumps.
 _LOSSES_REPORTED = 50
 
 Report = Callable[[str, int, int, float, float], None]

@@ -202,8 +202,8 @@ class Answer:
     """Lists for B queries.
 
     Attributes:
-      rows: [B, K] int32, rows of the corpus, best first; -1 behind the end of a list.
-      scores: [B, K] float32, NaN behind the end; serving/answers/retrieval.py says what they are.
+      rows: [B, K] int32, rows of the corpus, best first; -1 after the end of a list.
+      scores: [B, K] float32, NaN after the end; serving/answers/retrieval.py says what they are.
         Those of `similar` are cosines.
       widened: [B] bool, lists for which the index had to search for more than the first candidates.
       known: [B] bool, whether the version knows the user; None if it stores no users.
@@ -250,7 +250,7 @@ class Answer:
         return sources or [POPULAR]
 
     def main_names(self) -> np.ndarray:
-        """The source with the largest part in each item's score, [B, K] objects; anything behind the end."""
+        """The source with the largest part in each item's score, [B, K] objects; anything after the end."""
         names = np.array([*self.names, POPULAR], object)
         if self.shares is None:
             return np.full(self.rows.shape, names[0])

@@ -16,8 +16,8 @@ from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
 from twinspire_core.sources import user_histories
 
 _SPARE = 32  # candidates besides k at first: most users have seen few of their nearest items
-_FEW = 20_000  # items; to compare so few exactly is as fast as to search among all
-# To search for more than one in so many items costs more than to compare those that pass.
+_FEW = 20_000  # items; comparing these exactly is as fast as to search among all
+# To search for more than one in this many items costs more than to compare those that pass.
 _WIDEST = 8
 
 
@@ -87,8 +87,8 @@ class Nearest(NamedTuple):
     """The nearest items of B queries.
 
     Attributes:
-      rows: [B, K] int32, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN behind the end.
+      rows: [B, K] int32, best first, `NONE` after the end.
+      scores: [B, K] float32, NaN after the end.
       widened: [B] bool, whether the first search found too few.
     """
 
@@ -143,7 +143,7 @@ def _search_widening(
     # A pair as one integer: a binary search says whether it was seen.
     seen_pairs = np.unique(seen.query * items + seen.row)
     seen_of_query = np.bincount(seen_pairs // items, minlength=len(vectors))
-    # A query's nearest items, so many of them, surely hold k that may be listed.
+    # This many nearest items of a query certainly hold k that may be listed.
     enough = np.minimum(items, k + items - passes + seen_of_query)
     nearest = Nearest.of_none(len(vectors), k)
     open_queries = np.arange(len(vectors))

@@ -229,7 +229,8 @@ def _at(values: np.ndarray, columns: np.ndarray, none: float) -> np.ndarray:
     return np.where(columns >= 0, taken, np.asarray(none, values.dtype))
 
 
-_COMPARED = 100_000  # a mistyped item id is compared with so many ids at most, which takes seconds
+# A mistyped item id is compared with at most this many ids, which takes seconds.
+_COMPARED = 100_000
 
 
 def recommend(

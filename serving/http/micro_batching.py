@@ -31,7 +31,7 @@ Work = Callable[[Sequence[RecommendRequest]], list[Outcome]]
 Parts = Generator[int, None, _Answer]
 """An answer that is made part by part: yields the number of queries of each part, returns the answer."""
 _TURN = 0.005  # seconds for filters and parts, after which plain requests come next
-_PARTS = 4  # a part is so many times smaller than a batch, because batches wait for it
+_PARTS = 4  # a part is this many times smaller than a batch, because batches wait for it
 _LONG_LIST = 100  # items of a list that weigh 1
 _IDS = 250  # ids in histories and exclusions that weigh 1 more
 _EXPLAINED = 2  # weight of an explained item
@@ -58,7 +58,7 @@ class Batcher:
     Args:
       work: answers several requests; for each, in order, gives the body of its answer or why there is
         none.
-      parts: answers one request in parts of so many queries at most. It runs in a worker thread.
+      parts: answers one request in parts of at most this many queries. It runs in a worker thread.
       most: weight of a batch, which is as many ordinary queries.
       pending: weight that may wait. Requests answered part by part may fill half of it.
       threads: number of workers.

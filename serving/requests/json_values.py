@@ -137,7 +137,7 @@ def whole_number(smallest: int, largest: int, hint: str = "") -> ValueType:
 
 
 def vector(size: int) -> ValueType:
-    """A list of so many numbers."""
+    """A list of `size` numbers."""
     return ValueType(
         annotation=Annotated[
             list[NUMBER.annotation],  # type: ignore[name-defined]

@@ -36,7 +36,7 @@ from twinspire_core.sources.source import Source
 TAKERS = 3
 """The least number of users who took a new item. An event without a user counts as one user."""
 HOURS = 24
-"""These events must be from so many hours."""
+"""These events must be from this many hours."""
 MOST_EVENTS = 200_000
 """The newest events of unknown items that are kept, and up to a quarter more."""
 NEW_IN = (FIXED_ORDER, POPULAR, CO_OCCURRENCE)

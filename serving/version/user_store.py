@@ -82,7 +82,7 @@ class UserStore:
         return len(self._ids)
 
     def some(self, most: int) -> list[str]:
-        """At most so many user ids, spread evenly over the table; loads it."""
+        """At most `most` user ids, spread evenly over the table; loads it."""
         count = len(self._ids)
         wanted = min(count, most)
         rows = [n * count // wanted for n in range(wanted)]

@@ -21,7 +21,7 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.version_manifest import IndexFigures
 from twinspire_core.errors import UsageError
 
-# After so many days, the settings of an index are searched again, because others may be better by then
+# After this many days, the settings of an index are searched again, because others may be better by then
 _SEARCH_DAYS = 28
 
 

@@ -38,13 +38,13 @@ from twinspire_core.errors import TryAgain, TwinspireError, UsageError, in_one_l
 from twinspire_core.terminal import doing, muted
 
 DONE, EARLY = "done", "ended early"
-# So many trials run on all days. Later ones end early if they are below the median of earlier trials
+# This many trials run on all days. Later ones end early if they are below the median of earlier trials
 _FIRST = 4
-# So many trials have random settings, because Optuna's sampler has too little to learn from before
+# This many trials have random settings, because Optuna's sampler has too little to learn from before
 _AT_RANDOM = 8
-# Optuna may propose settings again that were tried before. After so many proposals, the search ends
+# Optuna may propose settings again that were tried before. After this many proposals, the search ends
 _ASKED = 20
-# A trial that kills the process each time, for lack of memory, has failed after so many starts
+# A trial that kills the process each time, for lack of memory, has failed after this many starts
 _TRIES = 2
 
 Figures = Mapping[str, float]
@@ -107,7 +107,7 @@ class Search:
         return [trial for trial in map(_ended, self._study.trials) if trial]
 
     def run(self, most: int, tell: Callable[[Trial, int], None]) -> None:
-        """Runs trials until so many have ended.
+        """Runs trials until `most` have ended.
 
         Args:
           most: the number of trials, with those of earlier calls; fewer if no settings are left to try.

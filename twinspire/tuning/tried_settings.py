@@ -58,7 +58,7 @@ class Key:
     choices: Sequence[Any] = ()
 
     def number(self, present: float, steps: int) -> float:
-        """The value so many steps from the file's, rounded to two significant digits."""
+        """The value that many steps from the file's, rounded to two significant digits."""
         if not steps:
             return present
         value = present * self.step**steps

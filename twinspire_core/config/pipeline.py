@@ -86,7 +86,7 @@ def check_feature(name: str, feature: Feature, source: SourceConfig, window: Win
 
 
 def check_sides(features: Mapping[str, Feature]) -> None:
-    """Each tower has features, and one id at the most."""
+    """Each tower has features, and at most one id."""
     for side in ("query", "item"):
         of_side = [f for f in features.values() if f.tower == side]
         if not of_side:

@@ -32,7 +32,7 @@ columns named like the raw query features (in the form above):
     k        int32, one number, or one per row of which the largest counts; K is at most the number
              of items
     exclude  [B, L] or [1, L] string, ids that must not come back, padded with ""
-    items    best first; "" behind the end of a list that `exclude` leaves too short, its score
+    items    best first; "" after the end of a list that `exclude` leaves too short, its score
              `END`
 """
 

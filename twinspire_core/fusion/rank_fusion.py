@@ -30,14 +30,14 @@ from twinspire_core.sources.source import POPULAR_HALF_LIFE, Queries, ScoredList
 CONSTANT = 60.0
 """The place, from 0, whose item counts half as much as the first item."""
 DEPTH = 100
-"""So many items of each source are looked at, or as many as are asked for if that is more."""
+"""This many items of each source are looked at, or as many as are asked for if that is more."""
 
 
 class CandidatePool(NamedTuple):
     """The candidates of each query, from all sources, in a table.
 
     Attributes:
-      items: [U, P] int64, each once, ascending, -1 behind the end.
+      items: [U, P] int64, each once, ascending, -1 after the end.
       gains: [U, P, S] float32, 1 / (1 + place / CONSTANT) where the source lists the item, else 0.
     """
 
@@ -72,17 +72,17 @@ class OrderedLists:
 
     @cached_property
     def items(self) -> np.ndarray:
-        """[U, k] int64, best first, -1 behind the end."""
+        """[U, k] int64, best first, -1 after the end."""
         return np.take_along_axis(_with_end(self.pooled.items, -1), self.columns, axis=1)
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """[U, k] float32, -infinity behind the end."""
+        """[U, k] float32, -infinity after the end."""
         return np.take_along_axis(_with_end(self.pool_scores, -np.inf), self.columns, axis=1)
 
     @cached_property
     def shares(self) -> np.ndarray:
-        """[U, k, S] float32, the part of each source in the score, 0 behind the end."""
+        """[U, k, S] float32, the part of each source in the score, 0 after the end."""
         listed = self.columns >= 0
         shares = np.zeros((*self.columns.shape, len(self.weights)), np.float32)
         query, place = np.nonzero(listed)
@@ -105,7 +105,7 @@ class Pooled(NamedTuple):
 
 
 def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
-    """Pools the lists of S sources, [U, L] int64 each: best first, each item once, -1 behind the end."""
+    """Pools the lists of S sources, [U, L] int64 each: best first, each item once, -1 after the end."""
     pooled = pool_pairs(lists)
     items = Ragged(pooled.item, pooled.query, len(lists[0])).padded()
     gains = np.zeros((*items.shape, len(lists)), np.float32)

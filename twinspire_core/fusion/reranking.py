@@ -31,7 +31,7 @@ class Candidates(NamedTuple):
     """Items that lists may be made of.
 
     Attributes:
-      items: [U, L] int64, best first, each once, -1 behind the end.
+      items: [U, L] int64, best first, each once, -1 after the end.
       is_new: [U, L] bool, whether the user never had the item.
       values: [U, L, V] int64, numbers of the item's capped values, -1 for none.
     """
@@ -59,7 +59,7 @@ def choose(
     new_share: float = 0.0,
     caps: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The candidates at the places of each list, [U, k] int64: their columns, and -1 behind the end, which
+    """The candidates at the places of each list, [U, k] int64: their columns, and -1 after the end, which
     comes where no candidate may be listed any more.
 
     Args:
@@ -172,7 +172,7 @@ class CappedValues:
 
     @classmethod
     def of(cls, attributes: Sequence[CappedAttribute], corpus: int) -> Self:
-        """The values of some attributes of a corpus of so many items."""
+        """The values of some attributes of a corpus of `corpus` items."""
         sizes = [int(x.value.max(initial=-1)) + 1 for x in attributes]
         first = list_offsets(np.array(sizes, np.int64))
         item = np.concatenate([x.item for x in attributes])
@@ -186,7 +186,7 @@ class CappedValues:
         )
 
     def at(self, items: np.ndarray) -> np.ndarray:
-        """Values of items, [U, L] int64 with -1 for none: [U, L, V] int64, -1 behind the end."""
+        """Values of items, [U, L] int64 with -1 for none: [U, L, V] int64, -1 after the end."""
         is_item = items.ravel() >= 0
         start = self.offsets[items.ravel()]
         lengths = np.where(is_item, self.offsets[items.ravel() + 1] - start, 0)

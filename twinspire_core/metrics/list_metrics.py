@@ -53,7 +53,7 @@ def top_k_scored(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.nda
 
 
 def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-    """The first k different items of each list without those excluded, [U, k] int64, -1 behind the end.
+    """The first k different items of each list without those excluded, [U, k] int64, -1 after the end.
 
     Args:
       ranked: [U, L] int64, best first, -1 where there is no item.

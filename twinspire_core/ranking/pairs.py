@@ -20,7 +20,7 @@ from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 from twinspire_core.sources.user_histories import HALF_LIFE, PersonalCounts, WeightedItems
 
 NEWEST = 20
-"""Candidates are compared with so many newest items of a history."""
+"""Candidates are compared with this many items of a history, the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)

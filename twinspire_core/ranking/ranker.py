@@ -252,7 +252,7 @@ class RankedCandidates:
     scores: np.ndarray
 
     def best(self, k: int, exclude: Ragged | None = None) -> np.ndarray:
-        """The pairs that are listed, [U, k] int64, best first, -1 behind the end; without the items excluded
+        """The pairs that are listed, [U, k] int64, best first, -1 after the end; without the items excluded
         from each of the U lists.
         """
         scores = self.scores
@@ -263,7 +263,7 @@ class RankedCandidates:
         return self.pairs.best(scores, k)
 
     def items(self, chosen: np.ndarray) -> np.ndarray:
-        """The items of pairs that `best` returned, [U, k] int64, -1 behind the end."""
+        """The items of pairs that `best` returned, [U, k] int64, -1 after the end."""
         return np.asarray(np.append(self.pairs.item, -1)[chosen])
 
 

@@ -118,7 +118,7 @@ class Ragged(NamedTuple):
         return np.bincount(self.row, minlength=self.rows)
 
     def padded(self, width: int | None = None) -> np.ndarray:
-        """[N, width] int64, -1 behind the end of each list; as wide as the longest list by
+        """[N, width] int64, -1 after the end of each list; as wide as the longest list by
         default.
         """
         lengths = self.lengths
@@ -189,8 +189,8 @@ class Best(NamedTuple):
     """The columns of the largest sums.
 
     Attributes:
-      columns: [U, k] int64, the largest first, of equal sums the lower column; -1 behind the end.
-      sums: [U, k] float64, above 0; -infinity behind the end.
+      columns: [U, k] int64, the largest first, of equal sums the lower column; -1 after the end.
+      sums: [U, k] float64, above 0; -infinity after the end.
     """
 
     columns: np.ndarray

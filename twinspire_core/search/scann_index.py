@@ -24,7 +24,7 @@ from twinspire_core.search.top_k import CORES, checked_queries, exact_search
 
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
 _SAMPLE = 10_000  # vectors that codebooks and leaves are trained on
-_SAMPLE_PER_LEAF = 100  # at least so many for each leaf
+_SAMPLE_PER_LEAF = 100  # at least this many for each leaf
 _ITERATIONS = 5  # of k-means; more find no better leaves or codes
 # Queries that a thread answers at a time.
 _LEAST_PER_THREAD = 8

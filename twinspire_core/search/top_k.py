@@ -120,7 +120,7 @@ def best_of(scores: np.ndarray, k: int) -> np.ndarray:
 
 def best_entries(begin: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     """The entries of the k highest scores of each list, [U, k] int64, highest first, then the earlier one;
-    -1 for -infinity and behind the end.
+    -1 for -infinity and after the end.
 
     Args:
       begin: [U + 1] int64, where the entries of each list begin, and where the last ones end.

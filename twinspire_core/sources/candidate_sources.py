@@ -173,7 +173,7 @@ class CandidateSources:
         """Lists that are filled up with the most popular items, [U, k] int64, -1 where none are left.
 
         Args:
-          ranked: [U, L] int64, each item once and none excluded, -1 behind the end.
+          ranked: [U, L] int64, each item once and none excluded, -1 after the end.
           k: length of the lists.
           exclude: U lists of items that must not be listed.
         """

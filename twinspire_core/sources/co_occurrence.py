@@ -48,11 +48,11 @@ KEPT = 50
 SEEDS = 50
 """The newest items of a history that are looked up."""
 NEAR = 3.0
-"""An item so many places back in a history counts 1/e."""
+"""An item this many places back in a history counts 1/e."""
 LAGS = 10
 """The most places between two paired events."""
 REACH = 7.0
-"""A pair of events with so many days between them counts 1/e."""
+"""A pair of events with this many days between them counts 1/e."""
 SPAN_SHARE = 0.25
 """The half-life of pairs, as a share of the days that the sequences cover."""
 SHRINKAGE = 1.0
@@ -65,8 +65,8 @@ class NearItems(NamedTuple):
     """For each item, the items that are taken close to it.
 
     Attributes:
-      rows: [C, N] int32, nearest first, -1 behind the end.
-      similarities: [C, N] float32, 0 behind the end.
+      rows: [C, N] int32, nearest first, -1 after the end.
+      similarities: [C, N] float32, 0 after the end.
     """
 
     rows: np.ndarray

@@ -69,7 +69,7 @@ class RunningCounts:
         return self._added / total if total else 0.0
 
     def grow(self, items: int) -> None:
-        """Goes on for a corpus with so many more items at its end."""
+        """Goes on for a corpus with `items` more items at its end."""
         self._counts = [np.pad(counts, (0, items)) for counts in self._counts]
 
     def add(self, items: np.ndarray, times: np.ndarray) -> None:
@@ -117,7 +117,7 @@ class RecentVisits:
         return int(self._times.max(initial=0))
 
     def grow(self, items: int) -> None:
-        """Goes on for a corpus of so many items more."""
+        """Goes on for a corpus with `items` more items at its end."""
         self._corpus_size += items
         self.has_more = True
 

@@ -85,7 +85,7 @@ def past_then(
     past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None = None
 ) -> np.ndarray:
     """Each user's own items that are in the corpus, filled up from one order for all users:
-    [U, k] int64, -1 behind the end.
+    [U, k] int64, -1 after the end.
 
     Args:
       past: U lists of positions, -1 outside the corpus.
@@ -138,7 +138,7 @@ def most_frequent_first(histories: Ragged) -> Ragged:
 
 HALF_LIVES = ("1h", "1d", "7d", "28d")
 OF_EACH = 50
-"""So many items by each half-life are candidates."""
+"""This many items by each half-life are candidates."""
 _PREFIX = "_trending_"
 _LONGEST = list(TRENDING_HALF_LIVES)[-1]
 

@@ -26,8 +26,8 @@ class ScoredLists(NamedTuple):
     """Lists of one source.
 
     Attributes:
-      items: [U, L] int64, best first, each once, -1 behind the end.
-      scores: [U, L] float32, not rising, -infinity behind the end. They compare the items of one
+      items: [U, L] int64, best first, each once, -1 after the end.
+      scores: [U, L] float32, not rising, -infinity after the end. They compare the items of one
         query, and in general no two queries or sources.
     """
 

@@ -328,7 +328,7 @@ class WeightedItems(NamedTuple):
         return cls(distinct, sums[order].astype(np.float32), ages[first])
 
     def first(self, most: int) -> Self:
-        """At most so many items of each user, those taken last."""
+        """At most `most` items of each user, those taken last."""
         keep = list_places(self.items.lengths) < most
         return type(self)(self.items.where(keep), self.weights[keep], self.ages[keep])
 
