@@ -28,7 +28,8 @@ class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
         # A worker without the project would not call back. Flink would wait for it for three minutes, after each
         # restart of the job
         known = subprocess.run(["python", "-c", "import beam_jobs"], capture_output=True, text=True)
-        if known.returncode:
+        # A check that was killed says nothing, and its empty error would mean that a worker is coming.
+        if known.returncode > 0:
             return api.StartWorkerResponse(error=known.stderr)
         answer = super().StartWorker(start_worker_request, unused_context)
         if start_worker_request.worker_id in self._worker_processes:
