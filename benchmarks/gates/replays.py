@@ -260,7 +260,7 @@ def rule_of(reason: str) -> str:
         return "order"
     if "the best accepted version" in reason:
         return "best"
-    if "put together" in reason:
+    if "days combined" in reason:
         return "days"
     return "slices" if "/users:" in reason else "towers"
 

@@ -73,13 +73,15 @@ class ComparedMeasure(NamedTuple):
 
     @property
     def change_as_text(self) -> str:
-        """The change with its interval and its users, to end a sentence with."""
+        """The change, its interval and its users in brackets."""
         if self.change is None:
             return ""
-        span = f" (95%: {self.low:+.1%} to {self.high:+.1%})" if self.low is not None else ""
+        span = ""
+        if self.low is not None:
+            span = f", 95% interval {self.low:+.1%} to {self.high:+.1%}"
         return (
-            f": a change of {self.change:+.1%}{span} over {self.users} users, {self.differ} of them"
-            " fare differently"
+            f" ({self.change:+.1%}{span}; {self.users} users, {self.differ} of them with different"
+            " results)"
         )
 
     def lost(self, allowed: float) -> bool:
@@ -164,8 +166,8 @@ class PooledDays(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The users and days, to begin a sentence with."""
-        return f"{self.compared.users} users of {self.days} days put together"
+        """The number of days, in the middle of a sentence."""
+        return f"{self.days} days combined"
 
 
 def pool_days(

@@ -59,12 +59,13 @@ def judge_served_limits(
     if served.candidate is None or served.users < gate.min_users:
         yield Finding(
             False,
-            "what is served is not held to gate.floors and gate.ceilings:"
-            f" {served.users} held-out users of the day itself, gate.min_users is {gate.min_users}",
+            "gate.floors and gate.ceilings are not applied to the served lists:"
+            f" {served.users} held-out users of the day itself are too few (gate.min_users ="
+            f" {gate.min_users})",
         )
         return
     for refuses, text in _judge(served.candidate, gate, served_limits):
-        yield Finding(refuses, f"what is served: {text}")
+        yield Finding(refuses, f"served lists: {text}")
 
 
 def two_tower_limits(limits: _Limits) -> _Limits:
@@ -113,11 +114,11 @@ def _judge(
             # All users are held to a limit however few they are: a floor says what must be there.
             # Of a slice a few users say little, and a new shop has few in each.
             if side and users < gate.min_users:
-                why_not = f"{users} users, gate.min_users is {gate.min_users}"
+                why_not = f"{users} users are too few (gate.min_users = {gate.min_users})"
             elif value is None and measures and measure.startswith(_POPULAR_SHARE):
-                why_not = "the days before had no events, so that nothing is known to be popular"
+                why_not = "the days before had no events, so no item is known to be popular"
             if why_not:
-                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {why_not}")
+                yield Finding(False, f"the {kind} of {limit:g} is not applied to {name}: {why_not}")
             else:
                 yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
 
@@ -161,7 +162,7 @@ def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:
     if share > MAX_CORPUS_CHANGE:
         yield Finding(
             True,
-            f"{items:,} items are {how} the {before:,} before: {share:.0%}, above"
+            f"{items:,} items are {how} the previous catalogue of {before:,}: {share:.0%} of it, above"
             f" {MAX_CORPUS_CHANGE:.0%}{_IF_RIGHT}",
         )
 
@@ -189,11 +190,11 @@ def judge_skew(
         if feature.distance > MAX_SKEW:
             beyond.append(f"{_distance_text(feature)}, above {MAX_SKEW:g}")
         if feature.outside > MOST_OUTSIDE:
-            outside = f"{feature.outside:.0%} outside of what training met"
+            outside = f"{feature.outside:.2f} of the values outside the training range"
             beyond.append(f"{outside}, above {MOST_OUTSIDE:g}")
         if beyond:
             text = (
-                f"{feature.feature} is not served as it was trained on: {describe_skew(feature)}"
+                f"{feature.feature} differs between training and serving: {describe_skew(feature)}"
                 f" ({'; '.join(beyond)}). {_cause(feature)}"
             )
             unknown = unasked and feature.outside > MOST_OUTSIDE
@@ -205,11 +206,9 @@ def describe_skew(skew: FeatureSkew) -> str:
     if skew.trained and skew.served:
         return (
             f"{_range_text(skew.trained)} in training, {_range_text(skew.served)} now,"
-            f" {skew.outside:.0%} of it outside"
+            f" {skew.outside:.0%} of them outside the training range"
         )
-    return (
-        f"{skew.value!r} was {skew.trained_share:.1%} in training, and is {skew.served_share:.1%}"
-    )
+    return f"{skew.value!r} was {skew.trained_share:.1%} in training, and is {skew.served_share:.1%} now"
 
 
 def _range_text(values: ValueRange) -> str:
@@ -228,30 +227,30 @@ def _cause(skew: FeatureSkew) -> str:
     """The probable cause, and what to do."""
     if not skew.trained or not skew.served:
         return (
-            "Values may have been renamed, or the catalogue exchanged: compare the newest snapshot"
-            " with those before"
+            "Values may have been renamed, or the catalogue replaced: compare the newest snapshot"
+            " with earlier ones"
         )
     # Counts and ages move for reasons of their own, which have remedies of their own
     higher = skew.served.median > skew.trained.median
     if skew.kind == "count" and not higher:
         return (
-            "The last days were quiet, or logs are missing: run days that were left out; a window"
-            " (days) of a week or more wavers less than one of a day"
+            "The last days were quiet, or logs are missing: run days that were left out. Or raise days"
+            " of the feature: counts of a week or more vary less than those of a day"
         )
     if skew.kind == "count":
         return (
-            "The last days were busier than those trained on, or training saw the counts of a day's"
-            " start beside what was taken later that day, as with news: take a longer window"
-            " (days), or leave the feature out"
+            "The last days were busier than the training days. Or, as with news, counts as of a day's"
+            " start say little about events later that day. Raise days of the feature, or leave the"
+            " feature out"
         )
     if skew.kind == "age":
         return (
-            f"{'Few' if higher else 'Nearly all'} items are new, compared with training: the day may be"
-            " late, logs may end early, or window.count_days be shorter than the logs were then;"
-            " train on more days (--mode full)"
+            f"Compared with training, {'few' if higher else 'nearly all'} items are new. The day may be late,"
+            " logs may end early, or window.count_days may be shorter than the logs were in training."
+            " Train on more days (--mode full)"
         )
     trained = abs(skew.trained.median)
     served = abs(skew.served.median)
     if max(trained, served) > _UNIT_FACTOR * min(trained, served):
-        return "The unit may have changed: compare the newest snapshot with those before"
-    return "Look at the newest snapshot; where it is right, train on more days (--mode full)"
+        return "The unit may have changed: compare the newest snapshot with earlier ones"
+    return "Check the newest snapshot. If it is right, train on more days (--mode full)"

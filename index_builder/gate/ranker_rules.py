@@ -124,8 +124,8 @@ def judge_order(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Ite
     if ranker.holdout.baseline is None:
         yield Finding(
             False,
-            "the trees are not compared with those of the version before: there are none for the same"
-            " sources. The rule begins here",
+            "the trees are not compared with earlier ones: the version before has none for the same"
+            " sources. Later trees are compared with these",
         )
     elif not trees.differ:
         yield Finding(
@@ -137,12 +137,12 @@ def judge_order(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Ite
         yield Finding(
             False,
             "the trees are not compared with those of the version before: the lists of"
-            f" {trees.differ} held-out users differ, {LEAST_DIFFERENT} are needed",
+            f" only {trees.differ} held-out users differ, {LEAST_DIFFERENT} are needed",
         )
     elif trees.surely_lost(gate.max_drop):
         yield Finding(
             True,
-            f"{trees.name} of the trees is {trees.candidate:.4f}, the trees of the version before find"
-            f" {trees.baseline:.4f} of the same candidates{trees.change_as_text}; all of the interval"
-            f" below -gate.max_drop = -{gate.max_drop:g} is refused",
+            f"{trees.name} of the trees is {trees.candidate:.4f}; the trees of the version before reach"
+            f" {trees.baseline:.4f} on the same candidates{trees.change_as_text}. The gate refuses this:"
+            f" the whole interval is below -gate.max_drop = -{gate.max_drop:g}",
         )

@@ -65,9 +65,10 @@ def judge_towers(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> It
     if users and users.now < FEWEST and users.before >= gate.min_users:
         yield Finding(
             True,
-            f"{users.now} of the day's {users.of:,} users have a history to measure the version on, on"
-            f" the baseline's day {users.before:,} had: logs are missing, or user ids are written in"
-            " another way, so that all look new. Mend the logs, and run the day again",
+            f"{users.now} of the day's {users.of:,} users have a history to measure the version on; on"
+            f" the baseline's day, {users.before:,} users had one. Logs may be missing. Or user ids may"
+            " be written differently, so that all users look new. Correct the logs, and run the day"
+            " again",
         )
     yield from _judge_newest(two_tower, memory, gate)
     if memory and two_tower.baseline:
@@ -83,21 +84,23 @@ def _judge_newest(
         yield Finding(
             True,
             f"{whole.name} is {whole.candidate:.4f}, the baseline's {whole.baseline:.4f}"
-            f"{whole.change_as_text}; all of the interval below -gate.max_drop ="
-            f" -{gate.max_drop:g} is refused, of few users too",
+            f"{whole.change_as_text}. Although users are few, the gate refuses this: the whole"
+            f" interval is below -gate.max_drop = -{gate.max_drop:g}",
         )
     elif pooled:
         yield from _pooled_drop(pooled, gate)
     elif lists.users < gate.min_users:
         yield Finding(
             False,
-            f"not compared with the baseline: {lists.users} held-out users, gate.min_users is"
-            f" {gate.min_users}",
+            f"not compared with the baseline: {lists.users} held-out users are too few (gate.min_users ="
+            f" {gate.min_users})",
         )
     elif lists.baseline is None:
         yield Finding(False, "not compared with a baseline: no earlier version was accepted")
         # Later versions are compared with this one: its measure must be a number
-        yield from below(gate.metric, whole.candidate, 0.0, "to be compared with later")
+        yield from below(
+            gate.metric, whole.candidate, 0.0, "so that later versions can be compared with it"
+        )
     else:
         yield from _drop(whole, gate)
         yield from _slice_drops(compare_slices(lists, gate.metric), gate)
@@ -115,7 +118,7 @@ def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
     # An interval that reaches up to no loss at all
     measured = finite(whole.candidate) is not None
     chance = measured and whole.high is not None and whole.high >= 0
-    meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
+    meaning = f"the lowest value that gate.max_drop = {gate.max_drop:g} allows for a baseline of {before:.4f}"
     for _, text in below(whole.name, whole.candidate, before * (1 - gate.max_drop), meaning):
         yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
 
@@ -123,14 +126,14 @@ def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
 def _pooled_drop(pooled: PooledDays, gate: GateConfig) -> Iterator[Finding]:
     compared = pooled.compared
     text = (
-        f"{pooled.where}, each day's version against its baseline: {compared.name} is"
-        f" {compared.candidate:.4f}, of the baselines {compared.baseline:.4f}"
-        f"{compared.change_as_text}"
+        f"over {pooled.where}, {compared.name} is {compared.candidate:.4f}, the baselines'"
+        f" {compared.baseline:.4f}{compared.change_as_text}, each day's version compared with its"
+        " baseline"
     )
     if not compared.lost(gate.max_drop):
         yield Finding(False, f"judged by several days: {text}")
         return
-    text += f"; more than gate.max_drop = {gate.max_drop:g} is refused"
+    text += f"; this loss is larger than gate.max_drop = {gate.max_drop:g} allows"
     sure = compared.surely_lost(0)
     yield Finding(sure, text if sure else text + _CHANCE)
 
@@ -138,7 +141,7 @@ def _pooled_drop(pooled: PooledDays, gate: GateConfig) -> Iterator[Finding]:
 def _slice_drops(slices: Sequence[ComparedMeasure], gate: GateConfig) -> Iterator[Finding]:
     few = [f"{part.slice} ({part.users})" for part in slices if part.users < gate.min_users]
     if few:
-        text = f"slices of fewer than gate.min_users = {gate.min_users} are not judged"
+        text = f"slices with fewer than gate.min_users = {gate.min_users} users are not judged"
         yield Finding(False, f"{text}: {', '.join(few)}")
     allowed = _IN_A_SLICE * gate.max_drop
     judged = [part for part in slices if part.users >= gate.min_users and part.change is not None]
@@ -186,20 +189,19 @@ def _judge_best(
     if best is None:
         yield Finding(
             False,
-            f"not compared with the best version of the {MEMORY_DAYS} days before: its baseline was"
-            " made before versions remembered the ones before them, or before serving.exclude_seen"
-            " was changed",
+            f"not compared with the best version of the {MEMORY_DAYS} days before: the baseline stores no"
+            " figures of earlier versions, or serving.exclude_seen was changed after it",
         )
         return
     if best.gone:
-        text = f"the best accepted before it are gone, pruned or deleted: {', '.join(best.gone)}"
-        yield Finding(False, f"{text}; the best of those left is {best.version}")
+        text = f"the best earlier versions were pruned or deleted: {', '.join(best.gone)}"
+        yield Finding(False, f"{text}. {best.version} is the best of the others")
     if comparison := compare_with_best(two_tower, memory, gate.metric):
         yield from _compared_with_best(comparison, gate)
         if best.unread:
             yield Finding(
                 False,
-                f"the pipeline file was edited, and these features are missing for {best.version}:"
+                f"the pipeline file was changed, so these features are missing for {best.version}:"
                 f" {', '.join(best.unread)}",
             )
 
@@ -215,16 +217,16 @@ def _compared_with_best(comparison: BestComparison, gate: GateConfig) -> Iterato
     enough = pooled is not None and pooled.compared.users >= gate.min_users
     if pooled and enough and not recovered and pooled.compared.surely_lost(gate.max_drop):
         text = _beside_best(best.version, pooled.compared, gate)
-        yield Finding(True, f"{text}; {pooled.where}, each day's version against it")
+        yield Finding(True, f"{text}; over {pooled.where}, each day's version compared with it")
     elif is_judged and not recovered:
         yield Finding(False, _beside_best(best.version, of_day, gate) + _CHANCE)
 
 
 def _beside_best(version: str, compared: ComparedMeasure, gate: GateConfig) -> str:
     return (
-        f"{compared.name} is {compared.candidate:.4f}, {version}, the best accepted version of the"
-        f" {MEMORY_DAYS} days before it, has {compared.baseline:.4f}{compared.change_as_text}; all of"
-        f" the interval below -gate.max_drop = -{gate.max_drop:g} is refused"
+        f"{compared.name} is {compared.candidate:.4f}; {version}, the best accepted version of the"
+        f" {MEMORY_DAYS} days before, has {compared.baseline:.4f}{compared.change_as_text}. The gate"
+        f" refuses this if the whole interval is below -gate.max_drop = -{gate.max_drop:g}"
     )
 
 
@@ -259,7 +261,7 @@ def note_unread(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Itera
     if version.two_tower.baseline and version.unread:
         yield Finding(
             False,
-            "the pipeline file was edited, and these features are missing for the baseline:"
+            "the pipeline file was changed, so these features are missing for the baseline:"
             f" {', '.join(version.unread)}",
         )
 
@@ -280,11 +282,11 @@ def judge_popularity_lift(
     if lift.lead is None:
         yield Finding(
             False,
-            "its lead over popular_today was not measured: it takes gate.min_users ="
-            f" {gate.min_users} held-out users of the day itself, whom that list serves",
+            "its lead over popular_today was not measured: this needs gate.min_users ="
+            f" {gate.min_users} held-out users of the day itself, and hits of popular_today",
         )
     elif len(before) < _LEAST_BEFORE:
-        few = f"of {len(before)} versions before it is known, {_LEAST_BEFORE} are needed"
+        few = f"only {len(before)} earlier versions have one, {_LEAST_BEFORE} are needed"
         yield Finding(
             False, f"its lead over popular_today, {lift.lead:.2f}, is not compared: {few}"
         )
@@ -296,8 +298,8 @@ def judge_popularity_lift(
         text = (
             f"{gate.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of"
             f" popular_today{span} over {two_tower.users} users, {lift.differ} of them with different"
-            f" results; of the {len(before)} versions before it was {min(before):.2f} to"
-            f" {max(before):.2f} times, and more than gate.max_lead_drop = {gate.max_lead_drop:g}"
-            f" below their median of {median(before):.2f} is refused"
+            f" results. The {len(before)} versions before had {min(before):.2f} to"
+            f" {max(before):.2f} times, the median is {median(before):.2f}. The gate refuses a lead that"
+            f" is surely more than gate.max_lead_drop = {gate.max_lead_drop:g} below the median"
         )
         yield Finding(sure, text if sure else text + _CHANCE)

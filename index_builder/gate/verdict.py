@@ -138,15 +138,15 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
         yield Finding(
             False,
             f"the ranker of {refreshed.trained} is left out, as it uses"
-            f" {', '.join(refreshed.lacking)}, which this catalogue does not say: sources.use or"
-            " corpus.attributes of the pipeline file is another one now",
+            f" {', '.join(refreshed.lacking)}, which this catalogue does not have: sources.use or"
+            " corpus.attributes was changed",
         )
     if refreshed.silent:
         yield Finding(
             False,
             f"the fixed order of {refreshed.trained} goes without lists of"
-            f" {', '.join(refreshed.silent)}: sources.use of the pipeline file is another one now; the"
-            " next day has weights for it",
+            f" {', '.join(refreshed.silent)}: sources.use was changed. The next trained day fits weights"
+            " for the new sources",
         )
 
 

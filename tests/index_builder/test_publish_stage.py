@@ -160,9 +160,9 @@ def test_a_day_whose_user_ids_are_others_is_not_live(context, pipeline, registry
     told = publish_stage.run(made)
     assert registry.live() == good and not told["live"]
     assert told["refused"] == [
-        "0 of the day's 3 users have a history to measure the version on, on the baseline's day 500"
-        " had: logs are missing, or user ids are written in another way, so that all look new. Mend"
-        " the logs, and run the day again"
+        "0 of the day's 3 users have a history to measure the version on; on the baseline's day, 500"
+        " users had one. Logs may be missing. Or user ids may be written differently, so that all users"
+        " look new. Correct the logs, and run the day again"
     ]
 
 
@@ -313,7 +313,7 @@ def test_features_that_are_not_as_in_training_are_told(context, pipeline, regist
     FeaturesReport(skew=[skew()]).write(made.inputs["features"])
     summary = publish_stage.run(made)
     texts = summary["notes"] if on_skew == "warn" else summary["refused"]
-    assert any(text.startswith("brand is not served as it was trained on") for text in texts)
+    assert any(text.startswith("brand differs between training and serving") for text in texts)
     assert bool(summary["refused"]) == (on_skew == "refuse")
     report = registry.read(summary["version"], "report.html").decode()
     assert "Features of what is served" in report and "0.90" in report

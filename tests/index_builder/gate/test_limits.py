@@ -12,7 +12,7 @@ from tests.index_builder.gate.gates import any_day, gate, share, verdict
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerFit, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 
-SERVED = "what is served: "
+SERVED = "served lists: "
 
 
 @pytest.mark.parametrize(("floor", "accepted"), [(0.29, True), (0.3, True), (0.31, False)])
@@ -95,7 +95,7 @@ def test_limits_hold_for_trees_where_these_serve():
     assert verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}).accepted
     found = verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}, ranker=ranker)
     assert found.serves == "ranked" and len(found.refused) == 1
-    assert "what is served: overlap@50 is 0.6000, above" in found.refused[0]
+    assert "served lists: overlap@50 is 0.6000, above" in found.refused[0]
 
 
 @pytest.mark.parametrize("candidate", [{"gini@50": nan}, {}, None])
@@ -112,8 +112,8 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
     found = verdict(gate(ceilings=ceilings), candidate={"recall@50": 0.2, "slices": slices})
     assert found.refused == ()
     about = [text for text in found.notes if "popular_share" in text]
-    why = "the days before had no events, so that nothing is known to be popular"
-    assert about == [f"{name} is not held to its ceiling of 0.6: {why}" for name in ceilings]
+    why = "the days before had no events, so no item is known to be popular"
+    assert about == [f"the ceiling of 0.6 is not applied to {name}: {why}" for name in ceilings]
     assert verdict(gate(ceilings=ceilings), candidate=None).refused
 
 

@@ -141,7 +141,7 @@ def test_trees_are_refused_when_their_loss_is_surely_large(change, low, high, di
     if not accepted:
         (reason,) = found.refused
         assert reason.startswith(f"recall@50 of the trees is {0.2 * (1 + change):.4f}")
-        assert "of the version before find 0.2000" in reason and f"{high:+.1%}" in reason
+        assert "of the version before reach 0.2000" in reason and f"{high:+.1%}" in reason
 
 
 @pytest.mark.parametrize(
@@ -177,5 +177,5 @@ def test_without_trees_before_the_rule_begins_and_says_so():
     found = judged_order()
     assert found.accepted and len(about_trees(found)) == 1
     assert about_trees(found)[0].endswith(
-        "there are none for the same sources. The rule begins here"
+        "the version before has none for the same sources. Later trees are compared with these"
     )

@@ -36,7 +36,7 @@ def test_a_recipe_that_loses_day_after_day_is_stopped(tmp_path):
     pooled = found.figures.pooled
     assert 200 <= pooled.users < 208 and pooled.days == 25 == n
     reasons = " ".join(found.refused)
-    assert "25 days put together, each day's version against it" in reasons, "beside the best one"
+    assert "25 days combined, each day's version compared with it" in reasons, "beside the best one"
 
 
 def test_a_recipe_that_loses_nothing_goes_on(small):
@@ -75,10 +75,10 @@ def memory(parts):
 @pytest.mark.parametrize(
     ("mean", "deviation", "accepted", "said"),
     [
-        (-0.05, 0.2, False, "more than gate.max_drop"),
+        (-0.05, 0.2, False, "larger than gate.max_drop"),
         (-0.05, 0.6, True, "may be chance"),
         (-0.0199, 0.05, True, "judged by several days"),  # less than a tenth of .2
-        (-0.0201, 0.05, False, "more than gate.max_drop"),
+        (-0.0201, 0.05, False, "larger than gate.max_drop"),
         (0.05, 0.2, True, "judged by several days"),
     ],
 )

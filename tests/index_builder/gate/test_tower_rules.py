@@ -69,8 +69,8 @@ def test_a_lead_is_refused_when_it_is_far_and_surely_below_those_before(
 @pytest.mark.parametrize(
     ("lead", "before", "said"),
     [
-        (led(0.1, 0.0, 0.2), BEFORE[:2], "0.10, is not compared: of 2 versions before it is known"),
-        (led(0.1, 0.0, 0.2), (1.0, float("nan"), 1.0), "of 2 versions before"),
+        (led(0.1, 0.0, 0.2), BEFORE[:2], "0.10, is not compared: only 2 earlier versions have one"),
+        (led(0.1, 0.0, 0.2), (1.0, float("nan"), 1.0), "only 2 earlier versions"),
         (None, BEFORE, "gate.min_users = 200 held-out users of the day itself"),
         ({}, BEFORE, "was not measured"),  # as popular_today finds nothing
         ({"recall@10": led(0.1)["recall@50"]}, BEFORE, "was not measured"),
@@ -237,7 +237,7 @@ def test_days_beside_the_same_best_version_are_put_together():
     chance = beside_best(-0.3, -0.6, 0.05)
     assert verdict(memory=memory(chance)).accepted
     found = verdict(memory=memory(chance, line(-0.06, -0.06, -0.06, -0.06)))
-    assert not found.accepted and "880 users of 4 days" in found.refused[0]
+    assert not found.accepted and "over 4 days combined" in found.refused[0]
     pooled = found.figures.best.pooled
     # 1.96 * sd / sqrt(880) around -.06, of .2; the deviation of all is .3 * sqrt(876 / 879)
     half = 1.96 * 0.3 * (876 / 879) ** 0.5 / 880**0.5 / 0.2
@@ -258,7 +258,7 @@ def test_what_is_gone_or_not_remembered_is_told():
     (note,) = verdict(memory=memory(gone)).notes
     assert "2024-02-25-dddddddd" in note and BEST.version in note
     (note,) = verdict(memory=memory(None)).notes
-    assert "made before versions remembered" in note
+    assert "stores no figures of earlier versions" in note
     assert verdict(memory=memory(None), baseline=None).notes == verdict(baseline=None).notes
 
 
