@@ -89,8 +89,8 @@ COMMANDS = """\
 # Commands
 
 `twinspire COMMAND --help` says the same. Progress and errors go to standard error. A command that does something says
-in words what it did. In a pipe or a file, and with `--json`, which nearly every command takes, the last line of its
-standard output is one JSON object.
+in words what it did. Nearly every command takes `--json`. With it, in a pipe or in a file, the last line of standard
+output is one JSON object.
 
 What several commands take:
 """

@@ -218,8 +218,8 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
 def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
     if kind.is_float():
         raise WrongType(
-            "a string or an integer; decimals are often integers that pandas made room for nulls"
-            " in, or stood in a CSV, of which `twinspire partition --text COLUMN` keeps them"
+            "a string or an integer (pandas turns integers into decimals if some are null, and a CSV"
+            " may hold decimals: `twinspire partition --text COLUMN` keeps them as text)"
         )
     if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
         raise WrongType("a string or an integer")
@@ -267,7 +267,9 @@ def _raw(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading
 
 def _refuse_bytes(kind: pl.DataType) -> None:
     if holds_bytes(kind):
-        raise WrongType("text, numbers, true/false or lists of these; bytes need not be text")
+        raise WrongType(
+            "text, numbers, true/false or lists of these, because bytes may not be text"
+        )
 
 
 def holds_bytes(kind: pl.DataType) -> bool:

@@ -23,7 +23,7 @@ from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
 
 _EXPLAINING = 3  # features that explain the place of an item
-_FEW_NEW = "fewer items are new to the user than new_share asks for: no more are left"
+_FEW_NEW = "fewer items are new to the user than new_share asks for: there are no more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class AnswerWarnings:
             return self._whole_catalogue(filtered=selected is not None)
         if passing < self.k:
             return (
-                f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
+                f"{passing:,} of {self.items:,} items of {self.version} pass the filter;"
                 f" {self.k} were asked for"
             )
         return f"{counted(count, 'item')} instead of {self.k}: the rest was seen or excluded"
@@ -135,10 +135,10 @@ class AnswerWarnings:
             yield from self.rules.of_all
 
     def _whole_catalogue(self, *, filtered: bool) -> str:
-        all_listed = "all that pass are here" if filtered else "all are here"
+        all_listed = "all that pass are listed" if filtered else "all are listed"
         return (
-            f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items}"
-            f" to offer: {all_listed}"
+            f"{self.k} items were asked for, but the catalogue of {self.version} has only"
+            f" {self.items}: {all_listed}"
         )
 
 

@@ -48,7 +48,7 @@ from twinspire_core.search.index import NONE
 
 RULED = (FIXED_ORDER, RANKED, TWO_TOWER)
 """Sources whose lists follow the rules."""
-_ALL_NEW = "new_share changes nothing where exclude_seen leaves out what the user had"
+_ALL_NEW = "new_share has no effect with exclude_seen: all listed items are new to the user"
 _SPARE = 100  # candidates at first, besides four for each place
 _WIDER = 8  # times as many candidates in the next round
 # The values that caps count, and warnings about caps that cannot be applied.

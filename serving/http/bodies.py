@@ -218,14 +218,14 @@ class BodyParser:
             raise Problem(
                 "out_of_range",
                 f"The lists of a request can have at most {most:,} items together; found {queries:,}"
-                f" times {k:,}. Ask for shorter lists, or for fewer at a time.",
+                f" lists of {k:,}. Ask for shorter lists, or for fewer at a time.",
                 where="k",
             )
         if options.explain and queries * k > EXPLAINED:
             raise Problem(
                 "out_of_range",
-                f"At most {EXPLAINED} items of a request can be explained; found {queries:,} times"
-                f" {k:,}. Ask for shorter lists, or for fewer at a time.",
+                f"At most {EXPLAINED} items of a request can be explained; found {queries:,} lists"
+                f" of {k:,}. Ask for shorter lists, or for fewer at a time.",
                 where="explain",
             )
 

@@ -110,7 +110,7 @@ class SimilarAnswer(_OfVersion):
 class EventsAnswer(_OfVersion):
     """The answer of `/v1/events`."""
 
-    taken: Annotated[int, _about("Events of the body that are kept, which are all of them.")]
+    taken: Annotated[int, _about("The number of events in the body. All are kept.")]
     unknown_items: Annotated[int, _about("Events of items that the version does not know yet.")]
     before_version: Annotated[int, _about("Events that the version's counts contain already.")]
     notes: NotRequired[_Notes]

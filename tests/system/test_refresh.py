@@ -209,7 +209,9 @@ def test_a_catalogue_that_was_exchanged_is_refused(shop):
     change(shop, THIRD, gone=[f"i{n:03d}" for n in range(70)])
     live = registry.live()
     for is_found in (False, True):
-        with pytest.raises(GateRefused, match="70 items are gone from the previous catalogue of 120") as raised:
+        with pytest.raises(
+            GateRefused, match="70 items are gone from the previous catalogue of 120"
+        ) as raised:
             refresh(p, AT)
         assert raised.value.is_found == is_found
     assert registry.live() == live and registry.log()[-1].action == "refuse"

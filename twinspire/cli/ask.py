@@ -96,8 +96,8 @@ def recommend(
         typer.Option(
             "--explain",
             help=(
-                "With --user: show what moved each item up or down most, if the ranker ordered"
-                " the list."
+                "With --user, if the ranker ordered the list: show the features that moved each"
+                " item most."
             ),
         ),
     ] = False,

@@ -40,7 +40,7 @@ Redo = Annotated[
         help=(
             "Which days to run again. Days without a run are always run. failed: also days that"
             " failed or were refused. stale: also days that `twinspire status` lists as stale."
-            " all: also all others."
+            " all: every day."
         )
     ),
 ]
@@ -65,8 +65,8 @@ def backfill(
         int,
         typer.Option(
             min=1,
-            help="How many days may make their features at the same time. Training always takes one day"
-            " after the other, oldest first.",
+            help="How many days may run `features` at the same time. Days are always trained one by one,"
+            " oldest first.",
         ),
     ] = 1,
     wait: Annotated[
@@ -101,7 +101,7 @@ def backfill(
     To continue a cancelled backfill, type the command again with `--redo failed`. To watch a running
     backfill of the same days, type it with `--wait`.
 
-    Exit codes with --wait: 0 all days succeeded or had no logs, 4 the gate refused some days, 1 other days
+    Exit codes with --wait: 0 if all days succeeded or had no logs, 4 if the gate refused some days, 1 if other days
     failed.
     """
     with doing("loading the libraries"):

@@ -130,7 +130,7 @@ def prune(
 
     Days are counted back from the newest day that was run. These are never deleted: the live
     version; pinned versions; the best accepted version of the last 30 days; the training state of
-    kept versions; files of running jobs; for one day, the newest version of a backfill.
+    kept versions; files of running jobs; the newest version of a backfill, for one day.
 
     Files of killed publications are deleted after a day. Caches of logs are deleted when no lookback
     window needs them.

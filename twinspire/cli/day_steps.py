@@ -88,9 +88,10 @@ def open_day(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Check that the day's logs are there and plausible. With --run, later days then wait for the day.
+    """Check that the day's logs are there and plausible. With --run, later days wait until
+    this day has ended.
 
-    Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
+    Exit codes: 75 if the logs are late, 99 if the day is empty, 3 if it is suspiciously small.
     """
     with _of_day("open-day", pipeline, date, instant, as_json) as (p, chosen, result):
         checked = runner.check_source(DayRun(p, chosen, lease=run))
@@ -109,7 +110,8 @@ def await_turn(
 ) -> None:
     """Check whether all earlier days have ended.
 
-    Exit codes: 75 an earlier day is still under way, 2 none of them has ended within train.wait.
+    Exit codes: 75 if an earlier day is still running, 2 if no earlier day has ended within
+    train.wait.
     """
     with _of_day("await-turn", pipeline, date, None, as_json) as (p, chosen, result):
         run_leases.ask_turn(p, chosen, run, timedelta(seconds=wait))
@@ -125,8 +127,8 @@ def close_day(
 ) -> None:
     """End the open runs of a day, so that later days go on.
 
-    With --run, only the run with this name is ended. With --run and without --date, it is ended
-    whatever its day.
+    With --run, only the run with this name is ended. With --run and without --date, its day does
+    not matter.
     """
     with json_on_error("close-day", as_json) as known:
         p = open_pipeline(pipeline)
@@ -241,7 +243,7 @@ def publish(
 ) -> None:
     """Let the gate judge the new version, and publish it.
 
-    Exit code: 4 the gate refused the version.
+    Exit code: 4 if the gate refused the version.
     """
     _stage("publish", pipeline, date, as_json, promote=promote, force=force, run=run)
 

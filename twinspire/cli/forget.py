@@ -55,7 +55,7 @@ def forget(
     nothing about them. The command never changes logs or stored versions. It lists the logs and
     versions that still contain a user.
 
-    Exit code: 75 a day is under way; type the same command again when the day has ended.
+    Exit code: 75 if a day is running; type the same command again when it has ended.
     """
     p = open_pipeline(pipeline)
     users = _ids(user or [], users_from)

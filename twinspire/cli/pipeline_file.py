@@ -184,7 +184,7 @@ def validate(
 
     If a table has more than 300,000 rows, the command reads only the first rows of each file.
 
-    Exit code: 3 a column does not fit the pipeline file.
+    Exit code: 3 if a column does not fit the pipeline file.
     """
     p = open_pipeline(pipeline)
     day = resolve_day(p, of_day, None)

@@ -278,7 +278,7 @@ def refresh(
     the day's events. The gate checks the index and how much of the catalogue changed. A day
     without logs and without a newer snapshot is refused, unless you give --promote yes.
 
-    Exit code: 4 the gate refused the version.
+    Exit code: 4 if the gate refused the version.
     """
     with json_on_error("refresh", as_json) as known:
         known["day"] = date

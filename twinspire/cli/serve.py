@@ -86,8 +86,8 @@ def serve(
     describes a user. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a web
     page that shows a user's history next to the list, and why each item is in the list.
 
-    The server switches to a new live version without a pause. If it is damaged, the old version
-    keeps answering, and `/v1/version` says why. After SIGTERM the server finishes open requests
+    The server switches to a new live version without a pause. If the new version is damaged,
+    the old one keeps answering, and `/v1/version` says why. After SIGTERM the server finishes open requests
     and ends.
 
     By default only this machine can send requests. If you set `--host`, set a token, too.

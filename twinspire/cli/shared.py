@@ -104,7 +104,7 @@ Allow = Annotated[
         metavar="ATTRIBUTE=VALUE",
         help=(
             "Recommend only items with this value of an attribute in corpus.attributes. May"
-            " be repeated: of several values of an attribute, an item needs one."
+            " be repeated: an item then needs one of an attribute's values."
         ),
     ),
 ]

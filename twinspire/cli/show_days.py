@@ -96,7 +96,7 @@ def status(
     The check fails if a list is empty, or if more than half of the users get the same list. If the
     check fails, the command runs notify.command.
 
-    Exit codes of --check: 5 something is wrong, 99 no version is live yet.
+    Exit codes of --check: 5 if something is wrong, 99 if no version is live yet.
     """
     if check:
         if first or last:

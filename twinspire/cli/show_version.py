@@ -55,7 +55,7 @@ _NOTES = (
 
 
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """List all versions: which one is live, and how good the lists of each one are."""
+    """List all versions. Show which one is live, and how good the lists of each version are."""
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()

@@ -113,8 +113,8 @@ def try_(
     """Try Twinspire with your own file of events, and see recommendations in a browser.
 
     The command writes the events into one folder per day, drafts a pipeline file, checks it, runs
-    the last days and serves the result until Ctrl-C. It asks only about what the file does not
-    show. For each step it prints the command that does the same. To continue after an
+    the last days and serves the result until Ctrl-C. It asks only what it cannot work out from
+    the file. For each step it prints the command that does the same. To continue after an
     interruption, type the same command again. It keeps your edits of the pipeline file.
     """
     tables = {kind: file for kind, file in {"items": items, "users": users}.items() if file}

@@ -69,9 +69,10 @@ def tune(
     same command again. To continue a finished search, type it with more --trials. If the file, the
     logs, the keys or the days differ, a new search starts.
 
-    Do not use these days to judge the chosen settings: they look better on them than they are.
+    Judge the chosen settings on other days. On the days of the search they look better than they
+    are.
 
-    Exit code: 75 another search of the pipeline is running.
+    Exit code: 75 if another search of the pipeline is running.
     """
     if find_spec("optuna") is None:
         raise UsageError(

@@ -239,10 +239,12 @@ def _start(
     figures = IndexFigures.find(run.registry.folder(version))
     searched = figures.tuning.searched if figures else None
     if searched is None:
-        return Start(why=f"{version} does not tell when its settings were searched for")
+        return Start(why=f"{version} does not say when its index settings were searched for")
     if (run.day - date.fromisoformat(searched)).days >= _SEARCH_DAYS:
-        why = f"the settings of {version} were searched for on {searched}, {_SEARCH_DAYS} days ago"
-        return Start(why=f"{why} or more")
+        why = (
+            f"the index settings of {version} are from {searched}, at least {_SEARCH_DAYS} days ago"
+        )
+        return Start(why=why)
     return Start(version=version, index=figures)
 
 

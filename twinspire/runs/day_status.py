@@ -225,7 +225,7 @@ def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> 
     if ended in ("late", "skipped") and not there:
         return ended, "It had no logs when it was run, and has none now."
     if ended == "late":
-        return ended, "Its logs were missing or incomplete when it was run; now there are some."
+        return ended, "Its logs were missing or incomplete when it was run; now there are logs."
     if ended:
         return ended, why
     return (MISSING, "It has logs, but was never run.") if there else (NO_LOGS, "")

@@ -64,7 +64,12 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
     try:
         return [age, *_check_lists(Version.open(pipeline, live))]
     except (BadData, UsageError) as error:
-        return [age, Check(f"{live} must open and give lists; it does not: {error}", _ROLL_BACK)]
+        return [
+            age,
+            Check(
+                f"The live version must load and give lists; {live} does not: {error}", _ROLL_BACK
+            ),
+        ]
 
 
 def _check_age(pipeline: Pipeline, live: str, now: datetime) -> Check:
@@ -92,7 +97,9 @@ def _check_lists(version: Version) -> list[Check]:
     counts = answer.counts.tolist()
     empty = counts.count(0)
     checks = [
-        Check(f"{empty} of {len(counts)} lists are empty; none may be", _ROLL_BACK if empty else "")
+        Check(
+            f"{empty} of {len(counts)} lists are empty; no list may be", _ROLL_BACK if empty else ""
+        )
     ]
     # Users without a history may all get the same popular items
     history = [True] * len(users) if answer.history is None else answer.history.to_pylist()
@@ -100,7 +107,7 @@ def _check_lists(version: Version) -> list[Check]:
     asked = lists.total()
     if asked >= _FEWEST:
         same = max(lists.values())
-        text = f"{same} of {asked} users get the same list; at most {asked // 2} may"
+        text = f"{same} of {asked} users get the same list; at most {asked // 2} users may"
         checks.append(Check(text, _ROLL_BACK if same > asked // 2 else ""))
     return checks
 

@@ -73,7 +73,7 @@ KEYS = (
     Key("train.learning_rate", "the size of a step", step=1.8, reach=3),
     Key("train.temperature", "how sharply scores separate items", step=1.4, reach=3),
     Key("train.epochs", "passes over the window; too many overfit", 1.6, 3, least=1),
-    Key("train.batch_size", "examples of a step, and so its negatives", 2, 2, least=2),
+    Key("train.batch_size", "examples of a step, which are also its negatives", 2, 2, least=2),
     Key("train.dimension", "numbers of a vector; costs memory and search time", 2, 1, least=1),
     Key("train.layers", "whether the towers mix features", choices=([], [128])),
     Key(

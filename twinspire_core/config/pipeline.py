@@ -81,7 +81,7 @@ def check_feature(name: str, feature: Feature, source: SourceConfig, window: Win
     if isinstance(feature, CountFeature) and feature.days > window.count_days:
         raise ValueError(
             f"features.{name}.days is {feature.days}, more than window.count_days ="
-            f" {window.count_days}: raise that, or count fewer days"
+            f" {window.count_days}: raise window.count_days, or count fewer days"
         )
 
 

@@ -43,10 +43,10 @@ _CONSTANTS = {
     "train.warm_epochs": "1",
     "train.auxiliary.loss": "the squared error, in units of the labels' standard deviation",
     "evaluation.max_users": "10,000",
-    "gate.max_outside": "0.1; gate.on_skew says what is done beyond it",
-    "gate.max_skew": "0.3; gate.on_skew says what is done beyond it",
+    "gate.max_outside": "0.1; gate.on_skew says what happens above it",
+    "gate.max_skew": "0.3; gate.on_skew says what happens above it",
     "gate.max_corpus_change": (
-        "0.5; `twinspire promote --despite-gate` makes a version live whose catalogue is right"
+        "0.5; if a refused catalogue is right, use `twinspire promote --despite-gate`"
     ),
     "statistics.max_null_change": "0.2",
     "statistics.max_unknown": "0.5",
@@ -71,28 +71,28 @@ _CONSTANTS = {
 REMOVED = {
     "mix": 'write [sources] with use = ["two_tower", "history", "popular", "co_occurrence"]',
     "ranking": "leave it out: a ranker is fitted each day wherever sources.use names several sources",
-    "lists.exploration": "leave it out: no place of a list is kept for items without events",
+    "lists.exploration": "leave it out: lists reserve no places for items without events",
     "monitor": (
-        "set registry.max_age and registry.server instead; Prometheus measures servers, and"
-        " `twinspire status PIPELINE --check` the live version"
+        "set registry.max_age and registry.server instead; Prometheus watches servers, and"
+        " `twinspire status PIPELINE --check` checks the live version"
     ),
     **{key: f"leave it out; it is always {value}" for key, value in _CONSTANTS.items()},
-    "window.vocabulary_days": "leave it out; ids of the last window.history_days have rows",
-    "vocabulary.keep_days": "leave it out; an id leaves after window.history_days unseen",
+    "window.vocabulary_days": "leave it out; the vocabulary has the ids of the last window.history_days",
+    "vocabulary.keep_days": "leave it out; an id is dropped after window.history_days without events",
     "gate.refresh_refused": (
-        "leave it out; after a refused day, the live version is always given the day's catalogue"
+        "leave it out; the live version always gets the catalogue of a refused day"
     ),
     "statistics.max_linf": "write statistics.max_drift, which is for categories and numbers",
     "statistics.max_js": "write statistics.max_drift, which is for categories and numbers",
-    "train.query_layers": "write train.layers, which both towers have",
-    "train.item_layers": "write train.layers, which both towers have",
+    "train.query_layers": "write train.layers, which applies to both towers",
+    "train.item_layers": "write train.layers, which applies to both towers",
     "train.negatives.scores": "leave it out; semi_hard takes ranks 100 to 500",
     "gate.ranker_metric": "leave it out; gate.metric decides",
     "gate.max_slice_drop": "leave it out; a slice may lose twice gate.max_drop",
     "features.id.column": "leave it out; columns.user and columns.item name the columns of ids",
     "features.id.from": "leave it out; ids come from the events",
     "features.id.hash_buckets": "leave it out; the most frequent ids have rows of their own",
-    "features.category.hash_buckets": "leave it out, or take kind text, which hashes",
+    "features.category.hash_buckets": "leave it out, or use kind text, which hashes its words",
     "evaluation.als": "leave it out; `python -m benchmarks.quality` compares with factorisation",
     "train.negatives.memory": "leave it out, or set train.negatives.uniform",
     "train.negatives.memory_after": "leave it out",
@@ -102,7 +102,7 @@ REMOVED = {
 
 def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
     """The message about one broken rule, as pydantic reports it for the model of the whole file: where it
-    is, what was found, and what may have been meant.
+    is, the value found, and what may have been meant.
     """
     path = list(error["loc"])
     kind = KINDS.get(str(path[2])) if path[:1] == ["features"] and len(path) > 2 else None

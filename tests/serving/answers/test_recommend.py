@@ -137,7 +137,7 @@ def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
     similar_items(pipeline, "i04", ListRequest(k=20))
     said = capsys.readouterr().out
     assert "Like i04 (Item [4])" in said
-    assert "all are here" in said
+    assert "all are listed" in said
 
 
 def test_long_names_are_cut_in_a_table(pipeline, towers, tmp_path, capsys, monkeypatch):

@@ -47,7 +47,7 @@ def test_lists_have_so_many_items_together():
     assert parser.recommend(b'{"query": {}, "k": 100}').options.k == 100
     kind, message, detail = outcome(parser.recommend, b'{"queries": [{}, {}, {}, {}], "k": 23}')
     assert (kind, detail) == ("out_of_range", {"where": "k"})
-    assert "found 4 times 23" in message
+    assert "found 4 lists of 23" in message
 
 
 def test_a_history_has_so_many_ids():

@@ -239,7 +239,7 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         many = {"queries": [{}] * 3, "k": 40, "explain": True}
         error = client.post("/v1/recommend", json=many).json()["error"]
         assert (error["type"], error["where"]) == ("out_of_range", "explain")
-        assert "found 3 times 40" in error["message"]
+        assert "found 3 lists of 40" in error["message"]
         page = client.get("/", params={"user": "anna", "k": "3"}).text
         assert page.count("taken 3 times by everybody") == 1 and "ranker" in page
         newer = ranked(number=2)

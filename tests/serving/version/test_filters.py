@@ -106,7 +106,7 @@ def test_notes_say_what_a_filter_leaves(version):
     )
     assert answer.counts.tolist() == [0, 4, 6, 6]
     assert "4 of 12 items" in answer.warnings.of(1)[0]
-    assert "pass the filter, and 6 were asked for" in answer.warnings.of(1)[0]
+    assert "pass the filter; 6 were asked for" in answer.warnings.of(1)[0]
     assert answer.warnings.of(2) == answer.warnings.of(3) == ()
     assert "2 of 4 lists are shorter than 6" in answer.warnings.of_all()[1]
     short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)

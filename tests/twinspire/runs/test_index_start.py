@@ -73,13 +73,13 @@ def test_settings_are_searched_for_anew_every_28_days(searched):
     assert start(pipeline, 21).version == version
     found = start(pipeline, 22)
     assert found.version is None
-    assert f"settings of {version} were searched for on 2024-01-25" in found.why
+    assert f"settings of {version} are from 2024-01-25" in found.why
 
 
 def test_settings_whose_file_is_gone_are_searched_for_anew(searched):
     pipeline, make, registry = searched
     version = make(20, day(20))
-    unknown = Start(why=f"{version} does not tell when its settings were searched for")
+    unknown = Start(why=f"{version} does not say when its index settings were searched for")
     Path(registry.place(version, "index.json")).unlink()
     assert start(pipeline, 21) == unknown
 

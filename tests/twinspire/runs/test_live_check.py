@@ -83,7 +83,7 @@ def test_without_stored_users_lists_are_made_for_histories_of_items(shop):
 
 def test_an_empty_list_is_wrong(shop):
     problems = wrong(*shop(ONE_EACH[:3], past=circle.ITEMS, exclude_seen=True))
-    assert problems == ["3 of 4 lists are empty; none may be"]
+    assert problems == ["3 of 4 lists are empty; no list may be"]
 
 
 def test_a_damaged_version_is_wrong(shop, tmp_path):
