@@ -6,7 +6,7 @@ One Beam job writes the raw features (examples, queries, users and corpora), com
 and summarises the data for the transform graph. The tables of the sources are fitted on what it wrote. Then
 the graph is made, and a second job applies it to the training rows.
 
-A refresh runs the first job alone, for what is served at the end of a day.
+A refresh runs only the first job, which then writes only the files for serving.
 """
 
 from collections.abc import Callable
@@ -102,10 +102,11 @@ def write_raw(
     """Writes examples, corpora, queries, users, tables of sources and rejected records.
 
     Args:
-      ctx: the stage's; its day has events.
-      look: adds steps that read the rows on their way, such as statistics.
+      ctx: the context of the stage, for a day that has events.
+      look: adds steps to the job that read the rows before they are written, such as statistics.
 
-    Returns: the report, without the day's statistics. It is written only if the day is refused.
+    Returns: the report, without the day's statistics. This function writes it only if it refuses
+      the day.
 
     Raises:
       NothingToDo: the day has no events.
@@ -140,13 +141,13 @@ def write_raw(
 
 
 def write_served(ctx: attempts.StageContext) -> features_report.CorpusReport:
-    """Writes only what is served at the end of the day and needs no training: corpus, users, and tables
-    of sources. Days without events are allowed, the last one included.
+    """Writes only what serving needs at the end of the day, without training: corpus, users, and tables
+    of sources. Days without events are allowed, also the day itself.
 
-    Returns: the part of the report that is about these.
+    Returns: the part of the report about these files.
 
     Raises:
-      BadData: a snapshot breaks a rule of the pipeline file, or there is none that is old enough.
+      BadData: a snapshot breaks a rule of the pipeline file, or all snapshots are of later days.
     """
     job = plan_job(ctx, "served")
     console.print(

@@ -55,8 +55,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date
     allow.
 
-    Returns: The summary. `refused` lists the gate's reasons, if any; whoever called decides what
-      that means.
+    Returns: The summary. `refused` lists the gate's reasons, if any. The caller decides what
+      to do about them.
     """
     registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
     # A version trained from scratch has a baseline, but no parent that it goes on from
@@ -148,7 +148,7 @@ def add_users(ctx: StageContext, staged: Path) -> None:
 
 
 def _seen_last(users: str, most: int) -> pa.Array:
-    """Ids of the `most` users with the newest events; of equal times the first ids."""
+    """Ids of the `most` users with the newest events. Among equal times, the first ids win."""
     table = parquet_files.read_folder(users, ["_user", "_last_time"])
     newest_first = table.sort_by([("_last_time", "descending"), ("_user", "ascending")])
     return newest_first["_user"][:most].combine_chunks()
@@ -210,7 +210,7 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     """Ids, names, popularity, display and filter columns of the corpus, in the index's order.
 
     Raises:
-      BadData: they are not the items that have vectors.
+      BadData: they differ from the items that have vectors.
     """
     corpus = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
     with parquet_files.open_parquet(parquet_files.list_parquet(corpus)[0]) as file:
@@ -243,8 +243,8 @@ def publish(
 
     Args:
       staged: local folder with the version's files; the verdict is added.
-      reason: for the log; by default the verdict's own.
-      while_live: as `Registry.publish` takes it.
+      reason: for the log; by default the reason of the verdict.
+      while_live: passed on to `Registry.publish`.
       origin: the manifest's fields that say where the version comes from.
 
     Returns: the summary of the stage.
@@ -277,7 +277,7 @@ def publish(
 def _describe(
     ctx: StageContext, staged: Path, verdict: GateVerdict, pruned: set[str], **origin: Any
 ) -> Manifest:
-    """The manifest, under an id that was not pruned."""
+    """The manifest, with an id that no pruned version had."""
     listed = storage.list_files(str(staged))
     digests = storage.file_digests(listed)
     files = {file.path: File(sha256=digests[file.path], size=file.size) for file in listed}

@@ -110,7 +110,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _as_trained(ctx: StageContext, trained: TrainedDay) -> StageContext:
-    """The context with the best accepted version and the gaps as they were when the day was trained."""
+    """The context, with the best accepted version and the gaps of the time when the day was trained."""
     # The registry may have changed since: the measured versions must be those that encoded queries.
     accepted = None
     if best := trained.best:
@@ -268,8 +268,8 @@ def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
     """The group of each item, [C] int64: 0 for the most popular items, `GROUPS` for those without
     an event.
 
-    Groups are cut where the sum of events, from the most popular item on, passes another tenth of
-    all events. An item belongs to the group in which its middle event lies.
+    Items are sorted by falling number of events. Each group holds about a tenth of all events. An
+    item belongs to the group that holds its middle event.
 
     Args:
       events: [C] int64, how many each item has.
@@ -327,9 +327,9 @@ def rank_uncorrected(
     """The lists that a model without the frequency correction would make, [U, k] int64.
 
     A softmax over items drawn with probability q has its optimum at
-    s = log P(item | query) - log q; the correction takes log q out. Putting it back into the scores
-    of a corrected model shows, without training another, how popular its lists would have been.
-    Items that training never drew are left out, since such a softmax learns nothing about them.
+    s = log P(item | query) - log q. The correction removes log q from the scores. This function adds it
+    again, and so estimates the lists of an uncorrected model without training one. Items that
+    training never drew are left out, because such a softmax learns nothing about them.
 
     Args:
       queries: [U, D] float32, vectors of the queries.
@@ -354,7 +354,7 @@ def pick_examples(
     pipeline: Pipeline, evaluation_set: EvaluationSet, ranked: RankedLists, corpus: pa.Table
 ) -> list[ExampleList]:
     """One user of each slice by earlier events, with their history, their list, and what they took.
-    The history starts with the newest item; without a history feature, with the most frequent item.
+    The newest item of the history comes first; without a history feature, the most frequent one.
     """
     history = pipeline.history_name
     queries = evaluation_set.queries

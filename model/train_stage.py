@@ -161,8 +161,8 @@ def _train(
     ctx: StageContext, inputs: _Inputs, day: DayQueries, out: Path
 ) -> tuple[_Earlier, Trained, Towers]:
     """Trains on the day and writes the towers and the state. At the same time, earlier versions encode
-    the day's queries: the parent and the best accepted version. A first version has no parent; its
-    towers as they are before the last day take the parent's place.
+    the day's queries: the parent and the best accepted version. A first version has no parent: its
+    own towers before the last day take the parent's place.
     """
     # Building the graph of a training step keeps only one core busy; encoding uses the others.
     thread = ThreadPoolExecutor(1)
@@ -353,7 +353,9 @@ def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _codes(column: pa.Array) -> np.ndarray:
-    """Numbers for the values, equal for equal values: [N, 1] int32, or [N, L] for lists; -1 is missing."""
+    """A number for each value, [N, 1] int32, or [N, L] for lists. Equal values have equal numbers; -1 is
+    missing.
+    """
     is_list = pa.types.is_list(column.type)
     values = column.flatten() if is_list else column
     codes = np.asarray(values.dictionary_encode().indices.fill_null(-1))
