@@ -1,1 +1,1 @@
-"""Answers: lists of items, and why they are as they are."""
+"""Answers: lists of items, with their reasons and warnings."""

@@ -56,7 +56,7 @@ class AnswerWarnings:
       items: number of items that a list without a filter can hold.
       counts: [B] int64, items of each list.
       groups: the queries by their filters.
-      unknown: values of the queries that the version was trained without.
+      unknown: for each query, warnings about values that training never saw.
       rules: None where no rule was applied.
     """
 
@@ -154,8 +154,8 @@ class ReasonPart(TypedDict):
 
 
 class Explanations(NamedTuple):
-    """Why a ranker has put items where they are. Each explanation is made when somebody asks for it:
-    one takes longer than to rank a hundred items.
+    """Why a ranker put items in their places. Each explanation is made on demand, because one takes
+    longer than ranking a hundred items.
 
     Attributes:
       values: [B, K, F] float32, features of the items.

@@ -1,16 +1,16 @@
-"""What sources read of a request: its vector from the query tower, and the user's purchase history.
+"""The inputs of the sources: a request's vector from the query tower, and the user's purchase history.
 
-The history is stored in part, and the request has part of it. A version stores the items of the whole
+The version stores one part of the history, and the request may contain another. A version stores the items of the whole
 window as of its day, the most frequent first (`_past`), the number of their events, and the newest events
 in order, the stored history. A request's history is often short, and may begin before the version's day.
-Its older part is where the two overlap: the stored history ends with what the request's begins with.
+The two parts overlap where the end of the stored history equals the start of the request's.
 
     stored history     a b c d e
     request's              c d e b f      new: b f
                      z a b c d e b f      new: b f, of a history longer than the stored one
                                  b f      new: b f, as nothing overlaps
 
-Only what is new is added to what is stored, so nothing counts twice. If a version stores no events in
+Only new events are added to the stored ones, so no event counts twice. If a version stores no events in
 order, all items that are not stored are new.
 
 Sources that use the last items want an order instead: all stored items, then the stored history, then
@@ -51,7 +51,7 @@ class EncodedQueries(NamedTuple):
       vectors: [B, D] float32, of the query tower; [B, 0] if the two-tower is not needed.
       queries: the queries as all other sources read them.
       fixed_order: the version's fixed order at this moment. Events may change it during an answer.
-      sources: likewise.
+      sources: the version's other sources at this moment, which events may change as well.
       is_popular: [B] bool, queries that get recently popular items instead of the two-tower's list; None
         if there are none.
     """
@@ -73,7 +73,7 @@ class EncodedQueries(NamedTuple):
 def encode_queries(
     version: Version, table: pa.Table, source: str, is_popular: np.ndarray | None = None
 ) -> EncodedQueries:
-    """Prepares the inputs that a source needs for B requests, and no others.
+    """Prepares only the inputs that a source needs for B requests.
 
     Args:
       table: [B] rows of `serving.requests.query_rows.complete`.
@@ -278,14 +278,14 @@ def joined(past: Ragged, counts: np.ndarray, new: Ragged) -> Ragged:
 
 
 def _in_order(first: Ragged, then: Ragged) -> Ragged:
-    """Both as one, the values of `first` before those of `then` in each list."""
+    """Joins the lists, with the values of `first` before those of `then` in each list."""
     row = np.concatenate([first.row, then.row])
     order = np.argsort(row, kind="stable")
     return Ragged(np.concatenate([first.values, then.values])[order], row[order], first.rows)
 
 
 def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array, both: np.ndarray) -> np.ndarray:
-    """Which entries of the requests' histories are newer than the stored events, [M] bool.
+    """Whether each entry of the requests' histories is newer than the stored events, [M] bool.
 
     Args:
       both: the requests that have a history, and whose users have a stored one.

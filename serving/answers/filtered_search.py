@@ -1,5 +1,5 @@
-"""Nearest neighbours without what must not be listed: excluded items, items that the user had before,
-and items that do not pass a filter.
+"""Nearest neighbours without excluded items, items that the user had before, and items that do not pass a
+filter.
 """
 
 from collections.abc import Iterable
@@ -107,11 +107,10 @@ class Nearest(NamedTuple):
 def search_without(
     index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray | None = None
 ) -> Nearest:
-    """The k best items of each query among those that it has not seen and that pass, best first.
+    """The k best items of each query that it has not seen and that pass, best first.
 
-    The search is widened for the queries that need it, so that none gets fewer than k while there are
-    enough. Where few items pass, these are compared exactly from the start; where the search grows too
-    wide, they are compared in the end.
+    The search is widened for queries with fewer than k items, as long as more items pass. The search
+    is exact if few items pass. It also becomes exact if it grows too wide.
 
     Args:
       index: nearest neighbours among N items.

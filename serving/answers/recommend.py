@@ -4,8 +4,8 @@ Rules apply to lists of the ranker, the fixed order and the two-tower, and to th
 the two-tower's list. A simpler source that a request names is not changed. Filters, `exclude` and
 `exclude_seen` come before all rules: items that they leave out are not candidates.
 
-Rules need more candidates than a list has items. Lists that cannot be filled from the first candidates, or
-that lack new items, get eight times as many, again and again, up to the whole corpus.
+Rules need more candidates than a list has items. Lists that the first candidates cannot fill, or that lack
+new items, get eight times as many candidates. This repeats, up to the whole corpus.
 
 B queries, L candidates, K places, S sources.
 """
@@ -86,7 +86,7 @@ class Ruling(NamedTuple):
     """The rules for B lists.
 
     Attributes:
-      known: items that the users had, so that they are not new; empty if no rule needs them.
+      known: items that the users had, which are not new to them; empty if no rule needs them.
       warnings: about rules without effect.
     """
 

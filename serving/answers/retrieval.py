@@ -186,8 +186,8 @@ def _with_two_tower(
     source: str,
     seen: Seen,
 ) -> tuple[Queries, np.ndarray]:
-    """The queries with the two-tower's lists, if the source needs them; and which queries needed a wider
-    search, [B] bool.
+    """The queries with the two-tower's lists, if the source needs them. Also whether each query needed
+    a wider search, [B] bool.
     """
     queries = encoded.queries
     names = version.sources_of(source)

@@ -1,10 +1,10 @@
 """A published version over HTTP: `twinspire serve PIPELINE`. Explained in docs/serving.md.
 
-serving/app.py puts the application together and runs it; it says who may ask:
+serving/app.py builds the application, runs it and checks who may send requests. Its parts:
 
     service.py          the paths, and what they share
     server_settings.py  what a deployment chooses
-    bodies.py           bodies of requests for lists: types, and what is said of wrong ones
+    bodies.py           bodies of requests for lists: types, and errors about wrong bodies
     events.py           live events: bodies, and the thread that feeds them to the version
     micro_batching.py   requests of one moment, answered as one batch by worker threads
     answer_bodies.py    a batch, answered

@@ -1,4 +1,4 @@
-"""Connections with limits that uvicorn's parser does not have, for headers and slow clients; and reading the
+"""Connections with limits for headers and slow clients, which uvicorn's parser does not have; and reading the
 JSON object in a body, which must not be too large or too slow, or have a key twice.
 """
 
@@ -103,13 +103,13 @@ class LimitedConnection(HttpToolsProtocol):
         self._await_taking()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The client has taken the answer that waited."""
         super().resume_writing()
         if self._not_taken is not None:
             self._not_taken.cancel()
 
     def _await_taking(self) -> None:
-        """Starts the timer by which the client must have taken some of what waits."""
+        """Starts the timer. When it ends, the client must have taken some of the waiting answer."""
         waiting = self.transport.get_write_buffer_size()
         self._not_taken = self.loop.call_later(self._patience, self._check_taken, waiting)
 
@@ -247,14 +247,14 @@ async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Re
 
 
 def read_object(content: bytes, most: int) -> dict[str, Any]:
-    """The object in a body. Of equal keys the last counts here; `check_distinct` refuses them.
+    """The object in a body. Of equal keys the last one counts; `check_distinct` refuses them later.
 
     Args:
-      most: objects and lists that the body may hold. While a megabyte of empty ones is made, nobody
-        else is answered.
+      most: objects and lists that the body may hold. While a megabyte of empty ones is parsed, no
+        other request is answered.
 
     Raises:
-      Problem: it is no JSON object, or holds more.
+      Problem: it is no JSON object, or holds more than `most`.
     """
     if len(content) > most and _count_objects(content) > most:
         # Some of the brackets may stand in texts.

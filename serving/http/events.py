@@ -115,7 +115,7 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
       now: the time of events without one, by the server's clock.
 
     Raises:
-      Problem: one of them is wrong; then none counts.
+      Problem: one event is wrong. Then no event of the body counts.
     """
     written = read_object(content, 2 * MOST)
     try:
@@ -171,8 +171,8 @@ class EventFeed:
     Args:
       most: events that are kept.
       new_items: most items that came after a version and are taken up.
-      grown: called with a version that has taken up new items, to answer in place of the same version
-        without them.
+      grown: called with a version that has taken up new items. It replaces the same version without
+        them.
     """
 
     def __init__(
@@ -205,8 +205,8 @@ class EventFeed:
 
         Args:
           version: the version as it was published.
-          warm: asks it what users will ask, and raises if it does not answer. The version before is
-            followed until then.
+          warm: sends warm-up queries to the version, and raises if it does not answer. Until then, events
+            still update the version before.
 
         Returns: the version, with the new items that it has taken up.
         """

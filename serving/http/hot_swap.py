@@ -1,6 +1,6 @@
 """The live version: looked up, opened and warmed up while the one before answers, then put in its place.
 
-Each batch takes `current` once, so that it is answered by one version whatever happens meanwhile. A
+Each batch reads `current` once, so that one version answers the whole batch. A
 version that cannot be opened or does not answer changes nothing but `failure`. It is tried again, less and
 less often.
 """
@@ -36,7 +36,7 @@ log = logging.getLogger("twinspire.serve")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version that answers, and the time since when it does."""
+    """A version that answers, and the time when it began to answer."""
 
     version: Version
     since: datetime
@@ -65,12 +65,12 @@ class LiveVersion:
       opened: opens a version by its id.
       warm: sends warm-up queries to a version, and raises if it does not answer. Returns the version
         that will answer, which may have new items.
-      poll: seconds between two looks at the registry.
+      poll: seconds between two checks of the registry.
 
     Attributes:
       current: the version that answers; None until the first one is ready.
       loading: id of the version that is being opened and warmed up.
-      failure: None if the last look went well.
+      failure: None if the last check went well.
       dropped: set when the last reference to some version is gone.
     """
 

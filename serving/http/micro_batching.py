@@ -1,14 +1,14 @@
 """Requests of one moment, answered as one batch, and heavy ones part by part between the batches.
 
-A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile. Nothing
-waits on purpose: a single request is a batch of its own; the more there are at once, the larger the
-batches. Two workers keep two cores busy: while one runs compiled loops, which need no GIL, the other
+A worker thread takes all waiting requests, up to a limit, answers them, and takes the next ones. No request
+waits for others to come: a single request is a batch of its own. The more requests come at once, the larger
+the batches. Two workers keep two cores busy: while one runs compiled loops, which need no GIL, the other
 prepares its batch.
 
 Each query has a weight: the number of ordinary queries that take as long. A request that weighs more than
 a quarter of a batch is answered part by part. A filter costs a search of its own. So a batch has light
 requests without filters. Then requests with filters, and the next parts of heavy ones, have turns of a few
-milliseconds. A light request waits for at most one such turn, whatever else is asked for.
+milliseconds. A light request waits for at most one such turn.
 """
 
 import asyncio
@@ -56,10 +56,10 @@ class Batcher:
     """Collects requests for worker threads.
 
     Args:
-      work: answers several requests; for each, in order, gives the body of its answer or why there is
-        none.
+      work: answers several requests. Gives, in their order, the body of each answer or the exception
+        that says why there is none.
       parts: answers one request in parts of at most this many queries. It runs in a worker thread.
-      most: weight of a batch, which is as many ordinary queries.
+      most: largest weight of a batch, as a number of ordinary queries.
       pending: weight that may wait. Requests answered part by part may fill half of it.
       threads: number of workers.
     """
@@ -97,7 +97,7 @@ class Batcher:
             thread.start()
 
     def stop(self) -> None:
-        """Answers what waits, then ends the workers."""
+        """Answers the waiting requests, then ends the workers."""
         with self._waiting:
             self._ended = True
             self._waiting.notify_all()
@@ -152,7 +152,7 @@ class Batcher:
             self._filtered[job.filter].append(job)
 
     def _forget(self, jobs: Sequence[_Job]) -> None:
-        """Takes the weight of jobs off what waits."""
+        """Subtracts the weight of jobs from the waiting weight."""
         with self._waiting:
             self._pending -= sum(job.weight for job in jobs)
         self._metrics.pending.set(self._pending)
@@ -171,7 +171,7 @@ class Batcher:
                 self._take_turns()
 
     def _take(self, jobs: deque[_Job]) -> list[_Job]:
-        """The first jobs, as many as fit into a batch."""
+        """Takes as many of the first jobs as fit into a batch."""
         taken: list[_Job] = []
         room = self._most
         while jobs:
@@ -200,7 +200,7 @@ class Batcher:
                 return
 
     def _take_filtered(self, wanted: Filter) -> list[_Job]:
-        """The first jobs with a filter; its others have another turn."""
+        """The first jobs with one filter; further jobs with it wait for the next turn."""
         jobs = self._take(self._filtered[wanted])
         if self._filtered[wanted]:
             self._turns.append(wanted)

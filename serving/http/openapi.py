@@ -1,4 +1,4 @@
-"""What the OpenAPI document says: answers and errors as types, and bodies by the types that check them."""
+"""The parts of the OpenAPI document: types of answers and errors, and descriptions of bodies."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired

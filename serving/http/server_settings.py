@@ -15,7 +15,7 @@ class Settings:
         everybody has access.
       hosts: allowed names in the Host header; None allows any. This stops pages of other sites, which
         can make a name of their own point at this machine.
-      poll: seconds between two looks at the registry, after which a new live version is loaded.
+      poll: seconds between two checks for a new live version.
       max_k: most items of one list. The memory and time of a batch grow with it.
       max_queries: most queries of one request.
       max_items: most items of one request's lists together; a single list may have `max_k`.
