@@ -67,8 +67,8 @@ def judge_recipe(version: JudgedVersion, gate: GateConfig) -> RecipeJudgement:
     if len(days) < _LEAST_DAYS:
         return RecipeJudgement(
             RANKED,
-            "the trees serve, and are not compared with the fixed order and single sources: they were"
-            f" measured on {len(days)} days, and {_LEAST_DAYS} are needed",
+            "the trees serve. They are not compared with the fixed order and single sources yet: they were"
+            f" measured on {len(days)} days, {_LEAST_DAYS} are needed",
         )
     figures = _compare(days)
     if figures.is_below:

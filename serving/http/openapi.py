@@ -51,7 +51,9 @@ class Result(TypedDict):
     ]
     based_on: Annotated[
         Basis,
-        _about("What the list is made from. `nothing`: everybody gets this list now."),
+        _about(
+            "What the list is based on. `nothing`: every user of whom nothing is known gets this list now."
+        ),
     ]
     source: str
     exclude_seen: Annotated[bool, _about("Whether items that the user had before are left out.")]
@@ -133,9 +135,7 @@ class VersionFacts(TypedDict, total=False):
     corpus_date: Annotated[str, _about("The day of its catalogue.", format="date")]
     refreshes: Annotated[
         str | None,
-        _about(
-            "For a refresh: the version whose towers it has, with a later catalogue; else null."
-        ),
+        _about("For a refresh: the version that its towers come from; else null."),
     ]
     since: Annotated[str, _about("When it began to answer.", format="date-time")]
     items: int
@@ -148,7 +148,7 @@ class VersionFacts(TypedDict, total=False):
     users: Annotated[int | None, _about("Number of stored users; null: it stores none.")]
     sources: Annotated[list[str], _about("Possible values of `source`.")]
     exclude_seen: Annotated[
-        bool, _about("Whether seen items are left out if a request does not say.")
+        bool, _about("Whether seen items are left out if a request does not choose.")
     ]
     index: Annotated[str, _about("Kind of its index.")]
     notes: Annotated[list[str], _about("Parts of the version that this server cannot use.")]

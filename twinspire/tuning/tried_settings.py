@@ -81,7 +81,9 @@ KEYS = (
         "helps new users and items, costs known ones",
         choices=(0.0, 0.05, 0.1, 0.2, 0.4),
     ),
-    Key("train.order", "what is popular now, or lasting tastes", choices=_ORDERS),
+    Key(
+        "train.order", "by time for current trends, or shuffled for lasting tastes", choices=_ORDERS
+    ),
     Key("train.history.pooling", "how a history becomes one vector", choices=_POOLINGS),
     Key(_HISTORY, "events of a history; features are made again", 2, 2, least=1),
 )

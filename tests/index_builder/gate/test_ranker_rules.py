@@ -44,8 +44,8 @@ def test_trees_surely_below_the_fixed_order_give_way_to_it_and_the_version_is_ac
     assert (found.accepted, found.serves) == (True, "fixed_order")
     (note,) = [note for note in found.notes if "serves" in note]
     assert note.startswith(
-        "the fixed order serves in place of the trees: over 7 days these found recall@50 of 0.2900,"
-        " fixed_order 0.3000 (a difference of -0.0100, 99%: "
+        "the fixed order serves in place of the trees: over 7 days, recall@50 of the trees is 0.2900,"
+        " of fixed_order 0.3000 (difference -0.0100, 99% interval "
     )
     recipe = found.figures.recipe
     expected = ttest_1samp([day["ranked"] - 0.3 for day in week(-0.01)], 0)
@@ -65,7 +65,7 @@ def test_below_that_may_be_chance_they_serve():
 def test_they_serve_before_there_are_seven_days():
     found = judged(*week(-0.1)[:6])
     assert (found.serves, found.figures.recipe) == ("ranked", None)
-    assert any("measured on 6 days, and 7 are needed" in note for note in found.notes)
+    assert any("measured on 6 days, 7 are needed" in note for note in found.notes)
     # A day without trees is none of theirs, nor is one of last month, or one that is yet to come
     assert judged(*week(-0.1)[:6], None).serves == "ranked"
     old = judged(*week(-0.1), newest=TODAY - timedelta(days=22))
