@@ -22,6 +22,7 @@ EXTRAS = {
         "tensorflow-transform>=1.21,<1.22",
         "lightgbm>=4.7,<5",
         "numba>=0.65",
+        "scipy>=1.17",
     ],
     "index": ["scann==1.4.2"],
     "publish": ["jinja2>=3.1", "matplotlib>=3.11"],

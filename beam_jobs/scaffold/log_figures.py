@@ -222,12 +222,10 @@ def about(log: LogFigures) -> str:
 def window_lines(log: LogFigures) -> Iterator[str]:
     """Lines of `[window]`."""
     days = _train_days(log)
-    history = max(2 * days if _kind(log) == "news" else days, WindowConfig().history_days)
+    least = {"news": 2 * days, "habits": min(_LONGEST, log.days), "films": days}
+    history = max(least[_kind(log)], days, WindowConfig().history_days)
     yield f"train_days = {days}  # {counted(_examples(log), 'event')}; {_new(log)}"
-    yield f"history_days = {history}  # histories reach back at least as far"
-    personal = min(_LONGEST, log.days)
-    if _kind(log) == "habits" and personal > history:
-        yield f"personal_days = {personal}  # {_repeated(log)}"
+    yield f"history_days = {history}  # {_repeated(log)}"
 
 
 def _train_days(log: LogFigures) -> int:
@@ -280,7 +278,7 @@ def train_lines(log: LogFigures) -> Iterator[str]:
     examples = _examples(log)
     if kind == "habits":
         yield f'history = {{ pooling = "sqrtn" }}  # {_repeated(log)}: order hardly matters'
-        yield "dimension = 256  # habits differ from user to user"
+        yield "dimension = 128  # habits differ from user to user"
     elif kind == "films" and log.earlier >= _SEQUENCE:
         yield f'history = {{ pooling = "attention" }}  # {_repeated(log)}: the newest items count most'
     if kind != "news":

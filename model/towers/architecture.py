@@ -36,6 +36,10 @@ _MISSING = "missing"
 _NO_TOKENS = pa.array([], pa.string())
 # Widths of their embeddings.
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
+HABITS = ".habits"
+"""Behind the name of the items' table: name of the fitted one."""
+HABITS_WIDTH = 2
+"""Width of the part for habits, in widths of the trained part."""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
@@ -51,6 +55,7 @@ class TableSpec:
         buckets.
       hashed: whether all values are hashed.
       dimension: width of a row.
+      fitted: whether it is fitted before training, which leaves it as it is.
     """
 
     name: str
@@ -58,6 +63,7 @@ class TableSpec:
     shared: int
     hashed: bool
     dimension: int
+    fitted: bool = False
 
     @property
     def rows(self) -> int:
@@ -141,12 +147,15 @@ class Architecture:
       layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: whether there is a head that learns labels from the vectors
         (model/towers/auxiliary_head.py).
+      habits: name of the fitted table of items that vectors are continued with
+        (model/towers/habits.py); empty if there is none.
     """
 
     tables: Mapping[str, TableSpec]
     columns: Mapping[str, Sequence[FeatureColumn]]
     layers: Mapping[str, Sequence[int]]
     auxiliary: bool = False
+    habits: str = ""
 
     @property
     def lists(self) -> list[str]:
@@ -182,11 +191,18 @@ def design(
     for name, feature in pipeline.features.items():
         columns[feature.tower] += _columns(pipeline, name, feature, tables)
     train = pipeline.train
+    habits = ""
+    if any(column.root for column in columns["query"]) and not train.auxiliary.weight:
+        items = tables[str(pipeline.item_id)]
+        habits = items.name + HABITS
+        rank = HABITS_WIDTH * train.dimension - 1
+        tables[habits] = replace(items, name=habits, dimension=rank, fitted=True)
     return Architecture(
         tables=tables,
         columns=columns,
         layers=dict.fromkeys(SIDES, (*train.layers, train.dimension)),
         auxiliary=bool(train.auxiliary.weight),
+        habits=habits,
     )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from model.towers.architecture import SIDES
+from model.towers.habits import with_habits
 from model.towers.two_tower import TwoTower, encode
 from twinspire_core.config.feature_kinds import Feature, HistoryFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -251,7 +252,8 @@ class RawTower(tf.Module):
     def __init__(self, model: TwoTower, transform: Transform, side: str) -> None:
         super().__init__()
         # An item tower must not carry the table of users: it is large, and holds their ids.
-        used = {column.table for column in model.architecture.columns[side] if column.table}
+        names = [column.table for column in model.architecture.columns[side]]
+        used = {*filter(None, [*names, model.architecture.habits])}
         self.side = side
         self.architecture = model.architecture
         self.transform = transform
@@ -266,8 +268,10 @@ class RawTower(tf.Module):
         }
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Encodes raw columns, as `Transform.inputs` describes them; [B, D] float32."""
-        return encode(self.architecture, self.side, self.tables, self.dense, self.transform(raw))
+        """Encodes raw columns, as `Transform.inputs` describes them; vectors of length 1."""
+        features = self.transform(raw)
+        vector = encode(self.architecture, self.side, self.tables, self.dense, features)
+        return with_habits(self.architecture, self.side, vector, self.tables, features)
 
 
 class _InMemory(NamedTuple):

@@ -148,7 +148,9 @@ def _read(
 
 
 def initial_rows(spec: TableSpec, seed: int) -> tf.Tensor:
-    """What a table starts from, [rows, width] float32, each row of about length 1."""
+    """What a table starts from, [rows, width] float32, each row of about length 1; zeros if it is fitted."""
+    if spec.fitted:
+        return tf.zeros([spec.rows, spec.dimension])
     return _normal([spec.rows, spec.dimension], spec.dimension**-0.5, seed, spec.name)
 
 

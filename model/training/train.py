@@ -24,6 +24,7 @@ from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
 from model.towers.export import Transform, export, transforms, vocabularies
+from model.towers.habits import fit_habits
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.checkpoint import TableState, TrainingState
@@ -51,6 +52,9 @@ only if other items share both of its buckets (section 3 of the paper).
 """
 LEAST_INITIAL_GAP = 100_000
 """The least gap, in rows, that is assumed for an item that was seen once."""
+
+MOST_HISTORIES = 10_000
+"""The most users whose histories the part for habits is fitted to."""
 
 REPLAYED = 9
 """Rows of the window that are replayed for each row of the last day. With three, lists for the next days
@@ -145,6 +149,8 @@ def train_towers(
         columns = model.architecture.columns["item"]
         corpus = read_corpus(folder, towers_transforms["item"], columns)
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
+    if not state and model.architecture.habits:
+        fit_habits(model, newest_histories(days, model.architecture), settings.seed)
 
     def measure_before_last_day() -> None:
         nonlocal inherited_head
@@ -290,6 +296,20 @@ def training_days(
         return [(max(folders), rows)]
     # A single day stays in memory for all passes; several would be too large.
     return list(days) if len(folders) == 1 else days
+
+
+def newest_histories(days: Iterable[tuple[date, Rows]], architecture: Architecture) -> np.ndarray:
+    """The newest history of each of up to `MOST_HISTORIES` users, [U, L] int32."""
+    column = next(column.name for column in architecture.columns["query"] if column.root)
+    users, lists = [], []
+    for _, rows in days:
+        # Ascending by fingerprint, so that the first ones are a sample of users, the same on all days.
+        user, from_end = np.unique(rows.user[::-1], return_index=True)
+        users.append(user[:MOST_HISTORIES])
+        lists.append(rows.features[column][len(rows) - 1 - from_end[:MOST_HISTORIES]])
+    user = np.concatenate(users)
+    _, from_end = np.unique(user[::-1], return_index=True)
+    return training_rows.concat_padded(lists)[len(user) - 1 - from_end[:MOST_HISTORIES]]
 
 
 @dataclass(frozen=True, slots=True)

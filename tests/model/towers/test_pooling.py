@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.towers.export import export
+from model.towers.habits import with_habits
 from model.towers.list_encoders import (
     EmbeddingBags,
     bagged,
@@ -53,7 +54,8 @@ def tower(request, tiny, tmp_path_factory):
     pipeline = tiny.pipeline(features, train={"history": {**ATTENTION, "pooling": request.param}})
     model = TwoTower(tiny.architecture(pipeline), seed=1)
     rng = np.random.default_rng(0)
-    for weight in model.dense.values():
+    fitted = [model.tables[name] for name in filter(None, [model.architecture.habits])]
+    for weight in [*model.dense.values(), *fitted]:
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)
     folder = tmp_path_factory.mktemp(request.param)
     export(model, _Plain(), "query", folder)
@@ -65,7 +67,14 @@ def tower(request, tiny, tmp_path_factory):
         return serve(recent=tf.constant(histories, tf.int64))[model_bundle.VECTOR].numpy()
 
     call.pooling = request.param
-    call.train = lambda rows: model("query", {"recent": np.array(rows, np.int32)}).numpy()
+    tables = {name: weight.values for name, weight in model.tables.items()}
+
+    def train(histories):
+        columns = {"recent": np.array(histories, np.int32)}
+        vectors = model("query", columns)
+        return with_habits(model.architecture, "query", vectors, tables, columns).numpy()
+
+    call.train = train
     return call
 
 

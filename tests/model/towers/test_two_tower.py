@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model.towers.habits import fit_habits, with_habits
 from model.towers.two_tower import TwoTower
 from twinspire_core.errors import UsageError
 
@@ -68,3 +69,46 @@ def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
     models = [TwoTower(tiny.architecture(pipeline), seed=1) for pipeline in pipelines]
     with_it, without = (model.tables["user"].values.numpy() for model in models)
     assert (with_it == without).all()
+
+
+@pytest.fixture
+def habits(tiny):
+    """A model of habits whose part for them is fitted to forty users, and their histories."""
+    pipeline = tiny.pipeline(train={"history": {"pooling": "sqrtn"}})
+    model = TwoTower(tiny.architecture(pipeline), seed=1)
+    rng = np.random.default_rng(0)
+    histories = rng.integers(0, 25, (40, 12), np.int32)  # 0 is padding, from 21 on rows are shared
+    fit_habits(model, histories, seed=0)
+    return model, histories
+
+
+def _with_habits(model, side, features):
+    tables = {name: weight.values for name, weight in model.tables.items()}
+    trained = tf.zeros([len(next(iter(features.values()))), 8])
+    return with_habits(model.architecture, side, trained, tables, features).numpy()
+
+
+def test_the_part_for_habits_scores_items_as_the_counts_nearest_matrix_of_its_rank(habits):
+    model, histories = habits
+    rows, rank = model.tables["item.habits"].values.shape
+    counts = np.zeros((40, rows))
+    np.add.at(counts, (np.arange(40)[:, None], histories), 1)
+    counts[:, [0, *range(21, rows)]] = 0  # padding and shared rows
+    right = np.linalg.svd(counts / np.sqrt(counts.sum(1, keepdims=True)))[2][:rank]
+    expected = counts @ right.T
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True) @ right
+    queries = _with_habits(model, "query", {"recent": histories})
+    items = _with_habits(model, "item", {"item": np.arange(rows)})
+    np.testing.assert_allclose(queries @ items.T, expected, atol=1e-5)
+    for vectors in (queries, items):
+        np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+
+
+def test_the_part_for_habits_says_nothing_of_a_new_user_or_a_new_item(habits):
+    model, histories = habits
+    new_user = _with_habits(model, "query", {"recent": np.zeros((1, 5), np.int32)})
+    assert not new_user.any()
+    shared_row = model.architecture.tables["item.habits"].first_shared
+    new_item = _with_habits(model, "item", {"item": np.array([shared_row])})
+    queries = _with_habits(model, "query", {"recent": histories})
+    np.testing.assert_allclose(queries @ new_item.T, 0, atol=1e-7)

@@ -25,6 +25,7 @@ from tests.model.train_stage.two_days import (
     with_train,
 )
 from twinspire_core import storage
+from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.errors import BadData, UsageError
@@ -105,6 +106,26 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
     else:
         assert [(day, held) for day, _, held in scratch] == [(FIRST, {FIRST}), (SECOND, {SECOND})]
         assert min(blocks for _, blocks, _ in [*scratch, *warm]) > 1
+
+
+def test_the_part_for_habits_is_fitted_from_scratch_and_kept_by_a_day_that_goes_on(shop, tmp_path):
+    history = shop.pipeline.train.history.model_copy(update={"pooling": "sqrtn"})
+    p = with_train(shop.pipeline, history=history, auxiliary=AuxiliaryConfig())
+    first = learn.train_towers(context(p, FIRST, tmp_path), shop.features1, None)
+    towers = learn.write(context(p, FIRST, tmp_path), first, tmp_path)
+    assert {tower.dimension for tower in towers.values()} == {3 * p.train.dimension}
+    state = tmp_path / model_bundle.STATE
+    second = learn.train_towers(
+        context(p, SECOND, tmp_path, parent=tmp_path), shop.features2, state
+    )
+    name = second.model.architecture.habits
+    before, after = (trained.model.tables[name].values.numpy() for trained in (first, second))
+    keys = [trained.model.architecture.tables[name].keys for trained in (first, second)]
+    row = pc.index_in(keys[1], value_set=keys[0])
+    is_kept = row.is_valid().to_numpy(zero_copy_only=False)
+    assert before.any() and is_kept.any()
+    np.testing.assert_array_equal(after[is_kept], before[row.drop_null().to_numpy()])
+    assert not after[~is_kept].any(), "nobody of the first day took it"
 
 
 def test_slots_decay_once_before_a_day_that_goes_on(shop, tmp_path, monkeypatch):

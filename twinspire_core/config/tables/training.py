@@ -59,8 +59,9 @@ class HistoryEncoderConfig(Strict):
         "mean",
         description=(
             "`mean`: the mean. `sqrtn`: the sum divided by the square root of the length,"
-            " which keeps more of what is typical of a long history. `attention`: causal"
-            " self-attention, for logs in which the order matters."
+            " which keeps more of what is typical of a long history; vectors get a second part"
+            " for habits, twice as wide as `dimension`. `attention`: causal self-attention, for"
+            " logs in which the order matters."
         ),
     )
 
