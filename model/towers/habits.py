@@ -23,8 +23,8 @@ from model.towers.list_encoders import mean_of_present
 from model.towers.two_tower import TwoTower
 
 _WEIGHT = 4.0
-"""Weight of this part, against 1 for the trained one. It is on the items' side: the index's codes are fitted
-to items as if queries were as long in all directions.
+"""Weight of this part in a query, against 1 for the trained one. On the items' side it would rank the same,
+but their last number would then make all items similar.
 """
 _TINY = 1e-12
 
@@ -52,12 +52,11 @@ def with_habits(
     if side == "query":
         ids = [features[column.name] for column in architecture.columns[side] if column.root]
         own = sum(mean_of_present(tf.gather(table, lists), lists) for lists in ids)
-        own = tf.math.l2_normalize(own, axis=1, epsilon=_TINY)
+        own = _WEIGHT * tf.math.l2_normalize(own, axis=1, epsilon=_TINY)
         last = tf.zeros_like(own[:, :1])
     else:
         own = tf.gather(table, features[architecture.habits.removesuffix(HABITS)])
-        last = _WEIGHT * tf.sqrt(tf.maximum(0.0, 1 - tf.reduce_sum(own**2, 1, keepdims=True)))
-        own = _WEIGHT * own
+        last = tf.sqrt(tf.maximum(0.0, 1 - tf.reduce_sum(own**2, 1, keepdims=True)))
     both = tf.math.l2_normalize(tf.concat([vector, own, last], 1), axis=1, epsilon=_TINY)
     # The transform graph may leave the shapes of its outputs open.
     return tf.ensure_shape(both, [None, vector.shape[1] + table.shape[1] + 1])
