@@ -178,7 +178,7 @@ class _Day:
         if found is None or "today:trees_before" not in self._drawn:
             return found
         compared = {"holdout": self._lists("today", "trees", "trees_before")}
-        if found.on_day.change:
+        if compared["holdout"].users < self._run.p.gate.min_users:
             compared["on_day"] = self._lists("next_day", "trees", "ranked")
         return found.model_copy(update=compared)
 
