@@ -278,7 +278,7 @@ def train_lines(log: LogFigures) -> Iterator[str]:
     examples = _examples(log)
     if kind == "habits":
         yield f'history = {{ pooling = "sqrtn" }}  # {_repeated(log)}: order hardly matters'
-        yield "dimension = 128  # habits differ from user to user"
+        yield "dimension = 64  # habits differ from user to user"
     elif kind == "films" and log.earlier >= _SEQUENCE:
         yield f'history = {{ pooling = "attention" }}  # {_repeated(log)}: the newest items count most'
     if kind != "news":

@@ -38,7 +38,7 @@ _NO_TOKENS = pa.array([], pa.string())
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
 HABITS = ".habits"
 """Behind the name of the items' table: name of the fitted one."""
-HABITS_WIDTH = 2
+HABITS_WIDTH = 3
 """Width of the part for habits, in widths of the trained part."""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""

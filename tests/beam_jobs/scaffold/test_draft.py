@@ -392,7 +392,7 @@ def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
     assert told["columns.user"] == {"value": "user_id", "from": "file"}
     assert told["train.wait"] == {"value": "6h", "from": "default"}
     shown = twinspire("config", str(made)).stdout
-    assert tomllib.loads(shown)["train"]["dimension"] == 128, "it is TOML"
+    assert tomllib.loads(shown)["train"]["dimension"] == 64, "it is TOML"
     unfit = ("--name", "My shop", "--time-zone", "Europe/Berln", "--out", str(tmp_path / "x.toml"))
     told = twinspire(*command[:2], *unfit)
     assert told.returncode == 2 and not (tmp_path / "x.toml").exists()

@@ -113,7 +113,7 @@ def test_the_part_for_habits_is_fitted_from_scratch_and_kept_by_a_day_that_goes_
     p = with_train(shop.pipeline, history=history, auxiliary=AuxiliaryConfig())
     first = learn.train_towers(context(p, FIRST, tmp_path), shop.features1, None)
     towers = learn.write(context(p, FIRST, tmp_path), first, tmp_path)
-    assert {tower.dimension for tower in towers.values()} == {3 * p.train.dimension}
+    assert {tower.dimension for tower in towers.values()} == {4 * p.train.dimension}
     state = tmp_path / model_bundle.STATE
     second = learn.train_towers(
         context(p, SECOND, tmp_path, parent=tmp_path), shop.features2, state

@@ -60,7 +60,7 @@ class HistoryEncoderConfig(Strict):
         description=(
             "`mean`: the mean. `sqrtn`: the sum divided by the square root of the length,"
             " which keeps more of what is typical of a long history; vectors get a second part"
-            " for habits, twice as wide as `dimension`. `attention`: causal self-attention, for"
+            " for habits, three times as wide as `dimension`. `attention`: causal self-attention, for"
             " logs in which the order matters."
         ),
     )
