@@ -340,8 +340,8 @@ def rank_uncorrected(
       k: length of the lists; -1 fills lists when there are too few items.
     """
     met = np.flatnonzero(drawn)
-    # One dimension more subtracts log q in the same product: <(q / t, 1), (c, -log q)>. With t = 0.1,
-    # q = (0.6, 0.8) and an item c = (1, 0) of share 0.01 that is (6, 8, 1) and (1, 0, 4.6).
+    # An extra dimension also subtracts log p, p the item's share: <(q / t, 1), (c, -log p)>. With t = 0.1,
+    # query (0.6, 0.8), item (1, 0) and p = 0.01 the vectors are (6, 8, 1) and (1, 0, 4.6).
     ones = np.ones((len(queries), 1))
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[met], -log_q[met, np.newaxis]], axis=1, dtype=np.float32)

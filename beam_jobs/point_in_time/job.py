@@ -227,7 +227,7 @@ def plan_job(ctx: attempts.StageContext, scope: Scope | None = None) -> FeatureJ
     inputs = day_files.inputs(ctx.pipeline, plan)
     plan = replace(plan, replay=days_to_replay(ctx.pipeline, plan, inputs.events))
     if ctx.reuse is not None:
-        # Those in the stage's key: a file that came later has none.
+        # Only digests that the stage's key was made of. A file that arrived after that has no digest.
         digests = ctx.reuse.digests
         events = {
             day: tuple(

@@ -240,7 +240,8 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
         if not is_unused.any() or is_unused.all():
             continue
         rows = np.where(is_unused[:, np.newaxis], 0, rows)
-        # After zeroing: if the shared row was not used either, it is zero and says nothing.
+        # The order matters: unused rows are zero by now. So a value whose shared row was not used starts
+        # at zero, not at the shared row's random start.
         unused = np.flatnonzero(is_unused[1 : spec.first_shared]) + 1
         weight.values.assign(_with_shared_rows(rows, unused, spec))
 

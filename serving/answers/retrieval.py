@@ -145,7 +145,8 @@ def _retrieve_group(
     assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, FIXED_ORDER):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
-    # The ranker's features are places in whole lists, so it leaves out seen items only at the end.
+    # The ranker's features include an item's place in each source's list with seen items. So seen items
+    # are left out after ranking.
     left_out = seen.of_first(0) if source == RANKED else seen
     queries, widened = _with_two_tower(version, sources, encoded, k, source, left_out)
     if source == RANKED:

@@ -234,8 +234,8 @@ give it less in proportion. The fitted weights are for lists of a whole day. Cho
 """
 LEAN_TOGETHER = 0.4
 """The weight of `co_occurrence` at that time, of all sources' together (the same record)."""
-# The longest half-life, in microseconds, of a log that changes by the hour. If the same items sell
-# for weeks, the events of a day change little, and the fitted weights stay right.
+# A log changes by the hour if the half-life of `popular` is at most this many microseconds. With a longer
+# one, the same items sell for weeks, so the fitted weights stay right during the day.
 _OF_HOURS = 12 * 3600 * 1_000_000
 # The least time between two fits of co-occurrence, in microseconds. A fit on 200,000 events takes 0.1
 # to 0.9 s of a processor, more for longer visits, and 2 s if no two visits are alike.

@@ -42,7 +42,8 @@ DONE, EARLY = "done", "ended early"
 _FIRST = 4
 # This many trials have random settings, because Optuna's sampler has too little to learn from before
 _AT_RANDOM = 8
-# Optuna may propose settings again that were tried before. After this many proposals, the search ends
+# Optuna may propose settings that were already tried. After this many proposals in a row without a new
+# one, the search ends
 _ASKED = 20
 # A trial that kills the process each time, for lack of memory, has failed after this many starts
 _TRIES = 2

@@ -28,7 +28,7 @@ _NAN_LEFT = 2
 # How LightGBM treats missing values, in bits 2 and 3 of a node's decision type.
 _NAN_IS_ZERO = 0
 _NAN_IS_MISSING = 2
-# LightGBM takes values that are no farther from 0 to be 0.
+# LightGBM treats values between minus this and this as 0.
 _ZERO = np.float32(1e-35)
 # Rows of a pass over all trees, so that their features stay in the processor's cache.
 _BLOCK = 128
