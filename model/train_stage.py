@@ -188,8 +188,7 @@ def _train(
         # A first version with a window of one day has no earlier towers.
         return encoding[0].result() if encoding else _Earlier(), trained, towers
     finally:
-        # If the stage is stopped, it must not wait for the vectors: the lease of the day must be
-        # released soon.
+        # A stage that is stopped must not wait for the vectors: the day's lease must be released soon.
         thread.shutdown(wait=False)
 
 

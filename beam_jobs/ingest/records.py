@@ -259,7 +259,7 @@ class RecordChecker:
             *(pl.when(reading.nonsense).then(pl.lit(i)) for i, reading in enumerate(readings)),
             pl.lit(None, pl.Int32),
         )
-        # Rules refer to the converted values, so these have to be columns before.
+        # The rules refer to the converted values, so those must be columns before the rules run.
         converted = rows.with_columns(reading.values for reading in readings)
         checked = converted.with_columns(first_broken.alias(_RULE))
 

@@ -107,7 +107,7 @@ class ComparedMeasure(NamedTuple):
             "change": finite(self.change),
             "low": finite(self.low),
             "high": finite(self.high),
-            # Nothing was compared: 0 would say that the two lists are alike
+            # None if nothing was compared: 0 would say that the two lists are alike
             "differ": None if self.change is None else self.differ,
         }
 

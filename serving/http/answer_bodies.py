@@ -63,7 +63,7 @@ def _answer_alike(
         results, explaining = _begin_results(version, requests, queries, batch[0].options, metrics)
         deque(explaining, maxlen=0)
     except Refused as e:
-        # One query cannot be answered: only its request gets the error.
+        # A batch has requests of several callers. An error in one request must not fail the others.
         owners = [number for number, request in enumerate(batch) for _ in request.queries]
         number = owners[e.row]
         where = "query" if batch[number].single else f"queries[{e.row - owners.index(number)}]"
