@@ -26,10 +26,11 @@ def run(**limits):
 def day(n, *, candidate=0.3, trees=0.3, users=400, seed=0):
     """A day on which each list finds what is wanted for a share of the users, the luckiest."""
     luck = np.random.default_rng([seed, n]).random(users)
+    of_trees = {"trees": trees, "shuffled_trees": 0.05}
     of_set = {
         "held_out": {"candidate": candidate, "baseline": 0.3, "shuffled": 0.05},
-        "today": {"trees": trees, "trees_before": 0.3, "shuffled_trees": 0.05},
-        "next_day": {"ranked": 0.3, "fixed_order": 0.25},
+        "today": {**of_trees, "trees_before": 0.3},
+        "next_day": {**of_trees, "ranked": 0.3, "fixed_order": 0.25},
     }
     values = {"held_out:today": np.ones(users, bool)}
     for name, lists in of_set.items():

@@ -279,7 +279,7 @@ def test_rows_follow_the_order_of_ids(tmp_path):
 
 def test_queries_of_another_width_or_not_finite_are_refused():
     index = ExactIndex(clustered(10), Settings(kind="exact", k=5))
-    with pytest.raises(UsageError, match="width"):
+    with pytest.raises(UsageError, match="must have the shape"):
         index.search(np.zeros((2, 31), np.float32), 3)
     with pytest.raises(UsageError, match="row 1 is not"):
         index.search(np.array([[0.0] * 32, [np.nan] * 32]), 3)
