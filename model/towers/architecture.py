@@ -37,9 +37,9 @@ _NO_TOKENS = pa.array([], pa.string())
 # Widths of their embeddings.
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
 HABITS = ".habits"
-"""Behind the name of the items' table: name of the fitted one."""
+"""Suffix of the items' table that makes the name of the table for habits."""
 HABITS_WIDTH = 3
-"""Width of the part for habits, in widths of the trained part."""
+"""Times that the part for habits is as wide as the trained part."""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
@@ -147,8 +147,8 @@ class Architecture:
       layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: whether there is a head that learns labels from the vectors
         (model/towers/auxiliary_head.py).
-      habits: name of the fitted table of items that vectors are continued with
-        (model/towers/habits.py); empty if there is none.
+      habits: name of the items' table for the part for habits (model/towers/habits.py); empty without
+        that part.
     """
 
     tables: Mapping[str, TableSpec]

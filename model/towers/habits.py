@@ -1,12 +1,12 @@
-"""The part of the vectors for habits: what users take again and again, as a linear model knows it.
+"""The part of the vectors for habits: what users take again and again.
 
-Counts of users' histories are approximated by their singular vectors (PureSVD: Cremonesi, Koren and
-Turrin, RecSys 2010). With V the right ones, an item is [V_i, sqrt(1 - |V_i|^2)] and a history h is
-[the sum over h of V_j, stretched to length 1, 0]: their dot product is the approximated count.
+It is PureSVD (Cremonesi, Koren and Turrin, RecSys 2010) of how often each user took each item. V are the
+right singular vectors. An item i is [V_i, sqrt(1 - |V_i|^2)]. A history is [the sum of V_j over its items
+j, scaled to length 1, 0]. Their dot product is in proportion to the approximated count.
 
-This part is fitted and not trained, since the softmax spoils it, and stands behind the trained vector:
-it is better for what was taken before; the trained part is all that there is for a user without a
-history and for an item that is new. docs/decisions/0026-training.md
+This part follows the trained part of a vector. It is not trained, because the softmax makes it worse. It
+is the better part for items that the user took before. A user without a history and a new item have the
+trained part only. docs/decisions/0026-training.md
 
 B rows, D the dimension of the trained vectors, R the rank.
 """
@@ -36,7 +36,7 @@ def with_habits(
     tables: Mapping[str, tf.Variable],
     features: Mapping[str, tf.Tensor],
 ) -> tf.Tensor:
-    """Continues vectors with the part for habits, if the architecture has one.
+    """Appends the part for habits to the trained vectors, if the architecture has one.
 
     Args:
       side: the tower, `query` or `item`.
@@ -63,15 +63,15 @@ def with_habits(
 
 
 def fit_habits(model: TwoTower, histories: np.ndarray, seed: int) -> None:
-    """Fits the table.
+    """Fits the items' table for habits; a user's counts are divided by the root of the history's length.
 
     Args:
-      model: its architecture has `habits`.
+      model: one whose architecture has `habits`.
       histories: [U, L] int32, one per user; 0 is padding.
     """
     name = model.architecture.habits
     table = model.tables[name]
-    # Shared rows stay zero: what many new items were to users says nothing of one of them.
+    # Shared rows stay zero: many new items share a row, and its counts say nothing about one of them.
     has_row = (histories > 0) & (histories < model.architecture.tables[name].first_shared)
     user, place = np.nonzero(has_row)
     if not len(user):
