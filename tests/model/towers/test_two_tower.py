@@ -82,9 +82,10 @@ def habits(tiny):
     return model, histories
 
 
-def _with_habits(model, side, features):
+def _with_habits(model, side, features, trained=None):
     tables = {name: weight.values for name, weight in model.tables.items()}
-    trained = tf.zeros([len(next(iter(features.values()))), 8])
+    if trained is None:
+        trained = tf.zeros([len(next(iter(features.values()))), 8])
     return with_habits(model.architecture, side, trained, tables, features).numpy()
 
 
@@ -103,6 +104,18 @@ def test_the_part_for_habits_scores_items_as_the_counts_nearest_matrix_of_its_ra
     np.testing.assert_allclose(queries @ items.T, expected, atol=1e-5)
     for vectors in (queries, items):
         np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+
+
+def test_a_query_weighs_the_part_for_habits_four_times_as_much_as_the_trained_part(habits):
+    model, histories = habits
+    asked = {"query": {"recent": histories}, "item": {"item": np.arange(20)}}
+    rng = np.random.default_rng(1)
+    trained = {side: rng.normal(size=(rows, 8)) for side, rows in (("query", 40), ("item", 20))}
+    trained = {s: (x / np.linalg.norm(x, axis=1)[:, None]).astype("f4") for s, x in trained.items()}
+    alone = [_with_habits(model, side, asked[side]) for side in asked]
+    both = [_with_habits(model, side, asked[side], trained[side]) for side in asked]
+    expected = trained["query"] @ trained["item"].T + 4 * alone[0] @ alone[1].T
+    np.testing.assert_allclose(both[0] @ both[1].T, expected / np.sqrt(17 * 2), atol=1e-5)
 
 
 def test_the_part_for_habits_says_nothing_of_a_new_user_or_a_new_item(habits):

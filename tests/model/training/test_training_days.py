@@ -5,6 +5,7 @@ import numpy as np
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
+from model.training.train import newest_histories
 
 MONDAY, TUESDAY, WEDNESDAY = (date(2024, 5, day) for day in (6, 7, 8))
 
@@ -33,6 +34,18 @@ def test_the_last_day_comes_after_all_passes_over_the_others(tiny):
     assert told == [*passes, "measured", *(f"{WEDNESDAY}, pass {n} of 2" for n in (1, 2))]
     assert learned.rows == 2 * (50 + 31 + 20)
     assert int(frequency.seen.numpy()) == 50 + 31 + 20, "its clock is the logs'"
+
+
+def test_the_part_for_habits_is_fitted_to_the_newest_history_of_each_user(tiny):
+    pipeline = tiny.pipeline(train={"history": {"pooling": "sqrtn"}})
+    days = [(MONDAY, tiny.rows(3)), (TUESDAY, tiny.rows(2, seed=1))]
+    for (_, rows), users in zip(days, ([7, 9, 7], [9, 4]), strict=True):
+        rows.user[:] = users
+    found = newest_histories(days, tiny.architecture(pipeline))
+    monday, tuesday = (rows.features["recent"] for _, rows in days)
+    width = found.shape[1]
+    expected = [tuesday[1], monday[2], tuesday[0]]  # of users 4, 7 and 9
+    assert found.tolist() == [[*row, *[0] * (width - len(row))] for row in map(list, expected)]
 
 
 def test_training_with_a_stop_is_training_of_one_part_and_then_of_the_other(tiny):
