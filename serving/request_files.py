@@ -2,7 +2,6 @@
 file appears only when it is complete.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -26,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend
-from serving.requests.json_values import Refused, distinct, surely_distinct
+from serving.requests.json_values import Refused
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER, ListRequest
 from serving.version.loaded_version import Version
@@ -258,42 +257,14 @@ def read_requests(
 
 
 def _parse(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
-    try:
-        return requests.table([_read(text) for text in lines.texts])
-    except (ValueError, Refused):
-        # Read again, to name the line and the reason; and orjson rounds integers of more than 64 bits,
-        # which may be ids.
-        objects = _read_one_by_one(lines, file)
-    with naming_line(lines, file):
-        return requests.table(objects)
-
-
-def _read(text: bytes) -> Any:
-    """The value in a line.
-
-    Raises:
-      ValueError: it is no JSON, or a key may be given twice.
-    """
-    value = orjson.loads(text)
-    if isinstance(value, dict):
-        filters = (entry for entry in value.values() if isinstance(entry, dict))
-        members = len(value) + sum(map(len, filters))
-        if not surely_distinct(text, members, [value]):
-            raise ValueError("a key may be given twice")
-    return value
-
-
-def _read_one_by_one(lines: NumberedLines, file: str) -> list[Any]:
-    """The values in lines, by Python's own reader, which is slow but sees keys that are given twice."""
     objects: list[Any] = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:
-            objects.append(json.loads(text, object_pairs_hook=distinct))
-        except (ValueError, RecursionError) as e:
+            objects.append(orjson.loads(text))
+        except ValueError as e:
             raise _malformed(file, number, f"it is not JSON ({e})", text) from e
-        except Refused as e:
-            raise _malformed(file, number, str(e), text) from e
-    return objects
+    with naming_line(lines, file):
+        return requests.table(objects)
 
 
 @contextmanager

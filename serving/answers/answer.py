@@ -4,8 +4,9 @@ short lists and unknown values.
 B queries, K places of a list, S sources, F features of a ranker.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -39,11 +40,6 @@ class RuleWarnings:
     caps: Mapping[str, int]
     lacks_new: np.ndarray
     of_all: tuple[str, ...] = ()
-
-    @property
-    def caps_text(self) -> str:
-        """The caps, as the end of a sentence."""
-        return ", ".join(f"{name} {cap}" for name, cap in self.caps.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +87,17 @@ class AnswerWarnings:
             return None
         passing = int(np.count_nonzero(selected.passing)) if selected else self.items
         if self.rules and self.rules.caps and count < min(self.k, passing):
+            caps = ", ".join(f"{name} {cap}" for name, cap in self.rules.caps.items())
             return (
                 f"{counted(count, 'item')} instead of {self.k}: the rest was seen or excluded, or is"
-                f" over a cap ({self.rules.caps_text})"
+                f" over a cap ({caps})"
             )
         if self.k > self.items:
-            return self._whole_catalogue(filtered=selected is not None)
+            all_listed = "all that pass are listed" if selected else "all are listed"
+            return (
+                f"{self.k} items were asked for, but the catalogue of {self.version} has only"
+                f" {self.items}: {all_listed}"
+            )
         if passing < self.k:
             return (
                 f"{passing:,} of {self.items:,} items of {self.version} pass the filter;"
@@ -104,42 +105,12 @@ class AnswerWarnings:
             )
         return f"{counted(count, 'item')} instead of {self.k}: the rest was seen or excluded"
 
-    def of_all(self) -> tuple[str, ...]:
-        """Warnings about all lists together."""
-        warnings = self.of_values()
-        if few := self.few_new:
-            warnings += (f"{few} of {len(self.counts)} lists: {_FEW_NEW}",)
-        capped = self.rules is not None and bool(self.rules.caps)
-        filtered = any(self.groups.selected)
-        if self.k > self.items and not capped:
-            return (*warnings, self._whole_catalogue(filtered=filtered))
-        short = int((self.counts < self.k).sum())
-        if not short:
-            return warnings
-        does_not_pass = "does not pass, or " if filtered else ""
-        over_cap = f", or is over a cap ({self.rules.caps_text})" if self.rules and capped else ""
-        rest = f"the rest of the catalogue {does_not_pass}was seen or excluded{over_cap}"
-        lists = f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}"
-        return (*warnings, lists)
-
     def of_values(self) -> tuple[str, ...]:
         """Warnings about unknown values of features, values in filters that no item has, and rules."""
-        return tuple(dict.fromkeys(self._each_of_values()))
-
-    def _each_of_values(self) -> Iterator[str]:
-        for of_query in self.unknown.values():
-            yield from of_query
-        for selected in filter(None, self.groups.selected):
-            yield from selected.warnings
-        if self.rules:
-            yield from self.rules.of_all
-
-    def _whole_catalogue(self, *, filtered: bool) -> str:
-        all_listed = "all that pass are listed" if filtered else "all are listed"
-        return (
-            f"{self.k} items were asked for, but the catalogue of {self.version} has only"
-            f" {self.items}: {all_listed}"
-        )
+        of_filters = [selected.warnings for selected in self.groups.selected if selected]
+        of_rules = self.rules.of_all if self.rules else ()
+        # As keys of a dict, to keep the first of equal warnings.
+        return tuple(dict.fromkeys(chain(*self.unknown.values(), *of_filters, of_rules)))
 
 
 class ReasonPart(TypedDict):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, Required
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from serving.http.connection import check_distinct, read_object
+from serving.http.connection import read_object
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
 from serving.requests.json_values import ONE_ITEM_ID, Refused, typed_dict, whole_number
@@ -25,11 +25,8 @@ from serving.requests.request_model import (
     without_nulls,
 )
 from serving.version.filters import Filter
-from twinspire_core.config import source_registry
-from twinspire_core.config.source_registry import answering
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
-_OBJECTS = 20  # objects and lists that a query has on average, at most
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
 Keys = Mapping[str, Option | RequestField]
@@ -71,7 +68,6 @@ class BodyParser:
     def __init__(self, requests: RequestModel, settings: Settings) -> None:
         self._requests = requests
         self._settings = settings
-        self._most_objects = _OBJECTS * (1000 + settings.max_queries)
         # A deployment may allow shorter lists than the type in `OPTIONS`.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
         self._options: Keys = OPTIONS | {"k": k}
@@ -99,10 +95,7 @@ class BodyParser:
         Raises:
           Problem: the body is wrong. NaN and numbers too large for a double are not JSON.
         """
-        body = read_object(content, self._most_objects)
-        request = self.recommend_from(body)
-        check_distinct(content, [body, *_queries(body)])
-        return request
+        return self.recommend_from(read_object(content))
 
     def similar(self, content: bytes) -> SimilarRequest:
         """Reads a body of `/v1/similar`.
@@ -110,10 +103,7 @@ class BodyParser:
         Raises:
           Problem: the body is wrong.
         """
-        body = read_object(content, self._most_objects)
-        request = self.similar_from(body)
-        check_distinct(content, [body])
-        return request
+        return self.similar_from(read_object(content))
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
         """The request in the JSON object of a body of `/v1/recommend`.
@@ -173,8 +163,6 @@ class BodyParser:
             return Problem(
                 "missing", 'item is missing. Give an item\'s id: {"item": "i3"}.', where=key
             )
-        if key == "source":
-            return _wrong_source(body[key])
         return refused(keys[key].value.refusal(key, body[key], error), "")
 
     def _wrong_queries(
@@ -290,16 +278,6 @@ def _raw_queries(body: Mapping[str, Any]) -> Any:
 
 def _where(body: Mapping[str, Any], number: int) -> str:
     return "query" if body.get("queries") is None else f"queries[{number}]"
-
-
-def _wrong_source(source: Any) -> Problem:
-    message = f"source must be one of {', '.join(answering())}; found {shorten(source)}."
-    if not isinstance(source, str):
-        return Problem("wrong_type", message, where="source")
-    near = source_registry.REMOVED.get(source) or next(
-        iter(nearest_names(source, answering())), None
-    )
-    return Problem("out_of_range", message, where="source", did_you_mean=near)
 
 
 def refused(error: Refused, where: str) -> Problem:

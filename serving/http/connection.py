@@ -1,15 +1,12 @@
 """Connections with limits for headers and slow clients, which uvicorn's parser does not have; and reading the
-JSON object in a body, which must not be too large or too slow, or have a key twice.
+JSON object in a body, which must not be too large or too slow.
 """
 
 import asyncio
-import json
-import re
 from asyncio import Future, TimerHandle, Transport
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
 import orjson
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -21,8 +18,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
-from serving.requests.json_values import Refused, distinct, surely_distinct
-from twinspire_core.errors import shorten, with_full_stop
+from twinspire_core.errors import shorten
 
 _SOON = 0.05  # seconds, after which a slow answer watches whether its client has left
 _SLOWEST = 1 << 15  # bytes of an answer that a client must take in a second
@@ -192,10 +188,6 @@ async def _leave(request: Request, answer: "Future[Any]") -> None:
 
 
 _LARGE = 1 << 14  # bytes, from which a thread parses a body
-_FILTERS = ("allow", "deny")
-# From a quote to the next, or to the end where none follows. It matches at every quote and never
-# backtracks, so a body is scanned once, whatever it holds.
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _Request = TypeVar("_Request")
 
 
@@ -246,60 +238,17 @@ async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Re
     return await run_in_threadpool(parser, content)
 
 
-def read_object(content: bytes, most: int) -> dict[str, Any]:
-    """The object in a body. Of equal keys the last one counts; `check_distinct` refuses them later.
-
-    Args:
-      most: objects and lists that the body may hold. While a megabyte of empty ones is parsed, no
-        other request is answered.
+def read_object(content: bytes) -> dict[str, Any]:
+    """The object in a body. Of equal keys the last one counts.
 
     Raises:
-      Problem: it is no JSON object, or holds more than `most`.
+      Problem: it is no JSON object.
     """
-    if len(content) > most and _count_objects(content) > most:
-        # Some of the brackets may stand in texts.
-        count = _count_objects(_TEXT.sub(b"", content))
-        if count > most:
-            message = f"A body can have at most {most:,} objects and lists; found {count:,}."
-            raise Problem("out_of_range", message)
     try:
         body = orjson.loads(content)
     except ValueError as e:
-        raise _bad_json(e) from e
+        message = f"A body must be a JSON object; this one cannot be read: {e}."
+        raise Problem("bad_json", message) from e
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
     return body
-
-
-def _count_objects(content: bytes) -> int:
-    # Where every second byte is a bracket, `bytes.count` takes ten times as long, and others wait for it.
-    characters = np.frombuffer(content, np.uint8)
-    return sum(int(np.count_nonzero(characters == bracket)) for bracket in b"{[")
-
-
-def check_distinct(content: bytes, objects: Sequence[Mapping[str, Any]]) -> None:
-    """Checks that no key of a body is given twice.
-
-    Args:
-      objects: all objects in it, except for the filters of queries.
-
-    Raises:
-      Problem: a key is given twice.
-    """
-    if surely_distinct(content, sum(map(_count_members, objects)), objects):
-        return
-    try:
-        json.loads(content, object_pairs_hook=distinct)
-    except (ValueError, RecursionError) as e:
-        raise _bad_json(e) from e
-    except Refused as e:
-        raise Problem(e.kind, with_full_stop(e), where=e.key) from e
-
-
-def _bad_json(error: Exception) -> Problem:
-    return Problem("bad_json", f"A body must be a JSON object; this one cannot be read: {error}.")
-
-
-def _count_members(query: Mapping[str, Any]) -> int:
-    """The members of an object and of the filters in it."""
-    return len(query) + sum(len(query.get(key) or ()) for key in _FILTERS)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic_core import ErrorDetails
 
 from serving.answers.recommend import recommend
-from serving.http.connection import check_distinct, read_object
+from serving.http.connection import read_object
 from serving.http.http_errors import Problem
 from serving.http.openapi import EventsAnswer
 from serving.http.prometheus import Metrics
@@ -117,12 +117,10 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
     Raises:
       Problem: one event is wrong. Then no event of the body counts.
     """
-    written = read_object(content, 2 * MOST)
     try:
-        body = EventsBody.model_validate(written)
+        body = EventsBody.model_validate(read_object(content))
     except ValidationError as e:
         raise _explain(e.errors()[0]) from e
-    check_distinct(content, [written, *written["events"]])
     # Events without a time are of now, all of the same moment.
     times = np.array([_microseconds(event.time or now, zone) for event in body.events])
     ahead = np.flatnonzero(times > _microseconds(now, zone) + _AHEAD * 1_000_000)

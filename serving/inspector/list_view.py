@@ -137,7 +137,6 @@ class ListView:
 
     Attributes:
       version: id of the version.
-      loading: whether the version is still being loaded.
       status: HTTP status, if the page shows this list alone.
       basis: what the list rests on, in words.
       unknown: whether the request has a user id that the version does not know, and nothing else.
@@ -150,7 +149,6 @@ class ListView:
 
     version: str
     live: bool
-    loading: bool = False
     problem: str | None = None
     status: int = 200
     source: str | None = None
@@ -216,7 +214,7 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[List
 
 def compared(views: Sequence[ListView]) -> list[ListView]:
     """The lists, and if there are two, how each item moved from the first to the second."""
-    if len(views) != 2 or any(view.loading or view.problem for view in views):
+    if len(views) != 2 or any(view.problem for view in views):
         return list(views)
     before, after = views
     rank_before = {row.item: rank for rank, row in enumerate(before.rows)}

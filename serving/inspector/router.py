@@ -5,12 +5,10 @@ Versions besides the live one: which are stored, and a few that were loaded beca
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Lock, Thread
+from threading import Lock
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -43,112 +41,10 @@ from twinspire_core.errors import TwinspireError, UsageError
 log = logging.getLogger("twinspire.serve")
 
 
-class VersionCache:
-    """Keeps the versions that were asked for last. The live version is none of them.
-
-    They are loaded in threads, one after the other. A version that leaves the cache while a page is made
-    of it stays in memory until the page is done.
-
-    Args:
-      opened: opens a version by its id.
-      warm: asks a version what users will ask, and raises if it does not answer.
-      most: versions that memory has room for besides the live one.
-    """
-
-    def __init__(
-        self, opened: Callable[[str], Version], warm: Callable[[Version], None], most: int = 2
-    ) -> None:
-        self._open = opened
-        self._warm = warm
-        self._most = most
-        # The one that was asked for last is at the end.
-        self._entries: OrderedDict[str, Future[Version]] = OrderedDict()
-        self._lock = Lock()
-        self._loading = Lock()  # memory has no room to load two at once
-
-    def get(self, version: str) -> Version | None:
-        """A version; None while it is being loaded, which the first call begins.
-
-        Raises:
-          Exception: the version could not be loaded. The next call tries again.
-        """
-        with self._lock:
-            # Taken out and put back, which makes it the last one asked for. A failure stays out.
-            entry = self._entries.pop(version, None)
-            opened = entry.result() if entry and entry.done() else None
-            if entry is None:
-                entry = Future()
-                Thread(target=self._load, args=(version, entry), daemon=True).start()
-            self._entries[version] = entry
-            if len(self._entries) > self._most:
-                _, oldest = self._entries.popitem(last=False)
-                oldest.cancel()
-            return opened
-
-    def _load(self, version: str, entry: Future[Version]) -> None:
-        with self._loading:
-            if not entry.set_running_or_notify_cancel():
-                return  # it left the cache while it waited
-            try:
-                opened = self._open(version)
-                self._warm(opened)
-            except Exception as e:
-                log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
-                entry.set_exception(e)
-            else:
-                entry.set_result(opened)
-
-
-class VersionList:
-    """The stored versions, and their quality. The registry is read at most every few seconds; what was
-    read last is used while it cannot be read.
-
-    Args:
-      metric: the measure of quality, such as `recall@50`.
-      fresh: seconds until the registry is read again.
-    """
-
-    def __init__(self, registry: Registry, metric: str, fresh: float = 5.0) -> None:
-        self._registry = registry
-        self._metric = metric
-        self._figures: dict[str, ServedFigure | None] = {}
-        self._fresh = fresh
-        self._lock = Lock()
-        self._next_reading = 0.0
-        self._stored: list[Status] = []
-
-    def stored(self) -> list[Status]:
-        """The versions whose files are stored, the newest day first."""
-        with self._lock:
-            if time.monotonic() >= self._next_reading:
-                try:
-                    stored = [one for one in self._registry.statuses() if one.stored]
-                    if stored != self._stored or None in self._figures.values():
-                        # The next day's run may have measured the live version since.
-                        self._figures.clear()
-                    self._stored = stored
-                except Exception as e:  # a broken store must not hide the live version
-                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
-                self._next_reading = time.monotonic() + self._fresh
-            return self._stored
-
-    def figure(self, version: str) -> ServedFigure | None:
-        """The quality of a version's lists; None if it is not known, or cannot be read now."""
-        self.stored()
-        with self._lock:
-            if version not in self._figures:
-                self._figures[version] = None
-                try:
-                    log_entries = self._registry.log()
-                    quality = quality_of(self._registry, log_entries, [version])[version]
-                    self._figures[version] = quality.in_front(self._metric)
-                except Exception as e:  # a broken store must not hide the live version
-                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
-            return self._figures[version]
-
-
 Ask = Callable[[Version, bool], Parts[ListView]]
 """Asks a version for a list; the second argument says whether it is the live one."""
+_FRESH = 5.0  # seconds until the registry is read again
+_OTHERS = 2  # versions that memory has room for besides the live one
 # The most pages that are made at once. Each takes much longer than a request.
 _PAGES = 8
 # Addresses of pages show what people took.
@@ -173,8 +69,13 @@ class Inspector:
             service.requests.model, replace(settings, max_k=min(settings.max_k, LONGEST))
         )
         self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
-        self._versions = VersionList(self._registry, service.pipeline.gate.metric)
-        self._cache = VersionCache(service.open, _warm)
+        self._stored: list[Status] = []
+        self._figures: dict[str, ServedFigure | None] = {}
+        self._next_reading = 0.0
+        self._reading = Lock()
+        # Versions besides the live one. The one that was asked for last is at the end.
+        self._others: dict[str, Version] = {}
+        self._loading = Lock()  # memory has no room to load two at once
         self._at_work = 0
 
     async def lists(self, request: Request) -> Response:
@@ -186,7 +87,7 @@ class Inspector:
             checked = self._similar
         try:
             with self._one_more():
-                shown = await run_in_threadpool(self._look_up, form)
+                shown = await run_in_threadpool(self._look_up, form, opens=checked is not None)
                 page = self._page(request, checked, *shown)
                 return await while_connected(request, self._service.batcher.submit_parts(page, 1))
         except (Problem, TwinspireError) as e:
@@ -229,11 +130,17 @@ class Inspector:
         return self._registry.read(version, REPORT)
 
     def _look_up(
-        self, form: Address
-    ) -> tuple[Address, Served, ServedFigure | None, list[tuple[str, str]]]:
+        self, form: Address, *, opens: bool
+    ) -> tuple[
+        Address, Served, ServedFigure | None, list[tuple[str, str]], list[Version | ListView]
+    ]:
         """Finds the versions that an address names, in the registry if need be.
 
-        Returns: the address with whole ids, the live version, its quality, and versions to choose from.
+        Args:
+          opens: whether to open them, because the page shows lists.
+
+        Returns: the address with whole ids, the live version, its quality, versions to choose from, and
+        the opened versions. In place of one that cannot be loaded, a view says why.
         """
         self._service.check_ready()
         # Taken once, so that no version that goes live meanwhile answers half a page.
@@ -246,10 +153,54 @@ class Inspector:
         )
         # Takes long the first time: here, and not in the batcher's thread.
         CorpusView.of(served.version)
-        choices = [("", f"live: {served.version.id}")]
-        for stored in self._versions.stored():
-            choices.append((stored.version, f"{stored.version}, {stored.status}"))
-        return form, served, self._versions.figure(served.version.id), choices
+        live = served.version.id
+        stored, figure = self._read_registry(live)
+        choices = [
+            ("", f"live: {live}"),
+            *((one.version, f"{one.version}, {one.status}") for one in stored),
+        ]
+        # Distinct, because a version next to itself says nothing.
+        names = dict.fromkeys(filter(None, (form.version or live, form.against))) if opens else ()
+        opened = [served.version if name == live else self._open(name) for name in names]
+        return form, served, figure, choices, opened
+
+    def _read_registry(self, live: str) -> tuple[list[Status], ServedFigure | None]:
+        """The stored versions, the newest day first, and the quality of the live version's lists, if it
+        is known. The registry is read at most every few seconds; what was read last is used while it
+        cannot be read.
+        """
+        with self._reading:
+            if live not in self._figures or time.monotonic() >= self._next_reading:
+                self._figures = {live: self._figures.get(live)}
+                self._next_reading = time.monotonic() + _FRESH
+                try:
+                    self._stored = [one for one in self._registry.statuses() if one.stored]
+                    quality = quality_of(self._registry, self._registry.log(), [live])[live]
+                    self._figures[live] = quality.in_front(self._service.pipeline.gate.metric)
+                except Exception as e:  # a broken store must not hide the live version
+                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
+            return self._stored, self._figures[live]
+
+    def _open(self, name: str) -> Version | ListView:
+        """A version besides the live one, loaded if it is not in memory, or a view that says why it
+        cannot be loaded.
+        """
+        with self._loading:
+            version = self._others.pop(name, None)
+            if version is None:
+                # Before it is loaded, so that there are never more in memory.
+                for oldest in [*self._others][: 1 - _OTHERS]:
+                    del self._others[oldest]
+                try:
+                    version = self._service.open(name)
+                    warm(version)
+                    CorpusView.of(version)
+                except Exception as e:  # the page says what is wrong with a version
+                    log.warning("%s cannot be shown: %s: %s", name, type(e).__name__, e)
+                    problem = f"{name} cannot be loaded: {e}"
+                    return ListView(version=name, live=False, problem=problem, status=409)
+            self._others[name] = version
+            return version
 
     def _page(
         self,
@@ -259,12 +210,19 @@ class Inspector:
         served: Served,
         figure: ServedFigure | None,
         choices: list[tuple[str, str]],
+        opened: list[Version | ListView],
     ) -> Parts[Response]:
         views: list[ListView] = []
         problem: Problem | None = None
         try:
             if checked:
-                views = yield from self._views(form, served, checked(form))
+                ask = checked(form)
+                for version in opened:
+                    if isinstance(version, Version):
+                        views.append((yield from ask(version, version is served.version)))
+                    else:
+                        views.append(version)
+                views = compared(views)
         except Problem as e:
             problem = e
             self._service.metrics.count_error(request.scope, e.type)
@@ -274,14 +232,6 @@ class Inspector:
             return _html(page, TYPES[problem.type][0])
         # Of two lists, one is enough for success.
         return _html(page, min((view.status for view in views), default=200))
-
-    def _views(self, form: Address, served: Served, ask: Ask) -> Parts[list[ListView]]:
-        views: list[ListView] = []
-        # Distinct, because a version next to itself says nothing.
-        for name in dict.fromkeys([form.version or served.version.id, form.against]):
-            if name:
-                views.append((yield from self._view(name, served, ask)))
-        return compared(views)
 
     def _recommended(self, form: Address) -> Ask:
         requests = self._service.requests
@@ -295,19 +245,6 @@ class Inspector:
     def _similar(self, form: Address) -> Ask:
         request = self._parser.similar_from(form.similar_body() | {"display": True})
         return lambda version, live: similar(version, live, request)
-
-    def _view(self, name: str, served: Served, ask: Ask) -> Parts[ListView]:
-        if name == served.version.id:
-            return (yield from ask(served.version, True))
-        try:
-            version = self._cache.get(name)
-        except Exception as e:  # the page says what is wrong with a version
-            return ListView(
-                version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409
-            )
-        if version is None:
-            return ListView(version=name, live=False, loading=True, status=202)
-        return (yield from ask(version, False))
 
     def _find(self, name: str) -> str:
         """The id of a version that an address names."""
@@ -327,11 +264,6 @@ class Inspector:
         wait = TYPES[kind][0] == 503
         page = templating.render("problem", self._service.pipeline, message=str(error), wait=wait)
         return _html(page, TYPES[kind][0])
-
-
-def _warm(version: Version) -> None:
-    warm(version)
-    CorpusView.of(version)
 
 
 def _html(text: str, status: int) -> Response:

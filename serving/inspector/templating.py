@@ -260,7 +260,6 @@ def view(
         sources={name: list_name(name) for name in version.sources},
         choices=choices,
         views=views,
-        loading=any(one.loading for one in views),
         version=version,
         cards=_cards(served, figure, pipeline.zone),
         figure=figure,

@@ -1,11 +1,9 @@
 """Values in the JSON of requests: what they may be, as types for pydantic, and what is said of others.
 
-JSON has one kind of number and no dates, so ids may be written as numbers, and 7.0 is as good as 7. It
-leaves open which of two equal keys counts, so an object with a key given twice is refused.
+JSON has one kind of number and no dates, so ids may be written as numbers, and 7.0 is as good as 7.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +19,6 @@ from pydantic import (
     GetPydanticSchema,
     PlainValidator,
     Strict,
-    ValidationInfo,
     WithJsonSchema,
 )
 from pydantic_core import ErrorDetails, core_schema
@@ -31,7 +28,7 @@ from serving.version.filters import WrongFilter, condition
 from twinspire_core.errors import UsageError, shorten
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
-_OUT_OF_RANGE = ("finite_number", "greater_than_equal", "less_than_equal")
+_OUT_OF_RANGE = ("finite_number", "greater_than_equal", "less_than_equal", "literal_error")
 
 Schema = dict[str, Any]
 _WHOLE: Schema = {"minimum": -(2**63), "maximum": 2**63}  # larger numbers lose digits
@@ -69,7 +66,7 @@ class ValueType:
     Attributes:
       annotation: the type, for pydantic, which also writes its JSON schema.
       expected: the end of a sentence about a value of another type, such as `must be a string`.
-      in_range: the same about a value that is too small, too large or not finite.
+      in_range: the same about a value that is too small, too large, not finite or not listed.
       entry: the type of a list's entries.
       hint: what a person may type into a form.
       read_typed: makes a value of what a person typed, or gives the text back if that is no value.
@@ -197,28 +194,25 @@ def _as_integer(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _as_id(value: Any, info: ValidationInfo) -> str:
+def _as_id(value: Any) -> str:
     """The text of an id that is written as a number."""
     number = _as_integer(value)
     # True is an integer in Python, and no id.
     if isinstance(number, bool) or not isinstance(number, int):
         raise ValueError("is no text")
-    # A larger float has lost digits. So would a larger integer of a body: orjson reads those as
-    # floats, and lines of a file are held to the same limit.
-    exact = isinstance(value, int) and info.mode == "python"
-    if not exact and not -(2**63) <= number < 2**64:
+    if not -(2**63) <= number < 2**64:  # the reader of JSON has rounded a larger one
         raise ValueError("is too large")
     return str(number)
 
 
-def _as_text(value: Any, info: ValidationInfo) -> str:
+def _as_text(value: Any) -> str:
     """The text of a value that is written as another kind of value."""
     if isinstance(value, str):
         return value  # half a surrogate pair, which `Requests.lay_out` refuses
-    return str(value).lower() if isinstance(value, bool) else _as_id(value, info)
+    return str(value).lower() if isinstance(value, bool) else _as_id(value)
 
 
-def _text(schema: Schema, convert: Callable[[Any, ValidationInfo], str] = _as_text) -> ValueType:
+def _text(schema: Schema, convert: Callable[[Any], str] = _as_text) -> ValueType:
     # Histories are long, and nearly all ids are written as text or as a whole number of 64 bits.
     # Pydantic tries these two first, without a call of Python.
     plain = Annotated[str, Strict()]
@@ -259,49 +253,3 @@ SHARE = ValueType(
     hint="0 to 1",
     read_typed=read_number,
 )
-
-
-def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of its keys and values, for `json.loads` as `object_pairs_hook`.
-
-    Raises:
-      Refused: a key is given twice.
-    """
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise Refused(
-            0,
-            f"An object must have each key once; {shorten(key)} is given twice",
-            "given_twice",
-            key,
-        )
-    return members
-
-
-def surely_distinct(content: bytes, members: int, objects: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether counting colons shows that no key of a JSON text is given twice. False leaves it open:
-    then `distinct` must look, which takes as long as reading the text again.
-
-    Args:
-      content: JSON. Its reader kept the last of equal keys.
-      members: number of members that the reader kept, in all objects.
-      objects: the objects that may hold colons in texts, or in lists of texts.
-    """
-    # Each member of an object has a colon. If there are no more colons than members, no key was
-    # given twice. Texts may hold the others, unless an escape (\u003a) hides a colon of theirs.
-    others = content.count(b":") - members
-    if others == 0:
-        return True
-    return b"\\u003" not in content and others == sum(map(_colons, objects))
-
-
-def _colons(members: Mapping[str, Any]) -> int:
-    """The number of colons in texts, and in lists of texts."""
-    strings: list[str] = []
-    for value in members.values():
-        if isinstance(value, str):
-            strings.append(value)
-        elif isinstance(value, list):
-            strings += (entry for entry in value if isinstance(entry, str))
-    return "".join(strings).count(":")

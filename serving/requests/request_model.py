@@ -16,16 +16,9 @@ names of one thing have one value, and null means left out.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
@@ -68,12 +61,7 @@ DENY = "_deny"
 EXPLAINED = 100
 """Most items of one HTTP request that are explained: each takes almost a millisecond."""
 _LARGEST = 2**31 - 1
-
-
-def _known_source(name: str) -> str:
-    if name not in answering():
-        raise ValueError
-    return name
+_ONE_SOURCE = f"must be one of {', '.join(answering())}"
 
 
 class Option(NamedTuple):
@@ -103,13 +91,10 @@ class ListRequest:
         str | None,
         Option(
             ValueType(
-                annotation=Annotated[
-                    str,
-                    AfterValidator(_known_source),
-                    # The user's own sources are loaded before this module, so they are in the list.
-                    WithJsonSchema({"type": "string", "enum": [*answering()]}),
-                ],
-                expected=f"must be one of {', '.join(answering())}",
+                # The user's own sources are loaded before this module, so they are in the list.
+                annotation=Literal[*answering()],
+                expected=_ONE_SOURCE,
+                in_range=_ONE_SOURCE,
             ),
             "Where items come from. Default: the ranker if the gate lets it serve, else the fixed"
             " order. If the two-tower is the only source, unknown users get recently popular items.",

@@ -83,7 +83,7 @@ class Filter(NamedTuple):
 NO_FILTER = Filter()
 
 
-def condition(attributes: Sequence[str], values: Any) -> str:
+def condition(attributes: Sequence[str], values: Values) -> str:
     """The canonical JSON of what stands under `allow` or `deny`.
 
     Args:
@@ -92,10 +92,6 @@ def condition(attributes: Sequence[str], values: Any) -> str:
     Raises:
       WrongFilter: an attribute is not listed, or a value is of a wrong type.
     """
-    if not isinstance(values, Mapping):
-        raise WrongFilter(
-            f"must be an object that maps attributes to values; found {shorten(values)}"
-        )
     return json.dumps(
         {name: _distinct(attributes, name, given) for name, given in sorted(values.items())}
     )

@@ -20,10 +20,10 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_registry import RANKED, answering
+from twinspire_core.config.source_registry import RANKED
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Row, Table, number, short_name
-from twinspire_core.errors import UsageError, did_you_mean
+from twinspire_core.errors import UsageError
 from twinspire_core.native_code import load_tensorflow_library
 from twinspire_core.terminal import console, doing
 from twinspire_core.terminal import out as standard_output
@@ -123,9 +123,6 @@ def recommend(
         from serving.version.filters import Filter
 
     opened = open_pipeline(pipeline)
-    if source and source not in answering():
-        known = did_you_mean(source, answering()) or f"known: {', '.join(answering())}"
-        raise UsageError(f"--source must name a source of lists; found {source!r}; {known}")
     filters = by_attribute(allow), by_attribute(deny)
     options = ListRequest(
         k=k,
@@ -271,7 +268,7 @@ def similar_items(
         answer = nearest.similar(opened, item, options)
     described = opened.describe(opened.rows([item]))[0]
     items = _items(opened, answer)
-    warnings = list(answer.warnings.of_all())
+    warnings = list(answer.warnings.of(0))
     if as_json:
         _print_json({"version": opened.id, "item": described, "items": items, "notes": warnings})
         return
@@ -305,7 +302,7 @@ def user_result(version: "Version", user: str, options: "ListRequest") -> dict[s
         **{key: json.loads(value) for key, value in options.filter._asdict().items() if value},
         "history": version.describe_ids(history[::-1]),
         "items": items,
-        "notes": list(answer.warnings.of_all()),
+        "notes": list(answer.warnings.of(0)),
     }
 
 

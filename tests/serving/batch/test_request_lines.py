@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.request_files import read_requests
-from serving.requests.json_values import Refused, distinct
+from serving.requests.json_values import Refused
 from serving.requests.query_rows import Requests
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.errors import BadData
@@ -31,7 +31,7 @@ REQUESTS = Requests(PIPELINE)
 
 def looked_at(lines: list[bytes]) -> pa.Table | None:
     try:
-        return REQUESTS.table([json.loads(line, object_pairs_hook=distinct) for line in lines])
+        return REQUESTS.table([json.loads(line) for line in lines])
     except (ValueError, Refused):
         return None
 
@@ -73,7 +73,7 @@ def read(tmp_path_factory):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data(), asked=st.lists(requests, min_size=1, max_size=3), escaped=st.booleans())
 def test_lines_are_read_as_python_reads_them(read, data, asked, escaped):
-    """Among them values of any type, and keys given twice."""
+    """Among them values of any type, and keys given twice, of which the last one counts."""
     odd = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=2), inner),
@@ -94,10 +94,6 @@ def test_lines_are_read_as_python_reads_them(read, data, asked, escaped):
     [
         b'{"user": "a"} {"user": "b"}',
         b'{"user": "a"',
-        b'{"user": "a", "user": "b"}',
-        b'{"user": "a:", "user": "b"}',
-        b'{"user": "\\u003a", "user": "b"}',
-        b'{"allow": {"kind": "x", "kind": "y"}}',
         b'{"customer": "a", "user": "b"}',
         b'{"user": "\\ud800"}',
         b'{"user": "\xff"}',
@@ -114,10 +110,9 @@ def test_a_line_that_is_no_request_is_refused(read, line):
     assert read([b'{"user": "u"}', line]) is None
 
 
-def test_integers_of_any_length_are_ids(read):
-    assert read([b'{"user": 123456789012345678901}'])["customer"].to_pylist() == [
-        "123456789012345678901"
-    ]
+def test_integers_of_64_bits_are_ids(read):
+    assert read([b'{"user": %d}' % (2**64 - 1)])["customer"].to_pylist() == [str(2**64 - 1)]
+    assert read([b'{"user": 123456789012345678901}']) is None, "the reader of JSON has rounded it"
 
 
 def test_names_of_one_thing_may_differ_from_line_to_line(read):

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.serving.inspector.conftest import EVIL, ITEMS, LONG, Shop
-from tests.serving.inspector.test_pages import loaded
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
@@ -71,7 +70,6 @@ def tab(browser: Browser, base: str, **context) -> Iterator[Page]:
 def views(asked: Shop) -> dict[str, int]:
     """Addresses of all kinds of views, and their statuses."""
     both = f"/?user=anna&k=12&version={asked.early}&against={asked.live}&allow.kind=odd&allow.kind=even"
-    loaded(asked, both)
     return {
         "/": 200,
         "/?user=anna&k=12": 200,

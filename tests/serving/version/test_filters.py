@@ -67,7 +67,6 @@ def test_what_passes(version, wanted, passing):
             "allow must name attributes of items; found 'kid'; did you mean 'kind'",
         ),
         ({"deny": {"zzz": 1}}, "known: kind, stock, tags"),
-        ({"allow": "odd"}, "allow must be an object that maps attributes to values; found 'odd'"),
         ({"allow": {"kind": []}}, "at least one value for kind"),
         ({"allow": {"kind": [None]}}, "strings, numbers, true or false; found None"),
         ({"allow": {"kind": [{"a": 1}]}}, "strings, numbers, true or false"),
@@ -108,7 +107,6 @@ def test_notes_say_what_a_filter_leaves(version):
     assert "4 of 12 items" in answer.warnings.of(1)[0]
     assert "pass the filter; 6 were asked for" in answer.warnings.of(1)[0]
     assert answer.warnings.of(2) == answer.warnings.of(3) == ()
-    assert "2 of 4 lists are shorter than 6" in answer.warnings.of_all()[1]
     short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)
     assert short.warnings.of(0) == ("3 items instead of 4: the rest was seen or excluded",)
 
@@ -120,7 +118,7 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
         filters, "nearest_names", lambda *given: looked.append(given) or real(*given)
     )
     values = ["od" + "d" * n for n in range(2, 300)]
-    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).warnings.of_all()
+    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).warnings.of(0)
     assert len(said) == 6 and all(len(note) < 150 for note in said)
     assert "did you mean 'odd'" in said[0]
     assert said[-1] == "nor has any item 293 other values of the filter"

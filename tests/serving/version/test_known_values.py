@@ -50,7 +50,7 @@ def test_values_that_the_vocabulary_lacks_are_told_of_the_query_that_has_them(ve
         f"{version.id} was trained without likes 'x', 'y'; with 't0', 't1', 't2', 't3', 't4', …"
     )
     assert [answer.warnings.of(n) for n in range(4)] == [(), (of_device,), (of_likes,), ()]
-    assert answer.warnings.of_all() == (of_device, of_likes)
+    assert answer.warnings.of_values() == (of_device, of_likes)
     assert answer.counts.tolist() == [3] * 4
 
 

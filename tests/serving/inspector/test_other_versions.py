@@ -1,0 +1,55 @@
+from types import SimpleNamespace
+
+import pytest
+
+from serving.http.server_settings import Settings
+from serving.http.service import Service
+from serving.inspector import router
+from serving.inspector.router import Inspector
+from tests.serving.batch.test_request_lines import PIPELINE
+from twinspire_core.errors import BadData
+
+
+@pytest.fixture
+def inspector(monkeypatch) -> Inspector:
+    """An inspector whose versions are their names; `opened` lists those that were opened."""
+    made = Inspector(Service(PIPELINE, Settings()))
+    made.opened = []
+
+    def opened(name: str) -> SimpleNamespace:
+        made.opened.append(name)
+        if name == "bad":
+            raise BadData("it is damaged")
+        return SimpleNamespace(id=name)
+
+    monkeypatch.setattr(made._service, "open", opened)
+    monkeypatch.setattr(router, "warm", lambda version: None)
+    monkeypatch.setattr(router.CorpusView, "of", lambda version: None)
+    return made
+
+
+def test_two_versions_are_kept_those_that_were_asked_for_last(inspector):
+    for name in ("a", "b", "a", "c", "a", "b"):
+        assert inspector._open(name).id == name
+    assert inspector.opened == ["a", "b", "c", "b"]
+    assert list(inspector._others) == ["a", "b"]
+
+
+def test_a_version_that_cannot_be_loaded_is_tried_again(inspector):
+    for _ in range(2):
+        shown = inspector._open("bad")
+        assert shown.status == 409 and "it is damaged" in shown.problem
+    assert inspector.opened == ["bad", "bad"]
+
+
+def test_the_versions_that_were_known_last_are_offered_while_the_registry_cannot_be_read(
+    inspector, monkeypatch
+):
+    stored = [SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]
+    answers = [stored]
+    monkeypatch.setattr(router, "_FRESH", 0)
+    inspector._registry = SimpleNamespace(statuses=lambda: answers.pop())
+    for _ in range(2):
+        known, figure = inspector._read_registry("a")
+        assert [one.version for one in known] == ["a"], "the second time, pop fails"
+        assert figure is None, "a registry that cannot be read has no figures"
