@@ -7,35 +7,24 @@ Beam.
                              the query tower
     tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, made here
                              where TensorFlow is loaded
-
-In a refresh, only new and changed items are embedded. The others keep exactly their vectors
-(`items/reused-*.parquet`).
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow.compute as pc
 
 from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.day_plan import start_of
-from beam_jobs.embedding.reused_vectors import (
-    CompareRange,
-    EachOnce,
-    KnownVectors,
-    id_files,
-    id_ranges,
-    reuse_vectors,
-    take_changes,
-)
 from beam_jobs.embedding.tower_calls import Embed, read_batches, sample_users, spread_batches
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
 from twinspire_core.contracts.model_bundle import ITEMS, QUERIES, VECTOR, Tower, read_items
-from twinspire_core.errors import BadData
-from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
+from twinspire_core.errors import BadData, listed
+from twinspire_core.storage.parquet_files import list_parquet, open_parquet, read_folder
 from twinspire_core.terminal import console
 
 MOST_QUERIES = 20_000
@@ -43,29 +32,25 @@ MOST_QUERIES = 20_000
 _ACTIVE_DAYS = 7
 
 
-def run(ctx: attempts.StageContext, known: KnownVectors | None = None) -> dict[str, int]:
+def run(ctx: attempts.StageContext) -> dict[str, int]:
     """Embeds the day's corpus, and up to `MOST_QUERIES` users.
 
     Args:
       ctx: the stage's; it reads the output of `features` and `train`.
-      known: an earlier corpus by the same towers, of which unchanged items keep their vectors.
 
-    Returns: rows by folder, the dimension of a vector and, with `known`, what `take_changes` says.
+    Returns: rows by folder, and the dimension of a vector.
 
     Raises:
       BadData: the corpus is empty, has an item twice, or gives a vector that is not finite.
     """
     p = ctx.pipeline
     features = ctx.inputs["features"]
-    corpus = list_parquet(storage.join(features, feature_schema.CORPUS_END))
+    place = storage.join(features, feature_schema.CORPUS_END)
+    items = _check_corpus(place)
+    corpus = list_parquet(place)
     users = list_parquet(storage.join(features, feature_schema.USERS))
-    items = _count_corpus(corpus)
-    files = id_files(corpus)
-    item_columns = [column.name for column in feature_schema.item_columns(p)]
-    which = "new and changed ones of " if known else ""
     console.print(
-        f"embed: {which}{items:,} items, and up to {MOST_QUERIES:,} users of the last"
-        f" {_ACTIVE_DAYS} days …"
+        f"embed: {items:,} items, and up to {MOST_QUERIES:,} users of the last {_ACTIVE_DAYS} days …"
     )
     item_tower, query_tower = (
         storage.join(ctx.inputs["train"], name)
@@ -75,14 +60,8 @@ def run(ctx: attempts.StageContext, known: KnownVectors | None = None) -> dict[s
     to_queries = Embed(query_tower, ctx.out, QUERIES, "_user")
 
     def build(job: beam.Pipeline) -> None:
-        # Reshuffled: else the worker that lists the ranges would also read them all.
-        ranges = job | "Ranges" >> beam.Create(id_ranges(files)) | beam.Reshuffle()
-        _ = ranges | "Each once" >> beam.ParDo(EachOnce(ctx.out, files))
-        if known:
-            compare = CompareRange(files, known, item_columns, batches.BATCH_ROWS, ctx.out)
-            rows = reuse_vectors(ranges, compare, ctx.out)
-        else:
-            rows = read_batches(job, "corpus", corpus, ["_item", *item_columns], batches.BATCH_ROWS)
+        item_columns = [column.name for column in feature_schema.item_columns(p)]
+        rows = read_batches(job, "corpus", corpus, ["_item", *item_columns], batches.BATCH_ROWS)
         of_items = spread_batches(rows) | "Embed items" >> beam.ParDo(to_items)
         query_columns = [column.name for column in feature_schema.query_columns(p)]
         user_columns = ["_user", "_last_time", *query_columns]
@@ -96,22 +75,29 @@ def run(ctx: attempts.StageContext, known: KnownVectors | None = None) -> dict[s
     served = to_queries.tower() if p.serving.tensorflow else None
     engine.run_job(p.beam.options, build, ctx.out)
     written = worker_view.take(ctx.out)
-    # Reused vectors are written by another step, so the rows to expect are those of the corpus.
-    written[ITEMS] = items
     worker_view.check_written(ctx.out, written)
     if served:
         _write_served(ctx.out, served)
-    return _summary(ctx.out, written) | (take_changes(ctx.out) if known else {})
+    return _summary(ctx.out, written)
 
 
-def _count_corpus(uris: Sequence[str]) -> int:
-    rows = sum(map(count_rows, uris))
-    if not rows:
+def _check_corpus(place: str) -> int:
+    """The number of items in the corpus, each of which must be in it once."""
+    # All ids at once: the index stage will hold them too, with their vectors.
+    counts = pc.value_counts(read_folder(place, ["_item"])["_item"])
+    if not len(counts):
         raise BadData(
             "The corpus is empty, so there is nothing to embed. Check corpus.filter, corpus.days"
             " and the items snapshot."
         )
-    return rows
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if repeated:
+        raise BadData(
+            f"An item can be in the corpus only once; found more than once: {listed(repeated)}."
+            " The items snapshot probably has duplicate rows. Remove the duplicates and run the"
+            " features stage again."
+        )
+    return len(counts)
 
 
 def _write_served(out: str, tower: Tower) -> None:

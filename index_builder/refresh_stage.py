@@ -6,11 +6,13 @@ version's day.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
@@ -26,6 +28,7 @@ from twinspire_core.contracts.version_manifest import IndexFigures, Manifest
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources, read_tables
+from twinspire_core.storage.parquet_files import read_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,6 @@ class Refreshed:
       trained: the version that these towers were trained for: `before`, unless that is a refresh
         itself.
       live: the trained version whose towers were live when the refresh began.
-      changes: `new`, `changed`, `withdrawn`, `reused` items.
       skew: how far features of what is served are from those that the towers were trained on.
       unasked: whether it follows a refused day, and nobody asked for it.
     """
@@ -45,7 +47,6 @@ class Refreshed:
     before: Manifest
     trained: str
     live: str
-    changes: Mapping[str, int]
     skew: Sequence[FeatureSkew] = ()
     unasked: bool = False
 
@@ -59,7 +60,8 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
       refreshed: what it is of.
 
     Returns:
-      The summary. `refused` lists the gate's reasons, if any.
+      The summary: what is published, and how many items are `new` and `withdrawn`. `refused` lists
+      the gate's reasons, if any.
 
     Raises:
       TryAgain: other towers went live meanwhile.
@@ -69,7 +71,8 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
         staged = Path(scratch)
         assemble(ctx, staged)
         before = refreshed.before
-        measured = _measured(ctx, staged, refreshed)
+        place = registry.place(before.version, version_manifest.ITEMS)
+        measured = _measured(ctx, staged, refreshed, read_file(place, ["_item"])["_item"])
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         # The training files are those of the towers, and are kept as long as this version
         own = {
@@ -77,7 +80,7 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             for stage, uri in ctx.inputs.items()
             if stage not in ("train", "measure")
         }
-        return publish(
+        published = publish(
             ctx,
             registry,
             staged,
@@ -91,10 +94,17 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             corpus_date=ctx.day,
             sources={**before.sources, **own},
         )
+    return {"new": measured.new, "withdrawn": measured.withdrawn, **published}
 
 
-def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRefresh:
-    """What the gate judges of what is staged, which loses a ranker that cannot be used."""
+def _measured(
+    ctx: StageContext, staged: Path, refreshed: Refreshed, before: pa.ChunkedArray
+) -> JudgedRefresh:
+    """What the gate judges of what is staged, which loses a ranker that cannot be used.
+
+    Args:
+      before: ids of the items of the version that is refreshed.
+    """
     items = pq.read_table(staged / version_manifest.ITEMS)
     sources = CandidateSources.of(items, read_tables(staged))
     lacking = _missing_for_ranker(staged, sources)
@@ -106,13 +116,14 @@ def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRe
     serves = judged_before.serves if judged_before else None
     order = FixedOrder.find(staged)
     figures = IndexFigures.read(staged)
+    stayed = pc.sum(pc.is_in(items["_item"], value_set=before.combine_chunks())).as_py()
     return JudgedRefresh(
         trained=refreshed.trained,
         index_recall=figures.recall,
         items=figures.items,
-        before=refreshed.before.items,
-        new=refreshed.changes["new"],
-        withdrawn=refreshed.changes["withdrawn"],
+        before=len(before),
+        new=len(items) - stayed,
+        withdrawn=len(before) - stayed,
         skew=refreshed.skew,
         serves=FIXED_ORDER if lacking and serves == RANKED else serves,
         lacking=lacking,

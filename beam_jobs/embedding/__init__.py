@@ -1,3 +1,1 @@
-"""Steps of the embed job: rows are read, vectors of unchanged items are reused, users are drawn, a tower
-is called.
-"""
+"""Steps of the embed job: rows are read, users are drawn, a tower is called."""

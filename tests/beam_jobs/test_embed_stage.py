@@ -2,17 +2,14 @@ import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import embed_stage
-from beam_jobs.beam import batches, engine
-from beam_jobs.embedding import reused_vectors, tower_calls
-from beam_jobs.embedding.reused_vectors import KnownVectors, compare
+from beam_jobs.beam import batches
+from beam_jobs.embedding import tower_calls
 from beam_jobs.embedding.tower_calls import Sample, compact
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
@@ -145,117 +142,6 @@ def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, to
     assert outs[0] == outs[1] == outs[2]
 
 
-@pytest.fixture
-def refreshed(tmp_path, features, towers):
-    """The corpus of the day after: two items are new, three changed, and two are gone."""
-    embed_stage.run(context(features, str(towers), str(tmp_path / "before")))
-    rows = corpus([*range(102, 137), *range(200, 208), 500, 501]).to_pylist()
-    changes = {"i102": {"week": 99.0}, "i103": {"tags": ["y", "x", "x"]}, "i207": {"tags": []}}
-    rows = [row | {"_popular": 9} | changes.get(row["_item"], {}) for row in rows]
-    home = str(tmp_path / "later")
-    write(f"{home}/corpus/end/part-0.parquet", pa.Table.from_pylist(rows, corpus([]).schema))
-    write(f"{home}/users/part-0.parquet", users(range(50, 80), hours_ago=1))
-    return home
-
-
-def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(
-    tmp_path, features, refreshed, towers
-):
-    """Known vectors are marked, so that one that was made again would show."""
-    before, known = vectors(f"{tmp_path}/before/items"), str(tmp_path / "known")
-    numbers = before["vector"].combine_chunks().flatten()
-    marked = pc.add(numbers, pa.scalar(0.25, pa.float32()))
-    marked = pa.FixedSizeListArray.from_arrays(marked, 4)
-    write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
-    out, known = str(tmp_path / "out"), KnownVectors(f"{features}/corpus/end", known)
-    told = embed_stage.run(context(refreshed, str(towers), out), known)
-    changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
-    assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
-    items = vectors(f"{out}/items")
-    found = dict(zip(items["_item"].to_pylist(), items["vector"].to_pylist(), strict=True))
-    made = {"i102": [102, 99, 2, 1], "i103": [103, 51.5, 3, 1], "i207": [207, 103.5, 0, 1]}
-    made |= {f"i{n}": [n, n / 2, n % 4, 1] for n in (500, 501)}
-    kept = [*range(104, 137), *range(200, 207)]
-    assert found == made | {f"i{n}": [x + 0.25 for x in (n, n / 2, n % 4, 1)] for n in kept}
-
-
-def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
-    text = pa.string()
-    kinds = pa.schema({"_item": text, "word": text, "x": pa.float32(), "tags": pa.list_(text)})
-    pairs = {  # the row before, the row now, whether that is a change
-        "same": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t", "u"]), False),
-        "both missing": ((None, None, []), (None, None, []), False),
-        "both not a number": (("a", float("nan"), []), ("a", float("nan"), []), False),
-        "word": (("a", 1.5, []), ("b", 1.5, []), True),
-        "now missing": (("a", 1.5, []), (None, 1.5, []), True),
-        "number was missing": (("a", None, []), ("a", 0.0, []), True),
-        "order of tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["u", "t"]), True),
-        "fewer tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t"]), True),
-    }
-
-    def table(side):
-        rows = [(name, *pair[side]) for name, pair in pairs.items()]
-        return pa.Table.from_pylist([dict(zip(kinds.names, r, strict=True)) for r in rows], kinds)
-
-    before, now, items = table(0), table(1), pa.array(sorted(pairs))
-    numbers = pa.array(np.arange(2.0 * len(items), dtype=np.float32))
-    known = pa.table({"_item": items, "vector": pa.FixedSizeListArray.from_arrays(numbers, 2)})
-    found = compare(now, before, known, ["word", "x", "tags"])
-    changed = {name for name, (*_, is_changed) in pairs.items() if is_changed}
-    assert set(found.to_embed["_item"].to_pylist()) == changed
-    for row in found.reused.to_pylist():
-        assert row["vector"][0] == 2 * sorted(pairs).index(row["_item"]), "its own vector"
-    gone = compare(now, before.select(["_item"]).slice(0, 0), known, ["word", "x", "tags"])
-    # What known vectors were made of is not known any more.
-    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0)
-
-
-class Sent(Exception):
-    """The job was handed over."""
-
-
-def test_known_vectors_are_looked_up_by_workers_a_range_each(
-    tmp_path, features, refreshed, towers, monkeypatch
-):
-    """The command finds its way by the footers of files: their rows need not be readable to it."""
-    known = KnownVectors(f"{features}/corpus/end", f"{tmp_path}/before/items")
-    rows = pq.read_table(f"{refreshed}/corpus/end/part-0.parquet")
-    for number, start in enumerate(range(0, len(rows), 10)):
-        write(f"{refreshed}/corpus/end/part-{number}.parquet", rows.slice(start, 10))
-    stage = context(refreshed, str(towers), str(tmp_path / "out"))
-    compared = []
-
-    def watched(*tables_and_columns):
-        compared.append([len(table) for table in tables_and_columns[:3]])
-        return compare(*tables_and_columns)
-
-    monkeypatch.setattr(reused_vectors, "compare", watched)
-    assert embed_stage.run(stage, known)["reused"] == 40
-    assert [now for now, *_ in compared] == [10, 10, 10, 10, 5]
-    assert max(n for _, *of_known in compared for n in of_known) < 20, "of 45"
-    assert [sum(column) for column in zip(*compared, strict=True)] == [45, 45, 45]
-
-    def send(options, build, out):
-        build(beam.Pipeline())
-        raise Sent
-
-    for folder in (f"{refreshed}/corpus", *known):
-        for file in Path(folder).rglob("*.parquet"):
-            spoil_rows(file)
-    with pytest.raises(OSError):
-        embed_stage.run(stage, known)
-    monkeypatch.setattr(engine, "run_job", send)
-    with pytest.raises(Sent):
-        embed_stage.run(stage, known)
-
-
-def spoil_rows(file: Path) -> None:
-    """Overwrites all of a Parquet file but its footer."""
-    content = file.read_bytes()
-    footer = int.from_bytes(content[-8:-4], "little") + 8
-    file.write_bytes(b"PAR1" + b"x" * (len(content) - footer - 4) + content[-footer:])
-
-
 def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):
     storage.copy_tree(features, f"{gs_place}/features")
     storage.copy_tree(str(towers), f"{gs_place}/train")
@@ -266,15 +152,11 @@ def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("what", ["all", "what has changed"])
-def test_several_worker_processes_write_the_same_bytes(tmp_path, features, refreshed, towers, what):
+def test_several_worker_processes_write_the_same_bytes(tmp_path, features, towers):
     digests = []
     options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
-    known = KnownVectors(f"{features}/corpus/end", f"{tmp_path}/before/items")
-    later, known = (refreshed, known) if what == "what has changed" else (features, None)
     for name, given in (("one", []), ("two", options)):
-        stage = context(later, str(towers), str(tmp_path / name), options=given)
-        embed_stage.run(stage, known)
+        embed_stage.run(context(features, str(towers), str(tmp_path / name), options=given))
         files = storage.list_files(str(tmp_path / name))
         digests.append([(file.path, storage.file_digest(file.uri)) for file in files])
     assert digests[0] == digests[1]

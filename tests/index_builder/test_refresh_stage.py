@@ -12,7 +12,6 @@ from twinspire_core.fusion.rank_fusion import FixedOrder
 
 TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
 MADE = ("history", "co_occurrence")  # of the days' working files no other source can be made
-UNCHANGED = dict.fromkeys(("new", "changed", "withdrawn", "reused"), 0)
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def refreshed(context, pipeline, tmp_path):
         # With what was said of the ranker: all that a refresh reads of a version.
         later = replace(later, inputs={**later.inputs, "measure": made.inputs["measure"]})
         refreshed = refresh_stage.Refreshed(
-            before=registry.manifest(trained), trained=trained, live=trained, changes=UNCHANGED
+            before=registry.manifest(trained), trained=trained, live=trained
         )
         summary = refresh_stage.run(later, refreshed)
         assert summary["refused"] == [] and summary["version"] != trained

@@ -273,10 +273,10 @@ def refresh(
 ) -> None:
     """Publish the live version with the catalogue as of the end of a day, without training.
 
-    Items that are new or changed in the newest snapshot are embedded. Other items keep their
-    vectors, and withdrawn items are removed. Popularity, co-occurrence and stored users include
-    the day's events. The gate checks the index and how much of the catalogue changed. A day
-    without logs and without a newer snapshot is refused, unless you give --promote yes.
+    The live towers embed the items of the newest snapshot, and withdrawn items are removed.
+    Popularity, co-occurrence and stored users include the day's events. The gate checks the index
+    and how much of the catalogue changed. A day without logs and without a newer snapshot is
+    refused, unless you give --promote yes.
 
     Exit code: 4 if the gate refused the version.
     """

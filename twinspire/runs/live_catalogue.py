@@ -63,7 +63,7 @@ def refresh(
       unasked: whether it follows a refused day and nobody asked for it. The gate is stricter then.
 
     Returns:
-      The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
+      The summary: `new` and `withdrawn` items, what the index and the gate
       measured, the version.
 
     Raises:
@@ -183,9 +183,6 @@ def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
     # There was a notification of the refused day already, and of changed features or an older refusal
     is_known = isinstance(error, UsageError) or (isinstance(error, GateRefused) and error.is_found)
     return not (unasked and is_known)
-
-
-_CHANGES = ("new", "changed", "withdrawn", "reused")
 
 
 class Towers(NamedTuple):
@@ -343,11 +340,9 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     """Imports what the steps of a refresh need, and returns the function that makes the refresh."""
     holder = towers.holder
     from beam_jobs import embed_stage
-    from beam_jobs.embedding.reused_vectors import KnownVectors
     from beam_jobs.features_stage import write_served
     from beam_jobs.validation import drift
     from index_builder import index_stage, refresh_stage
-    from twinspire_core.contracts import feature_schema
 
     def make(whole: StageContext) -> dict[str, Any]:
         # Not while importing, when Google's library is blocked, which `gs://` needs
@@ -366,12 +361,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         features = attempts.place(run.pipeline, holder.sources["features"])
         # The towers were trained on an older catalogue
         far = drift.measure_skew(run.pipeline, inputs["features"], trained=features)
-        known = KnownVectors(
-            storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")
-        )
-        # Items whose features have not changed keep their vectors, bit for bit
-        embedded = embed_stage.run(step("embed"), known)
-        changes = {name: embedded[name] for name in _CHANGES}
+        embed_stage.run(step("embed"))
         run.read_log()  # versions may have been rolled back during the embedding
         key = stage_key(REFRESH, config=config_digest(run.pipeline, REFRESH), **facts)
         start = find_start_of_refresh(run, holder.version, key)
@@ -381,11 +371,10 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
             before=holder,
             trained=towers.trained,
             live=towers.live,
-            changes=changes,
             skew=far,
             unasked="unasked" in facts,
         )
         published = refresh_stage.run(version, refreshed)
-        return {"trained": towers.trained, **changes, "index": indexed, **published}
+        return {"trained": towers.trained, "index": indexed, **published}
 
     return make
