@@ -54,9 +54,7 @@ _WIDER = 8  # times as many candidates in the next round
 # The values that caps count, and warnings about caps that cannot be applied.
 _OfCaps = tuple[CappedValues | None, list[str]]
 # Weak keys: an entry goes when its version is swapped out.
-_capped: "WeakKeyDictionary[Version, dict[tuple[tuple[str, int], ...], _OfCaps]]" = (
-    WeakKeyDictionary()
-)
+_capped: "WeakKeyDictionary[Version, _OfCaps]" = WeakKeyDictionary()
 
 
 class _RuledLists(NamedTuple):
@@ -161,14 +159,11 @@ def retrieve_ruled(
 
 
 def _capped_values(version: Version, caps: Mapping[str, int]) -> _OfCaps:
-    of_version = _capped.setdefault(version, {})
-    key = tuple(caps.items())
-    if key not in of_version:
-        of_version[key] = _read_capped(version, caps)
-    return of_version[key]
-
-
-def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
+    if not caps:
+        return None, []
+    # All caps of a version are those of its pipeline file.
+    if version in _capped:
+        return _capped[version]
     attributes: list[CappedAttribute] = []
     warnings: list[str] = []
     for name, cap in caps.items():
@@ -177,9 +172,9 @@ def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
         # A cap that cannot be applied is only a warning, because the list is still useful.
         except ValueError as e:
             warnings.append(f"a cap {e}")
-    if not attributes:
-        return None, warnings
-    return CappedValues.of(attributes, len(version.items)), warnings
+    values = CappedValues.of(attributes, len(version.items)) if attributes else None
+    _capped[version] = values, warnings
+    return values, warnings
 
 
 def _choose(

@@ -130,13 +130,13 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     # Once more is nothing more; done over, it is the same version.
     assert refresh(p, AT)["status"] == "already done"
     asked = []
-    real = day_run.find_start_of_refresh
+    real = day_run.find_start
     monkeypatch.setattr(
-        "twinspire.runs.live_catalogue.find_start_of_refresh",
-        lambda run, *facts: asked.append((run.day, *facts)) or real(run, *facts),
+        "twinspire.runs.live_catalogue.find_start",
+        lambda run, version: asked.append((run.day, version)) or real(run, version),
     )
     again = refresh(p, AT, force=True)
-    assert asked == [(AT, trained, attempts.latest(p, AT, "refresh").key)]
+    assert asked == [(AT, trained)]
     assert (again["status"], again["version"]) == ("done", version)
     assert len(registry.log()) == len(log) + 1
     with pytest.raises(UsageError, match="twinspire rollback"):

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import date
 from importlib import metadata
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
@@ -27,10 +26,8 @@ from twinspire.cli.shared import (
     print_json,
     terminal_table,
 )
-from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import TwinspireError, UsageError, format_message, listed
 from twinspire_core.terminal import doing, out
@@ -83,7 +80,7 @@ class Check:
     """One line of the report.
 
     Attributes:
-      group: `system`, `version`, `import`, `store`, `day` or `runner`.
+      group: `system`, `version`, `import`, `store` or `runner`.
       name: what was checked.
       state: `absent` is an optional part that is not installed, which is no failure.
       found: what was found.
@@ -149,8 +146,6 @@ def _places(pipeline: Pipeline) -> Iterator[Check]:
 
     for table in declared_tables(pipeline):
         yield _logs(pipeline, table)
-    for day in attempts.days(pipeline):
-        yield from _late_events(pipeline, day)
     yield _writable("work_root", pipeline.pipeline.work_root)
     yield _writable("registry", pipeline.registry.root)
     if pipeline.beam.options:
@@ -259,18 +254,6 @@ def _logs(pipeline: Pipeline, table: "day_files.Table") -> Check:
         remedy = "Lay the logs out by day: twinspire partition --help"
         return Check("store", table, "warning", f"no days at {place}", remedy)
     return Check("store", table, "ok", f"{len(days)} days, {days[0]} to {days[-1]}, at {place}")
-
-
-def _late_events(pipeline: Pipeline, day: date) -> Iterator[Check]:
-    try:
-        events = unread_events(pipeline, day)
-    except TwinspireError as error:
-        yield Check("day", str(day), "failure", str(error), "Correct the logs.")
-        return
-    if events:
-        late = f"{events:,} events came after the day was run"
-        remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --late")
-        yield Check("day", str(day), "warning", late, remedy)
 
 
 def _writable(name: str, root: str) -> Check:

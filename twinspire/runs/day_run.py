@@ -3,8 +3,7 @@
 docs/decisions/0007-index.md says which version's index settings a day's index starts from.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -19,7 +18,6 @@ from twinspire_core.contracts import attempts, version_manifest
 from twinspire_core.contracts.attempts import NO_START, BestAccepted, Gap, Parent, Start
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.version_manifest import IndexFigures
-from twinspire_core.errors import UsageError
 
 # After this many days, the settings of an index are searched again, because others may be better by then
 _SEARCH_DAYS = 28
@@ -168,74 +166,15 @@ class DayRun:
             run_leases.note_failed_try(self.pipeline, self.day, self.lease, reason)
 
 
-def find_start(run: DayRun, vectors: str) -> Start:
-    """The version whose index settings a day's index starts from: the parent, unless the settings are
-    to be searched for again.
+def find_start(run: DayRun, version: str | None) -> Start:
+    """The version whose index settings a day's index starts from, unless they are to be searched for
+    again.
 
     Args:
-      vectors: digest of what the stage embed made.
+      version: the day's parent, or the version that a refresh takes its towers from.
     """
-
-    def has_same_inputs(state: State, version: str) -> bool | None:
-        return None if version in state.refreshes else _matches(run, version, output=vectors)
-
-    return _start(run, lambda state: parent_of(state, run.day), has_same_inputs)
-
-
-def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:
-    """The same for a refresh: the settings of the version whose towers it takes, unless a version up to
-    the day was rolled back. docs/decisions/0025-between-trainings.md says why.
-
-    Args:
-      run: of the day of the later catalogue.
-      trained: the version that is refreshed.
-    """
-
-    def has_same_inputs(state: State, version: str) -> bool | None:
-        return version in state.refreshes and _matches(run, version, key=key)
-
-    return _start(run, lambda _: trained, has_same_inputs)
-
-
-def _start(
-    run: DayRun,
-    choose: Callable[[State], str | None],
-    has_same_inputs: Callable[[State, str], bool | None],
-) -> Start:
-    """The version that the log lets a day start from.
-
-    Args:
-      choose: names the version, given the state of the log.
-      has_same_inputs: whether a version of the day that was rolled back was made from the same inputs
-        as the new index; None if that does not matter.
-    """
-    state = State.of(run.log)
-    again = {
-        version: has_same_inputs(state, version)
-        for version in _rolled_back(state)
-        if state.corpus_date(version) == run.day
-    }
-    if any(again.values()):
-        # The same inputs must give the same version again, so the log counts only as it was then.
-        # Otherwise other settings would give another version, which would go live although this one was
-        # rolled back
-        entered: dict[str, int] = {}
-        for number, entry in enumerate(run.log):
-            entered.setdefault(entry.version, number)
-        newest = max(entered[version] for version, is_same in again.items() if is_same)
-        state = State.of(run.log[:newest])
-    version = choose(state)
     if version is None:
         return NO_START
-    # Later versions were rolled back, perhaps because of these settings. Or a version of the day itself
-    # was, and its inputs were corrected since
-    wrong = [
-        other
-        for other in _rolled_back(state)
-        if version_date(version) < state.corpus_date(other) < run.day or again.get(other) is False
-    ]
-    if wrong:
-        return Start(why=f"{max(wrong)} was rolled back")
     figures = IndexFigures.find(run.registry.folder(version))
     searched = figures.tuning.searched if figures else None
     if searched is None:
@@ -246,18 +185,3 @@ def _start(
         )
         return Start(why=why)
     return Start(version=version, index=figures)
-
-
-def _rolled_back(state: State) -> list[str]:
-    return [version for version, fate in state.fate.items() if fate == "rolled back"]
-
-
-def _matches(run: DayRun, version: str, **expected: str) -> bool | None:
-    """Whether the attempt that embedded a version's items (of a refresh, the refresh) has these
-    fields; None if the attempt is gone.
-    """
-    with suppress(UsageError, FileNotFoundError, KeyError):
-        name = run.registry.manifest(version).sources["embed"]
-        attempt = attempts.read(attempts.place(run.pipeline, name.removesuffix("/embed")))
-        return all(getattr(attempt, field) == value for field, value in expected.items())
-    return None

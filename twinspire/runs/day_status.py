@@ -41,7 +41,6 @@ class DayStatus:
       work_bytes: size of its working files.
       version_bytes: size of its newest version.
       partial_bytes: size of the caches of its logs.
-      from_scratch: whether the working files of its parent are gone, so that it cannot go on from them.
     """
 
     day: date
@@ -53,19 +52,13 @@ class DayStatus:
     work_bytes: int = 0
     version_bytes: int = 0
     partial_bytes: int = 0
-    from_scratch: bool = False
-
-    @property
-    def trains(self) -> bool:
-        """Whether running it helps: it has no version yet."""
-        return self.state in (MISSING, FAILED, KILLED, LATE)
 
     def remedy(self) -> str:
         """The command that helps; empty if nothing is to be done."""
         run = f"twinspire run PIPELINE --date {self.day}"
-        if self.trains:
-            return f"{run} --mode full" if self.from_scratch else run
         match self.state:
+            case "missing" | "failed" | "killed" | "late":
+                return run
             case "stale":
                 return f"{run} --late" if self.late_events else run
             case "refused" | "rolled back":
@@ -104,17 +97,8 @@ def day_statuses(
         if not (one.refreshes and one.status in (REFUSED, ROLLED_BACK))
     }
     kept = attempts.partials_by_day(attempts.partials_folder(pipeline))
-    without_state: set[str] = set()
     for day in days:
-        of_day = run.of_day(day)
-        status = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
-        can_run = status.trains and day in with_logs
-        gone = _parent_without_state(of_day) if can_run else None
-        # Only the first such day needs to start from scratch. Later days continue from it
-        if gone and gone not in without_state:
-            without_state.add(gone)
-            why = f"The working files of its parent, {gone}, are gone."
-            status = replace(status, from_scratch=True, reason=f"{status.reason} {why}".strip())
+        status = _status(run.of_day(day), newest.get(day), day in with_logs, day in worked_on)
         yield replace(status, partial_bytes=kept.get(day, 0))
 
 
@@ -142,19 +126,6 @@ def _days_shown(
     if last is None:
         shown += sorted(day for day in worked_on if day > end and day >= first)
     return shown
-
-
-def _parent_without_state(run: DayRun) -> str | None:
-    """The version that a day would go on from, if the state of its training is gone."""
-    from twinspire_core.contracts import model_bundle
-
-    try:
-        parent = run.parent()
-    except TwinspireError:
-        return None  # the version is gone, too, which `twinspire versions` shows
-    if parent is None or model_bundle.has_state(parent.train):
-        return None
-    return parent.version
 
 
 def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: bool) -> DayStatus:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from index_builder.registry.version_log import version_date
 from index_builder.registry.versions import find_version
-from twinspire.runs.day_run import DayRun, find_start_of_refresh
+from twinspire.runs.day_run import DayRun, find_start
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stage_tasks import StageTask, complete, is_current, source_digests
-from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest, stage_key
+from twinspire.runs.stages import REFRESH, StageFunction, digest
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.contracts import attempts
@@ -362,9 +362,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         # The towers were trained on an older catalogue
         far = drift.measure_skew(run.pipeline, inputs["features"], trained=features)
         embed_stage.run(step("embed"))
-        run.read_log()  # versions may have been rolled back during the embedding
-        key = stage_key(REFRESH, config=config_digest(run.pipeline, REFRESH), **facts)
-        start = find_start_of_refresh(run, holder.version, key)
+        start = find_start(run, holder.version)
         indexed = index_stage.run(replace(step("index"), start=start))
         version = replace(whole, inputs=inputs)
         refreshed = refresh_stage.Refreshed(

@@ -106,8 +106,8 @@ def plan_stage(
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
     # Other settings to start from give another index, so they must be in the key
     start = NO_START
-    if nearest and stage.starts_from_settings:
-        start = find_start(run, nearest.output)
+    if stage.starts_from_settings:
+        start = find_start(run, parent.version if parent else None)
     replays = stage.replays and _replays(run, stage, parent)
     digests = source_digests(run, mode, replays=replays) if stage.reads_source else {}
     context = StageContext(

@@ -160,12 +160,13 @@ class Search:
                 return
             figures_by_day[str(day)] = measured
             asked.set_user_attr("days", figures_by_day)
-            # Relative to the figures of the file's values, because some days are easier than others
-            asked.report(fmean(self._relative(figures_by_day, known)), step)
+            value = fmean(figures[self._metric] for figures in figures_by_day.values())
+            # At each step, all trials have the same days
+            asked.report(value, step)
             if step + 1 < len(self._days) and asked.should_prune():
                 self._study.tell(asked, state=TrialState.PRUNED)
                 return
-        self._study.tell(asked, fmean(figures[self._metric] for figures in figures_by_day.values()))
+        self._study.tell(asked, value)
 
     def _known(self) -> dict[tuple[str, str], Figures]:
         """Figures of all days that were ever measured, also by trials that were stopped."""
@@ -174,13 +175,6 @@ class Search:
             for trial in self._study.trials
             for day, figures in trial.user_attrs.get("days", {}).items()
         }
-
-    def _relative(
-        self, figures_by_day: Mapping[str, Figures], known: Mapping[tuple[str, str], Figures]
-    ) -> Iterator[float]:
-        for day, figures in figures_by_day.items():
-            own = known.get((_text(self.present), day), figures)[self._metric]
-            yield figures[self._metric] / own if own else figures[self._metric]
 
     def _measure(self, settings: Settings, day: date) -> Figures:
         run = first_version(self._pipeline, settings, day, self._digests)

@@ -37,26 +37,6 @@ def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
     assert found[20].remedy() == ""
 
 
-def test_the_first_day_after_working_files_are_lost_is_trained_from_scratch(shop):
-    pipeline, publish = shop
-    live = publish(20)
-    run_leases.write(pipeline, day(23), "a run", "failed")
-    found = [one for one in day_statuses(pipeline, day(21), day(24)) if one.remedy()]
-    options = ["2024-02-21 --mode full", "2024-02-22", "2024-02-23", "2024-02-24"]
-    assert [one.remedy() for one in found] == [f"{RUN} --date {option}" for option in options]
-    assert found[0].reason.endswith(f"The working files of its parent, {live}, are gone.")
-    assert [row.name for row in stretches(found)][:2] == ["2024-02-21", "2024-02-22"]
-
-
-def test_a_day_without_logs_is_not_the_one_to_train_from_scratch(shop):
-    pipeline, publish = shop
-    publish(26)
-    run_leases.write(pipeline, day(27), "a run", "late")
-    found = [one.remedy() for one in day_statuses(pipeline, day(27), day(29))]
-    options = ["2024-02-27", "2024-02-28 --mode full", "2024-02-29"]
-    assert found == [f"{RUN} --date {option}" for option in options]
-
-
 def test_days_are_listed_though_a_version_has_lost_its_folder(shop, tmp_path):
     pipeline, publish = shop
     lost = publish(20)

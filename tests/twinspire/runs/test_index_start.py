@@ -1,15 +1,14 @@
 """Which version's settings an index starts from, over a registry of versions that hold nothing."""
 
 import json
-import shutil
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry
-from twinspire.runs.day_run import DayRun, find_start, find_start_of_refresh
-from twinspire_core.contracts import attempts
+from twinspire.runs.day_run import DayRun, find_start
 from twinspire_core.contracts.attempts import Start
 
 
@@ -19,21 +18,12 @@ def day(n):
 
 @pytest.fixture
 def searched(shop):
-    """Publishes a version whose index settings were searched for on a day; also the registry.
-
-    Each has vectors of its own, unless they are named. A refresh names the version that it is one
-    of, and its key.
-    """
+    """Publishes a version whose index settings were searched for on a day; also the registry."""
     pipeline, publish = shop
     registry = Registry(pipeline.registry.root, "shop")
 
-    def make(n, searched=None, *, vectors=None, refreshes=None, corpus=None, key=""):
-        stage = "refresh" if refreshes else "embed"
-        uri = attempts.begin(pipeline, corpus or day(n), stage)
-        about = {"config": "", "mode": "full", "parent": None, "inputs": {}, "summary": {}}
-        attempts.commit(attempts.Attempt(uri=uri, key=key, output=vectors or uri, **about))
-        embed = attempts.name(pipeline, uri) + ("/embed" if refreshes else "")
-        version = publish(n, sources={"embed": embed}, refreshes=refreshes, corpus=corpus)
+    def make(n, searched=None):
+        version = publish(n)
         figures = {"kind": "exact", "items": 7, "dimension": 4, "k": 7, "reasons": [], "tried": []}
         figures |= {"recall": 1.0, "recall_error": 0.0, "recall_target": 0.9}
         figures |= {"settings": {"kind": "exact", "k": 7}}
@@ -47,8 +37,9 @@ def searched(shop):
     return pipeline, make, registry
 
 
-def start(pipeline, n, vectors="new"):
-    return find_start(DayRun(pipeline, day(n)), vectors)
+def start(pipeline, n):
+    run = DayRun(pipeline, day(n))
+    return find_start(run, parent_of(run.state, run.day))
 
 
 def test_a_day_starts_from_the_settings_of_the_newest_accepted_version_before_it(searched):
@@ -84,74 +75,25 @@ def test_settings_whose_file_is_gone_are_searched_for_anew(searched):
     assert start(pipeline, 21) == unknown
 
 
-def test_settings_are_searched_for_anew_after_a_rollback_and_inherited_again_from_there(searched):
+def test_after_a_rollback_a_day_starts_from_the_version_that_it_goes_on_from(searched):
     pipeline, make, registry = searched
-    one, two, three = (make(n, day(20)) for n in (20, 21, 22))
+    one, *_ = (make(n, day(20)) for n in (20, 21, 22))
     registry.rollback(one, reason="bad")
-    assert start(pipeline, 23) == Start(why=f"{three} was rolled back")
-    assert start(pipeline, 22) == Start(why=f"{three} was rolled back"), (
-        "the day itself, with other logs"
-    )
-    assert start(pipeline, 21) == Start(why=f"{two} was rolled back")
+    assert start(pipeline, 23).version == start(pipeline, 21).version == one
     again = make(23, day(23))
     assert start(pipeline, 24).version == again
 
 
-def test_a_day_that_was_rolled_back_is_done_as_it_was_while_its_inputs_are_the_same(searched):
+def test_a_day_that_was_rolled_back_starts_as_it_did_before(searched):
     """Run again, it must not become another version and go live."""
     pipeline, make, registry = searched
-    one, two = make(20, day(20)), make(21, day(20), vectors="first")
-    assert start(pipeline, 21, "first") == (before := start(pipeline, 21)) and before.version == one
+    one, _ = make(20, day(20)), make(21, day(20))
+    before = start(pipeline, 21)
     registry.rollback(one, reason="bad")
-    assert start(pipeline, 21, "first") == before
-    mended = make(21, day(21), vectors="mended")
-    anew = Start(why=f"{two} was rolled back")
-    assert start(pipeline, 21, "mended") == anew, "what was made from mended logs stays done"
-    assert start(pipeline, 22).version == mended
-    registry.rollback(one, reason="bad again")
-    assert start(pipeline, 21, "mended") == anew, "and when it is rolled back too"
-    assert start(pipeline, 21, "first") == before
+    assert start(pipeline, 21) == before and before.version == one
 
 
-def test_a_day_that_was_rolled_back_and_whose_working_files_are_gone_inherits(searched):
-    pipeline, make, registry = searched
-    one, two = make(20, day(20)), make(21, day(20))
-    registry.rollback(one, reason="bad")
-    shutil.rmtree(attempts.place(pipeline, f"dt={day(21)}/embed"))
-    assert start(pipeline, 21).version == one
-    assert start(pipeline, 22) == Start(why=f"{two} was rolled back")
-
-
-def test_a_refresh_searches_anew_after_a_rollback(searched):
-    pipeline, make, registry = searched
-
-    def refreshed(n, key="other"):
-        return find_start_of_refresh(DayRun(pipeline, day(n)), one, key)
-
-    one = make(20, day(20))
-    two = make(21, day(20))
-    third = make(20, day(20), refreshes=one, corpus=day(23), key="this")
-    assert all(refreshed(n).version == one for n in (20, 21, 22, 23))
-    registry.rollback(one, reason="bad")
-    assert refreshed(20).version == one, "which is older than what went wrong"
-    assert all(refreshed(n) == Start(why=f"{two} was rolled back") for n in (21, 22, 23, 24))
-    assert two > third
-    assert refreshed(23, "this").version == one, "done over, it is the same version"
-
-
-def test_a_refresh_of_a_rolled_back_refresh_searches_anew(searched):
-    pipeline, make, registry = searched
-    one = make(20, day(20))
-    bad = make(20, day(20), refreshes=one, corpus=day(22), key="this")
-    registry.rollback(one, reason="bad")
-    starts = {
-        n: find_start_of_refresh(DayRun(pipeline, day(n)), one, "other") for n in (21, 22, 23)
-    }
-    assert starts[21].version == one
-    assert starts[22] == starts[23] == Start(why=f"{bad} was rolled back")
-    assert start(pipeline, 22).version == one, "a day is no run again of a refresh"
-    assert start(pipeline, 23) == Start(why=f"{bad} was rolled back")
-    shutil.rmtree(attempts.place(pipeline, f"dt={day(22)}/refresh"))
-    assert find_start_of_refresh(DayRun(pipeline, day(22)), one, "other").version == one, (
-        "nobody knows any more"
-    )
+def test_a_refresh_starts_from_the_version_of_its_towers(searched):
+    pipeline, make, _ = searched
+    one, _ = make(20, day(20)), make(21, day(20))
+    assert all(find_start(DayRun(pipeline, day(n)), one).version == one for n in (20, 23, 29))

@@ -126,11 +126,8 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
 
     monkeypatch.setattr(stage_tasks, "_make", make)
     for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
-        vectors = attempts.latest(left_behind, date(2024, 3, 1), "embed").output
-        starts = {vectors: Start(version=version)}
-        monkeypatch.setattr(
-            stage_tasks, "find_start", lambda _, vectors, starts=starts: starts[vectors]
-        )
+        start = Start(version=version)
+        monkeypatch.setattr(stage_tasks, "find_start", lambda run, parent, start=start: start)
         run = DayRun(left_behind, date(2024, 3, 1))
         assert runner.run_stage(run, "index")["status"] == "done"
         assert runner.run_stage(run, "embed")["status"] == "already done"
