@@ -1,4 +1,4 @@
-"""The server as a whole: the application with all routes, the checks and counts of every request, and the
+"""The whole server: the application with all routes, the checks and counts of every request, and the
 process that runs it.
 """
 
@@ -35,7 +35,7 @@ from twinspire_core.terminal import console
 from twinspire_core.version import __version__
 
 OPEN = ("/healthz", "/readyz")
-"""Paths without a token, which an orchestrator asks."""
+"""Paths that need no token, for orchestrators."""
 # The last one is what `curl -d` sends with any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 # Bytes of an address. It is limited because pages repeat their address in links. A longer request
@@ -47,8 +47,7 @@ log = logging.getLogger("twinspire.serve")
 
 
 class RequestMiddleware:
-    """Checks who asks, counts and times requests, and answers for faults of the server, which it logs
-    once.
+    """Checks access, counts and times requests. If the server fails, it logs the error once and answers 500.
 
     Args:
       app: the application behind it.
@@ -104,7 +103,7 @@ class RequestMiddleware:
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     def _refusal(self, scope: Scope) -> Problem | None:
-        """Why a request is refused; None if it is let in."""
+        """Why a request is refused; None if it may pass."""
         length = len(scope["raw_path"]) + len(scope["query_string"])
         if length > _LONGEST_ADDRESS:
             return Problem(
@@ -165,7 +164,7 @@ def _host_name(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _is_of_another_origin(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a page of another origin asks. Browsers say so in headers that other programs lack."""
+    """Whether a page of another origin sent the request. Only browsers send these headers."""
     site = headers.get(b"sec-fetch-site")
     if site is not None:
         return site not in (b"same-origin", b"none")
@@ -238,7 +237,7 @@ def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.C
 
 
 class _WithoutQuery(logging.Filter):
-    """Cuts the query off addresses in the access log: those of pages name users."""
+    """Removes queries from addresses in the access log, because those of pages contain user ids."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Changes the line and keeps it."""
@@ -254,8 +253,8 @@ def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT. Then requests in flight are answered, and no new ones taken.
 
-    Without a token, on an address that only this machine reaches, requests must also call the server
-    by a name of this machine, unless the settings name hosts.
+    Without a token, and on an address that only this machine reaches, requests must also name this machine
+    in their Host header, unless the settings allow other names.
 
     Raises:
       UsageError: it cannot listen on this host and port.

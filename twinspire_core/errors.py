@@ -1,5 +1,5 @@
-"""Errors, whose classes say what the caller does next, and the parts of their messages: the rule, the
-value found, the likely cause, the remedy.
+"""Errors. The class says what the caller should do next. The message names the rule, the value found, the
+likely cause and the remedy.
 """
 
 import re
@@ -20,7 +20,7 @@ class TwinspireError(Exception):
     exit_code = 1
 
     def facts(self) -> dict[str, Any]:
-        """What a command's last line tells programs about the error, in addition to the reason."""
+        """Further keys of the command's last line of JSON, besides the reason."""
         return {}
 
 
@@ -35,13 +35,13 @@ class UsageError(TwinspireError):
 
 
 class BadData(TwinspireError):
-    """Mend the input."""
+    """Correct the input data."""
 
     exit_code = 3
 
 
 class GateRefused(TwinspireError):
-    """Look at the candidate: it is stored, and not live."""
+    """Look at the refused version: it is stored, but not live."""
 
     exit_code = 4
     followed_by: str | None = None
@@ -73,7 +73,7 @@ class TryAgain(TwinspireError):
 
 
 class RunnerFailed(TwinspireError):
-    """Run the same command again: the runner of `beam.options` failed, and not the job."""
+    """Run the same command again: the runner in `beam.options` failed, not the job."""
 
     exit_code = 75
 
@@ -92,7 +92,7 @@ class NotItsTurn(TryAgain):
 
 
 class ParentChanged(TryAgain):
-    """Train the day again: another version is its parent now, as one was rolled back or filled in."""
+    """Train the day again: its parent changed, because a version was rolled back or a gap was filled."""
 
 
 class LogsLate(TryAgain):
@@ -100,7 +100,7 @@ class LogsLate(TryAgain):
 
 
 class NothingToDo(TwinspireError):
-    """Carry on: there is nothing to do for this day."""
+    """Continue: there is nothing to do for this day."""
 
     exit_code = 99
 
@@ -119,7 +119,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 COMPARED = 1_000
-"""The most names that a mistyped one is compared with: more would delay the message."""
+"""Most names that a mistyped one is compared with. More would delay the message."""
 
 _LONGEST_VALUE = 60  # characters of a value that is shown
 _LONGEST_NAME = 100  # characters of a name that others are compared with
@@ -134,13 +134,13 @@ _typed = "PIPELINE"
 
 
 def name_pipeline(typed: str) -> None:
-    """Sets how messages of this process name the pipeline file: as its user typed it."""
+    """Sets the name of the pipeline file in messages of this process: as the user typed it."""
     global _typed
     _typed = shlex.quote(typed)
 
 
 def format_message(message: object) -> str:
-    """The message, with the pipeline file that was typed where its commands say PIPELINE."""
+    """The message, with PIPELINE in its commands replaced by the pipeline file that the user typed."""
     # A function, as the name may hold backslashes.
     return re.sub(r"(twinspire [a-z-]+ )PIPELINE\b", lambda match: match[1] + _typed, str(message))
 
@@ -152,7 +152,7 @@ def with_full_stop(message: object) -> str:
 
 
 def shorten(value: object) -> str:
-    """A value from outside as a message shows it: short, whatever it is."""
+    """A value from outside, shortened for a message."""
     text = _brief.repr(value)
     if len(text) <= _LONGEST_VALUE:
         return text
@@ -160,7 +160,7 @@ def shorten(value: object) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
-    """The first of some names, and how many more there are.
+    """The first names, and how many more there are.
 
     Example:
       >>> listed(["a", "b", "c"], 2)
@@ -173,7 +173,7 @@ def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
 def nearest_names(
     name: str, known: Collection[str], most: int = 1, compared: int = COMPARED
 ) -> list[str]:
-    """The known names most like a mistyped one; none where comparing them would take long."""
+    """The known names most similar to a mistyped one; none if comparing them would take long."""
     # Comparing takes time with the square of the lengths.
     if len(name) > _LONGEST_NAME or len(known) > compared:
         return []
@@ -181,8 +181,8 @@ def nearest_names(
 
 
 def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:
-    """A question which known name was meant by a mistyped one, with `before` in front; empty where none is
-    like it.
+    """A question that proposes a known name for a mistyped one, with `before` in front; empty if no name
+    is similar.
 
     Example:
       >>> did_you_mean("itms", ["items", "users"], "; ")

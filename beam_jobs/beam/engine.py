@@ -225,7 +225,9 @@ class _Job:
         except (
             Exception
         ) as error:  # runners raise errors of any kind, and people must know of the job
-            self._console.print(f"{self.name} may go on: {job_service.reason_of(error)}.")
+            self._console.print(
+                f"{self.name} could not be cancelled and may still run: {job_service.reason_of(error)}."
+            )
         return cancelled
 
     def _note(self) -> TwinspireError | None:
@@ -241,14 +243,14 @@ class _Job:
             return known
         if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
             return RunnerFailed(
-                f"The job service of beam.options answers; {self._endpoint} did not"
-                f" ({job_service.reason_of(error)}). Start it, or correct --job_endpoint, and run the same"
+                f"The job service in beam.options does not answer at {self._endpoint}"
+                f" ({job_service.reason_of(error)}). Start it, or correct --job_endpoint. Then run the same"
                 " command again."
             )
         if self._took_longer_than:
             return RunnerFailed(
-                f"A job ends in {self._took_longer_than:.0f} s; {self.name} had not, and"
-                " its runner was told to cancel it. Probably no worker took it: look at the runner's workers."
+                f"{self.name} did not end within {self._took_longer_than:.0f} s, so it was cancelled."
+                " Probably no worker started it. Check the runner's workers."
             )
         log = storage.join(self._out, LOG)
         text = "".join(traceback.format_exception(error))
@@ -330,21 +332,21 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
     """
     line = last_line(text)
     said = f"{job} failed: {with_full_stop(line)}"
-    more = f"All that the runner said is in {log}."
+    more = f"The runner's full output is in {log}."
     if _MISSING.match(line):
         return UsageError(
             f"{said} Workers need the same packages as this machine. Install Twinspire and its"
             f" libraries there, in the same versions (twinspire doctor PIPELINE compares them). {more}"
         )
-    # Python's traceback is of a step; all else is about parts of the runner.
+    # Only our own steps raise with a Python traceback; other failures are the runner's.
     if "Traceback (most recent call last)" in text:
         return JobFailed(
-            f"{said} If the versions of libraries differ there, that may be why: twinspire doctor"
+            f"{said} Different versions of libraries on the workers may be the cause: twinspire doctor"
             f" PIPELINE compares them. {more}"
         )
     return RunnerFailed(
-        f"{said} Nothing of it is used. Run the same command again; a restart strategy lets the"
-        f" runner do so itself. {more}"
+        f"{said} Its output is not used. Run the same command again. With a restart strategy, the"
+        f" runner restarts failed jobs itself. {more}"
     )
 
 

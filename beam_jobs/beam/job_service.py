@@ -97,7 +97,9 @@ def cancel_orphans(out: str) -> None:
     records = {uri: record for uri in uris if (record := _read(uri))}
     if not records:
         return
-    console.print(f"Listening for {SILENCE:.0f} s whether the client of an earlier job is alive …")
+    console.print(
+        f"Waiting {SILENCE:.0f} s to see whether the command of an earlier job is still running …"
+    )
     time.sleep(SILENCE)
     for uri, record in records.items():
         if _read(uri) == record:
@@ -108,10 +110,12 @@ def _cancel_orphan(uri: str, name: str, endpoint: str, flink: str = "", **_: obj
     try:
         outcome = cancel(name, endpoint, flink)
     except NOT_CANCELLED as error:
-        console.print(f"{name}, which a client left at {endpoint}, may run on: {reason_of(error)}.")
+        console.print(
+            f"{name}, a job of a killed command at {endpoint}, may still run: {reason_of(error)}."
+        )
     else:
         storage.delete_file(uri)
-        console.print(f"A client left a job. {outcome or f'{name} has ended.'}")
+        console.print(f"A killed command left a job. {outcome or f'{name} has ended.'}")
 
 
 def _read(uri: str) -> bytes | None:
@@ -136,17 +140,17 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
       grpc.RpcError: the service does not answer; one of `UNREACHABLE`: Flink does not.
     """
     # Beam's service for Flink ends only its own part of a job (docs/operations.md).
-    by_service = f"{name} is cancelled, says the job service at {endpoint};"
+    by_service = f"The job service at {endpoint} reports {name} as cancelled;"
     if not flink:
         jobs = JobService(endpoint).cancel(name)
-        return f"{by_service} its engine may go on with it." if jobs else ""
+        return f"{by_service} its engine may continue it." if jobs else ""
     jobs = 0
-    # A service that was restarted, or is gone, has forgotten its jobs: what counts is Flink's answer.
+    # A restarted job service has forgotten its jobs, so only Flink's answer counts.
     with suppress(grpc.RpcError, TimeoutError):
         jobs = JobService(endpoint).cancel(name)
     if Flink(flink).cancel(name, awaited=jobs > 0):
-        return f"{name} is cancelled, says Flink at {flink}."
-    return f"{by_service} Flink at {flink} runs none of that name." if jobs else ""
+        return f"Flink at {flink} reports {name} as cancelled."
+    return f"{by_service} Flink at {flink} runs no job of this name." if jobs else ""
 
 
 def reason_of(error: Exception) -> str:

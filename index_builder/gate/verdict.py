@@ -144,7 +144,7 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
     if refreshed.silent:
         yield Finding(
             False,
-            f"the fixed order of {refreshed.trained} goes without lists of"
+            f"the fixed order of {refreshed.trained} does not use lists of"
             f" {', '.join(refreshed.silent)}: sources.use was changed. The next trained day fits weights"
             " for the new sources",
         )

@@ -1,4 +1,4 @@
-"""How the version came to be: changes since the version before, the day's data, the index, the settings."""
+"""How the version was made: changes since the previous version, the day's data, the index, the settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,13 +27,13 @@ _COUNTS = {
     "rows": "events in the logs",
     "duplicates": "exact duplicates, dropped",
     "excess": "events beyond source.max_user_events, left out",
-    "positives": "events that count as taken",
+    "positives": "positive events",
     "users": "users",
     "items": "items",
     "held_out_positives": "events of held-out users",
     "known_users": "users known at the end of the day",
     "corpus_end": "items in the catalogue",
-    "unlisted_items": "items taken that the items table lacks",
+    "unlisted_items": "items with events but no row in the items snapshot",
 }
 
 
@@ -41,13 +41,13 @@ def changes(facts: Facts) -> Section:
     """The differences from the version that was live, or from the parent."""
     before = facts.previous
     if before is None:
-        text = "Nothing was published before this version: there is nothing to compare with."
+        text = "This is the first published version, so there is nothing to compare it with."
         return Section(anchor="changes", title="What changed", text=[text])
-    which = "the live version" if before.live else "the version it was trained on from"
+    which = "the version that was live" if before.live else "its parent"
     return Section(
         anchor="changes",
         title="What changed",
-        text=[f"Compared with {before.manifest.version}, {which} when this one was published."],
+        text=[f"Compared with {before.manifest.version}, {which} when this version was published."],
         tables=[_compared(facts, before), _settings(facts, before), *_items(facts, before)],
     )
 
@@ -63,7 +63,7 @@ def _compared(facts: Facts, before: Previous) -> Table:
     rows = [
         ["day", str(old.date), str(new.date), NONE],
         [
-            f"{facts.metric} of the two-tower, held out, each on its own day",
+            f"{facts.metric} of the two-tower, held-out users of each version's own day",
             *map(number, quality),
             _relative(*quality),
         ],
@@ -80,8 +80,8 @@ def _compared(facts: Facts, before: Previous) -> Table:
         head=["", "before", "now", "change"],
         rows=rows,
         title=(
-            "Held-out users of two days are different users on different days: "
-            "the gate’s figures compare like with like"
+            "The two days have different held-out users. Only the gate compares both versions on the"
+            " same users"
         ),
     )
 
@@ -101,7 +101,7 @@ def _settings(facts: Facts, before: Previous) -> Table:
     ]
     title = "Settings that changed" if rows else "Settings: none changed."
     if not old:
-        title = "Settings: the version before does not tell its own."
+        title = "Settings: the previous version does not store its settings."
     return Table(head=["setting", "before", "now"], rows=rows, title=title)
 
 
@@ -116,16 +116,16 @@ def _items(facts: Facts, before: Previous) -> list[Table]:
         if items := [item for item in these if item not in others]:
             title = f"{count(len(items))} items are {how} the catalogue"
             if len(items) > _NAMED:
-                title += f", of which the {_NAMED} most popular"
+                title += f"; the {_NAMED} most popular are"
             rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
             tables.append(Table(head=["item", "name"], rows=rows, title=title))
-    return tables or [Table(head=[], rows=[], title="The catalogue holds the same items.")]
+    return tables or [Table(head=[], rows=[], title="The catalogue has the same items.")]
 
 
 def data(facts: Facts) -> Section:
-    """Counts of the day's data, records that were set aside, and anomalies."""
+    """Counts of the day's data, malformed records, and anomalies."""
     report = facts.data
-    text = ["The working files of the features stage are gone, and its counts with them."]
+    text = ["There are no counts, because the working files of the features stage were deleted."]
     tables = []
     if report:
         text = [*_read(report), *_unusual(report.statistics)]
@@ -137,7 +137,7 @@ def data(facts: Facts) -> Section:
             reasons = sorted(report.rejected, key=lambda reason: -report.rejected[reason])
             rejects = [[reason, count(report.rejected[reason])] for reason in reasons]
             tables.append(
-                Table(head=["reason", "records"], rows=rejects, title="Records set aside")
+                Table(head=["reason", "records"], rows=rejects, title="Malformed records")
             )
     return Section(anchor="data", title="The data", text=text, tables=tables, half=True)
 
@@ -146,31 +146,31 @@ def _read(report: FeaturesReport) -> list[str]:
     """The records that were read, and those that were left out."""
     bad = sum(report.rejected.values())
     text = [
-        f"{count(bad)} of {count(report.rows)} records were set aside as malformed"
+        f"{count(bad)} of {count(report.rows)} records were malformed and left out"
         f" ({share(bad / max(1, report.rows), 2)})."
     ]
     late = []
     if report.late.left_out:
         late.append(
-            f"{count(report.late.left_out)} events of other days than the folder that they lay in"
-            " were left out."
+            f"{count(report.late.left_out)} events were left out, because they happened on another day"
+            " than that of their folder."
         )
     if report.late.stragglers:
         late.append(
-            f"{count(report.late.stragglers)} events of the day came late, in folders of later days."
+            f"{count(report.late.stragglers)} events of the day arrived late, in folders of later days."
         )
     if late:
         text.append(" ".join(late))
     if days := report.days:
         missing = f"; without logs: {', '.join(map(str, days.missing))}" if days.missing else ""
         text.append(
-            f"Histories and counts look back on {count(days.read)} days, from {days.first}{missing}."
+            f"Histories and counts use {count(days.read)} days of events, from {days.first}{missing}."
         )
     return text
 
 
 def _skew(features: Sequence[FeatureSkew]) -> Table:
-    """Each feature in training compared with what is served."""
+    """Each feature's values in training and in serving."""
     rows: list[Row] = []
     for skew in features:
         row = [skew.feature, number(skew.distance, 2), share(skew.outside), describe_skew(skew)]
@@ -180,9 +180,9 @@ def _skew(features: Sequence[FeatureSkew]) -> Table:
         head=["feature", "distance", "outside", "values"],
         rows=rows,
         title=(
-            "Features of what is served, beside those of the rows trained on; the gate notes a"
-            f" distance above {MAX_SKEW:g}, and more than {MOST_OUTSIDE:.0%} outside"
-            " the range trained on"
+            "Features in serving and in training. The gate writes a note if the distance is above"
+            f" {MAX_SKEW:g}, or if more than {MOST_OUTSIDE:.0%} of the values are outside the training"
+            " range"
         ),
         prose=(3,),
         folded=True,
@@ -191,11 +191,13 @@ def _skew(features: Sequence[FeatureSkew]) -> Table:
 
 def _unusual(statistics: DayStatistics | None) -> list[str]:
     compared = statistics.compared_with if statistics else None
-    beside = f"Beside {compared.day}" if compared else "With no earlier day to compare with"
+    against = (
+        f"Compared with {compared.day}" if compared else "Without an earlier day to compare with"
+    )
     if statistics is None or not statistics.anomalies:
-        return [f"{beside}, nothing was out of the limits of [statistics]."]
+        return [f"{against}, all statistics are within the limits of [statistics]."]
     return [
-        f"{beside}, out of the limits of [statistics]:",
+        f"{against}, these are outside the limits of [statistics]:",
         *(f"• {text}" for text in statistics.anomalies),
     ]
 
@@ -205,9 +207,9 @@ def search(facts: Facts) -> Section:
     index = facts.index
     speed = facts.speed
     text = [
-        f"The index is of the kind “{index.kind}”: {'; '.join(index.reasons)}. It"
-        f" finds {number(index.recall, 4)} of the {index.k} exact neighbours;"
-        f" {index.recall_target} was asked for.",
+        f"The kind of index is “{index.kind}”: {'; '.join(index.reasons)}. It finds"
+        f" {number(index.recall, 4)} of the {index.k} exact neighbours; the target is"
+        f" {index.recall_target}.",
         *_origin(index.tuning),
     ]
     if speed:
@@ -218,9 +220,7 @@ def search(facts: Facts) -> Section:
             f" {count(round(speed.exact_queries_per_s))} by exact search."
         )
     if not index.tried:
-        text.append(
-            "No settings were tried: all items are compared, and there is nothing to trade."
-        )
+        text.append("No settings were tried, because every query is compared with all items.")
     return Section(
         anchor="index",
         title="Search: recall against latency",
@@ -236,7 +236,9 @@ def _origin(tuning: SettingsOrigin) -> list[str]:
         return []
     searched = f"searched for on {date.fromisoformat(tuning.searched):%-d %B %Y}"
     if tuning.how == "inherited":
-        text = f"are inherited from {tuning.version}; they were {searched}, and still reach it"
+        text = (
+            f"are inherited from {tuning.version}; they were {searched}, and still reach the target"
+        )
     elif tuning.version:
         text = f"were {searched} and tuned again for this version: {tuning.why}"
     else:
@@ -251,11 +253,11 @@ def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
     ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
     cost: Sequence[float] = ms or [point.work for point in tried]
     recalls = [point.recall for point in tried]
-    legend = [Mark("parent", "tried", "dot"), Mark("target", "asked for", "dash")]
+    legend = [Mark("parent", "tried", "dot"), Mark("target", "target", "dash")]
     chosen = next((n for n, point in enumerate(tried) if point.key == index.settings.key), None)
     which, none_cheaper = "none was chosen", " None of these was cheaper than comparing all items."
     if chosen is not None:
-        which, none_cheaper = f"the one chosen has {number(recalls[chosen], 4)}", ""
+        which, none_cheaper = f"the chosen one has {number(recalls[chosen], 4)}", ""
         legend.insert(0, Mark("two_tower", "chosen", "dot"))
     labels = (
         "ms per query, in a batch" if ms else "work per query, codes",
@@ -269,8 +271,9 @@ def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
             f" {number(max(recalls), 4)}; {which}."
         ),
         caption=(
-            "Settings are tuned on half of the sampled users, and the recall above is measured on the"
-            " other half. The choice is by counted work, so that a busy machine chooses alike."
+            "Settings are tuned on half of the sampled users; the recall in the text is measured on the"
+            " other half. The choice depends on counted work instead of time, so that it is the same on a"
+            " busy machine."
             f"{none_cheaper}"
         ),
         legend=legend,
@@ -297,8 +300,8 @@ def _tried_table(index: IndexFigures, ms: Sequence[float] | None, chosen: int | 
         head=["code", "leaves", "rescored", "recall", "work", "ms"],
         rows=rows,
         title=(
-            "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of one"
-            " code"
+            "Settings in the order in which they were tried. Code: dimensions per 4-bit code. Work: in"
+            " scans of one code"
         ),
     )
 
@@ -349,7 +352,7 @@ def settings_by_path(settings: Mapping[str, Any], start: str = "") -> dict[str, 
 
 
 def setting_text(value: Any) -> str:
-    """A setting as people read it: text as it is, all else as JSON."""
+    """A setting as people read it: text unchanged, everything else as JSON."""
     if value is None:
         return NONE
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The page: what stands at its top, the gate's verdict, and all other sections in order."""
+"""The page: its top, the gate's verdict, and the other sections in order."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -50,11 +50,11 @@ def render(facts: Facts) -> bytes:
 
 
 def _verdict(facts: Facts) -> tuple[str, str]:
-    """The page in a sentence: what became of the version, and the quality of what is served."""
+    """A summary in one sentence: the version's state, and the quality of the served lists."""
     gate = facts.gate
     state = "Live" if facts.goes_live else "Accepted, not live" if gate.accepted else "Refused"
     figure = facts.served
-    change = figure.change_text if figure else "what is served was not measured"
+    change = figure.change_text if figure else "the served lists were not measured"
     if figure and figure.held_out:
         change = f"on held-out users {change}"
     # Reasons of the gate and unusual statistics: what somebody should look at.
@@ -74,9 +74,9 @@ def _asked(facts: Facts) -> str:
         return ""
     text = (
         f"{facts.metric} over {figure.users_text}: {figure.values_text}, two-tower alone"
-        f" {number(figure.two_tower)}. Lists by the {list_name(figure.source)} of {figure.whose}."
+        f" {number(figure.two_tower)}. Lists: {list_name(figure.source)} of {figure.whose}."
     )
-    return f"{text} No next day has measured it yet." if figure.held_out else text
+    return f"{text} No later day has measured it yet." if figure.held_out else text
 
 
 def _cards(facts: Facts) -> Iterator[Card]:
@@ -84,7 +84,7 @@ def _cards(facts: Facts) -> Iterator[Card]:
         where = "held out" if figure.held_out else "on the day"
         simple = figure.simple and f"{list_name(figure.simple)} {number(figure.simple_value)}"
         yield Card(
-            f"{facts.metric} of what is served, {where}",
+            f"{facts.metric} of the served lists, {where}",
             number(figure.value),
             simple or "no simple list was measured",
         )
@@ -93,18 +93,18 @@ def _cards(facts: Facts) -> Iterator[Card]:
         number(value_of(facts.metrics.holdout.candidate, facts.metric)),
         f"{_change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"
         if (baseline := facts.metrics.holdout.baseline)
-        else "no version before to compare with",
+        else "no earlier version to compare with",
     )
     measured = next((listed.measures for listed in facts.of_the_model.lists), None)
     yield Card(
-        f"items reached by what is served, first {facts.k}",
+        f"share of the catalogue in the served lists, first {facts.k}",
         share(value_of(measured, f"coverage@{facts.k}")),
-        f"of {count(facts.manifest.items)} in the catalogue",
+        f"of {count(facts.manifest.items)} items",
     )
     yield Card(
         f"index recall at {facts.index.k}",
         number(facts.index.recall, 4),
-        f"{facts.index.recall_target} asked for",
+        f"target {facts.index.recall_target}",
     )
 
 
@@ -131,8 +131,8 @@ def _gate(facts: Facts) -> Section:
         head=["", "measured", "limit"],
         rows=rows,
         title=(
-            f"What was judged, of lists {kind_text(facts.metrics.counted_lists)}, and the limits; 95%"
-            " intervals in brackets"
+            f"Measures and limits, for lists {kind_text(facts.metrics.counted_lists)}; 95% intervals in"
+            " brackets"
         ),
     )
     return Section(
@@ -145,48 +145,48 @@ def _gate(facts: Facts) -> Section:
 
 
 def _two_tower(facts: Facts) -> Iterator[list[str]]:
-    """The two-tower against the version before, the best one before, and popular items of the day."""
+    """The two-tower against the baseline, the best earlier version, and popular items of the day."""
     held = facts.metrics.holdout
     figures = facts.gate.figures
     most = f"−{facts.limits.max_drop:.0%}"
     name = f"{facts.metric} of the two-tower"
     yield [name, interval_text(held.candidate, facts.metric), NONE]
-    yield [f"{name} before", interval_text(held.baseline, facts.metric), NONE]
+    yield [f"{name} of the baseline", interval_text(held.baseline, facts.metric), NONE]
     yield ["change", _change_from_baseline(facts), most]
     if best := figures.best:
         changed = f"{number(best.baseline)}: {_change_text(best)}"
-        yield [f"the best version before, {best.version}", changed, f"{most}, all of the interval"]
-        yield from _pooled(best.pooled, "each against that one", most)
+        yield [f"the best earlier version, {best.version}", changed, f"{most}, whole interval"]
+        yield from _pooled(best.pooled, "each against that version", most)
     yield from _pooled(figures.pooled, "each against its baseline", most)
     if lead := figures.lead:
         yield [
-            f"{facts.metric} beside what the day’s other users took most",
+            f"{facts.metric} compared with the day’s most popular items",
             _lead(lead),
-            f"−{facts.limits.max_lead_drop:.0%} of the median before",
+            f"−{facts.limits.max_lead_drop:.0%} of the earlier median",
         ]
 
 
 def _second_stage(facts: Facts) -> Iterator[list[str]]:
-    """The trees against those of the version before, and such trees on earlier days."""
+    """The trees against those of the previous version, and the trees of earlier days."""
     figures = facts.gate.figures
     trees = figures.trees
     if trees and trees.baseline is not None:
         yield [
             f"{facts.metric} of the trees, {count(trees.users)} users",
-            f"{number(trees.candidate)}, before {number(trees.baseline)}: {_change_text(trees)}",
-            f"−{facts.limits.max_drop:.0%}, all of the interval",
+            f"{number(trees.candidate)}, previous version {number(trees.baseline)}: {_change_text(trees)}",
+            f"−{facts.limits.max_drop:.0%}, whole interval",
         ]
     if recipe := figures.recipe:
         yield [
-            f"trees on {recipe.days} days, before each was trained on",
+            f"trees on {recipe.days} days, before training on each day",
             f"{number(recipe.trees)}, {list_name(recipe.beside)} {number(recipe.other)}:"
             f" {recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})",
-            "the fixed order serves if surely below",
+            "the fixed order serves if the trees are surely worse",
         ]
 
 
 def _limits(facts: Facts) -> Iterator[list[str]]:
-    """Measures with floors and ceilings: of the two-tower, and of what is served if measured."""
+    """Measures with floors and ceilings: of the two-tower, and of the served lists if measured."""
     two_tower = facts.metrics.holdout.candidate
     ranker = facts.metrics.ranker
     served = facts.metrics.fixed_order.holdout.candidate
@@ -196,7 +196,7 @@ def _limits(facts: Facts) -> Iterator[list[str]]:
         for name, limit in two_tower_limits(of_both).items():
             yield [name, interval_text(two_tower, name), f"{sign} {limit:g}"]
         for name, limit in served_limits(of_both).items() if served else ():
-            yield [f"{name} of what is served", interval_text(served, name), f"{sign} {limit:g}"]
+            yield [f"{name} of the served lists", interval_text(served, name), f"{sign} {limit:g}"]
 
 
 def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str]]:
@@ -213,7 +213,7 @@ def _lead(lead: LiftFigures) -> str:
     if lead.low is not None:
         text += f" ({lead.low:.2f} to {lead.high:.2f})"
     if lead.before:
-        text += f"; before {min(lead.before):.2f} to {max(lead.before):.2f}"
+        text += f"; earlier versions {min(lead.before):.2f} to {max(lead.before):.2f}"
     return text
 
 
@@ -234,16 +234,16 @@ def _gate_slices(facts: Facts) -> list[Table]:
         head=["earlier events", "users", "before", "now", "change"],
         rows=rows,
         title=(
-            f"{facts.metric} by users’ earlier events. Refused where more than"
-            f" −{2 * facts.limits.max_drop:.0%} is sure, in slices of {facts.limits.min_users:,} users"
-            " or more"
+            f"{facts.metric} by users’ earlier events. In slices of at least"
+            f" {facts.limits.min_users:,} users, a drop that is surely larger than"
+            f" {2 * facts.limits.max_drop:.0%} is refused"
         ),
     )
     return [table] if rows else []
 
 
 def _change_from_baseline(facts: Facts) -> str:
-    """The relative change of the gate's measure from the version before, with its interval."""
+    """The relative change of the gate's measure from the baseline, with its interval."""
     return _change_text(facts.metrics.holdout.change_of(facts.metric))
 
 
@@ -254,18 +254,16 @@ def _change_text(compared: ComparedFigures | RelativeChange) -> str:
 def _examples(facts: Facts) -> Section:
     """A held-out user of each slice, by this version."""
     if not facts.examples:
-        none = (
-            "There are none: no user was held out, or the training files of this version have none."
-        )
+        none = "There are no examples: no user was held out, or the version's training files have none."
         return Section(anchor="examples", title="Lists to look at", text=[none])
     text = [
-        f"What this version recommends to held-out users on {facts.manifest.date}, the best first;"
-        " ✓ marks what they took that day. One of each slice by earlier events, chosen by the"
-        " fingerprint of their id and not by result."
+        f"Lists of this version for held-out users on {facts.manifest.date}, best items first."
+        " ✓ marks items that they took that day. There is one user per slice by earlier events,"
+        " chosen by a hash of the id, so that good results are not preferred."
     ]
     if not facts.user_store:
         text.append(
-            "They are not named: only with serving.user_store = true are all users carried."
+            "Users are not named, because serving.user_store is off and the version stores no users."
         )
     return Section(anchor="examples", title="Lists to look at", text=text, examples=facts.examples)
 

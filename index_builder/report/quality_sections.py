@@ -35,22 +35,22 @@ _SHOWN_FEATURES = 12  # of the ranker, those that say most
 
 
 def trend(facts: Facts) -> Section:
-    """What was served on each day, next to the best simple list and the two-tower alone."""
+    """The served lists of each day, next to the best simple list and the two-tower alone."""
     measured = [day for day in facts.days if day.served]
     text = [
         f"{facts.metric} of the lists that were served on each day, over all measured users. The"
-        " version of the day before made them, so it never saw the day."
+        " previous day's version made them, before it saw the day."
     ]
     if not measured:
-        text.append("There is no such figure yet: the next day's run measures the first one.")
+        text.append("There is no figure yet. The run of the next day measures the first one.")
     elif len(measured) == 1:
-        text.append("It is the first such day: there is no line to draw yet.")
+        text.append("A chart needs two measured days; so far there is one.")
     held_out = [day for day in facts.days if day.metrics.holdout.candidate]
     return Section(
         anchor="days",
         title="Day by day",
         text=text,
-        # A single day makes no line. Its held-out users stand among the lists.
+        # A line needs two days. The section on lists has the held-out users of a single day.
         figures=[
             *([_progressive(facts, measured)] if len(measured) > 1 else []),
             *([_held_out(facts, held_out)] if len(held_out) > 1 else []),
@@ -80,7 +80,7 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
     )
     breaks = _breaks(days)
     return Figure(
-        title=f"{facts.metric} of what was served on each day",
+        title=f"{facts.metric} of the served lists by day",
         svg=charts.by_day("trend", [d.day for d in days], series, facts.metric, list(breaks)),
         alt=(
             f"Lines over {len(days)} days, {days[0].day} to {days[-1].day}. On the last day: {last}."
@@ -94,7 +94,7 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
 
 
 def _breaks(days: list[Day]) -> dict[int, str]:
-    """The days whose figures do not compare with those of days before, by their place, and why."""
+    """Why figures cannot be compared with those of the days before, by the place of the day."""
     breaks = {}
     for place, (before, after) in enumerate(pairwise(days), 1):
         texts = [
@@ -103,8 +103,8 @@ def _breaks(days: list[Day]) -> dict[int, str]:
         ]
         if texts:
             breaks[place] = (
-                f"From {after.day} on, figures count something else and do not compare with earlier"
-                f" ones: {'; '.join(texts)}."
+                f"Figures from {after.day} on cannot be compared with earlier ones, because settings"
+                f" changed: {'; '.join(texts)}."
             )
     return breaks
 
@@ -163,19 +163,19 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
         svg=charts.by_day("held-out", [d.day for d in days], series, metric, list(_breaks(days))),
         alt=(
             f"Lines over {len(days)} days. On the last day: the day's version"
-            f" {number(series[0].values[-1])}, the version before it"
+            f" {number(series[0].values[-1])}, its parent"
             f" {number(series[1].values[-1])}."
         ),
         caption=(
-            "What the gate judges: users whose events of the day no version is trained on. They are"
-            " fewer, so the bands are wider."
+            "The gate judges these figures. No version is trained on the events of these users on the"
+            " day. They are fewer users, so the bands are wider."
         ),
         legend=[
             Mark("two_tower", "the day's version"),
-            Mark("parent", "the version before it", "dash"),
+            Mark("parent", "its parent", "dash"),
         ],
         table=Table(
-            head=["day", "version", "the one before", "status"],
+            head=["day", "version", "parent", "status"],
             rows=rows[::-1],
             title=f"{metric} of the two-tower on held-out users, with 95% intervals",
         ),
@@ -186,16 +186,17 @@ def lists(facts: Facts) -> Section:
     """All lists that were measured, by several measures."""
     sets = [measured for measured in facts.evaluated_sets if measured.lists]
     text = [
-        "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
-        " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
-        " common. Popular share: of the few items that have half of the last days’ events"
-        " between them; not known where these days have none.",
-        f"What counts are lists {kind_text(facts.metrics.counted_lists)}, by serving.exclude_seen of"
-        " the pipeline file: the ranker is fitted for them, the gate judges them, and all figures of"
-        " this page are theirs where nothing else is said. The other kind follows below.",
+        "Variety is measured over all lists together. Items reached: the share of the catalogue that"
+        " is in any list. Gini: 0% if all items are shown equally often. Overlap: the share of items"
+        " that the lists of two users have in common. Popular share: the share of the most popular"
+        " items, which together have half of the last days’ events; unknown if these days have no"
+        " events.",
+        f"Figures on this page are for lists {kind_text(facts.metrics.counted_lists)}, unless a title"
+        " says otherwise. serving.exclude_seen of the pipeline file decides this. The ranker is fitted"
+        " for these lists, and the gate judges them. Tables below show the other kind.",
     ]
     if facts.metrics.holdout.baseline is None:
-        text.append("There is no version before this one to compare with.")
+        text.append("There is no earlier version to compare with.")
     return Section(
         anchor="lists",
         title="The lists, side by side",
@@ -215,47 +216,47 @@ def _ks(evaluated: EvaluatedSet) -> list[int]:
 
 
 def _accuracy(evaluated: EvaluatedSet) -> dict[str, str]:
-    """Measures of what is found, with their headings."""
+    """Measures of accuracy, with their headings."""
     ks = _ks(evaluated)
     names = [*(f"recall@{k}" for k in ks), *(f"ndcg@{k}" for k in ks[:1]), "mrr"]
     return {name: heading(name) for name in names}
 
 
 def _compared(evaluated: EvaluatedSet) -> list[Table]:
-    """What the lists find, and how varied they are."""
+    """The accuracy and the variety of the lists."""
     k = max(_ks(evaluated), default=0)
     variety = {f"{name}@{k}": label for name, label in _VARIETY.items()}
     whose = f"{evaluated.title}. {evaluated.text}"
     return [
-        lists_table(evaluated.lists, _accuracy(evaluated), title=f"What is found: {whose}"),
-        lists_table(evaluated.lists, variety, title=f"How varied the first {k} are: {whose}"),
+        lists_table(evaluated.lists, _accuracy(evaluated), title=f"Accuracy: {whose}"),
+        lists_table(evaluated.lists, variety, title=f"Variety of the first {k}: {whose}"),
     ]
 
 
 def _other_kind(evaluated: EvaluatedSet) -> list[Table]:
-    """The same of the lists that do not count: with or without what the user had before."""
+    """The accuracy of the lists that the gate does not judge: with or without seen items."""
     others = of_other_kind(evaluated).lists
     if not others:
         return []
-    title = f"What is found by lists {kind_text(others[0].measures.kind)}: {evaluated.title}"
+    title = f"Accuracy of lists {kind_text(others[0].measures.kind)}: {evaluated.title}"
     return [lists_table(others, _accuracy(evaluated), title=title, folded=True)]
 
 
 def _next_click(facts: Facts) -> list[Table]:
     clicks = facts.metrics.next_click
     measured: list[tuple[str, Measures | None]] = [
-        ("two-tower of the day before, all events", clicks.progressive),
+        ("two-tower of the previous day, all events", clicks.progressive),
         *(
             (f"{listed.label}, all events", listed.measures)
             for listed in baselines(clicks.baselines)
         ),
         ("this version, held-out users", clicks.holdout.candidate),
-        ("the version before, held-out users", clicks.holdout.baseline),
+        ("its parent, held-out users", clicks.holdout.baseline),
     ]
-    # The rows are of different queries, so none is marked as the best.
+    # The rows have different queries, so none is marked as the best.
     listed = [MeasuredLists(PARENT, label, measures) for label, measures in measured if measures]
     names = [name for name in listed[0].measures.values if "recall@" in name] if listed else []
-    title = "The next click: one query per event, with all that happened before it"
+    title = "The next click: one query per event, with the user's events before it"
     measures = {name: heading(name) for name in names}
     return [lists_table(listed, measures, title=title, folded=True)] if names else []
 
@@ -266,15 +267,15 @@ def slices(facts: Facts) -> Section:
     title = "New and old users, new and old items"
     sliced = [listed for listed in evaluated.lists if listed.measures.slices]
     if not sliced:
-        none = "Nothing was measured by slice: there was no user to ask."
+        none = "There are no slices, because no user could be measured."
         return Section(anchor="slices", title=title, text=[none])
     return Section(
         anchor="slices",
         title=title,
         text=[
-            "Users and items are told apart by their events before the day; 0 is new. The farther"
-            " right a dot, the better; lines are 95% intervals over users.",
-            f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
+            "Slices group users and items by their number of events before the day; 0 is new. Dots"
+            " farther right are better. Lines are 95% intervals over users.",
+            f"{evaluated.text} New users count only in their own slice.",
         ],
         figures=[_sliced(facts, sliced, side) for side in (USERS, ITEMS)],
     )
@@ -300,9 +301,7 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
     alt = "; ".join(f"{name} {number(value)}" for name, value in values)
     caption = ""
     if outside and outside.true:
-        caption = (
-            f"{count(outside.true)} items taken were not in the catalogue: nothing can find them."
-        )
+        caption = f"{count(outside.true)} taken items were not in the catalogue, so no list can contain them."
     of_users = side == USERS
     table = Table(
         head=["events", "users" if of_users else "taken", *(list_name(s.colour) for s in series)],
@@ -330,7 +329,7 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
 
 def second_stage(facts: Facts) -> Section:
     """What orders the candidates: the fixed order, and the ranker if there is one."""
-    text = ["Sources propose items. The ranker orders them, or the fixed order by its weights."]
+    text = ["Sources propose items. The ranker or the fixed order sorts them."]
     if order := facts.order:
         text.append(f"The fixed order is {describe_order(order.kind, order.weights)}.")
     tables = []
@@ -338,9 +337,9 @@ def second_stage(facts: Facts) -> Section:
         largest = list(fitted.importance.items())[:_SHOWN_FEATURES]
         tables.append(
             Table(
-                head=["feature", "share of what its trees gain"],
+                head=["feature", "share of the trees' gain"],
                 rows=[[name, share(value)] for name, value in largest],
-                title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it uses most:",
+                title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. Its most used features:",
                 folded=True,
             )
         )

@@ -1,4 +1,4 @@
-"""Training in figures: the loss, the popularity of its lists, and the estimated frequencies."""
+"""Figures of training: the loss, the popularity of recommended items, the estimated frequencies."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def learning(facts: Facts) -> Section:
     if train.days > 1:
         days = f"{count(train.days)} days, {train.first_day} to {train.last_day}"
     parent = facts.manifest.parent
-    begun = f"on from {parent}" if parent else "from scratch"
+    begun = f"from {parent}" if parent else "from scratch"
     text = [
         f"Trained {begun} on {days}: {count(train.rows)} examples in {count(train.steps)} steps.",
         *_labels(facts.metrics.auxiliary),
@@ -29,7 +29,7 @@ def learning(facts: Facts) -> Section:
     if train.warning:
         text.append(f"Warning: {train.warning}")
     if not train.loss:
-        text.append("There is no curve: training took no step.")
+        text.append("There is no curve, because training took no step.")
     return Section(
         anchor="learning",
         title="Learning",
@@ -40,21 +40,21 @@ def learning(facts: Facts) -> Section:
 
 
 def _labels(head: AuxiliaryFigures | None) -> list[str]:
-    """How well a second objective was learned, in a sentence for each set of labels."""
+    """The error of the auxiliary head, in a sentence for each set of labels."""
     if head is None:
         return []
     text = [
-        f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
+        f"The auxiliary head learned from {count(head.labels)} labels; their mean is"
         f" {number(head.mean)}."
     ]
     for errors, whose in (
-        (head.holdout, "users held out"),
-        (head.progressive, "the day, by the version before it"),
+        (head.holdout, "held-out users"),
+        (head.progressive, "the day, predicted by the parent"),
     ):
         if errors:
             text.append(
                 f"Labels of {whose} ({count(errors.labels)}): root mean square error"
-                f" {number(errors.value('rmse'))}; always saying the mean,"
+                f" {number(errors.value('rmse'))}; if the mean is always predicted,"
                 f" {number(errors.value('rmse_of_mean'))}."
             )
     return text
@@ -72,9 +72,9 @@ def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
             f" at {steps[-1]:,}."
         ),
         caption=(
-            "Mean loss of the batches since the point before. Its level depends on the batch size"
-            " and on how varied the day was; a jump, or a rise that stays, is what to look for."
-            " Steps count on from day to day."
+            "Each point is the mean loss of the batches since the previous point. Look for a jump or a"
+            " lasting rise; the level depends on the batch size and on how varied the day was. Steps"
+            " are counted across days."
         ),
         table=Table(
             head=["step", "loss"],
@@ -89,19 +89,19 @@ def popularity(facts: Facts) -> Section:
     measured = facts.metrics.popularity
     title = "Popularity: offered and taken"
     if not (measured and sum(measured.clicks)):
-        none = "This was not measured: no user was held out, or none of their items was in the catalogue."
+        none = "Not measured: no user was held out, or none of their items was in the catalogue."
         return Section(anchor="popularity", title=title, text=[none], half=True)
     text = [
-        "Items stand in ten groups, each with a tenth of all earlier events: the first holds"
-        " the few most popular ones, the tenth the many that are rarely taken, and “none” those"
-        " without an event in the days that counts look at. Lists that follow the bars offer"
-        " items as popular as those that were taken."
+        "Each of ten groups of items has a tenth of all earlier events. The first has the few most"
+        " popular items, the tenth the many rare ones. “none” has the items without an event in"
+        " window.count_days. If a line follows the bars, the list offers items that are as popular"
+        " as the taken ones."
     ]
     if "uncorrected" in measured.lists:
         text.append(
-            "“Correction taken out” is estimated, not trained: this model’s own scores less log"
-            " q, which is what a softmax over in-batch negatives learns of the items that it"
-            " meets, when nothing corrects it."
+            "“Correction taken out” estimates a model without the correction; no such model is"
+            " trained. It subtracts log q from this model’s scores, which is what an uncorrected"
+            " softmax over in-batch negatives would learn."
         )
     figure = _popularity(measured)
     return Section(anchor="popularity", title=title, text=text, figures=[figure], half=True)
@@ -136,19 +136,19 @@ def _popularity(figures: PopularityFigures) -> Figure:
         title="Shares by group of items",
     )
     return Figure(
-        title=f"Shares of the first {figures.k} recommended, and of what was taken",
+        title=f"Shares of the first {figures.k} recommended items, and of the taken items",
         svg=charts.groups(
             "popularity",
             names,
             Series(colour="clicks", values=figures.clicks),
             series,
-            ("groups of items, most popular first", "share of items listed, or taken"),
+            ("groups of items, most popular first", "share of listed or taken items"),
         ),
         alt=(
             f"In the most popular group: taken {share(figures.clicks[0])}; {top}. In the group"
             f" without events: taken {share(figures.clicks[-1])}; {bottom}"
         ),
-        caption="Held-out users of the day, by this version.",
+        caption="Lists of this version for held-out users of the day.",
         legend=legend,
         table=table,
     )
@@ -164,8 +164,8 @@ def frequency(facts: Facts) -> Section:
     # Few enough points for a page, chosen evenly on the logarithmic scale that they are drawn on
     true, estimated = zip(*measured.pairs, strict=True)
     text = (
-        "The correction takes out how often an item is drawn. This is what the streaming"
-        " estimate of it was at the end of training, beside the day’s own shares."
+        "The correction needs an item’s probability of being in a batch. The chart compares the"
+        " streaming estimate of it, at the end of training, with the day’s true shares."
         f" {_factor(measured)}"
     )
     few = measured.pairs[:: max(1, len(true) // 10)]
@@ -179,9 +179,9 @@ def frequency(facts: Facts) -> Section:
             f" from {share(min(true), 4)} to {share(max(true), 2)}. {_factor(measured)}"
         ),
         caption=(
-            "Each point is an item; on the dashed line the estimate is right. The estimate"
-            " remembers earlier days: an item met once or twice on this one, by chance, lies below"
-            " the line."
+            "Each point is an item; on the dashed line the estimate is exact. The estimate also"
+            " covers earlier days. So an item that is rare, and occurred by chance on this day, lies"
+            " below the line."
         ),
         table=Table(
             head=["true", "estimated", "ratio"],
@@ -194,8 +194,8 @@ def frequency(facts: Facts) -> Section:
 
 def _factor(figures: FrequencyFigures) -> str:
     if figures.factor is None:
-        return f"No item was met {figures.known} times, so that its true frequency would be known."
+        return f"No item occurred {figures.known} times, so no true frequency is known well."
     return (
-        f"For items met {figures.known} times or more it is off by a factor of"
-        f" {figures.factor:.2f}, taking the mean over their rows."
+        f"For items that occurred at least {figures.known} times, the mean error over their rows is a"
+        f" factor of {figures.factor:.2f}."
     )

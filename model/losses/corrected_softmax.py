@@ -1,7 +1,7 @@
 """The loss of the two towers: a softmax, corrected for how often items are sampled.
 
-A training step calls `sampled_softmax_loss` with the vectors of its rows and with the items that
-they are compared with (model/losses/negatives.py).
+A training step calls `sampled_softmax_loss` with the vectors of its rows and with the candidate items
+(model/losses/negatives.py).
 
 Shapes: B rows; C candidates (the batch's own items first, then items added to them); D the width of
 the vectors. Row i's positive is candidate i: with two rows and one added item the logits are
@@ -10,8 +10,8 @@ the vectors. Row i's positive is candidate i: with two rows and one added item t
       row 0  [ positive   negative   negative ]
       row 1  [ negative   positive   negative ]
 
-Candidates are sampled, some items far oftener than others; a correction makes those that were sampled
-stand for the whole corpus:
+Some items are sampled far more often than others. A correction removes this bias, so that the candidates
+represent the whole corpus:
 
     none            -log softmax of s
     batch           -log softmax of s - log E, of the positive and the negatives
@@ -19,20 +19,19 @@ stand for the whole corpus:
     expected_count  -log softmax of s for the positive, and s - log(n E / (N - M)) for the negatives
                     (Khrylchenko et al., RecSys 2025)
 
-s is the cosine divided by the temperature. For a row, N is the number of the other candidates; E is
-how many of them are expected to hold the candidate's item, in whatever way they were sampled; M is
-how many are expected to hold an item that the row leaves out; n is the number of candidates that
-are left as negatives. In a plain batch E / N is q, the item's sampling probability, and the last
-form is log(n q / (1 - q_i)). In `batch` a constant factor of E changes nothing. No gradient flows
-into E, M or n.
+s is the cosine divided by the temperature. For a row, N is the number of the other candidates. E is the
+expected number of them that have the candidate's item, however they were sampled. M is the expected number
+of them that have an item that the row excludes. n is the number of candidates that remain as negatives. In
+a plain batch, E / N is q, the item's sampling probability, and the last form is log(n q / (1 - q_i)). In
+`batch`, a constant factor of E changes nothing. No gradient flows into E, M or n.
 
-An item that was sampled several times keeps a candidate for each time, all of them weighted by
-1 / E. Candidates without repeats would need the probability to be sampled at all instead.
+An item that was sampled several times has a candidate for each time, each weighted by 1 / E. If repeats
+were removed, the weight would need the probability of being sampled at all.
 
 The loss is computed in blocks of rows: memory grows with B + C, not with B times C. A block sees all
-candidates, so its softmax is complete. With the rows' weights at hand the gradient follows from the same
-numbers before they are dropped: one pass, three products of matrices, one exponential per pair. Automatic
-differentiation would keep every block's logits for the way back.
+candidates, so its softmax is complete. The gradient is computed in the same pass, from numbers that are
+then dropped: three matrix products and one exponential per pair. Automatic differentiation would keep the
+logits of all blocks until the backward pass.
 """
 
 from collections.abc import Callable
@@ -52,12 +51,12 @@ from model.losses.negatives import (
 from twinspire_core.config.tables.training import NegativesConfig
 
 BLOCK_PAIRS = 1 << 20
-"""Pairs of a row and a candidate in a block. Each pair is a float in several arrays at a time; with
-more pairs these fall out of the processor's cache.
+"""Pairs of a row and a candidate in a block. Each pair is a float in several arrays. With more pairs,
+these arrays would not fit into the processor's cache.
 """
 LEFT_OUT = -1e30
-"""Logit of a candidate that is none of the row's negatives. It is finite, since a row may have no
-negative at all, and -inf - -inf is nan.
+"""Logit of a candidate that is not a negative of the row. It is finite, because a row may have no
+negatives, and -inf - -inf is nan.
 """
 
 
@@ -65,9 +64,8 @@ class Logits(NamedTuple):
     """Logits of a block of R rows.
 
     Attributes:
-      negatives: [R, C] float32: <query, candidate> / temperature plus whatever corrects it, and
-        `LEFT_OUT` where the candidate is none of the row's negatives. The row's own candidate never
-        is.
+      negatives: [R, C] float32: <query, candidate> / temperature plus the correction; `LEFT_OUT` if the
+        candidate is not a negative of the row. The row's own candidate never is.
       offset: [R] float32, added to <query, candidate> / temperature of the positive.
     """
 
@@ -223,17 +221,17 @@ def sampled_softmax_loss(
 
     Args:
       query: [B, D] float32, L2-normalised.
-      candidates: the items that the rows are held against.
-      reward: [B] float32, 0 or more; where all are 0, so is the loss.
+      candidates: the positives and negatives of the rows.
+      reward: [B] float32, 0 or more. If all are 0, the loss is 0.
       temperature: positive; divides the cosine before the correction.
       negatives: which of the batch's items are negatives; all by default.
-      user: [B] int64 or string, needed with `negatives.mask_positives`: what a user took is then no
-        negative of that user.
+      user: [B] int64 or string, needed with `negatives.mask_positives`: items that a user took are then
+        not negatives of that user.
       seed: [2] int32, needed if negatives are drawn.
 
     Returns: the mean, and each row's loss in nats.
 
-    Example: two queries, each at its own item and at right angles to the other: log(1 + 1 / e).
+    Example: two queries, each equal to its item and orthogonal to the other item: log(1 + 1 / e).
       >>> one = tf.eye(2)
       >>> candidates = Candidates(one, tf.constant([1, 2], tf.int64), tf.ones([2]), tf.zeros([2]))
       >>> loss = sampled_softmax_loss(
@@ -287,10 +285,10 @@ class _CorrectedLogits(NamedTuple):
     """How the logits of rows and candidates are computed, block by block.
 
     Attributes:
-      candidates: their items and expected counts; vectors are those given to the methods.
-      mask: which candidates are none of a row's negatives.
+      candidates: their items and expected counts. The methods get the vectors.
+      mask: which candidates are not negatives of a row.
       others: scalar float32, N above.
-      temperature: what the cosine is divided by.
+      temperature: the cosine is divided by this.
       correction: one of the three forms above.
     """
 
@@ -301,7 +299,7 @@ class _CorrectedLogits(NamedTuple):
     correction: Correction
 
     def against_all(self, query: tf.Tensor, vectors: tf.Tensor) -> Block:
-        """Against all candidates that the mask leaves; of queries [B, D] and vectors [C, D]."""
+        """Logits of all candidates that the mask keeps, for queries [B, D] and vectors [C, D]."""
         expected = self.candidates.in_batch + self.candidates.added
         bias = tf.zeros_like(expected) if self.correction == "none" else _log(expected)
         # One dimension more subtracts the bias in the same product: <(q, 1), (c / t, -bias)>.
@@ -321,11 +319,11 @@ class _CorrectedLogits(NamedTuple):
     def against_chosen(
         self, query: tf.Tensor, vectors: tf.Tensor, negatives: NegativesConfig, seed: tf.Tensor
     ) -> Block:
-        """Against candidates of the batch chosen row by row, and all added ones; of queries [B, D]
-        and vectors [C, D].
+        """Logits of the batch's candidates that are chosen row by row, and of all added ones, for queries
+        [B, D] and vectors [C, D].
 
-        An item inside a row's band may come with the batch or be added; an item outside the band
-        can only be added.
+        An item inside a row's band can be in the batch or among the added candidates. An item outside
+        the band can only be an added one.
         """
         rows = tf.shape(query)[0]
         in_batch = self.candidates.in_batch
@@ -358,11 +356,11 @@ class _CorrectedLogits(NamedTuple):
         return block
 
     def _positive_offset(self, own_expected: tf.Tensor, excluded: Excluded) -> tf.Tensor:
-        """What is added to the positive's logit, [R].
+        """The number that is added to the positive's logit, [R].
 
         Args:
           own_expected: [R] float32, E of each row's own item.
-          excluded: what the rows leave out.
+          excluded: the candidates that the rows exclude.
         """
         if self.correction == "none":
             return tf.zeros_like(own_expected)
@@ -376,8 +374,8 @@ class _CorrectedLogits(NamedTuple):
 
 
 def _log(expected: tf.Tensor) -> tf.Tensor:
-    """Log of an expected count; of 0, a number far below any that occurs.
+    """Log of an expected count. For a count of 0 it is a very small finite number.
 
-    Candidates that cannot occur are left out anyway, but log 0 would make them -inf or nan first.
+    Candidates that cannot occur are excluded later, but log 0 would first turn them into -inf or nan.
     """
     return tf.math.log(tf.maximum(expected, 1e-30))

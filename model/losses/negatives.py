@@ -1,25 +1,24 @@
-"""What the rows of a batch are held against: the batch's own items, and items drawn uniformly from the
-corpus; and which of these are none of a row's negatives: those that hold its own item, or another item
-that its user took, and those that were not drawn or chosen.
+"""The candidates of a batch: its own items, and items drawn uniformly from the corpus. Masks exclude
+candidates that are not negatives of a row: its own item, other items that its user took, and items that
+were not drawn or chosen.
 
-A candidate is weighted by how often its item is expected among all of them, in whatever way it was
-sampled. With B rows and U items drawn from a corpus of C, that is
+A candidate's weight depends on the expected number of candidates with its item, however they were
+sampled. With B rows, and U items drawn from a corpus of C, this number is
 
     (B - 1) q + U / C
 
 where q is the item's sampling probability, its share of the training rows. An item outside the corpus
-has no U / C. Two things are not exact: q is an estimate, and after a full training over several days
-the corpus of the last day has served for all days.
+has no U / C. Two things are not exact: q is an estimate, and training from scratch uses the corpus of the
+last day for all days.
 
-An accidental hit, a candidate that holds the row's item once more, would teach that the positive is
-wrong.
+An accidental hit is another candidate with the row's item. As a negative, it would teach the model that the
+positive is wrong.
 
-Hard and semi-hard negatives are items of the batch chosen by their cosine to the row's query: of a
-band of candidates by rank, k are drawn. That a share of the band is drawn can be corrected for: every
-candidate drawn stands for 1 / share of the band's. What lies outside the band has no such stand-in,
-unless uniform candidates were added, which then stand for it.
+Hard and semi-hard negatives are items of the batch, chosen by their cosine to the row's query: k are drawn
+from a band of ranks. The draw can be corrected: every drawn candidate represents 1 / share of the band.
+Nothing represents the items outside the band, unless uniform candidates were added.
 
-B rows of the batch, R rows of a block, C candidates, of which the batch has B; W of a band.
+B rows of the batch, R rows of a block, C candidates (the first B are the batch's), W ranks of a band.
 """
 
 from collections.abc import Callable
@@ -31,22 +30,21 @@ from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.tables.training import NegativesConfig
 
 SEMI_HARD_RANKS = (100, 500)
-"""The first rank of the band, 0 being the best, and the one after its last: the first hundred are often
-items that the user would take too (Facebook's search draws from the same ranks).
+"""The first rank of the band, from 0, and the rank after its last. The first hundred are often items that the
+user would also take. Facebook's search uses the same ranks (Huang et al., KDD 2020).
 """
 # Less than every cosine, and less than every number in [0, 1), so that it sorts last in both.
 _NEVER = -3.0
 
 
 class Candidates(NamedTuple):
-    """What rows are held against.
+    """The positives and negatives of the rows.
 
     Attributes:
       vector: [C, D] float32, L2-normalised.
-      item: [C] int64 or string; several candidates may hold one item.
-      in_batch: [C] float32, how many of the batch's other candidates are expected to hold the
-        candidate's item.
-      added: [C] float32, how many of the added candidates are; 0 where the item cannot be added.
+      item: [C] int64 or string; several candidates may have the same item.
+      in_batch: [C] float32, expected number of the batch's other candidates with the candidate's item.
+      added: [C] float32, the same for the added candidates; 0 if the item cannot be added.
     """
 
     vector: tf.Tensor
@@ -61,8 +59,8 @@ class EncodedItems(NamedTuple):
     Attributes:
       vector: [N, D] float32, by the item tower.
       item: [N] int64 fingerprints.
-      draw_probability: [N] float32, of the item to be the one that is drawn from the corpus; 0
-        outside the corpus.
+      draw_probability: [N] float32, the probability that a draw from the corpus gives this item; 0 for
+        items outside the corpus.
     """
 
     vector: tf.Tensor
@@ -73,12 +71,12 @@ class EncodedItems(NamedTuple):
 def step_candidates(
     batch: EncodedItems, drawn: EncodedItems | None, frequency: StreamingFrequency | None
 ) -> Candidates:
-    """The batch's items, then those drawn, with how often each is expected.
+    """The batch's items, then the drawn ones, with their expected counts.
 
     Args:
       batch: [B], the rows' own items, which the frequency estimate has counted already.
       drawn: [U] items drawn from the corpus; None without uniform negatives.
-      frequency: estimates q; None where no correction needs it.
+      frequency: estimates q; None if no correction needs it.
     """
     items = batch
     if drawn is not None:
@@ -100,12 +98,12 @@ def step_candidates(
 
 
 class Excluded(NamedTuple):
-    """What a block of R rows leaves out.
+    """The candidates that a block of R rows excludes.
 
     Attributes:
-      candidates: [R, C] bool, true where the candidate is left out.
-      expected: [R] float32, how many of the other candidates are expected to hold an item that may
-        not be a negative.
+      candidates: [R, C] bool, true if the candidate is excluded.
+      expected: [R] float32, expected number of the other candidates with an item that must not be a
+        negative.
     """
 
     candidates: tf.Tensor
@@ -117,14 +115,14 @@ Mask = Callable[[tf.Tensor, tf.Tensor], Excluded]
 
 
 def mask_own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
-    """Leaves out the candidates that hold the row's item, its own candidate among them.
+    """Excludes the candidates that have the row's item, also its own candidate.
 
     Args:
       item: [C] int64 or string; the first B are the rows'.
       expected: [C] float32, how many of the other candidates are expected to hold the candidate's
         item.
 
-    Example: candidate 2 holds the item of row 0 once more.
+    Example: candidate 2 has the item of row 0, too.
       >>> mask = mask_own_item(tf.constant([7, 8, 7]), tf.constant([2.0, 1.0, 2.0]))
       >>> mask(tf.constant(0), tf.constant(1)).candidates.numpy().tolist()
       [[True, False, True]]
@@ -139,7 +137,7 @@ def mask_own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
 
 
 def mask_items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask:
-    """Leaves out the candidates that hold any item that the row's user took in this batch.
+    """Excludes the candidates with an item that the row's user took in this batch.
 
     Args:
       item: [C] int64 or string; the first B are the rows'.
@@ -187,15 +185,15 @@ def mask_items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) ->
 
 
 def mask_drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
-    """Leaves out what `mask` does and, of each row's `rows - 1` other candidates in the batch, all
-    but k drawn at random.
+    """Excludes what `mask` excludes, and all of each row's `rows - 1` other candidates in the batch except
+    k random ones.
 
-    Row i is held against the candidates i + d, counted around, for k distances d that all rows
-    share. For a single row this is as good as drawing its own k, every candidate is drawn equally
-    often, and no [B, B] numbers have to be drawn.
+    The negatives of row i are the candidates i + d modulo B, for k distances d that all rows share. For
+    a single row this is as good as drawing k candidates of its own. Every candidate is drawn equally
+    often, and [B, B] random numbers are not needed.
 
     Args:
-      mask: which candidates may be no negatives.
+      mask: which candidates must not be negatives.
       k: scalar int32, less than B.
       seed: [2] int32; the draw is a function of it.
     """
@@ -225,9 +223,9 @@ class Chosen(NamedTuple):
 
     Attributes:
       candidates: [R, B] bool.
-      share: [R] float32, the part of the band that was chosen.
-      low: [R] float32, the least cosine of the band.
-      high: [R] float32, the greatest.
+      share: [R] float32, the share of the band that was chosen.
+      low: [R] float32, the smallest cosine of the band.
+      high: [R] float32, the largest cosine of the band.
     """
 
     candidates: tf.Tensor
@@ -239,7 +237,7 @@ class Chosen(NamedTuple):
 def choose_negatives(
     cosine: tf.Tensor, allowed: tf.Tensor, settings: NegativesConfig, seed: tf.Tensor
 ) -> Chosen:
-    """Chooses k candidates for each row, or all there are in the band.
+    """Chooses k candidates for each row, or the whole band if it has fewer.
 
     Args:
       cosine: [R, B] float32, of each row and candidate.
@@ -263,13 +261,12 @@ def choose_negatives(
 
 
 def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws k of each row's true entries, or all there are.
+    """Draws k of each row's true entries, or all if there are fewer.
 
     Args:
       band: [R, W] bool, the entries that may be drawn.
 
-    Returns: [R, k] int32, their places, -1 where there are no more; [R] float32, the share that was
-    drawn.
+    Returns: their places, [R, k] int32, -1 after the last; and the share that was drawn, [R] float32.
     """
     # The k greatest of random numbers are k entries drawn without replacement.
     numbers = tf.where(band, tf.random.stateless_uniform(tf.shape(band), seed), _NEVER)

@@ -3,13 +3,11 @@
 
 Three things differ from Algorithm 2 of the paper, for reasons in docs/decisions/0005-loss-and-frequency.md.
 
-- Time is counted in rows instead of steps, so that a changed batch size needs no conversion: the
-  mean gap between two hits of an item *is* 1 / q.
-- The c hits of one step count as c gaps of a c-th each, and not as one gap followed by c - 1 gaps
-  of nothing.
-- What lies before an item's first hit is no gap: the item may not have existed. In another pass
-  over the same rows it is no gap either; but from the item's last hit to the end of the rows it did
-  exist, and was not drawn.
+- Time is counted in rows instead of steps, so a changed batch size needs no conversion: the mean gap
+  between two hits of an item *is* 1 / q.
+- The c hits of one step count as c equal gaps, not as one gap followed by c - 1 gaps of length 0.
+- The rows before an item's first hit are not a gap, also in later passes over the same rows, because the
+  item may not have existed. The rows from the item's last hit to the end of a pass are a gap.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +21,13 @@ import tensorflow as tf
 from model.item_fingerprint import GAMMA, fingerprint
 
 KNOWN_FROM = 10
-"""Rows of a day from which on the true share of an item is not mostly chance."""
+"""With at least this many rows on a day, the true share of an item is not mostly chance."""
 _MAX_POINTS = 300
 
 
 def hash_buckets(items: tf.Tensor, hashes: int, buckets: int) -> tf.Tensor:
-    """[hashes, N] int64: the bucket of each of N items, int64 fingerprints, by each of `hashes` functions:
-    those of the first function from 0 to `buckets`, those of the next one behind them.
+    """The bucket of each of N items (int64 fingerprints) for each hash function, [hashes, N] int64. The
+    first function uses the numbers below `buckets`, the next function the numbers after them.
     """
     salts = [_signed(GAMMA * (i + 1)) for i in range(hashes)]
     mixed = _splitmix64(items[tf.newaxis, :] ^ tf.constant(salts, tf.int64)[:, tf.newaxis])
@@ -39,7 +37,7 @@ def hash_buckets(items: tf.Tensor, hashes: int, buckets: int) -> tf.Tensor:
 
 
 def _splitmix64(x: tf.Tensor) -> tf.Tensor:
-    """`model.item_fingerprint.splitmix64` on int64: products wrap, as those of unsigned numbers do."""
+    """`model.item_fingerprint.splitmix64` on int64: products wrap like those of unsigned numbers."""
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shift(x, 31)
@@ -61,17 +59,17 @@ _OPEN = -1
 
 
 class StreamingFrequency(tf.Module):
-    """Each item's share of the rows, q, as of now. It follows a corpus that changes.
+    """The current share of each item in the rows, q. The estimate follows a changing corpus.
 
-    Every item falls into one bucket per hash function. A collision can only make a bucket's mean
-    gap too short, so the longest of an item's gaps counts (as in a count-min sketch). The estimate
-    remembers about 1 / alpha hits: the standard deviation of log q is about sqrt(alpha / 2) for
-    every item, and frequent items are followed faster. The first 1 / alpha gaps are averaged
-    evenly, so that a rare item does not keep its start value for ever.
+    Every item has one bucket per hash function. A collision can only make a bucket's mean gap too short,
+    so the longest of an item's gaps counts (as in a count-min sketch). The estimate remembers about
+    1 / alpha hits: the standard deviation of log q is about sqrt(alpha / 2) for every item, and it follows
+    frequent items faster. The first 1 / alpha gaps have equal weights, so that a rare item does not keep
+    its initial value for ever.
 
     Attributes:
       last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A); 0 for
-        never, `_OPEN` if that hit is in rows that are about to come again.
+        never, `_OPEN` if that hit is in rows that the next pass repeats.
       gap: [hashes * buckets] float32, mean rows between two hits (the paper's B).
       hits: [hashes * buckets] int32, the number of gaps that the mean was made of.
       seen: scalar int64, rows seen so far.
@@ -98,7 +96,7 @@ class StreamingFrequency(tf.Module):
           buckets: buckets of each hash function, of 16 bytes each; at least 5 times the items.
           hashes: how many independent hash functions there are.
           alpha: learning rate, in (0, 1].
-          initial_gap: rows between hits that are assumed of an item that was hit once.
+          initial_gap: assumed rows between hits for an item that was hit once.
         """
         super().__init__()
         self.buckets = buckets
@@ -149,16 +147,15 @@ class StreamingFrequency(tf.Module):
         return -tf.math.log(tf.reduce_max(gap, axis=0))
 
     def rewind(self, seen: int) -> None:
-        """Turns the clock back, since the rows since then are about to come once more.
+        """Sets the clock back to the start of the rows that the next pass repeats.
 
-        What was learned of these rows stays, and the gap from an item's last hit to their end now
-        counts: c hits in n rows since the first hit make a mean gap of n / (c - 1), the maximum
-        likelihood estimate if gaps are exponential. The rows before an item's first hit do not
-        count, neither then nor in the next pass: an item that is new on the last of many days would
-        otherwise look rare.
+        The estimates stay. The gap from an item's last hit to the end of the rows now counts: c hits in n
+        rows since the first hit make a mean gap of n / (c - 1), the maximum likelihood estimate if gaps
+        are exponential. The rows before an item's first hit do not count, also not in the next pass.
+        Otherwise an item that is new on the last of many days would look rare.
 
         Args:
-          seen: rows seen when the rows to come began.
+          seen: number of rows before the repeated ones.
         """
         was_hit = self.last > seen
         open_gap = tf.cast(self.seen - self.last, tf.float32)
@@ -185,7 +182,7 @@ class StreamingFrequency(tf.Module):
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a `state` that `fits`."""
+        """Continues from a `state` that `fits`."""
         for variable, name, empty in (
             (self.hits, "hits", 0),
             (self.last, "last", 0),
@@ -197,15 +194,14 @@ class StreamingFrequency(tf.Module):
         self.seen.assign(int(state["seen"]))
 
     def fits(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Whether a `state` has as many buckets and hash functions."""
+        """Whether a `state` has the same numbers of buckets and hash functions."""
         return list(state["shape"]) == [self.hashes, self.buckets]
 
     def adopt(self, state: Mapping[str, np.ndarray], items: np.ndarray) -> None:
-        """Goes on from a `state` of other buckets or hash functions, for those of some items, [N] int64
-        distinct fingerprints, that it knows; others start from nothing.
+        """Continues from a `state` with other buckets or hash functions, for the given items ([N] int64
+        distinct fingerprints) that it knows. Other items start without an estimate.
 
-        Each item keeps the probability that it was estimated to have. Of items that now share a
-        bucket, the probabilities add up.
+        Each item keeps its estimated probability. If items now share a bucket, their probabilities add up.
         """
         hashes, buckets = map(int, state["shape"])
         old = StreamingFrequency(
@@ -237,7 +233,7 @@ class StreamingFrequency(tf.Module):
     def _gaps(
         self, bucket: tf.Tensor, count: tf.Tensor, now: tf.Tensor, rows: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """What the hits of a batch add to the buckets that were hit, [H] each.
+        """The new gaps of the buckets that a batch hits, [H] each.
 
         Args:
           bucket: [H] int64, distinct numbers of buckets.
@@ -259,7 +255,7 @@ class StreamingFrequency(tf.Module):
         return mean, gap_sum, gaps, tf.where(first_hits, count - 1, count)
 
     def _kept_weight(self, earlier: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        """Weight that the old mean keeps after `count` more gaps, each counted at its own rate.
+        """Weight of the old mean after `count` more gaps, each with its own rate.
 
         While there are fewer than 1 / alpha gaps, gap number n has the rate 1 / n, and the mean
         keeps (n - 1) / n: the product over n = earlier + 1 … earlier + even telescopes to
@@ -281,16 +277,16 @@ class StreamingFrequency(tf.Module):
 def compare_frequency(
     items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Any] | None:
-    """How near the streaming estimate comes to the true shares of a day.
+    """Compares the streaming estimate with the true shares of a day.
 
     Args:
       items: [N] ids, the item of each row that the day was trained on.
       log_q: the estimate: [M] int64 fingerprints to [M] float32, the log of their shares.
 
-    Returns: `rows`; `items`; `known`, how often an item must be met for its true share to be known;
-    `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much the
-    estimate is off, None without such items; and `pairs`, [true share, estimated share] of some
-    items, the most frequent first and ever fewer of the rest. None without rows.
+    Returns: `rows`; `items`; `known`, how many rows an item needs for a known true share; `factor`, the
+    error of the estimate: e to the mean of |log(estimated / true share)| over the rows of such items,
+    None without such items; and `pairs`, [true share, estimated share] of some items, the most frequent
+    first, with fewer of the rare ones. None without rows.
     """
     if not len(items):
         return None

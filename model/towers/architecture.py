@@ -1,9 +1,9 @@
-"""The architecture of the towers: columns, embedding tables and widths of layers; and the one that a
-pipeline file and the vocabularies of a day ask for.
+"""The architecture of the towers: columns, embedding tables and widths of layers. It follows from the
+pipeline file and from the vocabularies of a day.
 
-Rows of a table are: row 0 for a missing value; then the vocabulary, in the order of the transform
+The rows of a table are: row 0 for a missing value; then the vocabulary, in the order of the transform
 graph; then the shared rows of ids outside it (`oov`). A hashed feature has row 0 and its buckets.
-Every row has a key, which outlives the row's number:
+Every row has a key, which stays the same when the row's number changes:
 
     missing, =TOKEN, oov:I, bucket:I
 """
@@ -37,9 +37,9 @@ _NO_TOKENS = pa.array([], pa.string())
 # Widths of their embeddings.
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
 HABITS = ".habits"
-"""Suffix of the items' table that makes the name of the table for habits."""
+"""The table for habits has the name of the items' table, with this suffix."""
 HABITS_WIDTH = 3
-"""Times that the part for habits is as wide as the trained part."""
+"""Width of the part for habits, as a multiple of the trained part's width."""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
@@ -49,13 +49,13 @@ class TableSpec:
     """An embedding table.
 
     Attributes:
-      name: of the feature, or of the time column, that it belongs to.
+      name: of its feature or time column.
       tokens: [V] string, the vocabulary in row order; empty for hashed features.
-      shared: number of rows that several values share: of values outside the vocabulary, or hash
+      shared: number of rows that several values share: rows for values outside the vocabulary, or hash
         buckets.
       hashed: whether all values are hashed.
       dimension: width of a row.
-      fitted: whether it is fitted before training, which leaves it as it is.
+      fitted: whether it is fitted before training. Training does not change it.
     """
 
     name: str
@@ -67,7 +67,7 @@ class TableSpec:
 
     @property
     def rows(self) -> int:
-        """Number of rows, the one for missing values included."""
+        """Number of rows, including the one for missing values."""
         return 1 + len(self.tokens) + self.shared
 
     @property
@@ -91,7 +91,7 @@ class Attention:
 
     Attributes:
       width: W, width of the items' embedding.
-      length: number of positions: the most items that it reads, the newest.
+      length: number of positions. It reads at most this many items, the newest ones.
       layers: number of blocks of attention and feed-forward.
       heads: heads of attention, which divide the width.
       dropout: share of values dropped in training.
@@ -109,17 +109,17 @@ class FeatureColumn:
     """One transformed column, as a tower reads it.
 
     Attributes:
-      name: what the transform graph calls it.
-      feature: the feature that it comes from, as the pipeline file names it.
+      name: its name in the transform graph.
+      feature: its feature's name in the pipeline file.
       kind: that feature's kind.
       form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector`
         [B, W] enter as they are.
-      width: how many numbers it gives the first layer.
+      width: number of inputs of the first layer from this column.
       table: the embedding table of an `id` or `ids`; else empty.
       dropout: whether training replaces a share of its ids by shared rows (id dropout).
-      context: whether training takes it as missing in a share of the queries (context dropout).
-      skip: whether it is also added to what comes out of the layers. Its width is then that of the
-        towers' vectors.
+      context: whether training removes it from a share of the queries (context dropout).
+      skip: whether it is also added to the output of the layers (skip connection). Its width is then that
+        of the towers' vectors.
       root: whether the sum of a list is divided by the root of its length, instead of its length.
       attention: the encoder of a list that is read as a sequence; else None.
     """
@@ -143,7 +143,7 @@ class Architecture:
 
     Attributes:
       tables: embedding tables, by name.
-      columns: what each tower reads, by side, `query` and `item`, in the order of the pipeline file.
+      columns: the columns of each tower, `query` and `item`, in the order of the pipeline file.
       layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: whether there is a head that learns labels from the vectors
         (model/towers/auxiliary_head.py).
@@ -159,7 +159,7 @@ class Architecture:
 
     @property
     def lists(self) -> list[str]:
-        """Names of the columns of lists that are summed or averaged."""
+        """Names of the list columns that are summed or averaged."""
         return [
             column.name
             for side in SIDES
@@ -177,10 +177,10 @@ def design(
 
     Args:
       pipeline: declares the features and widths.
-      vocabularies: tokens by feature, in the order of the transform graph, for the features that
-        keep a vocabulary.
-      widths: widths of the parent's tables by name, which are kept: a width follows the size of the
-        vocabulary, which grows from day to day, and a warm start needs equal shapes.
+      vocabularies: tokens by feature, in the order of the transform graph, for the features with a
+        vocabulary.
+      widths: widths of the parent's tables by name. These widths are kept: new widths would follow the
+        size of the growing vocabulary, but a warm start needs equal shapes.
     """
     tables: dict[str, TableSpec] = {}
     columns: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
@@ -213,7 +213,7 @@ def _tables(
     vocabularies: Mapping[str, pa.Array],
     widths: Mapping[str, int],
 ) -> list[TableSpec]:
-    """The tables that a feature brings; a history has none of its own."""
+    """The tables of a feature. A history has none of its own."""
     if isinstance(feature, TimeFeature):
         # Hours and weekdays are numbers from 0, as hash buckets are.
         return [

@@ -1,12 +1,12 @@
-"""The part of the vectors for habits: what users take again and again.
+"""The part of the vectors for habits: items that users take again and again.
 
 It is PureSVD (Cremonesi, Koren and Turrin, RecSys 2010) of how often each user took each item. V are the
 right singular vectors. An item i is [V_i, sqrt(1 - |V_i|^2)]. A history is [the sum of V_j over its items
-j, scaled to length 1, 0]. Their dot product is in proportion to the approximated count.
+j, scaled to length 1, 0]. Their dot product is proportional to the approximated count.
 
-This part follows the trained part of a vector. It is not trained, because the softmax makes it worse. It
-is the better part for items that the user took before. A user without a history and a new item have the
-trained part only. docs/decisions/0026-training.md
+In a vector, this part follows the trained part. It is not trained, because the softmax makes it worse. It
+ranks items that the user took before better than the trained part. A user without a history, and a new
+item, have only the trained part. docs/decisions/0026-training.md
 
 B rows, D the dimension of the trained vectors, R the rank.
 """

@@ -1,19 +1,19 @@
 """How a list of ids becomes one vector: a mean of embeddings, or a sequence that causal self-attention with
 positions reads.
 
-Shapes: B rows, L entries of a list, W the width of the table. An empty list gives zeros. How far
-lists are padded changes nothing.
+Shapes: B rows, L entries of a list, W the width of the table. An empty list gives zeros. The amount of
+padding changes nothing.
 
-For training, the lists of a batch are laid out without padding (`EmbeddingBags`), twice: list by
-list, and id by id. The sum of each list's embeddings is a sparse matrix times the table, and its
-gradient is the transposed matrix times the gradient of the sums. Both are sums of neighbours if the
-entries are at hand in either order, for which they are sorted here: TensorFlow sorts slowly. Adding
-up scattered entries, as the gradient of a lookup does, is several times slower.
+For training, the lists of a batch are stored without padding (`EmbeddingBags`), twice: sorted by list, and
+sorted by id. The sum of each list's embeddings is a sparse matrix times the table, and its gradient is the
+transposed matrix times the gradient of the sums. In its own order, each is a sum of neighbours. Adding up
+scattered entries, like the gradient of a lookup, is several times slower. NumPy sorts the entries, because
+TensorFlow sorts slowly.
 
-Self-attention is as in SASRec (Kang and McAuley, ICDM 2018), with the normalisation in front of each
-block's halves instead of behind them. The output at a place depends on the items up to it and on no later
-one, so that one pass encodes every beginning of a sequence, S sequences of T places. Keras describes the
-computation only (model/towers/encoder_layers.py): weights are the towers' own, by name, like all others.
+Self-attention is as in SASRec (Kang and McAuley, ICDM 2018), but each half of a block starts with the
+normalisation instead of ending with it. The output at a place depends only on the items up to it, so one
+pass encodes every prefix of a sequence, S sequences of T places. Keras only describes the computation
+(model/towers/encoder_layers.py). The weights belong to the towers, by name, like all others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,10 +48,10 @@ class EmbeddingBags(NamedTuple):
 
 
 def bags(lists: np.ndarray) -> EmbeddingBags:
-    """Lays lists out.
+    """Sorts the entries of lists into bags.
 
     Args:
-      lists: [B, L] int32; 0 is padding, wherever it stands.
+      lists: [B, L] int32; 0 is padding, at any place.
     """
     # Rows of a basket, or of a user's visit, often share their history: its sum is made once.
     is_new_list = np.ones(len(lists), bool)
@@ -80,12 +80,12 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
 def bagged(
     features: Mapping[str, np.ndarray], columns: Sequence[str]
 ) -> dict[str, np.ndarray | EmbeddingBags]:
-    """The features, of which some columns, [B, L] int32, are laid out as `bags` does."""
+    """The features, with some columns of lists, [B, L] int32, turned into `bags`."""
     return {**features, **{name: bags(features[name]) for name in columns if name in features}}
 
 
 def rows_of(column: str) -> str:
-    """Name of the table's rows of a list's ids, beside the column's own name."""
+    """Key in the features of the embeddings of a list column's ids."""
     return f"{column}:rows"
 
 
@@ -130,10 +130,9 @@ def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
 def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
     """Sums over the root of their number of entries, from means.
 
-    A mean of many different rows is short, and what all lists share drowns the rest. This is longer
-    by the root of the count: of rows at right angles to each other it is as long as one of them. It
-    is FISM's normalisation (Kabbur et al., KDD 2013) with the exponent 1/2, and that of SVD++
-    (Koren, KDD 2008).
+    The mean of many different rows is short, so the parts that all lists share would dominate. The factor,
+    the root of the count, corrects this: the result for orthogonal rows is as long as one row. This is the
+    normalisation of FISM (Kabbur et al., KDD 2013) with the exponent 1/2, and of SVD++ (Koren, KDD 2008).
 
     Args:
       mean: [B, W] float32, of each list's rows.
@@ -181,7 +180,7 @@ def attended(
     features: Mapping[str, tf.Tensor],
     seed: tf.Tensor | None,
 ) -> tf.Tensor:
-    """Encodes histories by self-attention, and takes what stands at each one's newest item.
+    """Encodes histories by self-attention, and takes the output at each one's newest item.
 
     Histories come in one of two forms, by whether `features` has `last_of(column)`:
 
@@ -198,7 +197,7 @@ def attended(
       features: transformed columns, as above, by name.
       seed: [2] int32 of dropout, or None for no dropout.
 
-    Returns: [B, W] float32. Of an empty history it is a vector that is learned.
+    Returns: [B, W] float32. An empty history gives a learned vector.
     """
     prefix = encoder_prefix(column)
     weights = {
@@ -228,9 +227,9 @@ def encode_sequences(
     Args:
       weights: by name, as `encoder_shapes` names them.
       rows: [S, T, W] float32, embeddings of items, oldest first, T at most `spec.length`.
-      seed: [2] int32, which dropout is a function of; None is without dropout.
+      seed: [2] int32, seed of dropout; None for no dropout.
 
-    Returns: [S, T, W] float32. Behind the end of a shorter sequence it means nothing.
+    Returns: [S, T, W] float32. Values after the end of a shorter sequence are meaningless.
     """
     layer = _layer(spec)
     # The layer's only state is the seeds of its dropouts. They are given with each call, so that
@@ -250,17 +249,17 @@ def encoder_shapes(spec: Attention) -> dict[str, list[int]]:
 
 
 def last_of(column: str) -> str:
-    """Name of the ends of a packed history, beside the column's own name."""
+    """Key in the features of the places of each row's newest item in a packed history."""
     return f"{column}:last"
 
 
 def encoder_prefix(column: str) -> str:
-    """What the names of the weights of a history's encoder start with."""
+    """Prefix of the names of the weights of a history's encoder."""
     return f"query/history/{column}/"
 
 
 def _newest_items(ids: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """A sequence per row, without holes, and where each ends."""
+    """A sequence per row, without gaps, and the end of each."""
     lists = tf.ragged.boolean_mask(ids, ids > 0)[:, -length:]
     count = tf.cast(lists.row_lengths(), tf.int32)
     sequences = lists.to_tensor()

@@ -1,4 +1,4 @@
-"""The two towers: transformed features -> unit vectors; their weights, and what these start from.
+"""The two towers: transformed features -> unit vectors; their weights and the initial weights.
 
 The initial value of a weight depends only on the seed and on its name, so that a new weight does
 not change the others.
@@ -28,8 +28,8 @@ from model.towers.list_encoders import (
 )
 
 LAST_LAYER_SCALE = 0.1
-"""Factor of the last layer's start if a column also goes past the layers: the towers first agree on
-what goes past.
+"""Factor of the last layer's initial weights if there is a skip connection, so that training fits the
+skip connection first.
 """
 _POSITION_DEVIATION = 0.02
 # Squared length below which a vector is not stretched to length 1.
@@ -39,16 +39,16 @@ _TINY = 1e-12
 class TwoTower(tf.Module):
     """Both towers over shared embedding tables.
 
-    The first layer of a tower keeps one kernel per column, so that a feature can come or go between
+    The first layer of a tower has one kernel per column, so that features can be added or removed between
     two days.
 
     Attributes:
-      architecture: what it is made of.
+      architecture: its tables, columns and layers.
       tables: embedding tables by name.
       dense: weights by name: `query/first/COLUMN`, `query/bias/0`, `query/kernel/1`,
         `query/skip/COLUMN`, `query/history/COLUMN/…`, …, and those of the head.
-      head: learns labels from both towers' vectors, if `architecture.auxiliary` asks for it; else
-        None. No tower reads its weights.
+      head: learns labels from both towers' vectors; None unless `architecture.auxiliary` is set. No
+        tower reads its weights.
     """
 
     def __init__(self, architecture: Architecture, seed: int) -> None:
@@ -75,7 +75,7 @@ class TwoTower(tf.Module):
     def __call__(
         self, side: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Encodes rows with the present weights; arguments as those of `encode`."""
+        """Encodes rows with the current weights. Takes the arguments of `encode`."""
         tables = {name: weight.values for name, weight in self.tables.items()}
         dense = {name: weight.values for name, weight in self.dense.items()}
         return encode(self.architecture, side, tables, dense, features, seed)
@@ -89,18 +89,18 @@ def encode(
     features: Mapping[str, tf.Tensor],
     seed: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Encodes rows with one tower: its columns, layers with ReLU between them, what goes past the
-    layers, and last the stretch to length 1.
+    """Encodes rows with one tower: its columns, layers with ReLU between them, skip connections, and
+    normalisation to length 1.
 
     Args:
       side: the tower, `query` or `item`.
-      tables: embedding tables by name; those of the side are enough.
-      dense: weights by name; those of the side are enough.
+      tables: embedding tables of the side, by name; others are ignored.
+      dense: weights of the side, by name; others are ignored.
       features: transformed columns by name. They are [B] or [B, L] int ids, and [B] or [B, W]
         float32 numbers. Lists may be laid out for training (`model.towers.list_encoders.EmbeddingBags`),
         perhaps with the rows of their ids under the name `rows_of(column)`. Histories that are read
         as sequences are as `model.towers.list_encoders.attended` takes them.
-      seed: [2] int32, which dropout is a function of; None is without dropout.
+      seed: [2] int32, seed of dropout; None for no dropout.
 
     Returns: [B, D] float32, every row of length 1.
     """
@@ -127,7 +127,7 @@ def _read(
     features: Mapping[str, tf.Tensor],
     seed: tf.Tensor | None,
 ) -> tf.Tensor:
-    """What a column gives the first layer, [B, width]."""
+    """The input of the first layer from a column, [B, width]."""
     values = features[column.name]
     if column.form == "number":
         return values[:, tf.newaxis]
@@ -148,14 +148,14 @@ def _read(
 
 
 def initial_rows(spec: TableSpec, seed: int) -> tf.Tensor:
-    """What a table starts from, [rows, width] float32, each row of about length 1; zeros if it is fitted."""
+    """Initial rows of a table, [rows, width] float32, of length about 1; zeros if the table is fitted."""
     if spec.fitted:
         return tf.zeros([spec.rows, spec.dimension])
     return _normal([spec.rows, spec.dimension], spec.dimension**-0.5, seed, spec.name)
 
 
 def initial_layers(architecture: Architecture, side: str, seed: int) -> dict[str, tf.Tensor]:
-    """What the layers of a tower start from, and what goes past them, by name, all float32:
+    """Initial weights of a tower's layers and skip connections, by name, all float32:
     `SIDE/first/COLUMN` [width of the column, first layer], `SIDE/kernel/i` [layer i - 1, layer i],
     `SIDE/bias/i` [layer i], and `SIDE/skip/COLUMN` [width of the column].
     """
@@ -184,8 +184,8 @@ def initial_layers(architecture: Architecture, side: str, seed: int) -> dict[str
 
 
 def initial_encoder(column: FeatureColumn, seed: int) -> dict[str, tf.Tensor]:
-    """What the encoder of a history starts from, float32 by name: `empty`, [width of the column], and
-    all of `encoder_shapes`; nothing if the column has no encoder.
+    """Initial weights of a history's encoder, float32 by name: `empty`, [width of the column], and those of
+    `encoder_shapes`. Empty if the column has no encoder.
     """
     if column.attention is None:
         return {}
@@ -211,7 +211,7 @@ def _initial_encoder_weight(name: str, shape: list[int], seed: int) -> tf.Tensor
 
 
 def _glorot(shape: Sequence[int], inputs: int, outputs: int, seed: int, name: str) -> tf.Tensor:
-    """Uniform, for sums of `inputs` terms that feed `outputs` sums (Glorot and Bengio, 2010)."""
+    """Uniform weights from `inputs` units to `outputs` units (Glorot and Bengio, 2010)."""
     limit = (6 / (inputs + outputs)) ** 0.5
     return tf.random.stateless_uniform(shape, _seed(seed, name), -limit, limit)
 

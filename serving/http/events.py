@@ -164,12 +164,12 @@ def _explain(error: ErrorDetails) -> Problem:
 
 
 class EventFeed:
-    """Keeps the events that a server is sent, and feeds them to the version that answers.
+    """Keeps the events that the server receives, and feeds them to the version that answers.
 
     Args:
-      most: events that are kept.
-      new_items: most items that came after a version and are taken up.
-      grown: called with a version that has taken up new items. It replaces the same version without
+      most: most events that are kept.
+      new_items: most new items that may be added to a version.
+      grown: called with a version to which new items were added. It replaces the same version without
         them.
     """
 
@@ -198,15 +198,15 @@ class EventFeed:
         self._thread.join(1)
 
     def follow(self, version: Version, warm: Callable[[Version], None]) -> Version:
-        """Updates the next version to answer with all events, now and from now on. The version before
-        keeps what it has.
+        """Updates the next version with all events, those kept and later ones. The previous version gets no
+        more events.
 
         Args:
           version: the version as it was published.
           warm: sends warm-up queries to the version, and raises if it does not answer. Until then, events
             still update the version before.
 
-        Returns: the version, with the new items that it has taken up.
+        Returns: the version with its new items.
         """
         updater = VersionUpdater(version, self._events, _now(), self._new_items)
         self._update(updater)

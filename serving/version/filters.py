@@ -2,9 +2,8 @@
 
     {"allow": {"department": ["DELI", "PRODUCE"], "in_stock": true}, "deny": {"brand": "National"}}
 
-An item passes if it has, of every attribute under `allow`, one of the values, and of no attribute
-under `deny` any. An attribute that holds a list has each of the list's entries. A missing value
-equals no value.
+An item passes if it has one of the values of each attribute under `allow`, and none of the values under
+`deny`. If an item's attribute is a list, it has each of the list's entries. A missing value equals no value.
 """
 
 import json
@@ -84,7 +83,7 @@ NO_FILTER = Filter()
 
 
 def condition(attributes: Sequence[str], values: Values) -> str:
-    """The canonical JSON of what stands under `allow` or `deny`.
+    """The canonical JSON of the value of `allow` or `deny`.
 
     Args:
       attributes: names that filters may use, `corpus.attributes`.

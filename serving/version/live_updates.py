@@ -72,24 +72,24 @@ class NewItems:
     """Finds new items in the events of items that a version does not know.
 
     Args:
-      most: how many items are taken up at most.
+      most: most items that may be added.
     """
 
     def __init__(self, most: int) -> None:
         self.ids: list[str] = []
-        """Items that were taken up, in this order."""
+        """The added items, in the order in which they were added."""
         self._most = most
         self._waiting = EventBuffer(MOST_EVENTS)
         self._has_more = False  # events that `find` has not looked at
 
     def add(self, events: Events) -> None:
-        """Keeps events of items that are not taken up yet."""
+        """Keeps events of items that are not added yet."""
         if self._most > len(self.ids) and len(events.items):
             self._waiting.add(events)
             self._has_more = True
 
     def find(self) -> Found | None:
-        """The items that enough users took; None if there are none. Nothing is taken up yet."""
+        """The items that enough users took; None if there are none. `take_up` adds them."""
         if not self._has_more:
             return None
         _, waiting = self._waiting.after(0)
@@ -111,7 +111,7 @@ class NewItems:
         return Found(enough.to_list(), waiting.where(taken), waiting.where(~taken))
 
     def take_up(self, found: Found) -> None:
-        """Takes up what `find` has found; the events of these items leave the buffer."""
+        """Adds the items that `find` returned. Their events leave the buffer."""
         self.ids += found.ids
         self._waiting = EventBuffer(MOST_EVENTS)
         self._waiting.add(found.rest)
@@ -119,9 +119,9 @@ class NewItems:
 
 
 class GrownVersion(Version):
-    """A published version with new items. Its catalogue never changes: more new items make another
-    object, so that one answer sees one catalogue. What is loaded is loaded once, by the published
-    version.
+    """A published version with new items. Its catalogue never changes: for further new items, another
+    object is made, so that each answer sees one catalogue. All objects share the data that the published
+    version has loaded.
 
     Args:
       new: [M] item ids that the published version does not have.
@@ -143,7 +143,7 @@ class GrownVersion(Version):
         return self._published
 
     def answering(self, source: str) -> Version:
-        """Itself where the source's lists hold new items, else the published version."""
+        """Itself if the source's lists may have new items, else the published version."""
         return self if source in NEW_IN else self._published
 
     @cached_property
@@ -166,8 +166,8 @@ class GrownVersion(Version):
 
     @cached_property
     def candidate_sources(self) -> CandidateSources:
-        """The published version's sources, until `put_source` replaces them. Where popular items fill
-        up lists, new items come last.
+        """The published version's sources, until `put_source` replaces them. When popular items fill up
+        lists, new items come last.
         """
         sources = self._published.candidate_sources
         new = np.arange(self._first, self._first + len(self._new_ids))
@@ -179,15 +179,15 @@ class GrownVersion(Version):
 
     @cached_property
     def attributes(self) -> Attributes:
-        """Those of the published items; no new item passes a filter."""
+        """The attributes of the published items. No new item passes a filter."""
         return _OfFirstItems(self._published.attributes, len(self._new_ids))
 
     def encode(self, queries: pa.Table) -> np.ndarray:
-        """As the published version."""
+        """Encodes with the published version."""
         return self._published.encode(queries)
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
-        """Rows of items by id, [N + M] int32; -1 for those that neither has."""
+        """Rows of items by id, int32; -1 for unknown items."""
         # Stored histories have no new items, because users are stored when the version is made.
         if isinstance(ids, pa.DictionaryArray):
             return super().rows(ids)
@@ -198,7 +198,7 @@ class GrownVersion(Version):
         return np.where((rows == NONE) & (new != NONE), new + self._first, rows).astype(np.int32)
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
-        """As of the published version; of new items the id, and null for all else."""
+        """The display columns of published items. New items have only an id; other columns are null."""
         rows = np.asarray(rows, np.int64)
         is_new = rows >= self._first
         described = self._published.describe(np.where(is_new, 0, rows))
@@ -228,12 +228,12 @@ class _OfFirstItems(Attributes):
 
 
 LEAN = 0.8
-"""The least weight of `popular` in the fixed order once all of its counts come from live events; fewer
-give it less in proportion. The fitted weights are for lists of a whole day. Chosen on news
+"""The least weight of `popular` in the fixed order if all of its counts come from live events, and in
+proportion less if fewer do. The fitted weights are for lists of a whole day. Chosen on news
 (docs/decisions/0025-between-trainings.md).
 """
 LEAN_TOGETHER = 0.4
-"""The weight of `co_occurrence` at that time, of all sources' together (the same record)."""
+"""The share of `co_occurrence` in all weights at that time (the same record)."""
 # A log changes by the hour if the half-life of `popular` is at most this many microseconds. With a longer
 # one, the same items sell for weeks, so the fitted weights stay right during the day.
 _OF_HOURS = 12 * 3600 * 1_000_000
@@ -248,18 +248,18 @@ _GROWN = 10 * 1_000_000
 
 
 class VersionUpdater:
-    """Updates one version with live events for as long as it answers. Where a log changes with the
-    hour, the fixed order gives the updated sources more weight.
+    """Updates one version with live events while it answers. On logs that change by the hour, the fixed
+    order gives the updated sources more weight.
 
     Args:
       version: the version as it was published.
-      now: the present, in microseconds since 1970.
-      new_items: how many new items are taken up at most.
+      now: the current time, in microseconds since 1970.
+      new_items: most new items that may be added.
 
     Attributes:
-      version: the version, with the new items that were taken up.
-      since: microseconds since 1970 from which events count. The version itself holds all before: up
-        to the end of its day, or up to now if it is a refresh of a day that is not over.
+      version: the version, with the added new items.
+      since: events from this time on count, in microseconds since 1970. The version contains the earlier
+        ones: up to the end of its day, or up to now if it is a refresh of a day that is not over.
     """
 
     def __init__(self, version: Version, events: EventBuffer, now: int, new_items: int = 0) -> None:
@@ -322,7 +322,7 @@ class VersionUpdater:
         return bool(counts.any())
 
     def _take_up(self, now: int) -> bool:
-        """Takes up the new items that enough users took; whether there were any."""
+        """Adds the new items that enough users took. Returns whether there were any."""
         if 0 <= now - self._grew < _GROWN:
             return False
         taken = self._new.find()

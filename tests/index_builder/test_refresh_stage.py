@@ -49,7 +49,7 @@ def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshe
     version, notes = refreshed(files(*MADE, "factors", features=features))
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
     assert GateVerdict.read(version).serves == "fixed_order", "where the ranker served"
-    assert any("goes without lists of factors:" in note for note in notes)
+    assert any("does not use lists of factors:" in note for note in notes)
     assert any(
         "as it uses attribute_share:colour, lists of factors, which" in note for note in notes
     )

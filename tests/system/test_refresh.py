@@ -200,7 +200,7 @@ def test_without_a_source_a_refresh_goes_without_them_and_says_why(changed):
     assert note.startswith(f"the ranker of {trained.id} is left out, as it uses lists of factors")
     (note,) = [note for note in verdict.notes if note.startswith("the fixed order of")]
     assert note.startswith(
-        f"the fixed order of {trained.id} goes without lists of factors: sources.use"
+        f"the fixed order of {trained.id} does not use lists of factors: sources.use"
     )
 
 

@@ -38,8 +38,8 @@ def serve(
         typer.Option(
             metavar="NAME",
             help=(
-                "Another host name that requests may use. May be repeated. A server that has no"
-                " token and listens only on this machine refuses all other host names."
+                "Accept requests with this host name. May be repeated. Needed only for a server on"
+                " 127.0.0.1 without a token: by default it accepts only localhost."
             ),
         ),
     ] = None,

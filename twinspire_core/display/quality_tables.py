@@ -97,7 +97,7 @@ def list_name(kind: str) -> str:
 
 def kind_text(kind: str) -> str:
     """How a kind of lists, `KEPT` or `EXCLUDED`, is described at the end of a sentence."""
-    return f"{'without' if kind == EXCLUDED else 'with'} what the user had before"
+    return f"{'without' if kind == EXCLUDED else 'with'} seen items"
 
 
 def heading(measure: str) -> str:
@@ -139,7 +139,7 @@ def quality_table(
 
     Args:
       metrics: the `metrics.json` of the day.
-      serves_before: what the gate let the version before serve.
+      serves_before: which lists the gate let the previous version serve.
       serves: what the gate lets the day's version serve.
     """
     sets = [on_the_day(metrics, day, serves_before), held_out(metrics, day, serves)]
@@ -205,85 +205,85 @@ def _rows(lists: Sequence[MeasuredLists], measures: Iterable[str]) -> list[list[
 
 
 def _kinds_text(evaluated: EvaluatedSet) -> str:
-    """Which kind of lists counts, and which is the other."""
+    """Which kind of lists the gate judges, and which is marked by a star."""
     counted = evaluated.lists[0].measures.kind
     other = KEPT if counted == EXCLUDED else EXCLUDED
-    text = f"What counts, here and for the gate, are lists {kind_text(counted)}"
-    return f"{text}; * {kind_text(other)} (serving.exclude_seen)."
+    text = f"The gate judges lists {kind_text(counted)}"
+    return f"{text}; * are lists {kind_text(other)} (serving.exclude_seen)."
 
 
 def on_the_day(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:
-    """The version before on all users of a day, before anything was trained on it; of a first
-    version, itself before it was trained on the day.
+    """The previous version on all users of a day, before training on the day. For a first version: the
+    version itself before training on the day.
 
     Args:
       metrics: the `metrics.json` of the day.
-      serves: what the gate let the version before serve; None where that is not known.
+      serves: which lists the gate let the previous version serve; None if unknown.
     """
-    by = "what was trained up to the day" if is_first(metrics) else "the version before"
-    text = f"{_asked(metrics, day)}, by {by}, which never saw the day."
+    by = "this version before training on the day" if is_first(metrics) else "the previous version"
+    text = f"{_asked(metrics, day)}. The lists are by {by}."
     lists = _progressive(metrics, served_on_its_day(metrics, serves))
     lists += baselines(metrics.baselines)
     return EvaluatedSet("day", "the day", text, lists)
 
 
 def held_out(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:
-    """A version and the one before on users that neither was trained on.
+    """A version and the previous one on users whose events of the day neither was trained on.
 
     Args:
       metrics: the `metrics.json` of the version's day.
-      serves: what the gate lets the version serve; None for the fixed order.
+      serves: which lists the gate lets the version serve; None for the fixed order.
     """
     held = metrics.holdout
     lists = _of_version(held.candidate, metrics.comparable_fixed_order, None, serves or FIXED_ORDER)
     if held.baseline:
-        lists.append(MeasuredLists(PARENT, "two-tower before", held.baseline))
+        lists.append(MeasuredLists(PARENT, "previous two-tower", held.baseline))
     lists += baselines(held.baselines)
-    # Where a day holds out too few users, held-out users of earlier days are measured as well
+    # If a day holds out too few users, held-out users of earlier days are measured, too
     days = f"{held.days} days" if held.days > 1 else str(day)
-    text = f"{count(held.users)} users of {days}, whose events of the day no version is trained on."
+    text = f"{count(held.users)} users of {days}. Their events of the day are left out of training."
     return EvaluatedSet("held out", "held-out users", text, lists)
 
 
 def on_the_next_day(metrics: DayMetrics, day: date, serves: str | None) -> EvaluatedSet:
-    """A version on all users of the next day that was run, before anything was trained on it.
+    """A version on all users of the next day that was run, before training on that day.
 
     Args:
       metrics: the `metrics.json` of the next day, which is `day`.
-      serves: what the gate lets the version serve; None where that is not known.
+      serves: which lists the gate lets the version serve; None if unknown.
     """
-    text = f"{_asked(metrics, day)}, before that day was trained on."
+    text = f"{_asked(metrics, day)}, before training on that day."
     lists = [*_progressive(metrics, serves), *baselines(metrics.baselines)]
     return EvaluatedSet("next day", "the next day", text, lists)
 
 
 def is_first(metrics: DayMetrics) -> bool:
-    """Whether the day's version has none before it."""
+    """Whether the day's version is the first one."""
     return metrics.holdout.candidate is not None and metrics.holdout.baseline is None
 
 
 def served_on_its_day(metrics: DayMetrics, serves_before: str | None) -> str | None:
-    """What served on a version's day, for `served_kind`. A first version would have served its fixed
-    order.
+    """Which lists were served on a version's day, for `served_kind`. A first version would have served its
+    fixed order.
 
     Args:
       metrics: the `metrics.json` of the day.
-      serves_before: what the gate let the version before serve.
+      serves_before: which lists the gate let the previous version serve.
     """
     return FIXED_ORDER if is_first(metrics) else serves_before
 
 
 def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> str | None:
-    """Which of a version's lists are served; None where that is not known.
+    """Which of a version's lists are served; None if unknown.
 
     Args:
-      measured: the measures of its lists by kind; None where they were not measured.
-      serves: what the gate's verdict says; None where it is gone with its version.
+      measured: the measures of its lists by kind; None if they were not measured.
+      serves: the gate's verdict; None if it was deleted with its version.
     """
     if serves:
         return serves
     if measured.get(RANKED) and serves is None:
-        # The verdict is gone with its version: either may have served
+        # The verdict was deleted with its version: either may have served
         return None
     return FIXED_ORDER if measured.get(FIXED_ORDER) else TWO_TOWER
 
@@ -306,9 +306,7 @@ def _of_version(
     ranked: Measures | None,
     serves: str | None,
 ) -> list[MeasuredLists]:
-    """A version's lists as far as they were measured: those that are served, then the others, the
-    two-tower's at the end.
-    """
+    """The measured lists of a version: the served ones first, the two-tower's last."""
     if two_tower is None:
         return []
     measured = {RANKED: ranked, FIXED_ORDER: fixed_order, TWO_TOWER: two_tower}
@@ -324,22 +322,20 @@ def baselines(measured: Mapping[str, Measures]) -> list[MeasuredLists]:
 
 
 def of_other_kind(evaluated: EvaluatedSet) -> EvaluatedSet:
-    """The same lists of the kind that does not count, as far as they were measured. Their name is
-    marked by a star.
-    """
+    """The measured lists of the kind that the gate does not judge. Their name is marked by a star."""
     lists = [replace(x, measures=x.measures.other) for x in evaluated.lists if x.measures.other]
     return replace(evaluated, name=f"{evaluated.name} *", lists=lists)
 
 
 _KINDS = {
-    "repeats": "logs whose users take what they had before",
-    "steady": "logs whose users take what is popular all the time",
-    "neither": "logs whose users take what is new to them",
+    "repeats": "logs whose users mostly take the same items again",
+    "steady": "logs whose users mostly take items that stay popular",
+    "neither": "logs whose users mostly take items that are new to them",
 }
 
 
 def describe_order(kind: str, weights: Mapping[str, float]) -> str:
-    """What a version's fixed order is for, in words.
+    """The kind of log and the weights of a version's fixed order, in words.
 
     Args:
       kind: of log, as `FixedOrder.kind`.
@@ -351,9 +347,9 @@ def describe_order(kind: str, weights: Mapping[str, float]) -> str:
 
 
 def describe_ranker(fitted: RankerFit, serves: str | None) -> str:
-    """What a ranker was fitted on, and whether it serves by the gate's verdict, in words."""
+    """Which lists a ranker was fitted on, and whether the gate lets it serve, in words."""
     days = f"{fitted.days[0]} to {fitted.days[-1]}" if len(fitted.days) > 1 else fitted.days[0]
     on = f"fitted on the lists of {count(fitted.queries)} users, {days}"
     if serves == RANKED:
         return f"serves; {on}"
-    return f"does not serve, which the gate's notes explain; {on}"
+    return f"does not serve (the gate's notes say why); {on}"

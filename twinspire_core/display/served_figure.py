@@ -90,9 +90,9 @@ class ServedFigure:
 
     @property
     def text(self) -> str:
-        """The whole figure in two sentences."""
+        """The whole figure in three sentences."""
         return (
-            f"{self.values_text}: {self.change_text}. {self.metric} over {self.users_text}, by the"
+            f"{self.values_text}: {self.change_text}. {self.metric} over {self.users_text}. Lists:"
             f" {list_name(self.source)} of {self.whose}; two-tower alone {number(self.two_tower)}."
         )
 
@@ -112,12 +112,12 @@ def on_next_day(
     metric: str,
     whose: str = THIS,
 ) -> ServedFigure | None:
-    """The figure of what was served on a day, before the day was trained on; None where that was not
-    measured.
+    """The figure of the lists that were served on a day, before training on the day; None if they were
+    not measured.
 
     Args:
       measured: the `metrics.json` of the day.
-      serves: what the gate let the version before the day serve (`GateVerdict.serves`).
+      serves: which lists the gate let the previous version serve (`GateVerdict.serves`).
       whose: the version whose lists they are, in words.
     """
     lists = {
@@ -151,20 +151,20 @@ def on_next_day(
 def on_its_day(
     measured: DayMetrics, serves_before: str | None, day: date, metric: str
 ) -> ServedFigure | None:
-    """The figure of what the version before served on a version's own day; for a first version, of what
-    it would have served before it was trained on the day. Arguments as those of `on_next_day`.
+    """The figure of the lists that the previous version served on a version's own day. For a first
+    version, the figure of its lists before training on the day. Takes the arguments of `on_next_day`.
     """
-    whose = "the version before"
+    whose = "the previous version"
     if is_first(measured):
-        whose = "this version before it was trained on the day"
+        whose = "this version before training on the day"
     return on_next_day(measured, served_on_its_day(measured, serves_before), day, metric, whose)
 
 
 def on_held_out(
     measured: DayMetrics, serves: str | None, day: date, metric: str
 ) -> ServedFigure | None:
-    """The figure of what a version serves, on held-out users of its own day; None where that was not
-    measured. Arguments as those of `on_next_day`.
+    """The figure of the lists that a version serves, on held-out users of its own day; None if they were
+    not measured. Takes the arguments of `on_next_day`.
     """
     held = measured.holdout
     order = measured.fixed_order.holdout

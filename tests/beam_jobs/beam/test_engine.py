@@ -95,13 +95,13 @@ def test_workers_without_the_package(out, tmp_path):
 def test_a_service_that_does_not_answer(out, monkeypatch):
     monkeypatch.setattr(job_service, "CONNECTION", 0.5)
     options = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
-    with pytest.raises(RunnerFailed, match="localhost:1 did not"):
+    with pytest.raises(RunnerFailed, match="does not answer at localhost:1"):
         run(options, beam.Map(errs), out)
 
 
 def test_a_job_that_takes_longer_than_it_may(service, out):
     (out / engine.NOTE).mkdir()  # a note that cannot be read does not end the watch
-    with pytest.raises(RunnerFailed, match=r"ends in 5 s.*told to cancel it"):
+    with pytest.raises(RunnerFailed, match=r"did not end within 5 s.*was cancelled"):
         run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=5)
     assert service.states(job_service.job_name(str(out)))
 
@@ -116,7 +116,7 @@ def test_a_job_whose_time_is_over_before_it_is_handed_over(service, out, monkeyp
         reach(job)
 
     monkeypatch.setattr(engine._Job, "reach_service", reach_late)
-    with pytest.raises(RunnerFailed, match=r"ends in 1 s.*told to cancel it"):
+    with pytest.raises(RunnerFailed, match=r"did not end within 1 s.*was cancelled"):
         run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=1)
     assert "RUNNING" not in service.states(job_service.job_name(str(out)))
 

@@ -286,7 +286,7 @@ def test_a_refresh_tells_what_its_fixed_order_goes_without():
     ]
     (note,) = about
     assert note.startswith(
-        "the fixed order of 2017-10-01-abc goes without lists of neighbours, factors"
+        "the fixed order of 2017-10-01-abc does not use lists of neighbours, factors"
     )
     assert not any("fixed order" in note for note in refreshed().notes)
 

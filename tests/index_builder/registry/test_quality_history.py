@@ -131,7 +131,7 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     assert last == ["0.800", "0.400", "0.100", "0.200", "0.215", "0.200"]
     of_refused = told("show", refused)
     assert "\n         - recall@50 is 0.1000, below 0.1800" in of_refused
-    assert "measured users of 2024-05-03, by the fixed order of the version before" in of_refused
+    assert "measured users of 2024-05-03. Lists: fixed order of the previous version" in of_refused
     assert "served 0.100: no simple list to compare with. recall@50 over 500 held-out" in of_refused
     found = json.loads(told("show", two, "--json"))
     assert (found["version"], found["status"], found["gate"]["accepted"]) == (two, "live", True)
@@ -157,7 +157,7 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
     assert ["refused", refused, "0.800", "0.200", "0.400", "2"] in rows
     assert ["late", "2024-05-04", "–", "–", "–", "2"] in rows
     said = "2024-05-03 served 0.800, past purchases 0.200: 300.0% better than the best simple list"
-    assert said in told.err and "by the fixed order of the version before" in told.err
+    assert said in told.err and "Lists: fixed order of the previous version" in told.err
     assert not told.out, "the line of JSON is the command's"
     second, third, fourth = outcomes
     assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)

@@ -49,12 +49,12 @@ def test_what_was_measured_stands_there(facts):
     assert "two-tower 0.125 0.250 0.083 0.062" in parts["lists"]
     assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
     assert "1-4 10 0.110 0.100 0.025 0.031 0.015" in parts["slices"]
-    assert "7 items taken were not in" in parts["slices"]
-    assert "off by a factor of 1.25" in parts["frequency"]
+    assert "7 taken items were not in" in parts["slices"]
+    assert "a factor of 1.25" in parts["frequency"]
     assert "5.0000% 10.0000% 2.00" in parts["frequency"]
-    assert "finds 0.9850 of the 10 exact neighbours; 0.98 was asked for" in parts["index"]
+    assert "finds 0.9850 of the 10 exact neighbours; the target is 0.98" in parts["index"]
     assert "all 40 0.9900 700 0.500" in parts["index"] and "0.50 ms for one query" in parts["index"]
-    assert "3 of 1,000 records were set aside as malformed (0.30%)" in parts["data"]
+    assert "3 of 1,000 records were malformed and left out (0.30%)" in parts["data"]
     assert "• price: odd" in parts["data"] and "no time 3" in parts["data"]
     assert "Note: few users." in parts["gate"]
     few = changed(facts.metrics, train=changed(facts.metrics.train, warning="too few steps"))
@@ -63,7 +63,9 @@ def test_what_was_measured_stands_there(facts):
 
 def test_the_fixed_order_stands_beside_other_lists(facts):
     parts = shown(facts).parts
-    told = "logs whose users take what they had before: purchase history 0.75, two-tower 0.25."
+    told = (
+        "logs whose users mostly take the same items again: purchase history 0.75, two-tower 0.25."
+    )
     assert f"The fixed order is for {told}" in parts["sources"]
     for served in ("served: fixed order 0.110 0.220", "served: fixed order 0.138 0.275"):
         assert served in parts["lists"]
@@ -80,7 +82,7 @@ def test_the_first_line_says_what_is_served_and_what_alarms(facts):
     assert "Live. 252.0% better than the best simple list, 1 alarm, 1 note." in head
     assert (
         "recall@50 over all 20 measured users of 2024-05-04: served 0.220, popular lately 0.062,"
-        " two-tower alone 0.200. Lists by the fixed order of the version before" in head
+        " two-tower alone 0.200. Lists: fixed order of the previous version" in head
     )
     quiet = replace(facts, data=None, gate=GateVerdict(accepted=True), goes_live=False)
     calm = "Accepted, not live. 252.0% better than the best simple list, no alarms."
@@ -92,7 +94,7 @@ def test_what_changed_since_the_live_version(facts):
         update={"settings": {"train": {"epochs": 5, "dimension": 16, "skip": True}}}
     )
     part = shown(replace(facts, manifest=new)).parts["changes"]
-    assert f"Compared with {facts.previous.manifest.version}, the live version" in part
+    assert f"Compared with {facts.previous.manifest.version}, the version that was live" in part
     assert "train.epochs 3 5" in part and "train.skip – true" in part
     assert "features.user.kind id –" in part
     assert "train.dimension" not in part and "tensorflow" not in part
@@ -151,17 +153,22 @@ def test_the_gate_shows_slices_and_limits(facts):
     part = shown(replace(facts, gate=judged, limits=GateConfig(**gate))).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
     assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
-    assert "Refused where more than −20% is sure, in slices of 200 users or more" in part["gate"]
+    assert (
+        "In slices of at least 200 users, a drop that is surely larger than 20% is refused"
+        in part["gate"]
+    )
     assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
     assert "overlap@50 0.125 ≤ 0.25" in part["gate"]
-    assert "overlap@50 of what is served 0.125 ≤ 0.75" in part["gate"]
-    said = "0.50 times 0.500 (0.40 to 0.62); before 0.75 to 1.25 −30% of the median before"
-    assert f"recall@50 beside what the day’s other users took most {said}" in part["gate"]
+    assert "overlap@50 of the served lists 0.125 ≤ 0.75" in part["gate"]
+    said = (
+        "0.50 times 0.500 (0.40 to 0.62); earlier versions 0.75 to 1.25 −30% of the earlier median"
+    )
+    assert f"recall@50 compared with the day’s most popular items {said}" in part["gate"]
     judged = changed(judged, figures={"lead": {**lead, "low": None, "before": []}})
-    assert "took most 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
+    assert "popular items 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
     assert (
-        "recall@50 of the trees, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%,"
-        " all of the interval" in part["gate"]
+        "recall@50 of the trees, 1,300 users 0.125, previous version 0.250: −50.0% (−60.0% to"
+        " −40.0%) −10%, whole interval" in part["gate"]
     )
 
 
@@ -191,7 +198,8 @@ def test_the_days_before_are_in_it_and_those_after_are_not(
     assert "2024-05-03 0.050 0.200 refused" in last.parts["days"]
     assert "2024-05-04 0.330 0.200 this" in last.parts["days"]
     assert (
-        f"Compared with {registry.state().accepted[1]}, the live version" in last.parts["changes"]
+        f"Compared with {registry.state().accepted[1]}, the version that was live"
+        in last.parts["changes"]
     )
     # Once more, with a later day published: the same day over again is another version if its
     # content is.

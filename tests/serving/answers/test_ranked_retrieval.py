@@ -156,7 +156,7 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     first = reasons[0]
     assert [one["feature"] for one in first] == ["place:history", "popular", "sources"]
     assert first[0]["contribution"] > 20 and first[0]["text"] == "place 1 of purchase history"
-    assert first[1]["contribution"] < 0 and first[1]["text"] == "taken 5 times by everybody"
+    assert first[1]["contribution"] < 0 and first[1]["text"] == "taken 5 times by all users"
     assert first[1]["value"] == pytest.approx(np.log(6))
     assert recommend(version, [ANNA], 7).reasons is None
     assert recommend(version, [ANNA], 7, source="fixed_order", explain=True).reasons is None
@@ -189,10 +189,10 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     told = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     reasons = [item["reasons"] for item in told["items"]]
     assert [one["feature"] for one in reasons[0]] == ["popular"]
-    assert reasons[0][0]["text"] == "taken 3 times by everybody"
+    assert reasons[0][0]["text"] == "taken 3 times by all users"
     assert reasons[0][0]["contribution"] > 0 and reasons[5] == []
     shown = CliRunner().invoke(app, command).stdout
-    assert "What moved them most" in shown and "taken 3 times by everybody" in shown
+    assert "What moved them most" in shown and "taken 3 times by all users" in shown
     other = CliRunner().invoke(app, [*command, "--source", "history"]).stdout
     assert "Only lists of the ranker can be explained; this list is by purchase history." in other
     files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]

@@ -29,7 +29,7 @@ def test_what_was_measured_on_the_day_and_on_held_out_users():
     day, held = on_the_day(metrics(), DAY), held_out(metrics(), DAY)
     both = ["served: fixed order", "two-tower"]
     assert labels(day) == [*both, "bought together", "factorisation (iALS)"]
-    assert labels(held) == [*both, "two-tower before", "past purchases"]
+    assert labels(held) == [*both, "previous two-tower", "past purchases"]
     assert [one.served for one in day.lists] == [True, False, False, False]
     assert day.of_model and "1,234 users of 2024-05-02" in held.text
 

@@ -71,7 +71,7 @@ def test_of_a_first_version_the_two_tower_is_not_taken_for_what_it_serves():
     first = metrics(holdout=held, fixed_order={})
     assert on_its_day(first, None, DAY, "recall@50") is None, "its order was not measured then"
     later = metrics(holdout={**held, "baseline": lists(0.3, 40)})
-    assert on_its_day(later, "fixed_order", DAY, "recall@50").whose == "the version before"
+    assert on_its_day(later, "fixed_order", DAY, "recall@50").whose == "the previous version"
 
 
 def test_lists_of_few_users_who_fare_differently_have_no_interval():

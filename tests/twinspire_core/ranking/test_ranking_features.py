@@ -54,10 +54,10 @@ def test_popularity_is_a_logarithm():
 @pytest.mark.parametrize(
     ("fast", "slow", "trend", "said"),
     [
-        (10, 40, 0, "as often as ever"),
-        (0, 0, 0, "as often as ever"),
-        (20, 40, np.log(81 / 41), "more and more"),
-        (5, 40, np.log(21 / 41), "less and less"),
+        (10, 40, 0, "as often as before"),
+        (0, 0, 0, "as often as before"),
+        (20, 40, np.log(81 / 41), "more often lately"),
+        (5, 40, np.log(21 / 41), "less often lately"),
     ],
 )
 def test_a_trend_is_0_for_what_is_taken_as_often_every_day(fast, slow, trend, said):
@@ -80,10 +80,10 @@ def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
     [
         ("personal:all", 1, "taken once before"),
         ("personal_age", 0.1, "last taken less than a day ago"),
-        ("lately", np.log(2), "taken once by everybody of late"),
+        ("lately", np.log(2), "taken once by all users lately"),
         ("first_seen", 1 / 24, "new: first taken 1 hour ago"),
-        ("attribute_share:brand", 0.25, "25% of what the user takes has this brand"),
-        ("user_events", np.log(2), "the user took 1 thing of late"),
+        ("attribute_share:brand", 0.25, "25% of the user's items have this brand"),
+        ("user_events", np.log(2), "the user took 1 item lately"),
         ("interval", 12.0, "usually taken every 12 days"),
         ("interval", 0.2, "usually taken more than once a day"),
         ("overdue", 3.0, "overdue: 3.0 times"),

@@ -48,25 +48,25 @@ _AS_THEY_ARE = {_FIRST_SEEN: FIRST_SEEN, _AGAIN: AGAIN, _AGAIN_DAYS: AGAIN_DAYS}
 
 def _trend_text(value: float) -> str:
     if abs(value) < _STEADY:
-        return "taken as often as ever"
-    return "taken more and more" if value > 0 else "taken less and less"
+        return "taken as often as before"
+    return "taken more often lately" if value > 0 else "taken less often lately"
 
 
 def _age_text(value: float) -> str:
-    # The day of the first event is known, not whether there were events before the logs begin.
+    # The logs may begin after the item's first event.
     if value < 2:
         return f"new: first taken {ago(24 * value, 'hour')}"
     return f"first taken {ago(value)} or earlier"
 
 
-# What values say, except counts by half-life.
+# Explanations of values, except counts by half-life.
 _WORDS: Mapping[str, Callable[[float], str]] = {
-    _TAKEN: lambda x: f"taken {times(np.expm1(x))} by everybody",
-    _LATELY: lambda x: f"taken {times(np.expm1(x))} by everybody of late",
+    _TAKEN: lambda x: f"taken {times(np.expm1(x))} by all users",
+    _LATELY: lambda x: f"taken {times(np.expm1(x))} by all users lately",
     _BUYERS: lambda x: f"taken by {counted(np.expm1(x), 'user')}",
     _TREND: _trend_text,
     _FIRST_SEEN: _age_text,
-    _AGAIN: lambda x: f"{x:.0%} of what everybody takes of it is taken again",
+    _AGAIN: lambda x: f"{x:.0%} of its events are by users who took it before",
     _AGAIN_DAYS: lambda x: f"usually taken again after {counted(x, 'day')}",
 }
 
@@ -105,11 +105,11 @@ class Item(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
         if np.isnan(value):
-            return "not taken by anybody yet" if name == _FIRST_SEEN else "popularity not known"
+            return "not taken by any user yet" if name == _FIRST_SEEN else "popularity unknown"
         if name in _WORDS:
             return _WORDS[name](value)
         half_life = name.partition(":")[2]
-        return f"taken {np.expm1(value):,.1f} times by everybody, half-life {half_life}"
+        return f"taken {np.expm1(value):,.1f} times by all users, half-life {half_life}"
 
 
 def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:
@@ -237,18 +237,18 @@ class Attributes(FeatureGroup):
         prefix, _, attribute = name.partition(":")
         if np.isnan(value):
             unknown = {
-                _SHARE: f"{attribute} not known",
-                _AGE: f"the user never took something of this {attribute}, or nobody knows when",
+                _SHARE: f"{attribute} unknown",
+                _AGE: f"the user never took an item with this {attribute}, or the time is unknown",
             }
-            return unknown.get(prefix + ":", f"{attribute} not known, or never taken")
+            return unknown.get(prefix + ":", f"{attribute} unknown, or never taken")
         words = {
-            _SHARE: f"{value:.0%} of what the user takes has this {attribute}",
-            _AGE: f"the user took something of this {attribute} {ago(value)}",
-            _COUNT: f"the user took {value:.1f} things of this {attribute}, half-life 60d",
-            _DAYS: f"the user took things of this {attribute} on {counted(value, 'day')}",
-            _OVERDUE: f"{value:.0%} of the user's usual time for this {attribute} has gone by",
-            _OWN: f"{value:.0%} of what the user takes of this {attribute}",
-            _POPULAR: f"{value:.1%} of what everybody takes of this {attribute}",
+            _SHARE: f"{value:.0%} of the user's items have this {attribute}",
+            _AGE: f"the user took an item with this {attribute} {ago(value)}",
+            _COUNT: f"the user took {value:.1f} items with this {attribute}, half-life 60d",
+            _DAYS: f"the user took items with this {attribute} on {counted(value, 'day')}",
+            _OVERDUE: f"{value:.0%} of the user's usual time between items with this {attribute} has passed",
+            _OWN: f"{value:.0%} of the user's events with this {attribute}",
+            _POPULAR: f"{value:.1%} of all users' events with this {attribute}",
         }
         return words[prefix + ":"]
 

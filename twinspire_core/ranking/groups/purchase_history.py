@@ -26,38 +26,36 @@ def _interval_text(value: float) -> str:
 
 def _overdue_text(value: float) -> str:
     if value < 0.5:
-        return f"not due yet: {value:.0%} of the usual time has gone by"
+        return f"not due yet: {value:.0%} of the usual time has passed"
     if value < 1.5:
-        return f"due about now: {value:.0%} of the usual time has gone by"
-    return f"overdue: {value:.1f} times the usual time has gone by"
+        return f"due about now: {value:.0%} of the usual time has passed"
+    return f"overdue: {value:.1f} times the usual time has passed"
 
 
-# Features of the user's history with a candidate, and what their values say.
+# Features of the user's history with a candidate, and explanations of their values.
 _ITEM_WORDS: Mapping[str, Callable[[float], str]] = {
     "personal_age": lambda x: f"last taken {ago(x)}",
     "personal_first": lambda x: f"first taken {ago(x)}",
-    "personal_share": lambda x: f"{x:.1%} of what the user takes",
-    "personal_rank": lambda x: f"number {x + 1:.0f} of what the user takes most",
+    "personal_share": lambda x: f"{x:.1%} of the user's events",
+    "personal_rank": lambda x: f"number {x + 1:.0f} among the user's most frequent items",
     "personal_days": lambda x: f"taken on {counted(x, 'day')}",
-    "personal_day_share": lambda x: (
-        f"taken on {x:.0%} of the days on which the user takes anything"
-    ),
+    "personal_day_share": lambda x: f"taken on {x:.0%} of the user's active days",
     "interval": _interval_text,
     "overdue": _overdue_text,
     "seen": lambda x: "taken before" if x else "never taken before",
 }
 _ITEM_NAMES = (*(_COUNT + name for name in HALF_LIVES), *_ITEM_WORDS)
-# Features of the user alone, and what their values say.
+# Features of the user alone, and explanations of their values.
 _USER_WORDS: Mapping[str, Callable[[float], str]] = {
-    "user_events": lambda x: f"the user took {counted(np.expm1(x), 'thing')} of late",
-    "user_items": lambda x: f"the user knows {counted(np.expm1(x), 'different thing')}",
-    "user_age": lambda x: f"the user last took something {ago(x)}",
-    "user_repeats": lambda x: f"{x:.0%} of what the user takes are things taken before",
-    "user_visits": lambda x: f"the user took something on {counted(np.expm1(x), 'day')}",
-    "user_basket": lambda x: f"the user takes {counted(x, 'thing')} at a time",
-    "user_first": lambda x: f"the user first took something {ago(x)}",
-    "user_interval": lambda x: f"the user usually takes something every {counted(x, 'day')}",
-    "user_overdue": lambda x: f"{x:.0%} of the time between the user's visits has gone by",
+    "user_events": lambda x: f"the user took {counted(np.expm1(x), 'item')} lately",
+    "user_items": lambda x: f"the user took {counted(np.expm1(x), 'different item')}",
+    "user_age": lambda x: f"the user was last active {ago(x)}",
+    "user_repeats": lambda x: f"{x:.0%} of the user's events repeat an earlier one",
+    "user_visits": lambda x: f"the user was active on {counted(np.expm1(x), 'day')}",
+    "user_basket": lambda x: f"the user takes {counted(x, 'item')} per active day",
+    "user_first": lambda x: f"the user was first active {ago(x)}",
+    "user_interval": lambda x: f"the user is usually active every {counted(x, 'day')}",
+    "user_overdue": lambda x: f"{x:.0%} of the user's usual time between visits has passed",
 }
 
 
@@ -125,9 +123,9 @@ class PersonalHistory(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
         if np.isnan(value) and name in ("interval", "overdue"):
-            return "not taken often enough to tell how regularly"
+            return "not taken often enough to know how regularly"
         if np.isnan(value):
-            return "never taken before, or nobody knows when"
+            return "never taken before, or the time is unknown"
         if name in _ITEM_WORDS:
             return _ITEM_WORDS[name](value)
         half_life = name.removeprefix(_COUNT)
@@ -139,13 +137,12 @@ class PersonalHistory(FeatureGroup):
 
 
 class UserActivity(FeatureGroup):
-    """How much is known of the user: the same for all candidates of a query, and what the meaning of other
-    features depends on. Numbers of events, items and days are logarithms.
+    """The user's activity. It is the same for all candidates of a query, and the meaning of other features
+    depends on it. Numbers of events, items and days are logarithms.
 
-    There is no hour and no weekday. The ranker is fitted on queries as of the start of a day, one for
-    each user: their hour never varies, and a model must not be served what it never saw. The weekday
-    would be that of the day that a list is for, which a query does not say: a version answers on the
-    days after its own until the next version.
+    Hour and weekday are left out. The ranker is fitted on one query per user, as of the start of a day.
+    So the hour never varies, and a model must not be served values that it never saw. A query does not
+    say for which day its list is: a version serves on the days after its own until the next version.
     """
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
@@ -184,9 +181,7 @@ class UserActivity(FeatureGroup):
 
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
-        return (
-            "nothing known of what the user took" if np.isnan(value) else _USER_WORDS[name](value)
-        )
+        return "the user's history is unknown" if np.isnan(value) else _USER_WORDS[name](value)
 
 
 def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:

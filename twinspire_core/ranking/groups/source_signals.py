@@ -26,10 +26,10 @@ _GAIN = "gain"
 _NUMBERS = 1 << 16
 
 _SIMILAR_WORDS = {
-    "similar_most": "taken with something that the user took of late (similarity {:.2f})",
-    "similar_sum": "taken with what the user took of late (similarities add up to {:.2f})",
-    "similar_newest": "taken with what the user took last (similarity {:.2f})",
-    "similar_items": f"often taken with {{:.0f}} of the last {NEWEST} things that the user took",
+    "similar_most": "taken together with one of the user's recent items (similarity {:.2f})",
+    "similar_sum": "taken together with the user's recent items (sum of similarities {:.2f})",
+    "similar_newest": "taken together with the user's last item (similarity {:.2f})",
+    "similar_items": f"often taken together with {{:.0f}} of the user's last {NEWEST} items",
 }
 
 
@@ -68,7 +68,7 @@ class SourcePlaces(FeatureGroup):
             return f"score {value:.3g} of {title}"
         if name == _AGREEING:
             return f"listed by {counted(value, 'source')}"
-        return f"places of all sources together: {value:.2f}"
+        return f"sum of the gains of its places in all sources: {value:.2f}"
 
 
 @compiled
@@ -135,10 +135,10 @@ class Similarity(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """By how often the items are taken together."""
         if np.isnan(value):
-            return "what is taken together was not counted"
+            return "co-occurrence was not counted"
         if value == 0:
-            when = "last" if name == "similar_newest" else "of late"
-            return f"seldom taken with what the user took {when}"
+            history = "last item" if name == "similar_newest" else "recent items"
+            return f"seldom taken together with the user's {history}"
         return _SIMILAR_WORDS[name].format(value)
 
 
@@ -207,6 +207,6 @@ class TowerCosines(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """By how close it is to the user's taste."""
         if np.isnan(value):
-            return "the two-tower says nothing of it"
+            return "the two-tower has no score for it"
         how = "close to" if value > 0.5 else "not far from" if value > 0.2 else "far from"
-        return f"{how} the user's taste by the two-tower (cosine {value:.2f})"
+        return f"{how} the user's taste according to the two-tower (cosine {value:.2f})"
