@@ -1,1 +1,1 @@
-"""What it costs and how good it is, beside others. Each runs as `python -m benchmarks.NAME`."""
+"""Benchmarks of cost and quality, compared with other tools. Run them as `python -m benchmarks.NAME`."""

@@ -1,12 +1,12 @@
-"""The training rows of `benchmarks.features` as one writes them by hand: a script of Polars and
-NumPy, for this shop alone, on one machine, with the day in memory.
+"""The peer of `benchmarks.features`: a script that makes the training rows with Polars and NumPy, for this
+shop only, on one machine, with the day in memory.
 
     python -m benchmarks.feature_script LOGS OUT
 
-A row is an event of `large_world.DAY`, of a user who is not held out. Its columns are those of the
-stage's `transformed/`: the item's counts are of the two days before, histories hold what came
-strictly before the event, and ids are rows of tables: 0 for a missing value, then the vocabulary of
-the day and the day before, then one row for all that is rarer, of which the stage has several.
+A row is an event of `large_world.DAY` of a user who is not held out. Its columns are those of the stage's
+`transformed/`. Item counts cover the two days before. Histories have the events strictly before the event.
+Ids are rows of tables: 0 for a missing value, then the vocabulary of the day and the day before, then one
+row for all rarer ids (the stage has several).
 """
 
 import hashlib
@@ -25,9 +25,9 @@ DAY = large_world.DAY
 BEFORE = DAY - timedelta(days=1)
 HISTORY = 50
 MIN_EVENTS = 2
-"""Events of the two days that give a user or an item a row of its own."""
+"""A user or an item with this many events on the two days has its own row."""
 MAX_USER_EVENTS = 10_000
-"""Of a day; the first in the logs stay."""
+"""Per day; the first events in the logs are kept."""
 HOLDOUT = 0.1
 MOST_HELD_OUT = 10_000
 SCHEMA = pa.schema(
@@ -49,24 +49,24 @@ SCHEMA = pa.schema(
 
 
 def draw(user: str) -> int:
-    """A number below 2**64; of those below the share `HOLDOUT`, the smallest are held out."""
+    """A hash below 2**64. The users with the smallest hashes are held out, at most the share `HOLDOUT`."""
     digest = hashlib.blake2b(f"{DAY}|{user}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def events_file(folder: Path, day: object) -> str:
-    """The log of a day."""
+    """File of a day's events."""
     return str(folder / "events" / f"dt={day}" / "part-0.parquet")
 
 
 def items_file(folder: Path) -> str:
-    """The catalogue."""
+    """File of the items snapshot."""
     return str(folder / "items" / f"dt={BEFORE}" / "part-0.parquet")
 
 
 def read_events(folder: Path) -> pl.DataFrame:
     """Events of both days: `user`, `item`, `time`, `device`, `today`; sorted by user, time and item,
-    without copies.
+    without duplicates.
     """
     days = []
     for day in (BEFORE, DAY):
@@ -74,12 +74,12 @@ def read_events(folder: Path) -> pl.DataFrame:
         counts = events.group_by("user").len()
         crawlers = counts.filter(pl.col("len") > MAX_USER_EVENTS)["user"]
         if len(crawlers):
-            place = pl.int_range(pl.len()).over("user")
-            within = ~pl.col("user").is_in(crawlers.implode()) | (place < MAX_USER_EVENTS)
+            index = pl.int_range(pl.len()).over("user")
+            within = ~pl.col("user").is_in(crawlers.implode()) | (index < MAX_USER_EVENTS)
             events = events.filter(within)
         days.append(events.with_columns(today=pl.lit(day == DAY)))
     events = pl.concat(days)
-    # Numbers in the order of the ids: they are sorted faster than ids.
+    # Numbers in the order of the ids, because sorting numbers is faster than sorting ids.
     for column in ("user", "item"):
         ids = events.select(pl.col(column).unique().sort()).with_row_index(f"{column}_code")
         events = events.join(ids, on=column, how="left", maintain_order="left")
@@ -90,8 +90,8 @@ def read_events(folder: Path) -> pl.DataFrame:
 
 
 def vocabulary(events: pl.DataFrame, column: str, least: int) -> pl.DataFrame:
-    """Rows of a table by value: `column`, `row`. Frequent values come first, and of those that are
-    equally frequent, the last in the order of bytes.
+    """Rows of a table by value: `column`, `row`. Frequent values come first. Equally frequent values are in
+    descending order of bytes.
     """
     counts = events.group_by(column).len("n").sort("n", column, descending=True)
     kept = pl.col("n") >= least
@@ -102,29 +102,29 @@ def vocabulary(events: pl.DataFrame, column: str, least: int) -> pl.DataFrame:
 
 
 def scaled(x: np.ndarray, analysed: np.ndarray) -> np.ndarray:
-    """The logarithm of x, by mean and deviation of that of the analysed rows."""
+    """The logarithm of x, standardised by its mean and deviation in the analysed rows."""
     logs = np.log1p(analysed.astype(np.float64))
     return ((np.log1p(x.astype(np.float64)) - logs.mean()) / (logs.std() or 1.0)).astype(np.float32)
 
 
 def item_features(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
-    """What rows hold of their item on the day: `item`, `item_row`, `kind`, `price`, `sold`."""
+    """Item features of the rows: `item`, `item_row`, `kind`, `price`, `sold`."""
     catalogue = pl.read_parquet(items_file(folder))
     sold = events.filter(~pl.col("today")).group_by("item").len("sold_before")
-    taken = events.group_by("item").agg(pl.len().alias("n"), pl.col("today").sum())
-    items = taken.join(catalogue, on="item", how="left").join(sold, on="item", how="left")
+    events_by_item = events.group_by("item").agg(pl.len().alias("n"), pl.col("today").sum())
+    items = events_by_item.join(catalogue, on="item", how="left").join(sold, on="item", how="left")
     items = items.with_columns(pl.col("sold_before").fill_null(0))
-    of_event = np.repeat(np.arange(len(items)), items["n"].to_numpy())
-    kinds = vocabulary(items[of_event], "kind", 1).rename({"row": "kind_row"})
-    # Of an event of the day before, nothing was counted yet.
-    of_today = np.repeat(np.arange(len(items)), items["today"].to_numpy())
-    counts = np.zeros(len(of_event))
-    counts[: len(of_today)] = items["sold_before"].to_numpy()[of_today]
+    item_of_event = np.repeat(np.arange(len(items)), items["n"].to_numpy())
+    kinds = vocabulary(items[item_of_event], "kind", 1).rename({"row": "kind_row"})
+    # An event of the day before has no earlier events to count.
+    item_of_today = np.repeat(np.arange(len(items)), items["today"].to_numpy())
+    counts = np.zeros(len(item_of_event))
+    counts[: len(item_of_today)] = items["sold_before"].to_numpy()[item_of_today]
     price = items["price"].to_numpy()
     ids = vocabulary(events, "item", MIN_EVENTS).rename({"row": "item_row"})
     return (
         items.with_columns(
-            price=scaled(price, price[of_event]),
+            price=scaled(price, price[item_of_event]),
             sold=scaled(items["sold_before"].to_numpy(), counts),
         )
         .join(kinds, on="kind", how="left")
@@ -134,14 +134,14 @@ def item_features(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
 
 
 def held_out(users: pl.Series) -> set[str]:
-    """Who of the day's users is not trained on."""
+    """The day's users who are left out of training."""
     draws = sorted((draw(user), user) for user in users)
     most = int(HOLDOUT * 2**64)
     return {user for draw, user in draws[:MOST_HELD_OUT] if draw < most}
 
 
 def write_rows(folder: Path, out: Path) -> None:
-    """Writes the rows, an hour a file, sorted by time, user and item."""
+    """Writes the rows, one file per hour, sorted by time, user and item."""
     events = read_events(folder)
     features = item_features(folder, events)
     users = vocabulary(events, "user", MIN_EVENTS).rename({"row": "user_row"})
@@ -154,12 +154,12 @@ def write_rows(folder: Path, out: Path) -> None:
     user = events["user_code"].to_numpy()
     time = events["time"].dt.epoch("us").to_numpy()
     items = events["item_row"].cast(pl.Int64).to_numpy()
-    place = np.arange(len(events))
+    index = np.arange(len(events))
     new_user = np.diff(user, prepend=-1) != 0
-    # Events of one moment do not see each other: a history ends where their moment begins.
+    # Events at the same time do not see each other: a history ends before their time.
     new_moment = new_user | (np.diff(time, prepend=-1) != 0)
-    high = np.maximum.accumulate(np.where(new_moment, place, 0))
-    low = np.maximum(np.maximum.accumulate(np.where(new_user, place, 0)), high - HISTORY)
+    high = np.maximum.accumulate(np.where(new_moment, index, 0))
+    low = np.maximum(np.maximum.accumulate(np.where(new_user, index, 0)), high - HISTORY)
     events = events.with_columns(low=pl.Series(low), high=pl.Series(high)).filter("today")
     away = held_out(events["user"].unique())
     events = events.filter(~pl.col("user").is_in(list(away)))
@@ -168,9 +168,11 @@ def write_rows(folder: Path, out: Path) -> None:
     for (hour,), rows in events.group_by(pl.col("time").dt.hour(), maintain_order=True):
         lengths = (rows["high"] - rows["low"]).to_numpy()
         ends = np.cumsum(lengths)
-        taken = np.arange(ends[-1]) + np.repeat(rows["low"].to_numpy() - (ends - lengths), lengths)
+        entries = np.arange(ends[-1]) + np.repeat(
+            rows["low"].to_numpy() - (ends - lengths), lengths
+        )
         offsets = np.concatenate([[0], ends]).astype(np.int32)
-        recent = pa.ListArray.from_arrays(offsets, items[taken])
+        recent = pa.ListArray.from_arrays(offsets, items[entries])
         table = rows.select(
             pl.col("time").alias("_time"),
             pl.col("user").alias("_user"),
@@ -189,7 +191,7 @@ def write_rows(folder: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Writes the rows of a folder of logs."""
+    """Writes the rows for a folder of logs."""
     write_rows(Path(sys.argv[1]), Path(sys.argv[2]))
 
 

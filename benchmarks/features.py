@@ -1,20 +1,19 @@
-"""What do the training rows of a large day cost, against a script by hand?
+"""The cost of a large day's training rows, compared with a hand-written script.
 
     python -m benchmarks.features                             1 and 3 million events, some minutes
     python -m benchmarks.features --events 300000 1000000     smaller
     python -m benchmarks.features --write                     and docs/measurements.md
 
-Each way is a process of its own on the same made days (large_world.py: as many events the day before,
-a tenth as many users, histories of up to 50 items):
+Each way runs in its own process on the same synthetic days (large_world.py: the day before has as many
+events, a tenth as many users; histories have up to 50 items):
 
     stage    `twinspire features`: checked records, examples, training rows, the transform graph,
-             statistics, corpora, queries and users; the day before was read by an earlier run,
-             which left partials
-    polars   a script of Polars and NumPy, by hand, with the day in memory: training rows alone
+             statistics, corpora, queries and users; an earlier run has cached the day before
+    polars   a hand-written script of Polars and NumPy, with the day in memory: only training rows
 
-A million more events cost what the largest day takes more than the smallest: imports and start-up
-do not count. Figures are CPU seconds of all processes, and the largest sum of their memory. That all
-rows are equal is a test (tests/benchmarks/test_features.py). Results go to benchmarks/features.json.
+The cost of a million more events is the difference between the largest and the smallest day, so imports and
+start-up do not count. Figures are CPU seconds of all processes, and the largest sum of their memory.
+tests/benchmarks/test_features.py checks that both make equal rows. Results go to benchmarks/features.json.
 """
 
 import argparse
@@ -41,7 +40,7 @@ WAYS = {
 }
 SHARDS = 16
 
-# One row for all that is out of a vocabulary: the others then need no hash of TensorFlow's.
+# One shared row for ids outside the vocabulary, so that the script needs no hash of TensorFlow.
 PIPELINE = """
 [pipeline]
 name = "shards-{shards}"
@@ -89,7 +88,7 @@ days = 2
 
 
 def lay_out(folder: Path, events: int) -> None:
-    """Writes the logs of a made day of so many events, unless they are there."""
+    """Writes the logs of a synthetic day with this many events, unless they exist."""
     if (folder / "items").exists():
         return
     scale = events / large_world.EVENTS
@@ -106,7 +105,7 @@ def pipeline_file(folder: Path, shards: int) -> Path:
 
 
 def run_stage(folder: Path, shards: int) -> Taken:
-    """Times the stage on a day whose day before has partials, and which has none itself."""
+    """Times the stage on a day without partials; the day before has some."""
     file = str(pipeline_file(folder, shards))
     command = ("features", file, "--date", str(feature_script.DAY), "--force")
     partials = folder / "work" / f"shards-{shards}" / "partials"
@@ -114,7 +113,7 @@ def run_stage(folder: Path, shards: int) -> Taken:
         Checkout.own().twinspire(*command)
     shutil.rmtree(partials / f"dt={feature_script.DAY}")
     attempts = folder / "work" / f"shards-{shards}" / f"dt={feature_script.DAY}"
-    shutil.rmtree(attempts)  # of runs before: disks are small
+    shutil.rmtree(attempts)  # those of earlier runs would fill the disk
     return Checkout.own().twinspire(*command)
 
 
@@ -132,38 +131,38 @@ def measure(work: Path, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
         folder = work / str(events)
         lay_out(folder, events)
         for way in WAYS:
-            taken = run_stage(folder, SHARDS) if way == "stage" else run_script(folder)
-            yield _row(way, events, taken)
+            cost = run_stage(folder, SHARDS) if way == "stage" else run_script(folder)
+            yield _row(way, events, cost)
 
 
-def _row(way: str, events: int, taken: Taken) -> dict[str, Any]:
+def _row(way: str, events: int, cost: Taken) -> dict[str, Any]:
     row = {
         "way": way,
         "events": events,
-        "cpu_seconds": round(taken.cpu_seconds, 1),
-        "seconds": round(taken.seconds, 1),
-        "peak_mb": round(taken.peak_mb),
+        "cpu_seconds": round(cost.cpu_seconds, 1),
+        "seconds": round(cost.seconds, 1),
+        "peak_mb": round(cost.peak_mb),
     }
     print(
-        f"{way:7} {events:12,} events {taken.seconds:8.1f} s {taken.cpu_seconds:8.1f} CPU s"
-        f" {taken.peak_mb:7,.0f} MB",
+        f"{way:7} {events:12,} events {cost.seconds:8.1f} s {cost.cpu_seconds:8.1f} CPU s"
+        f" {cost.peak_mb:7,.0f} MB",
         flush=True,
     )
     return row
 
 
 def marginal(rows: Sequence[Mapping[str, Any]], way: str) -> float | None:
-    """CPU seconds of a million more events; None of one size alone."""
-    found = sorted((row["events"], row["cpu_seconds"]) for row in rows if row["way"] == way)
-    if len(found) < 2:
+    """CPU seconds of a million more events; None with only one size."""
+    sizes = sorted((row["events"], row["cpu_seconds"]) for row in rows if row["way"] == way)
+    if len(sizes) < 2:
         return None
-    (few, least), (many, most) = found[0], found[-1]
+    (few, least), (many, most) = sizes[0], sizes[-1]
     return (most - least) / (many - few) * 1_000_000
 
 
-def table(told: Mapping[str, Any]) -> str:
-    """What docs/measurements.md shows of a run."""
-    rows = told["rows"]
+def table(results: Mapping[str, Any]) -> str:
+    """The tables of a run for docs/measurements.md."""
+    rows = results["rows"]
     costs = {way: marginal(rows, way) for way in WAYS}
     stage = costs["stage"]
     lines = ["| training rows of a day | a million more events | of the stage |", "|---|--:|--:|"]
@@ -180,18 +179,18 @@ def table(told: Mapping[str, Any]) -> str:
             f"| {row['way']} | {row['events']:,} | {row['cpu_seconds']:,.1f} | {row['seconds']:,.0f} |"
             f" {row['peak_mb'] / 1000:.2f} |"
         )
-    lines += ["", f"Before it began, the machine had a load average of {told['load']:.1f}."]
+    lines += ["", f"Before it began, the machine had a load average of {results['load']:.1f}."]
     return "\n".join(lines)
 
 
-def write_page(told: Mapping[str, Any]) -> None:
-    """Puts the table of a run between the marks of docs/measurements.md."""
+def write_page(results: Mapping[str, Any]) -> None:
+    """Writes the tables of a run between the marks of docs/measurements.md."""
     before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(told)}\n{END}{rest.split(END)[1]}")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}")
 
 
 def main() -> None:
-    """Lays the days out, times, prints the table."""
+    """Writes the days, times both ways, and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -205,11 +204,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="twinspire-features-") as scratch:
         work = (args.work or Path(scratch)).resolve()
         rows = list(measure(work, args.events))
-    told = {"machine": machine(), "load": load, "rows": rows}
-    print(table(told))
+    results = {"machine": machine(), "load": load, "rows": rows}
+    print(table(results))
     if args.write:
-        write_whole(RESULTS, json.dumps(told, indent=1) + "\n")
-        write_page(told)
+        write_whole(RESULTS, json.dumps(results, indent=1) + "\n")
+        write_page(results)
 
 
 if __name__ == "__main__":

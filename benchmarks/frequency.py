@@ -1,17 +1,15 @@
-"""How well a streaming estimate follows the items' sampling probabilities: the simulation of Yi et
-al., RecSys 2019, section 6.1.
+"""The error of streaming estimates of sampling probabilities: the simulation of Yi et al., RecSys 2019,
+section 6.1.
 
     python -m benchmarks.frequency            20,000 steps, three seeds
-    python -m benchmarks.frequency --quick    the same on one seed, 2,500 steps, turned at 1,000
+    python -m benchmarks.frequency --quick    one seed, 2,500 steps, weights reversed after 1,000
 
-Each batch holds 128 of 1,000 items, drawn without replacement. The weight of item i is i^2, and
-from step 10,000 on (999 - i)^2. The error is sum |p_hat - p| / 256, where p is an item's
-probability to be in a batch. As in the paper, some contenders differ in learning rates, others in
-hashes at equal memory. `paper/…` is its Algorithm 2, of which `…, 1/hits` has the rate
-max(alpha, 1 / hits); `twinspire/…` is what this project trains with (docs/decisions/0005). It
-answers for all items, whether in a batch or not, and therefore counts an open gap that is already
-longer than the mean. Items that are gone are known to be gone sooner, at the price of more noise
-while nothing changes.
+Each batch has 128 of 1,000 items, drawn without replacement. The weight of item i is i^2, and (999 - i)^2
+after step 10,000. The error is sum |p_hat - p| / 256, where p is an item's probability of being in a batch.
+As in the paper, some contenders differ in learning rates, others in hashes with equal memory. `paper/…` is
+Algorithm 2; `…, 1/hits` has the rate max(alpha, 1 / hits). `twinspire/…` is this project's estimate
+(docs/decisions/0005). It must answer for items outside the batch, too. So it counts an open gap that is
+longer than the mean: it notices vanished items sooner, but is noisier while nothing changes.
 """
 
 import argparse
@@ -26,26 +24,24 @@ import numpy as np
 ITEMS = 1000
 BATCH = 128
 EVERY = 250
-"""Steps between two errors."""
+"""Steps between two measured errors."""
 WHOLE = {"seeds": 3, "steps": 20_000, "switch": 10_000}
 QUICK = {"seeds": 1, "steps": 2500, "switch": 1000}
 SHOWN = (250, 1000, 5000, 10_000, 10_250, 12_500, 20_000)
 
 
 class Estimate(Protocol):
-    """An estimate of each item's probability to be in a batch."""
+    """An estimate of each item's probability of being in a batch."""
 
     def update(self, items: np.ndarray) -> None:
         """Counts a batch of item numbers."""
 
     def probabilities(self) -> np.ndarray:
-        """Of all items, [ITEMS]."""
+        """The estimate for all items, [ITEMS]."""
 
 
 class Paper:
-    """Algorithm 2: per bucket the step of the last hit and the mean gap, which starts at 100
-    steps.
-    """
+    """Algorithm 2: per bucket, the step of the last hit and the mean gap, initially 100 steps."""
 
     def __init__(
         self, seed: int, *, alpha: float, buckets: int, hashes: int = 1, by_hits: bool = False
@@ -60,10 +56,10 @@ class Paper:
 
     def update(self, items: np.ndarray) -> None:
         self.step += 1
-        for row, place in enumerate(self.places):
-            hit, count = np.unique(place[items], return_counts=True)
+        for row, buckets in enumerate(self.places):
+            hit, count = np.unique(buckets[items], return_counts=True)
             gap = self.step - self.last[row, hit]
-            # Items that collide are one gap, followed by gaps of 0.
+            # Items that collide count as one gap, followed by gaps of 0.
             for occurrence in range(count.max()):
                 again = count > occurrence
                 at = hit[again]
@@ -76,14 +72,12 @@ class Paper:
             self.last[row, hit] = self.step
 
     def probabilities(self) -> np.ndarray:
-        gaps = [gap[place] for gap, place in zip(self.gap, self.places, strict=True)]
+        gaps = [gap[buckets] for gap, buckets in zip(self.gap, self.places, strict=True)]
         return 1 / np.max(gaps, axis=0)
 
 
 class Ours:
-    """`model.losses.sampling_probability.StreamingFrequency`, as it answers for items inside and
-    outside of the batch.
-    """
+    """`model.losses.sampling_probability.StreamingFrequency`, for items inside and outside the batch."""
 
     def __init__(self, seed: int, *, alpha: float, buckets: int, hashes: int = 1) -> None:
         import tensorflow as tf
@@ -136,8 +130,8 @@ def simulate(
             if step == switch + 1:
                 weights = weights[::-1]
                 probability = probability[::-1]
-            # The items of the earliest arrivals of Poisson processes with these rates: the same as
-            # to draw one after the other by weight, none twice.
+            # The earliest arrivals of Poisson processes with these rates are distributed like items
+            # drawn one by one by weight, without replacement.
             arrivals = rng.exponential(size=ITEMS) / weights
             estimate.update(np.argpartition(arrivals, BATCH)[:BATCH])
             if step % EVERY == 0:
@@ -146,8 +140,8 @@ def simulate(
 
 
 def probabilities_in_batch(weights: np.ndarray) -> np.ndarray:
-    """Probability of each item to be in a batch: 1 - exp(-t w), that it arrives before the time t
-    by which `BATCH` items do.
+    """Each item's probability of being in a batch: 1 - exp(-t w), the probability that it arrives before the
+    time t at which `BATCH` items are expected to have arrived.
     """
     share = weights / weights.sum()
     low = 0.0

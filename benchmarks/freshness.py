@@ -1,13 +1,11 @@
-"""Train on from yesterday's model, or make a new one every day: which is better, and what does it
-cost?
+"""Continue training from yesterday's model, or train from scratch every day? Quality and cost of both.
 
     python -m benchmarks.freshness --json freshness.json            7 days of Globo, 14 of groceries
 
-`twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every
-day on the pipeline file's whole training window. Both start from the same model. Each day is
-measured before it is trained on: its users with a past, as things stood at its start. Seconds are
-those of the first three stages, and of training alone. Days that are done are kept under
---work: the same command goes on after a stop.
+`twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` is trained
+every day on the pipeline file's whole window. Both start from the same model. Each day is measured before
+training on it: its users with a history, as of its start. Seconds are those of the first three stages, and
+of training alone. Finished days are kept under --work: the same command continues after a stop.
 """
 
 import argparse
@@ -42,11 +40,10 @@ class Series:
     """Days of a data set.
 
     Attributes:
-      name: of the data set.
-      p: its pipeline.
-      first: the day that both start from.
-      days: how many days after it are measured and trained on.
-      folder: where the work is kept.
+      name: name of the data set.
+      first: the day of the model that both start from.
+      days: number of later days that are measured and trained on.
+      folder: folder of the working files.
     """
 
     name: str
@@ -61,7 +58,7 @@ class Series:
 
 
 def globo(work: Path) -> Series:
-    """Clicks: trained on 7 days, then 7 more."""
+    """Clicks: 7 days to start from, then 7 more."""
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     settings = {"source.events": data.globo(work / "globo"), "pipeline.work_root": str(work)}
     first = date(2017, 10, 7)
@@ -69,10 +66,10 @@ def globo(work: Path) -> Series:
 
 
 def groceries(work: Path) -> Series:
-    """Purchases: trained on 60 days, then 14 more."""
-    places = data.groceries(work / "groceries")
+    """Purchases: 60 days to start from, then 14 more."""
+    paths = data.groceries(work / "groceries")
     p = pipeline.load(ROOT / "pipelines" / "groceries.toml")
-    settings = {f"source.{table}": place for table, place in places.items()}
+    settings = {f"source.{table}": path for table, path in paths.items()}
     settings["pipeline.work_root"] = str(work)
     first = date(2017, 9, 30)
     return Series("groceries", override(p, settings), first, days=14, folder=work / "groceries")
@@ -82,11 +79,10 @@ SERIES = {"globo": globo, "groceries": groceries}
 
 
 def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
-    """A day of one way of training, or what is kept of it. Its measures are those of the model of
-    the day before, on this day.
+    """Runs a day of one way of training, or reads its stored result. The measures are those of the previous
+    day's model on this day.
 
-    Returns: `measured` and `baseline` by metric (None on the first day), `seconds` by what took
-    them.
+    Returns: `measured` and `baseline` by metric (None on the first day), and `seconds` by step.
     """
     home = _home(series, name, n)
     if (home / "told.json").exists():
@@ -102,13 +98,13 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
     else:
         context["mode"] = "full"
     seconds = {}
-    # As a version holds what both of the latter make
+    # A version contains the outputs of both `train` and `measure`
     version = str(home / "version")
-    places = {"features": str(home / "features"), "train": version, "measure": version}
-    for stage, place in places.items():
+    outputs = {"features": str(home / "features"), "train": version, "measure": version}
+    for stage, output in outputs.items():
         begin = time.monotonic()
         run = stages.STAGES[stage].load()
-        summary = run(StageContext(**context, out=place, inputs=places))
+        summary = run(StageContext(**context, out=output, inputs=outputs))
         seconds[stage] = time.monotonic() - begin
         if stage == "train":
             seconds["training"] = summary["training_seconds"]
@@ -120,7 +116,7 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
     }
     write_whole(home / "told.json", json.dumps(result, indent=1))
     shutil.rmtree(home / "features")
-    if n > 1:  # only the newest model is needed to go on from
+    if n > 1:  # the next day needs only the newest model
         shutil.rmtree(before)
     return result
 
@@ -130,9 +126,7 @@ def _short(measures: Mapping[str, float] | None) -> dict[str, float] | None:
 
 
 def _home(series: Series, name: str, n: int) -> Path:
-    """Where a day is kept: elsewhere if the pipeline file says something else. Both ways share the
-    first day.
-    """
+    """Folder of a day; another one for other settings of the pipeline file. Both ways share the first day."""
     settings = series.p.model_dump(
         mode="json", by_alias=True, exclude={"pipeline", "source", "registry"}
     )
@@ -141,7 +135,7 @@ def _home(series: Series, name: str, n: int) -> Path:
 
 
 def measure(series: Series) -> dict[str, list[dict[str, Any]]]:
-    """All days, the two ways of training taking turns: the results of the days, by contender."""
+    """Runs all days, alternating between the two ways: the results of the days, by contender."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in MODES}
     for n in range(series.days + 1):
         for name in MODES:
@@ -149,15 +143,15 @@ def measure(series: Series) -> dict[str, list[dict[str, Any]]]:
             figure = "the start"
             if result["measured"]:
                 figure = f"recall@50 {result['measured']['recall@50']:.4f}"
-            if n:  # the first day has no model before it that could be measured
+            if n:  # on the first day there is no earlier model to measure
                 results[name].append(result)
-            costs = ", ".join(f"{what} {s:.0f} s" for what, s in result["seconds"].items())
+            costs = ", ".join(f"{step} {s:.0f} s" for step, s in result["seconds"].items())
             print(f"{series.name} {series.day(n)} {name:18} {figure}; {costs}", flush=True)
     return results
 
 
 def rows(series: Series, results: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
-    """A row per figure: the mean over the days, the least and the most of them, and each day."""
+    """A row per figure: the mean over the days, the range, and each day."""
     figures = {
         name: [{**day["measured"], **_costs(day["seconds"])} for day in days]
         for name, days in results.items()
@@ -173,7 +167,7 @@ def rows(series: Series, results: Mapping[str, list[dict[str, Any]]]) -> list[di
 def _costs(seconds: Mapping[str, float]) -> dict[str, float]:
     return {
         "train_seconds": seconds["training"],
-        "seconds": sum(seconds[one] for one in ("features", "train", "measure")),
+        "seconds": sum(seconds[stage] for stage in ("features", "train", "measure")),
     }
 
 
@@ -191,12 +185,12 @@ def _row(case: str, contender: str, metric: str, values: list[float]) -> dict:
     }
 
 
-def table(made: list[dict]) -> str:
-    """The means, as text."""
+def table(figures: list[dict]) -> str:
+    """The means and ranges as text."""
     lines = []
-    for case in dict.fromkeys(row["case"] for row in made):
-        lines += ["", f"{case:20} mean over the days, least and most"]
-        of_case = [row for row in made if row["case"] == case]
+    for case in dict.fromkeys(row["case"] for row in figures):
+        lines += ["", f"{case:20} mean over the days, range"]
+        of_case = [row for row in figures if row["case"] == case]
         for row in sorted(of_case, key=lambda row: row["metric"], reverse=True):
             what = f"  {row['metric']:14}{row['contender']:20}"
             lines.append(
@@ -212,16 +206,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--case", action="append", choices=SERIES, help="only this data set")
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "work" / "freshness", help="where days are kept"
+        "--work", type=Path, default=ROOT / "work" / "freshness", help="folder of the working files"
     )
     options = parser.parse_args()
-    made: list[dict] = []
+    figures: list[dict] = []
     for case in options.case or SERIES:
         series = SERIES[case](options.work)
-        made += rows(series, measure(series))
+        figures += rows(series, measure(series))
         if options.json:
-            write_whole(options.json, json.dumps({"machine": machine(), "rows": made}, indent=1))
-    print(table(made))
+            write_whole(options.json, json.dumps({"machine": machine(), "rows": figures}, indent=1))
+    print(table(figures))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,26 @@
-"""Queries per second of indexes that find as much: recall .98 of the 100 nearest neighbours.
+"""Queries per second of indexes with the same recall: 0.98 of the 100 nearest neighbours.
 
-    python -m benchmarks.index --json index.json            1,000,000 made item vectors
-    python -m benchmarks.index --quick --json index.json    20,000 made ones
-    python -m benchmarks.index --day work/groceries/stages/…/embed/0001-…    also those of a day that was run
+    python -m benchmarks.index --json index.json            1,000,000 synthetic item vectors
+    python -m benchmarks.index --quick --json index.json    20,000 synthetic vectors
+    python -m benchmarks.index --day work/groceries/stages/…/embed/0001-…    also the vectors of a day
 
 Contenders:
 
-    twinspire/exact    what an index of this project is where comparing all is fastest
+    twinspire/exact    this project's exact search, which serves small catalogues
     twinspire/index    the index that the index stage builds and tunes
     hnswlib/hnsw       a graph, 16 links, breadth 200 while building
-    faiss/hnsw         the same by FAISS
-    faiss/ivf-pq       lists and codes of 8 bits per two dimensions, the best rescored exactly
-    faiss/ivf-pq-fs    the same with codes of 4 bits, scanned fast
+    faiss/hnsw         the same in FAISS
+    faiss/ivf-pq       lists and codes of 8 bits per two dimensions; the best are rescored exactly
+    faiss/ivf-pq-fs    the same with codes of 4 bits (fast scan)
 
-All choose their settings on the same sample of queries, by the same rule: the fastest (ours: the
-one with the least counted work) whose recall lies three standard errors above the target. Recall,
-queries per second and memory are measured on other queries, after the index was stored and opened
-again in a fresh process, all contenders in turns: `batch` asks 256 at once, `one` one after the
-other. `cpu_ms` is processor time of a query of a batch, all cores together, the fairer figure where
-the machine has other work. `memory_mb` is what opening the index and asking it takes. Where no
-settings reach the target there are no figures.
+All choose their settings on the same sample of queries, by the same rule: the fastest settings (ours: those
+with the least counted work) with a recall three standard errors above the target. Recall, queries per second
+and memory are measured on other queries, after a fresh process has opened the stored index. Contenders take
+turns: `batch` sends 256 queries at once, `one` sends them one by one. `cpu_ms` is the CPU time of a query in
+a batch, over all cores: it is fairer if the machine has other work. `memory_mb` is the memory for opening the
+index and searching it. A contender without settings that reach the target has no figures.
 
-Built indexes are kept in work/index (or --work), and a stopped benchmark goes on where it was.
+Built indexes are kept in work/index (or --work), and a stopped benchmark continues from there.
 """
 
 import argparse
@@ -46,7 +45,7 @@ PEERS = ("hnswlib/hnsw", "faiss/hnsw", "faiss/ivf-pq", "faiss/ivf-pq-fs")
 MADE = 1_000_000
 QUICK = 20_000
 ROUNDS = 5
-"""Times that each is asked."""
+"""Number of timed rounds per contender."""
 WORKER = ("-m", "benchmarks.neighbours.worker")
 UNITS = {
     "recall@100": "share",
@@ -59,24 +58,24 @@ UNITS |= {"build_s": "s", "tuned_s": "s", "build_cpu_s": "s", "build_peak_mb": "
 
 
 def python_of(name: str, work: Path) -> str:
-    """The Python that has a contender's libraries."""
+    """The Python with a contender's libraries."""
     if name in OURS:
         return sys.executable
     return str(environment("neighbours", work))
 
 
 def built(name: str, corpus: Path, work: Path) -> dict[str, Any]:
-    """Builds and tunes a contender unless that was done before; what worker.py tells of it."""
+    """Builds and tunes a contender, unless that is done; returns the record of worker.py."""
     home = corpus / name.replace("/", "-")
-    told = home / "built.json"
-    if not told.exists():
+    file = home / "built.json"
+    if not file.exists():
         print(f"{corpus.name}: building {name}", flush=True)
         command = [python_of(name, work), *WORKER, "build", name, str(corpus), str(home)]
         command += [str(K), str(TARGET)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    return json.loads(told.read_text())
+    return json.loads(file.read_text())
 
 
 Ask = Callable[[str], dict[str, float]]
@@ -84,7 +83,7 @@ Ask = Callable[[str], dict[str, float]]
 
 @contextmanager
 def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
-    """A contender's open index, to be asked."""
+    """Opens a contender's index; yields a function that measures it."""
     home = corpus / name.replace("/", "-")
     command = [python_of(name, work), *WORKER, "serve", name, str(corpus), str(home), str(K)]
     with subprocess.Popen(
@@ -92,11 +91,11 @@ def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
     ) as process:
         assert process.stdin and process.stdout
 
-        def ask(what: str) -> dict[str, float]:
-            print(what, file=process.stdin, flush=True)
+        def ask(request: str) -> dict[str, float]:
+            print(request, file=process.stdin, flush=True)
             answer = process.stdout.readline() if process.stdout else ""
             if not answer:
-                sys.exit(f"{name} ended while it was asked for {what}.")
+                sys.exit(f"{name} ended while it was asked for {request}.")
             return json.loads(answer)
 
         yield ask
@@ -106,20 +105,20 @@ def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
 def compared(
     case: str, corpus: Path, names: Sequence[str], rounds: int, work: Path
 ) -> list[dict[str, Any]]:
-    """Measures contenders on a corpus, in turns; prints as it goes."""
+    """Measures contenders on a corpus, in turns, and prints the figures."""
     figures: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
         asks: dict[str, Ask] = {}
         for name in names:
-            told = built(name, corpus, work)
-            print(f"{name:18} {told['settings'] or f'no settings reach {TARGET}'}", flush=True)
+            record = built(name, corpus, work)
+            print(f"{name:18} {record['settings'] or f'no settings reach {TARGET}'}", flush=True)
             figures[name] = {
-                "build_s": [told["build_seconds"]],
-                "tuned_s": [told["tuned_seconds"]],
-                "build_cpu_s": [told["cpu_seconds"]],
-                "build_peak_mb": [told["peak_mb"]],
+                "build_s": [record["build_seconds"]],
+                "tuned_s": [record["tuned_seconds"]],
+                "build_cpu_s": [record["cpu_seconds"]],
+                "build_peak_mb": [record["peak_mb"]],
             }
-            if told["settings"] is not None:
+            if record["settings"] is not None:
                 asks[name] = stack.enter_context(serving(name, corpus, work))
                 first = asks[name]("recall")
                 figures[name] |= {
@@ -129,17 +128,17 @@ def compared(
         for _ in range(rounds):
             for name, ask in asks.items():
                 batch = ask("batch")
-                one = ask("one")
+                single = ask("one")
                 for metric, value in {
                     "batch": batch["queries"] / batch["seconds"],
-                    "one": one["queries"] / one["seconds"],
+                    "one": single["queries"] / single["seconds"],
                     "cpu_ms": batch["cpu_seconds"] / batch["queries"] * 1e3,
                 }.items():
                     figures[name].setdefault(metric, []).append(value)
     rows = [
         _row(case, name, metric, values)
-        for name, of in figures.items()
-        for metric, values in of.items()
+        for name, measures in figures.items()
+        for metric, values in measures.items()
     ]
     for row in rows:
         spread = f"{row['low']:.4g} to {row['high']:.4g}" if row["low"] < row["high"] else ""
@@ -157,7 +156,7 @@ def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, An
 
 
 def prepared(name: str, vectors: Callable[[], corpora.Vectors], work: Path) -> Path:
-    """The folder of a corpus, laid out if it is not there."""
+    """The folder of a corpus, which is written if it does not exist."""
     folder = work / name
     if not (folder / "kth-measuring.npy").exists():
         corpora.write(vectors(), folder, K)
@@ -168,13 +167,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} made items and one round")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK:,} synthetic items and one round"
+    )
     parser.add_argument("--day", type=Path, help="folder of the stage `embed` of a day")
     parser.add_argument(
-        "--only", action="append", choices=(*OURS, *PEERS), help="only this one; may be repeated"
+        "--only",
+        action="append",
+        choices=(*OURS, *PEERS),
+        help="only this contender; may be repeated",
     )
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "work" / "index", help="where built indexes are kept"
+        "--work", type=Path, default=ROOT / "work" / "index", help="folder of built indexes"
     )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()

@@ -1,10 +1,8 @@
-"""A made day of a large shop, to see what a day of millions of events costs in memory: nobody ever
-took any of it.
+"""A synthetic day of a large shop, to measure the cost of a day with millions of events.
 
-Users and items have UUIDs. A few users take hundreds of items, most take a few: activity is
-log-normal. Each user leans to one of the items' groups, within which a few items are taken often. A
-day before it, as large, gives users a past: an example's history holds 34 items on average, and
-half of them are full with 50.
+Users and items have UUIDs. Activity is log-normal: a few users take hundreds of items, most take a few. Each
+user prefers one group of items, and in each group a few items are popular. The day before is as large, so
+that users have histories: 34 items on average, and half of the histories have the maximum of 50.
 """
 
 import uuid
@@ -19,7 +17,7 @@ DAY = date(2024, 3, 10)
 EVENTS = 10_000_000
 USERS = 1_000_000
 ITEMS = 500_000
-"""Of the whole world; a scale makes it smaller."""
+"""Size of the whole world; a scale reduces it."""
 _ACTIVITY = 1.5
 """Standard deviation of the logarithm of users' events."""
 _LOYAL = 0.6
@@ -32,11 +30,9 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
     """Writes `events/dt=D/` of two days and `items/dt=D/` of the first.
 
     Args:
-      folder: where.
-      events: of the day `DAY`.
-      users: who may come.
-      items: in the catalogue.
-      seed: of all draws.
+      events: number of events of each day.
+      users: number of users who may be active.
+      items: number of items in the catalogue.
     """
     rng = np.random.default_rng(seed)
     groups = max(1, items // 500)
@@ -46,24 +42,23 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
     bounds = np.cumsum(activity / activity.sum())
     home = rng.integers(0, groups, users)
     for day in (DAY - timedelta(days=1), DAY):
-        place = _place(folder, "events", day)
+        path = _place(folder, "events", day)
         start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000_000)
         time = np.sort(rng.integers(start, start + 86_400_000_000, events))
-        with pq.ParquetWriter(place, _EVENTS, compression="zstd") as writer:
+        with pq.ParquetWriter(path, _EVENTS, compression="zstd") as writer:
             for first in range(0, events, _ROWS):
-                some = time[first : first + _ROWS]
-                who = np.minimum(np.searchsorted(bounds, rng.random(len(some))), users - 1)
+                times = time[first : first + _ROWS]
+                user = np.minimum(np.searchsorted(bounds, rng.random(len(times))), users - 1)
                 group = np.where(
-                    rng.random(len(some)) < _LOYAL, home[who], rng.integers(0, groups, len(some))
+                    rng.random(len(times)) < _LOYAL, home[user], rng.integers(0, groups, len(times))
                 )
-                # The rank in a group: a few are taken often, all now and then. Item i is of group i
-                # mod groups.
-                rank = (items // groups * rng.random(len(some)) ** 3).astype(np.int64)
+                # The rank in a group: low ranks are taken more often. Item i is in group i mod groups.
+                rank = (items // groups * rng.random(len(times)) ** 3).astype(np.int64)
                 columns = [
-                    user_ids.take(pa.array(who)),
+                    user_ids.take(pa.array(user)),
                     item_ids.take(pa.array(group + groups * rank)),
-                    pa.array(some).cast(pa.timestamp("us", "UTC")),
-                    pa.array(_DEVICES).take(pa.array(rng.integers(0, len(_DEVICES), len(some)))),
+                    pa.array(times).cast(pa.timestamp("us", "UTC")),
+                    pa.array(_DEVICES).take(pa.array(rng.integers(0, len(_DEVICES), len(times)))),
                 ]
                 writer.write_table(pa.table(columns, schema=_EVENTS), _ROWS)
     table = {
@@ -95,6 +90,6 @@ def _ids(number: int, rng: np.random.Generator) -> pa.Array:
 
 
 def _place(folder: Path, table: str, day: date) -> Path:
-    place = folder / table / f"dt={day}" / "part-0.parquet"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return place
+    path = folder / table / f"dt={day}" / "part-0.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,10 +1,10 @@
-"""Commands as processes of their own: what each took of the clock, of the processors and of memory;
-and a fixed piece of work to compare that with.
+"""Runs commands in their own processes, and measures their time, CPU time and memory; and a fixed piece of
+work to compare them with.
 
-    python -m benchmarks.processes     that piece of work
+    python -m benchmarks.processes     runs the piece of work
 
-Other processes' CPU seconds, divided by its own, hardly depend on the machine's speed. It is made of what
-the daily run is made of: imports, Python bytecode, sorting and matrix products.
+The ratio of a command's CPU seconds to those of the piece of work hardly depends on the machine's speed. It
+does what the daily run does: imports, Python bytecode, sorting and matrix products.
 """
 
 import os
@@ -26,13 +26,13 @@ _LOOK_SECONDS = 0.2
 
 
 class Taken(NamedTuple):
-    """What a process took.
+    """The cost of a process.
 
     Attributes:
-      seconds: of the clock.
-      cpu_seconds: of all processors together, user and system, its children's included.
-      peak_mb: memory of all its processes together at one moment, in MB, as often as that was looked
-        at; at least that of the largest of them.
+      seconds: elapsed time.
+      cpu_seconds: user and system time on all cores, including child processes.
+      peak_mb: largest sampled memory of all its processes together, in MB; at least the peak of the
+        largest process.
     """
 
     seconds: float
@@ -45,9 +45,7 @@ class Checkout:
     """A checkout of the project with its own environment.
 
     Attributes:
-      name: how tables call it.
-      root: its folder.
-      python: its interpreter.
+      name: its name in tables.
     """
 
     name: str
@@ -56,12 +54,12 @@ class Checkout:
 
     @classmethod
     def own(cls) -> "Checkout":
-        """The one that this file belongs to."""
+        """The checkout of this file."""
         return cls("twinspire", ROOT, Path(sys.executable))
 
     @classmethod
     def at(cls, folder: Path) -> "Checkout":
-        """Another one, after `make setup` there."""
+        """Another checkout, after `make setup` there."""
         python = folder / ".venv" / "bin" / "python"
         if not python.exists():
             sys.exit(
@@ -71,27 +69,26 @@ class Checkout:
         return cls(f"twinspire at {folder.name}", folder.resolve(), python.absolute())
 
     def twinspire(self, *arguments: str, may_end_with: Collection[int] = ()) -> Taken:
-        """Runs a command of this checkout; `timed` says how it may end."""
+        """Runs a command of this checkout with `timed`."""
         command = [str(self.python), "-m", "twinspire", *arguments]
         return timed(command, self.root, may_end_with)
 
 
 def timed(command: list[str], cwd: Path, may_end_with: Collection[int] = ()) -> Taken:
-    """Runs a command; one that fails ends the benchmark with what it said.
+    """Runs a command. If it fails, the benchmark ends with the command's output.
 
     Args:
-      command: the program and its arguments.
-      cwd: its folder, whose packages it imports.
-      may_end_with: exit codes, besides 0, of commands that did all their work.
+      cwd: its working folder, whose packages it imports.
+      may_end_with: exit codes, besides 0, that do not count as a failure.
     """
     started = time.monotonic()
     whole = {**os.environ, "PYTHONPATH": str(cwd)}
     with subprocess.Popen(
         command, env=whole, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(1) as executor:
             ended = threading.Event()
-            largest_sum = beside.submit(_largest_sum, process.pid, ended)
+            largest_sum = executor.submit(_largest_sum, process.pid, ended)
             output = process.stdout.read() if process.stdout else ""
             ended.set()
         _, status, usage = os.wait4(process.pid, 0)
@@ -105,16 +102,16 @@ def timed(command: list[str], cwd: Path, may_end_with: Collection[int] = ()) -> 
 
 
 def _largest_sum(pid: int, ended: threading.Event) -> int:
-    """The most bytes that a process and its descendants held together, until it has ended."""
+    """The largest memory of a process and its descendants together until it ends, in bytes."""
     most = 0
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         while not ended.wait(_LOOK_SECONDS):
-            held = 0
-            for one in (root, *root.children(recursive=True)):
+            total = 0
+            for process in (root, *root.children(recursive=True)):
                 with suppress(psutil.NoSuchProcess):
-                    held += one.memory_info().rss
-            most = max(most, held)
+                    total += process.memory_info().rss
+            most = max(most, total)
     return most
 
 

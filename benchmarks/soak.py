@@ -1,17 +1,17 @@
-"""Many days in a row with a part killed on each: whether every day is published once and comes out as if
-nothing had happened, whether Airflow's memory stays flat, and the disk within bounds.
+"""Many days in a row, with a process killed on each. Checks that every day is published once and equals an
+undisturbed day, that Airflow's memory stays flat, and that the disk does not fill up.
 
     python -m benchmarks.soak --days 30 --seed 1
-    python -m benchmarks.soak --days 5                     a quick one
-    python -m benchmarks.soak --json soak.json             the figures go there, too
+    python -m benchmarks.soak --days 5                     quick
+    python -m benchmarks.soak --json soak.json             also write the figures to a file
 
-Those of a run are in benchmarks/soak.json.
+benchmarks/soak.json has the figures of a run.
 
-Airflow runs on a PostgreSQL of its own (Debian's binaries), with its parts apart, each started again when it
-has ended. By the seed, one of them, the worker of a stage, the stage itself or PostgreSQL is killed by
-SIGKILL on each day, in one of the six stages, so many seconds after that stage has begun. After each day
-`twinspire prune` runs. The same days are run by `twinspire run` in another place, undisturbed and never
-pruned, and compared.
+Airflow runs on its own PostgreSQL (Debian's binaries). Its parts are separate processes, which are restarted
+when they end. On each day, SIGKILL ends one part of Airflow, the worker of a stage, the stage itself or
+PostgreSQL, some seconds after the start of one of the six stages. The seed chooses which. After each day
+`twinspire prune` runs. `twinspire run` runs the same days in another folder, undisturbed and never pruned, and
+the results are compared.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from twinspire.backfills.airflow_rest import DONE
 from twinspire_core.config.pipeline import load
 
 FIRST = date(2024, 3, 4)
-SETTINGS = {  # those of the local Airflow are meant for days that take hours
+SETTINGS = {  # the local Airflow's own settings are for days that take hours
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
 }
@@ -53,7 +53,7 @@ PATIENCE = 900
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """What is killed, in which stage, how many seconds after it began."""
+    """What is killed, in which stage, and how many seconds after the stage's start."""
 
     kind: str
     stage: str
@@ -62,16 +62,16 @@ class Kill:
 
 @dataclass(slots=True)
 class Day:
-    """What became of a day.
+    """The outcome of a day.
 
     Attributes:
-      kill: what was planned for it.
-      killed: whether there was something to kill in time.
-      state: of its run.
+      kill: the planned kill.
+      killed: whether there was a process to kill in time.
+      state: state of its run.
       seconds: from its trigger to its end.
-      retries: of all of its tasks together.
-      rss_mb: of Airflow's parts and of all their processes together, after it.
-      disk_mb: of working files and registry, after it and `twinspire prune`.
+      retries: retries of all its tasks.
+      rss_mb: memory of Airflow's parts, and of all their processes together, after the day.
+      disk_mb: size of working files and registry, after the day and `twinspire prune`.
     """
 
     day: date
@@ -85,7 +85,7 @@ class Day:
 
 
 def lay_out(folder: Path, logs: Path) -> Path:
-    """A pipeline file over the logs, with working files and registry beside it."""
+    """Writes a pipeline file for the logs; working files and registry are next to it."""
     text = "\n".join(line.strip() for line in pipeline_text("soak", "UTC", logs).splitlines())
     text += "\n[registry]\nkeep_versions = 3\nkeep_days = 5\n"
     folder.mkdir()
@@ -94,16 +94,14 @@ def lay_out(folder: Path, logs: Path) -> Path:
 
 
 def log_of(file: Path, last: date) -> list[Entry]:
-    """What was published, refused and made live up to a day, in order."""
+    """The registry's log up to a day, without pruned versions."""
     pipeline = load(file)
     log = Registry(pipeline.registry.root, pipeline.name).log()
     return [e for e in log if e.action != "prune" and version_date(e.version) <= last]
 
 
 def equal(file: Path, other: Path, last: date) -> bool:
-    """Whether two registries tell the same story, up to a day. A version's id is the digest of what
-    it holds.
-    """
+    """Whether two registries have the same log up to a day. A version's id contains the digest of its files."""
     ours, theirs = log_of(file, last), log_of(other, last)
     pipeline = load(file)
     Registry(pipeline.registry.root, pipeline.name).verify(ours[-1].version)
@@ -113,7 +111,7 @@ def equal(file: Path, other: Path, last: date) -> bool:
 
 
 def soak(days: int, seed: int, folder: Path) -> dict:
-    """Runs all of it, or as many days as there are until Ctrl-C; returns the figures."""
+    """Runs all days, or those until Ctrl-C, and returns the figures."""
     dates = [FIRST + timedelta(n) for n in range(days)]
     history = [FIRST - timedelta(n) for n in range(3, 0, -1)]
     write_logs(folder / "logs", history + dates, "UTC", events=1000)
@@ -133,13 +131,13 @@ def soak(days: int, seed: int, folder: Path) -> dict:
         rest = stack.enter_context(airflow).wait_until_healthy(timeout=300)
         rest.wait_for_dag("soak")
         rest.unpause("soak")
-        # Beside it, for Airflow waits for most of the time, and in order.
+        # At the same time, because Airflow mostly waits.
         undisturbed = stack.enter_context(
             subprocess.Popen(
                 [*TWINSPIRE, "run", str(calm), "--from", str(dates[0]), "--to", str(dates[-1])],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is not for it
+                start_new_session=True,  # Ctrl-C must not reach it
             )
         )
         with suppress(KeyboardInterrupt):
@@ -161,7 +159,7 @@ def soak(days: int, seed: int, folder: Path) -> dict:
 
 
 def plan(days: int, seed: int) -> list[Kill]:
-    """One kill a day. Each kind comes as often as any other, each stage too, but for one."""
+    """One kill per day. All kinds are about equally frequent, and so are all stages."""
     chance = random.Random(seed)
     kinds = _shuffled(kills.KINDS, days, chance)
     stages = _shuffled(kills.STAGES, days, chance)
@@ -172,17 +170,17 @@ def plan(days: int, seed: int) -> list[Kill]:
 
 
 def _shuffled(names: Sequence[str], count: int, chance: random.Random) -> list[str]:
-    """Round after round of the names, in an order of its own each."""
-    found: list[str] = []
-    while len(found) < count:
-        found += chance.sample(names, len(names))
-    return found[:count]
+    """The names, repeated in rounds; each round has its own random order."""
+    order: list[str] = []
+    while len(order) < count:
+        order += chance.sample(names, len(names))
+    return order[:count]
 
 
 def run_day(
     airflow: LocalAirflow, database: postgres.Server, file: Path, day: date, kill: Kill
 ) -> Day:
-    """Triggers a day, kills, waits for its end, prunes."""
+    """Triggers a day, kills a process, waits for the end of the day, and prunes."""
     rest, began = airflow.rest, time.monotonic()
     run = patiently(lambda: rest.trigger("soak", day=str(day)))
 
@@ -210,7 +208,7 @@ def run_day(
 def _kill(
     airflow: LocalAirflow, database: postgres.Server, kill: Kill, over: Callable[[], bool]
 ) -> bool:
-    """Waits for the stage, then for the moment; False if there is nothing to kill any more."""
+    """Waits for the stage and the planned time, and kills. False if the day ended before."""
     while kill.stage not in kills.running_stages(airflow):
         if over():
             return False
@@ -222,7 +220,7 @@ def _kill(
                 kills.kill(kill.kind, airflow, database, stages)
                 return True
         except (psutil.NoSuchProcess, StopIteration):
-            pass  # it has just ended: the next one, then
+            pass  # it has just ended: try the next one
         if over():
             return False
         time.sleep(0.2)
@@ -231,7 +229,7 @@ def _kill(
 
 
 def patiently(ask: Callable[[], Answer]) -> Answer:
-    """Asks again while Airflow does not answer, or has lost its database."""
+    """Repeats a request while Airflow does not answer, or has lost its database."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -243,17 +241,17 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 
 def resident(airflow: LocalAirflow) -> dict[str, int]:
-    """Megabytes of each part, and of all processes of Airflow together; of pages that several
-    share, each has its part.
+    """Megabytes of each part, and of all processes of Airflow together. Shared pages are divided among the
+    processes.
     """
-    found = {name: part.memory_info().rss for name, part in kills.parts(airflow).items()}
+    memory = {name: part.memory_info().rss for name, part in kills.parts(airflow).items()}
     total = 0
     for pid in airflow.processes():
         try:
             total += psutil.Process(pid).memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
-    return {name: round(value / 1e6) for name, value in (found | {"all": total}).items()}
+    return {name: round(value / 1e6) for name, value in (memory | {"all": total}).items()}
 
 
 def size(folder: Path) -> int:
@@ -278,7 +276,7 @@ def main() -> None:
     )
     about.add_argument("--days", type=int, default=30)
     about.add_argument("--seed", type=int, default=1)
-    about.add_argument("--json", type=Path, help="where the figures go, too")
+    about.add_argument("--json", type=Path, help="also write the figures to this file")
     options = about.parse_args()
     with tempfile.TemporaryDirectory(prefix="twinspire-soak-") as made:
         figures = {"machine": machine(), **soak(options.days, options.seed, Path(made))}

@@ -4,17 +4,16 @@ encoder.
     python -m benchmarks.training                100 steps of each, five times in turn
     python -m benchmarks.training --tfrs WORK    against TensorFlow Recommenders
 
-Rows are made up: 1,500 items with frequencies by Zipf's law, 900 users, histories that are two
-fifths to entirely full, 64 dimensions and a hidden layer of 128 in both towers, and the correction
-of the paper. `long` has histories of 200 instead of 50; `large` has 200,000 items and 100,000
-users. `baskets` is as large as pipelines/groceries.toml: 256 dimensions and no layers, sums of
-histories of 200 over the root of their length, 92,331 items that are as frequent in histories as in
-rows, and baskets of ten rows that share a history. What is timed is what training does with rows in
-memory, batches included, without the first step, which compiles. Only figures of one machine and
-one hour compare.
+Rows are synthetic: 1,500 items with frequencies by Zipf's law, 900 users, histories with 40 to 100% of the
+longest length, 64 dimensions and a hidden layer of 128 in both towers, and the paper's correction. `long` has
+histories of 200 instead of 50; `large` has 200,000 items and 100,000 users. `baskets` has the size of
+pipelines/groceries.toml: 256 dimensions and no layers, histories of 200 with the pooling `sqrtn`, 92,331 items
+that are as frequent in histories as in rows, and baskets of ten rows that share a history. Training with rows
+in memory is timed, including the making of batches, without the first step, which compiles. Compare only
+figures of the same machine and hour.
 
-`--tfrs` trains the same towers on the same rows with TensorFlow Recommenders too, in an environment
-that it makes under WORK: the same correction and learning rate, Adagrad from the same slots.
+`--tfrs` also trains the same towers on the same rows with TensorFlow Recommenders, in an environment that it
+makes under WORK: with the same correction, learning rate and initial Adagrad slots.
 """
 
 import argparse
@@ -50,14 +49,14 @@ BASKET = 10
 
 
 class Case(NamedTuple):
-    """What is trained.
+    """A model and its rows.
 
     Attributes:
-      pooling: of the history (`train.history.pooling`).
-      length: of the longest history.
+      pooling: `train.history.pooling`.
+      length: length of the longest history.
       layers: widths of the hidden layers of both towers.
-      baskets: whether a user's rows stand together with one history, of frequent items, and are no
-        negatives of each other.
+      baskets: whether rows of a basket share a history of frequent items, and are not negatives of each
+        other.
     """
 
     batch: int
@@ -115,7 +114,7 @@ def architecture_of(case: Case, pipeline: Pipeline) -> Architecture:
 
 
 def rows_of(case: Case, steps: int) -> Rows:
-    """As many rows as the steps take."""
+    """Rows for this number of steps."""
     rng = np.random.default_rng(0)
     n = case.batch * steps
     share = 1 / np.arange(1, case.items + 1)
@@ -144,11 +143,11 @@ def rows_of(case: Case, steps: int) -> Rows:
 
 
 TFRS_STEPS = {512: 100, 4_096: 20, 16_384: 4}
-"""Steps that are timed, by size of the batch. The losses of the last four are compared."""
+"""Timed steps by batch size. The losses of the last four are compared."""
 
 
 def against_tfrs(work: Path) -> None:
-    """Prints examples per CPU second and the last losses of both, by size of the batch."""
+    """Prints examples per CPU second and the last losses of both, by batch size."""
     for batch, steps in TFRS_STEPS.items():
         case = Case(batch)
         rows = rows_of(case, steps + 1)
@@ -167,14 +166,14 @@ def against_tfrs(work: Path) -> None:
 
 
 def _cost_of_ours(case: Case, rows: Rows, train: TrainConfig) -> tuple[float, float]:
-    """CPU seconds an example, and the loss at the end."""
+    """CPU seconds per example, and the loss at the end."""
     model = TwoTower(architecture_of(case, pipeline_of(case)), seed=0)
     parts = np.split(np.arange(len(rows)), [case.batch])  # the first step compiles
     days = [(date(2024, 1, 1), training_rows.select(rows, part)) for part in parts]
     ends = []
 
-    def report(_: str, done: int, of: int, *__: float) -> None:
-        if done == of:
+    def report(_: str, done: int, total: int, *__: float) -> None:
+        if done == total:
             ends.append(cpu_seconds())
 
     frequency = StreamingFrequency(buckets=1_000_000)
@@ -186,7 +185,7 @@ def _cost_of_ours(case: Case, rows: Rows, train: TrainConfig) -> tuple[float, fl
 def _cost_of_tfrs(
     case: Case, rows: Rows, train: TrainConfig, xla: bool, folder: Path
 ) -> tuple[float, float]:
-    """The same of TensorFlow Recommenders, whose losses and gradients are sums over the batch."""
+    """The same for TensorFlow Recommenders, whose losses and gradients are sums over the batch."""
     folder.mkdir(parents=True, exist_ok=True)
     layout = described(architecture_of(case, pipeline_of(case)))
     (folder / "layout.json").write_text(json.dumps(layout))

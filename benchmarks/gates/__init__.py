@@ -1,1 +1,1 @@
-"""What benchmarks/gate.py runs and counts."""
+"""Cases and replays of benchmarks/gate.py."""

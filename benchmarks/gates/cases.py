@@ -1,6 +1,6 @@
-"""The recommenders whose good versions are replayed, and how their days are run.
+"""Runs the days of recommenders whose good versions are replayed.
 
-Each day goes on from the day before, whatever the gate would say. Every user's measure is kept.
+Each day continues from the day before, even if the gate would refuse it. Every user's measure is kept.
 """
 
 import shutil
@@ -44,14 +44,14 @@ class Case:
     """Days of a recommender.
 
     Attributes:
-      name: how the command line calls it.
-      file: name of its pipeline file, which is the shipped one.
+      name: name on the command line.
+      file: name of its pipeline file in `pipelines/`.
       first: the day that is trained from scratch.
-      days: how many days follow.
-      sample: one user of so many is kept.
-      settings: keys of the pipeline file that are set otherwise.
-      min_users: values of `gate.min_users` that are tried. Smaller ones have days put together that
-        a shop without so many users would have in weeks.
+      days: number of later days.
+      sample: one user in this many is kept.
+      settings: other values for keys of the pipeline file.
+      min_users: values of `gate.min_users` to try. With smaller ones, pooled days have enough users after
+        a few days instead of weeks.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Case:
 
 
 CASES = (
-    # 2,469 households, one of four of which makes a shop of some 600
+    # One in four of 2,469 households: a shop with about 600
     Case(
         name="small_shop",
         file="groceries",
@@ -85,7 +85,7 @@ CASES = (
         sample=4,
         min_users=(200, 60, 40),
     ),
-    # Less of the past, and fewer passes over it, than the demo: what is asked is how days differ
+    # A shorter window and fewer passes than in the demo: here only differences between days count
     Case(
         name="groceries",
         file="groceries",
@@ -99,11 +99,10 @@ CASES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A case with its logs laid out.
+    """A case and its logs.
 
     Attributes:
-      p: its pipeline.
-      folder: where its days are kept.
+      folder: folder of its days.
     """
 
     case: Case
@@ -112,13 +111,13 @@ class Run:
 
     @classmethod
     def lay_out(cls, case: Case, work: Path) -> "Run":
-        """Lays out the logs of a case below a folder."""
+        """Writes the logs of a case below a folder."""
         folder = work / case.name
         if case.file == "news":
-            places = {"events": data.globo(folder, sample=case.sample)}
+            paths = {"events": data.globo(folder, sample=case.sample)}
         else:
-            places = data.groceries(folder, sample=case.sample)
-        settings = {f"source.{table}": place for table, place in places.items()}
+            paths = data.groceries(folder, sample=case.sample)
+        settings = {f"source.{table}": path for table, path in paths.items()}
         p = pipeline.load(ROOT / "pipelines" / f"{case.file}.toml")
         return cls(case=case, p=override(p, {**settings, **case.settings}), folder=folder)
 
@@ -127,15 +126,15 @@ class Run:
         return replace(self, p=override(self.p, {"gate.min_users": users}))
 
     def home(self, n: int) -> Path:
-        """Where the n-th day is kept."""
+        """Folder of the n-th day."""
         return self.folder / "days" / str(n)
 
     def metrics(self, n: int) -> DayMetrics:
-        """What was measured of the n-th day."""
+        """Measures of the n-th day."""
         return DayMetrics.read(self.home(n) / "version")
 
     def run_day(self, n: int) -> None:
-        """Makes the n-th day, unless it is there; the last day a second time, of half its rows."""
+        """Runs the n-th day, unless it is done; the last day also with half of its rows."""
         home = self.home(n)
         if (home / VALUES).exists():
             return
@@ -164,7 +163,7 @@ class Run:
 
     def _best(self, n: int) -> BestAccepted:
         line = standings(self.metrics(n - 1).line, self.case.version(n - 1), self.p.gate.metric)
-        state = State(fate={one.version: "accepted" for one in line})
+        state = State(fate={standing.version: "accepted" for standing in line})
         chosen = choose_best(line, state, self.case.day(n), lambda _: True)
         number = int(chosen.version[11:], 16)
         home = str(self.home(number) / "version")
@@ -174,7 +173,7 @@ class Run:
 def _train_and_measure(
     context: Mapping[str, Any], features: str, version: Path
 ) -> dict[str, np.ndarray]:
-    """Makes a version, which holds what both stages made, and returns what was found for each user."""
+    """Trains and measures a version, and returns the measures of each user."""
     inputs = {"features": features, "train": str(version)}
     ctx = StageContext(**context, out=str(version), inputs=inputs)
     STAGES["train"].load()(ctx)
@@ -190,17 +189,17 @@ def _train_and_measure(
 
 
 def _halve(rows: Path) -> None:
-    """Leaves every other row of a day."""
+    """Removes every other row of a day."""
     for file in rows.rglob("*.parquet"):
         pl.read_parquet(file).gather_every(2).write_parquet(file)
 
 
 class _Recorded:
-    """What was found for each user, while a day is measured.
+    """Records the measures of each user while a day is measured.
 
     Attributes:
-      values: the gate's measure of each query by its lists, nan for newcomers, as `held_out:candidate`.
-        `held_out:users`, `:slice` and `:today` say whose they are. Broken lists are `shuffled`.
+      values: the gate's measure of each query, NaN for newcomers, by set and list: `held_out:candidate`.
+        `held_out:users`, `:slice` and `:today` describe the queries. Broken lists are `shuffled`.
     """
 
     def __init__(self) -> None:
@@ -208,9 +207,9 @@ class _Recorded:
         self._orders: DayOrders | None = None
         self._measure = measure_stage.measure_day
 
-    def orders(self, **given: Any) -> DayOrders:
-        """In place of the class."""
-        self._orders = DayOrders(**given)
+    def orders(self, **arguments: Any) -> DayOrders:
+        """Replaces the class `DayOrders`."""
+        self._orders = DayOrders(**arguments)
         return self._orders
 
     def measure(
@@ -222,10 +221,10 @@ class _Recorded:
         trained: Any,
         out: Path,
     ) -> DayMetrics:
-        """In place of `measure_day`."""
+        """Replaces `measure_day`."""
         metrics = self._measure(ctx, features, day, lists, trained, out)
         held_out = day.evaluation_sets[HELD_OUT]
-        self._of(ctx, "held_out", held_out, {"candidate": lists.version.ranked[HELD_OUT]})
+        self._record(ctx, "held_out", held_out, {"candidate": lists.version.ranked[HELD_OUT]})
         self.values["held_out:today"] = day.held_out_of(ctx.day)
         if ctx.parent and self._orders:
             encoded = lists.version.encoded
@@ -237,7 +236,7 @@ class _Recorded:
                 "baseline": lists.before.ranked[HELD_OUT],
                 "shuffled": rank_encoded(shuffled, day.evaluation_sets, 100)[HELD_OUT],
             }
-            self._of(ctx, "held_out", held_out, towers | best)
+            self._record(ctx, "held_out", held_out, towers | best)
             self._trees(ctx, self._orders, out)
         return metrics
 
@@ -248,16 +247,16 @@ class _Recorded:
             "trees_before": orders.ranked_today(orders.ranker_before),
             "shuffled_trees": orders.ranked_today(shuffled),
         }
-        self._of(ctx, "today", orders.today, today)
+        self._record(ctx, "today", orders.today, today)
         next_day = {
             "ranked": orders.day_ranked,
             "fixed_order": orders.day_in_order,
             "trees": orders.ranked_on_day(orders.ranker),
             "shuffled_trees": orders.ranked_on_day(shuffled),
         }
-        self._of(ctx, "next_day", orders.day.evaluation_sets[NEXT_DAY], next_day)
+        self._record(ctx, "next_day", orders.day.evaluation_sets[NEXT_DAY], next_day)
 
-    def _of(
+    def _record(
         self,
         ctx: StageContext,
         name: str,
@@ -267,15 +266,15 @@ class _Recorded:
         ks = ctx.pipeline.evaluation.ks
         self.values[f"{name}:users"] = evaluation_set.user
         self.values[f"{name}:slice"] = slice_of(evaluation_set.past_events, SLICES)
-        for by, ranked in lists.items():
+        for list_name, ranked in lists.items():
             if ranked:
                 counted = ranked.first(max(ks)).counted(evaluation_set.exclude_seen)
-                found = by_query(evaluation_set, counted, ks)
-                self.values[f"{name}:{by}"] = found[ctx.pipeline.gate.metric]
+                measures = by_query(evaluation_set, counted, ks)
+                self.values[f"{name}:{list_name}"] = measures[ctx.pipeline.gate.metric]
 
 
 def _fitted_on_shuffled(orders: DayOrders, out: Path) -> Ranker | None:
-    """Trees fitted on the rows of the day's, of which chance says which were taken."""
+    """Trees fitted on the day's rows with randomly permuted labels."""
     if orders.ranker is None:
         return None
     rng = np.random.default_rng(0)

@@ -1,7 +1,6 @@
-"""Replays days: draws their users with replacement, and judges them as days are judged.
+"""Replays days: draws their users with replacement, and lets the gate judge the days on them.
 
-The versions were good, so each refusal is false. A broken version takes a good one's place, and should
-be refused.
+The versions were good, so each refusal is false. A broken version replaces a good one, and should be refused.
 """
 
 from collections import Counter
@@ -31,7 +30,7 @@ from twinspire_core.metrics.intervals import RESAMPLES, interval, resampled_mean
 from twinspire_core.metrics.measure_names import SLICES
 
 RULES = ("towers", "slices", "best", "days", "order")
-"""Rules of the gate that look at what users found, as they are counted."""
+"""Rules of the gate that use measures of users, by the names in the results."""
 BROKEN = {
     "towers with shuffled items": {"held_out:candidate": "held_out:shuffled"},
     "trees with shuffled labels": {
@@ -40,16 +39,16 @@ BROKEN = {
     },
     "half of the day": {"held_out:candidate": "held_out:half"},
 }
-"""Broken versions: which values are in place of which."""
+"""Broken versions: the values of a good version, and those that replace them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DayValues:
-    """What was found for each query of a day.
+    """The measures of each query of a day.
 
     Attributes:
       values: from the file of the day.
-      metrics: of the day.
+      metrics: measures of the day.
     """
 
     values: Mapping[str, np.ndarray]
@@ -57,27 +56,27 @@ class DayValues:
 
     @classmethod
     def read(cls, run: Run, n: int) -> "DayValues":
-        """Reads those of the n-th day."""
+        """Reads the n-th day."""
         with np.load(run.home(n) / VALUES) as file:
             return cls(values=dict(file), metrics=run.metrics(n))
 
     def drawn(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The values for users who are drawn with replacement, each with all their queries."""
-        found: dict[str, np.ndarray] = {}
-        for of_set in ("held_out", "today", "next_day"):
-            if f"{of_set}:users" not in self.values:
+        """The values of users who are drawn with replacement, each with all their queries."""
+        sample: dict[str, np.ndarray] = {}
+        for set_name in ("held_out", "today", "next_day"):
+            if f"{set_name}:users" not in self.values:
                 continue
-            user = self.values[f"{of_set}:users"]
+            user = self.values[f"{set_name}:users"]
             rows, number = _draw(user, rng)
             for name, values in self.values.items():
-                if name.startswith(f"{of_set}:"):
-                    found[name] = values[rows]
-            found[f"{of_set}:users"] = number
-        return found
+                if name.startswith(f"{set_name}:"):
+                    sample[name] = values[rows]
+            sample[f"{set_name}:users"] = number
+        return sample
 
 
 def _draw(user: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the users that are drawn, and the number of the draw that each is of."""
+    """Rows of the drawn users, and the number of the draw of each row."""
     order = np.argsort(user, kind="stable")
     users = int(user.max(initial=-1)) + 1
     first = np.searchsorted(user[order], np.arange(users + 1))
@@ -89,12 +88,11 @@ def _draw(user: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
 
 
 def replay(run: Run, days: Mapping[int, DayValues], seed: int) -> Iterator[GateVerdict]:
-    """The verdicts of all days but the first, of users drawn again.
+    """The verdicts on all days except the first, on drawn users.
 
     Args:
-      run: the case.
-      days: by number.
-      seed: of the draw.
+      days: days by number.
+      seed: seed of the draw.
     """
     rng = np.random.default_rng(seed)
     line: dict[str, MeasuredDay] = {}
@@ -107,7 +105,7 @@ def replay(run: Run, days: Mapping[int, DayValues], seed: int) -> Iterator[GateV
 
 
 def judge_broken(run: Run, n: int, measured: DayValues) -> dict[str, GateVerdict]:
-    """The verdicts of broken versions in place of the n-th day's, each among the good ones before it."""
+    """The verdicts on broken versions in place of the n-th day's, after good versions on earlier days."""
     verdicts = {}
     for name, replaced in BROKEN.items():
         if set(replaced.values()) <= set(measured.values):
@@ -133,7 +131,7 @@ class _Day:
         self._today = drawn["held_out:today"]
 
     def judged(self, line: Mapping[str, MeasuredDay]) -> JudgedVersion:
-        """What the gate judges."""
+        """The input of the gate."""
         best = self._metrics.best
         if best and best.measures:
             best = self._best(best)
@@ -147,7 +145,7 @@ class _Day:
         )
 
     def remembered(self) -> MeasuredDay:
-        """What later days of the replay know of it."""
+        """The measures that later days of the replay use."""
         before = self._metrics.line[str(self._run.case.day(self._n))]
         few = {
             "two_tower": self._differences("held_out:candidate", "held_out:baseline", self._today),
@@ -160,90 +158,90 @@ class _Day:
         }
         return before.model_copy(
             update={
-                **{name: self._pooled(one) for name, one in few.items()},
+                **{name: self._pooled(differences) for name, differences in few.items()},
                 "lists": means if RANKED in means else {},
             }
         )
 
-    def _pooled(self, found: PairedDifferences | None) -> PairedDifferences | None:
-        few = found and is_pooled(found.users, self._run.p.gate.min_users)
-        return found if few else None
+    def _pooled(self, differences: PairedDifferences | None) -> PairedDifferences | None:
+        few = differences and is_pooled(differences.users, self._run.p.gate.min_users)
+        return differences if few else None
 
     def _best(self, best: BestMeasures) -> BestMeasures:
         lists = self._lists("held_out", "candidate", "best")
         return best.model_copy(update={"measures": lists.baseline, "change": lists.change})
 
     def _ranker(self) -> RankerMeasures | None:
-        found = self._metrics.ranker
-        if found is None or "today:trees_before" not in self._drawn:
-            return found
+        measures = self._metrics.ranker
+        if measures is None or "today:trees_before" not in self._drawn:
+            return measures
         compared = {"holdout": self._lists("today", "trees", "trees_before")}
         if compared["holdout"].users < self._run.p.gate.min_users:
             compared["on_day"] = self._lists("next_day", "trees", "ranked")
-        return found.model_copy(update=compared)
+        return measures.model_copy(update=compared)
 
     def _differences(self, ours: str, theirs: str, chosen: np.ndarray) -> PairedDifferences | None:
         if ours not in self._drawn or theirs not in self._drawn:
             return None
         base = self._drawn[theirs]
         difference = self._drawn[ours] - base
-        known = chosen & np.isfinite(difference)
+        counted = chosen & np.isfinite(difference)
         by_measure: dict[str, PairedDifference] = {}
-        if known.any():
-            by_measure[self._metric] = describe_differences(difference[known], base[known])
-        return PairedDifferences(users=int(known.sum()), by_measure=by_measure)
+        if counted.any():
+            by_measure[self._metric] = describe_differences(difference[counted], base[counted])
+        return PairedDifferences(users=int(counted.sum()), by_measure=by_measure)
 
-    def _lists(self, of_set: str, ours: str, theirs: str) -> HeldOutMeasures:
-        """Both lists' measure of all and of slices of users, and how it differs."""
-        ours_of, theirs_of = (self._of(of_set, name) for name in (ours, theirs))
-        user = self._drawn[f"{of_set}:users"]
+    def _lists(self, set_name: str, ours: str, theirs: str) -> HeldOutMeasures:
+        """The measure of both lists for all users and slices of users, and the differences."""
+        our_slices, their_slices = (self._by_slice(set_name, name) for name in (ours, theirs))
+        user = self._drawn[f"{set_name}:users"]
         changes = {}
         candidate: dict[str, Any] = {}
         baseline: dict[str, Any] = {}
         slices: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for name, values in ours_of.items():
-            other = theirs_of[name]
-            known = np.isfinite(values)
-            users = len(np.unique(user[known]))
+        for name, values in our_slices.items():
+            other = their_slices[name]
+            counted = np.isfinite(values)
+            users = len(np.unique(user[counted]))
             if not users:
                 continue
             changes[name] = _change(values, other, user, RESAMPLES)
             _, side, slice_name = measure_names.split_name(name)
             means = float(np.nanmean(values)), float(np.nanmean(other))
             if side:
-                for of_slices, mean in zip(slices, means, strict=True):
-                    of_slices[slice_name] = {"users": users, self._metric: mean}
+                for slice_measures, mean in zip(slices, means, strict=True):
+                    slice_measures[slice_name] = {"users": users, self._metric: mean}
             else:
                 candidate[name], baseline[name] = means
         return HeldOutMeasures(
-            users=len(np.unique(user[np.isfinite(ours_of[self._metric])])),
+            users=len(np.unique(user[np.isfinite(our_slices[self._metric])])),
             candidate={**candidate, "slices": {"users": slices[0]}},
             baseline={**baseline, "slices": {"users": slices[1]}},
             change=changes,
         )
 
-    def _of(self, of_set: str, name: str) -> dict[str, np.ndarray]:
-        """A list's measure of all and of slices of users, nan where it does not apply."""
-        values = self._drawn[f"{of_set}:{name}"]
-        found = {self._metric: values}
-        number = self._drawn[f"{of_set}:slice"]
-        for place, of_slice in enumerate(measure_names.names(SLICES)):
-            measure = measure_names.key(self._metric, measure_names.USERS, of_slice)
-            found[measure] = np.where(number == place, values, np.nan)
-        return found
+    def _by_slice(self, set_name: str, name: str) -> dict[str, np.ndarray]:
+        """A list's measure for all users and slices of users, NaN for other users."""
+        values = self._drawn[f"{set_name}:{name}"]
+        by_measure = {self._metric: values}
+        number = self._drawn[f"{set_name}:slice"]
+        for index, slice_name in enumerate(measure_names.names(SLICES)):
+            measure = measure_names.key(self._metric, measure_names.USERS, slice_name)
+            by_measure[measure] = np.where(number == index, values, np.nan)
+        return by_measure
 
 
 def _change(
     ours: np.ndarray, theirs: np.ndarray, user: np.ndarray, resamples: int
 ) -> RelativeChange:
-    """As model/evaluation/evaluate.py compares a measure."""
+    """Compares a measure like model/evaluation/evaluate.py."""
     base = float(np.nanmean(theirs))
     if base <= 0:
         return RelativeChange()
-    both = resampled_means({"ours": ours, "theirs": theirs}, user, resamples)
+    means = resampled_means({"ours": ours, "theirs": theirs}, user, resamples)
     with np.errstate(divide="ignore", invalid="ignore"):
-        same = both["ours"] == both["theirs"]
-        span = interval(np.where(same, 0.0, both["ours"] / both["theirs"] - 1))
+        same = means["ours"] == means["theirs"]
+        span = interval(np.where(same, 0.0, means["ours"] / means["theirs"] - 1))
     low, high = span or (None, None)
     return RelativeChange(
         change=float(np.nanmean(ours)) / base - 1,
@@ -255,7 +253,7 @@ def _change(
 
 
 def rule_of(reason: str) -> str:
-    """By which rule a reason of the gate refuses."""
+    """The rule of a reason of the gate."""
     if "of the trees is" in reason:
         return "order"
     if "the best accepted version" in reason:
@@ -266,8 +264,8 @@ def rule_of(reason: str) -> str:
 
 
 def count_refusals(verdicts: list[GateVerdict]) -> dict[str, int]:
-    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several. And how
-    many let the fixed order serve in place of trees.
+    """The number of refusing verdicts, in total and by rule (a verdict may refuse by several), and of those
+    that let the fixed order serve in place of trees.
     """
     refused: Counter[str] = Counter()
     for verdict in verdicts:

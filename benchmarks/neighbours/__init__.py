@@ -1,1 +1,1 @@
-"""What benchmarks/index.py compares, each contender in processes of its own."""
+"""The contenders of benchmarks/index.py, each in its own processes."""

@@ -1,4 +1,4 @@
-"""Item and query vectors to search: those of this project's own towers, and made ones."""
+"""Item and query vectors to search: those of this project's towers, and synthetic ones."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -31,14 +31,13 @@ class Vectors(NamedTuple):
 
 
 def made(items: int, queries: int = TUNING + MEASURING, seed: int = 0) -> Vectors:
-    """Makes vectors as two towers give them.
+    """Makes vectors that are distributed like those of two towers.
 
-    An item is the sum of a direction that all share (towers trained with in-batch negatives push
-    all items away from all queries), of its department, of its kind within it, and of something of
-    its own; kinds have 200 items on average and sizes by a power law. All but the first have a
-    spectrum that falls like 1/sqrt(rank), as item vectors' do. A query is the average of four items
-    of any kinds, off the shared direction, with something of its own, so its neighbours are spread
-    over many clusters.
+    An item is the sum of a shared direction (towers trained with in-batch negatives push all items away from
+    all queries), its department, its kind within the department, and noise. Kinds have 200 items on average,
+    and sizes by a power law. Except for the shared direction, the spectrum falls like 1/sqrt(rank), as that
+    of item vectors. A query is the mean of four items of any kinds, moved away from the shared direction,
+    plus noise. So its neighbours are spread over many clusters.
     """
     rng = np.random.default_rng(seed)
     spectrum = (np.arange(1, DIMENSION + 1) ** -0.5).astype(np.float32)
@@ -62,18 +61,18 @@ def made(items: int, queries: int = TUNING + MEASURING, seed: int = 0) -> Vector
 
 
 def of_day(embed: Path) -> Vectors:
-    """Items' and users' vectors of a day that was run.
+    """Vectors of the items and users of a day.
 
     Args:
-      embed: the folder of its stage `embed`.
+      embed: the output of its stage `embed`.
     """
     queries = read_queries(str(embed))
     return Vectors(read_items(str(embed))[1], np.random.default_rng(0).permutation(queries))
 
 
 def write(vectors: Vectors, folder: Path, k: int) -> None:
-    """Lays a corpus out as worker.py reads it, with what exact search finds. A third of the queries
-    tune.
+    """Writes a corpus for worker.py, with the results of exact search. At most a third of the queries are for
+    tuning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "vectors.npy", vectors.items)

@@ -20,7 +20,7 @@ class Ours:
         pass
 
     def ladders(self) -> Sequence[Sequence[dict[str, Any]]]:
-        """None: it is tuned while it is built."""
+        """None, because it is tuned while it is built."""
         return []
 
     def settings(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Other projects' indexes. Runs in an environment of its own, where hnswlib and faiss are.
+"""Other projects' indexes. Runs in its own environment, which has hnswlib and faiss.
 
-Each is built with the settings that its authors advise for a corpus of this kind, and searched with
-the settings that `worker.py` chooses from its ladders: lists of settings, each from cheap to dear.
+Each is built with the settings that its authors recommend for such a corpus. `worker.py` chooses the search
+settings from its ladders: lists of settings, from cheap to expensive.
 """
 
 import os
@@ -67,8 +67,8 @@ class Faiss:
         self.index = faiss.read_index(str(file))
 
     def use(self, settings: dict[str, Any]) -> None:
-        told = ",".join(f"{name}={value}" for name, value in settings.items())
-        faiss.ParameterSpace().set_index_parameters(self.index, told)
+        parameters = ",".join(f"{name}={value}" for name, value in settings.items())
+        faiss.ParameterSpace().set_index_parameters(self.index, parameters)
 
 
 class FaissHnsw(Faiss):
@@ -84,16 +84,16 @@ class FaissHnsw(Faiss):
 
 
 class FaissIvfPq(Faiss):
-    """FAISS's lists of product codes, the best rescored exactly: 8 bits per two dimensions, or 4
-    bits scanned fast.
+    """FAISS's lists of product codes; the best are rescored exactly. Codes have 8 bits per two dimensions,
+    or 4 bits (fast scan).
     """
 
     codes = "PQ{}"
 
     def build(self, vectors: np.ndarray) -> None:
         lists = round(4 * len(vectors) ** 0.5) if len(vectors) < 500_000 else 4_096
-        made = f"IVF{min(lists, len(vectors) // 39)},{self.codes.format(self.dimension // 2)},Refine(Flat)"
-        self.index = faiss.index_factory(self.dimension, made, faiss.METRIC_INNER_PRODUCT)
+        description = f"IVF{min(lists, len(vectors) // 39)},{self.codes.format(self.dimension // 2)},Refine(Flat)"
+        self.index = faiss.index_factory(self.dimension, description, faiss.METRIC_INNER_PRODUCT)
         drawn = np.random.default_rng(SEED).choice(
             len(vectors), min(len(vectors), 200_000), replace=False
         )

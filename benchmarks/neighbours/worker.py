@@ -1,11 +1,11 @@
-"""One contender on one corpus, in a process of its own.
+"""One contender on one corpus, in its own process.
 
     worker.py build NAME CORPUS HOME K TARGET    builds and tunes, writes HOME/index and HOME/built.json
-    worker.py serve NAME CORPUS HOME K           opens HOME/index, then answers lines of standard input with JSON lines:
-                                                 `recall`, `batch` or `one`, the last two with
-                                                 seconds of wall and CPU
+    worker.py serve NAME CORPUS HOME K           opens HOME/index, then answers each line of standard input, `recall`,
+                                                 `batch` or `one`, with a line of JSON; the last two
+                                                 with seconds of wall and CPU time
 
-CORPUS holds vectors.npy [N, D], tuning.npy and measuring.npy [Q, D], and the scores of the k-th
+CORPUS has vectors.npy [N, D], tuning.npy and measuring.npy [Q, D], and the scores of the k-th
 exact neighbours, kth-tuning.npy and kth-measuring.npy [Q]. A contender has `build`, `ladders`,
 `use`, `search`, `save` and `load`.
 """
@@ -30,7 +30,7 @@ _TIMED = 512
 
 
 def contender(name: str, dimension: int) -> Any:
-    """A new one, by name."""
+    """A new contender, by name."""
     if name.startswith("twinspire/"):
         from benchmarks.neighbours import ours as module
     else:
@@ -47,19 +47,21 @@ def read(corpus: Path, queries: str, k: int) -> tuple[np.ndarray, Truth]:
 
 
 def build(name: str, corpus: Path, home: Path, k: int, target: float) -> None:
-    """Builds, tunes for the recall on the tuning queries, and keeps what it took."""
+    """Builds and tunes an index on the tuning queries, and stores it with its costs."""
     stored, truth = read(corpus, "tuning", k)
     vectors = np.array(stored)
-    made = contender(name, stored.shape[1])
+    index = contender(name, stored.shape[1])
     began = time.perf_counter()
     spent = time.process_time()
-    if hasattr(made, "tune"):
-        made.tune(vectors, truth.queries, k, target)
+    if hasattr(index, "tune"):
+        index.tune(vectors, truth.queries, k, target)
     else:
-        made.build(vectors)
+        index.build(vectors)
     built = time.perf_counter() - began
-    settings = made.settings() if hasattr(made, "settings") else tuned(made, stored, truth, target)
-    told = {
+    settings = (
+        index.settings() if hasattr(index, "settings") else tuned(index, stored, truth, target)
+    )
+    record = {
         "settings": settings,
         "build_seconds": built,
         "tuned_seconds": time.perf_counter() - began,
@@ -67,31 +69,31 @@ def build(name: str, corpus: Path, home: Path, k: int, target: float) -> None:
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     home.mkdir(parents=True, exist_ok=True)
-    made.save(home / "index")
-    (home / "built.json").write_text(json.dumps(told, indent=1))
+    index.save(home / "index")
+    (home / "built.json").write_text(json.dumps(record, indent=1))
 
 
-def tuned(made: Any, vectors: np.ndarray, truth: Truth, target: float) -> dict[str, Any] | None:
-    """Of each ladder the first settings that surely reach the recall, and of these the fastest;
-    None if none do.
+def tuned(index: Any, vectors: np.ndarray, truth: Truth, target: float) -> dict[str, Any] | None:
+    """The fastest of the settings that surely reach the recall; of each ladder only the first counts. None
+    if no settings reach it.
     """
     reached = []
-    for ladder in made.ladders():
+    for ladder in index.ladders():
         low = 0
         high = len(ladder)
         while low < high:
             middle = (low + high) // 2
-            made.use(ladder[middle])
-            if recall(vectors, truth, made.search(truth.queries, truth.k)).sure >= target:
+            index.use(ladder[middle])
+            if recall(vectors, truth, index.search(truth.queries, truth.k)).sure >= target:
                 high = middle
             else:
                 low = middle + 1
         if low < len(ladder):
-            made.use(ladder[low])
-            taken = min(
-                cpu_seconds(lambda: made.search(truth.queries[:_TIMED], truth.k)) for _ in range(3)
+            index.use(ladder[low])
+            seconds = min(
+                cpu_seconds(lambda: index.search(truth.queries[:_TIMED], truth.k)) for _ in range(3)
             )
-            reached.append((taken, ladder[low]))
+            reached.append((seconds, ladder[low]))
     return min(reached, key=lambda pair: pair[0])[1] if reached else None
 
 
@@ -102,7 +104,7 @@ def cpu_seconds(call: Callable[[], Any]) -> float:
 
 
 def resident_mb() -> float:
-    """Memory that the process holds, files that it maps and has read included."""
+    """Resident memory of the process, including mapped files that it has read."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -110,33 +112,33 @@ def resident_mb() -> float:
 def serve(name: str, corpus: Path, home: Path, k: int) -> None:
     """Answers until the input ends."""
     vectors, truth = read(corpus, "measuring", k)
-    made = contender(name, vectors.shape[1])
+    index = contender(name, vectors.shape[1])
     before = resident_mb()
-    made.load(home / "index")
+    index.load(home / "index")
     if settings := json.loads((home / "built.json").read_text())["settings"]:
-        made.use(settings)
-    made.search(truth.queries, k)
+        index.use(settings)
+    index.search(truth.queries, k)
     memory = resident_mb() - before
     queries = truth.queries
     batches = [queries[i : i + BATCH] for i in range(0, min(len(queries), BATCH * BATCHES), BATCH)]
-    asked = {"batch": batches, "one": [query[None] for query in queries[:SINGLES]]}
+    requests = {"batch": batches, "one": [query[None] for query in queries[:SINGLES]]}
     for line in sys.stdin:
         if line.strip() == "recall":
-            found: Recall = recall(vectors, truth, made.search(queries, k))
-            told = {"recall": found.mean, "memory_mb": memory}
+            figures: Recall = recall(vectors, truth, index.search(queries, k))
+            answer = {"recall": figures.mean, "memory_mb": memory}
         else:
             began = time.perf_counter()
             spent = time.process_time()
-            for part in asked[line.strip()]:
-                made.search(part, k)
+            for part in requests[line.strip()]:
+                index.search(part, k)
             wall = time.perf_counter() - began
             cpu = time.process_time() - spent
-            told = {
-                "queries": sum(map(len, asked[line.strip()])),
+            answer = {
+                "queries": sum(map(len, requests[line.strip()])),
                 "seconds": wall,
                 "cpu_seconds": cpu,
             }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

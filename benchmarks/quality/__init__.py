@@ -1,3 +1,3 @@
-"""Quality beside other recommenders: the same split, the same scorer. `python -m benchmarks.quality
---help`.
+"""Compares quality with other recommenders, on the same splits and with the same scorer:
+`python -m benchmarks.quality --help`.
 """

@@ -1,18 +1,17 @@
-"""What is served beside what one would use instead, on the same days, scored by one scorer.
+"""Compares the served lists with alternatives, on the same days and with the same scorer.
 
     python -m benchmarks.quality --keep                            all cases and contenders
-    python -m benchmarks.quality --case small-shop/next-day --contender trees --days 1    a look
+    python -m benchmarks.quality --case small-shop/next-day --contender trees --days 1    a quick look
     python -m benchmarks.quality --case globo/next-day --contender twinspire/fixed-order --contender tfrs
     python -m benchmarks.quality --case small-shop/next-day --contender twinspire/first-version
-        --contender twinspire/after-28-days    what 28 days of versions are worth
-    python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
+        --contender twinspire/after-28-days    the gain of 28 more days
+    python -m benchmarks.quality --judge second-stage --keep       once, by a person: judged days
     python -m benchmarks.quality --tune                            choose the peers' settings on
                                                                    earlier days
 
-Runs are kept under --work as they are done: the same command goes on after a stop. A change of
-inputs, settings or of the code that trains makes new ones. With --keep the figures go into
-results.json, in place of what it had of the same cases and contenders, and from there into the tables
-of README.md and docs/measurements.md.
+Finished runs are kept under --work: the same command continues after a stop. If inputs, settings or the
+training code change, new runs are made. With --keep the figures replace those of the same cases and
+contenders in results.json, and the tables of README.md and docs/measurements.md.
 """
 
 import argparse
@@ -22,7 +21,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line has it
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # like the command line
 ROOT = Path(__file__).resolve().parents[2]
 
 from benchmarks.quality import bench, contenders, report, tune
@@ -55,13 +54,13 @@ def main() -> None:
         tune.tune(plan)
         return
     if options.pages:
-        report.write(report.told([]))
+        report.write(report.collect([]))
         return
-    found: list[Result] = []
-    for found in bench.run(plan):
+    results: list[Result] = []
+    for results in bench.run(plan):
         if options.json:
-            write_whole(options.json, json.dumps(report.told(found), indent=1))
-    measured = report.told(found)
+            write_whole(options.json, json.dumps(report.collect(results), indent=1))
+    measured = report.collect(results)
     print(report.figures_table(measured), report.slices_table(measured), sep="\n\n")
     if options.keep:
         report.write(measured)
@@ -81,22 +80,22 @@ def _parser() -> argparse.ArgumentParser:
         "--contender",
         action="append",
         choices=(*contenders.NAMES, *contenders.served.ON_DEMAND),
-        help="only this one; may be repeated",
+        help="only this contender; may be repeated",
     )
     parser.add_argument(
         "--seeds",
         type=int,
-        help="runs of each contender that chance has a part in: 3 with --judge, else 1",
+        help="runs of each contender whose result depends on chance: 3 with --judge, else 1",
     )
-    parser.add_argument("--days", type=int, help="only so many days of each log, the first ones")
+    parser.add_argument("--days", type=int, help="only this many days of each log, the first ones")
     parser.add_argument(
-        "--earlier", action="store_true", help="on the earlier days that settings are chosen on"
+        "--earlier", action="store_true", help="use the earlier days, on which settings are chosen"
     )
     parser.add_argument(
         "--judge",
         choices=list(JUDGED),
-        help="for a person, once, when the work of this name is done: on its judged days; without"
-        " it no purchase after the development days is read",
+        help="use the judged days of the work of this name; only for a person, once, when that work is"
+        " done. Without this option, no purchase after the development days is read",
     )
     parser.add_argument(
         "--tune", action="store_true", help="choose settings of peers on the earlier days"
@@ -112,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run nothing: write the tables again",
     )
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "work" / "quality", help="where runs are kept"
+        "--work", type=Path, default=ROOT / "work" / "quality", help="folder of the runs"
     )
     return parser
 

@@ -1,16 +1,16 @@
-"""A split as plain arrays, for contenders that run in environments of their own.
+"""A split as plain arrays, for contenders that run in their own environments.
 
     layout.json             columns, tables and widths of the two towers
-    train.npz               rows trained on: transformed features, `_time`, `_item` (a number), `_share` (of all rows)
+    train.npz               training rows: transformed features, `_time`, `_item` (a number), `_share` (of all rows)
     corpus.npz              transformed item features of the catalogue
     queries-CASE.npz        transformed query features
-    log.npz                 `user`, `item`, `time`, `day` (of the zone, since 1970) of all events of 280 days; `users`,
-                            how many; `place` of each item in the catalogue
-    history-CASE.npz        `start` [Q + 1], `item`, `time`, `day`: what is known of each query's user at its `moment`;
-                            its `user`; its `asker`, a number of those asked about too
-    asked.npz               `user` (as `asker`), `item`, `time` of the days asked about, where queries are as of events
+    log.npz                 `user`, `item`, `time`, `day` (of the zone, since 1970) of all events of 280 days;
+                            `users`, their number; `place`, the position of each item in the catalogue
+    history-CASE.npz        `start` [Q + 1], `item`, `time`, `day`: the history of each query's user at its `moment`;
+                            its `user`; its `asker`, a number that also users of the test days have
+    asked.npz               `user` (numbers like `asker`), `item`, `time` of the test days, if queries are as of events
 
-Users and items are numbers from 0; -1 is one that was not trained on, or not in the catalogue.
+Users and items are numbers from 0; -1 stands for those outside the training data or the catalogue.
 """
 
 import json
@@ -31,12 +31,10 @@ from twinspire_core.search.ragged import positions
 
 
 def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
-    """Writes what a two-tower reads, transformed by the feature stage's graph; what is there stays.
+    """Writes the inputs of a two-tower, transformed by the feature stage's graph, unless they exist.
 
     Args:
-      prepared: the split.
-      folder: where to.
-      dimension: width of the towers' vectors, which decides that of the tables.
+      dimension: width of the towers' vectors; the tables' widths depend on it.
     """
     if (folder / "layout.json").exists():
         return
@@ -94,15 +92,15 @@ def _transformed(prepared: Prepared, side: str, raw: pa.Table) -> dict[str, np.n
     graph = tf.function(lambda **columns: transform(columns)).get_concrete_function(
         **transform.inputs
     )
-    found = [
+    parts = [
         graph(**{n: tf.constant(x) for n, x in batch.items()})
         for batch in model_bundle.batches(raw, inputs, 4096)
     ]
-    return {name: _stacked([part[name].numpy() for part in found]) for name in found[0]}
+    return {name: _stacked([part[name].numpy() for part in parts]) for name in parts[0]}
 
 
 def _stacked(parts: list[np.ndarray]) -> np.ndarray:
-    """Rows below each other; ids as int32, lists padded to one width."""
+    """Concatenates rows; ids become int32, lists are padded to the same width."""
     parts = [part.astype(np.int32) if part.dtype == np.int64 else part for part in parts]
     if parts[0].ndim == 1:
         return np.concatenate(parts)
@@ -110,15 +108,15 @@ def _stacked(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
 
-def _numbers(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Place of each id among those known, -1 where it is none."""
-    table = pl.DataFrame({"id": known}).with_row_index("number")
-    found = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
-    return found["number"].cast(pl.Int64).fill_null(-1).to_numpy()
+def _numbers(ids: pl.Series, distinct: pl.Series) -> np.ndarray:
+    """Position of each id in `distinct`, -1 if it is missing there."""
+    table = pl.DataFrame({"id": distinct}).with_row_index("number")
+    joined = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
+    return joined["number"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def write_log(prepared: Prepared, folder: Path) -> None:
-    """Writes the whole log and the histories of the queries, by numbers; what is there stays."""
+    """Writes the log and the histories of the queries, unless they exist."""
     if (folder / "log.npz").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,20 +125,20 @@ def write_log(prepared: Prepared, folder: Path) -> None:
     later = prepared.asked()
     users = events["_user"].unique(maintain_order=True)
     askers = pl.concat([users, later["_user"]]).unique(maintain_order=True)
-    heard_of = [asked["_history"].explode().drop_nulls() for asked in histories.values()]
+    heard_of = [queries["_history"].explode().drop_nulls() for queries in histories.values()]
     items = pl.concat([events["_item"], later["_item"], *heard_of]).unique(maintain_order=True)
-    for name, asked in histories.items():
-        lists = positions(asked["_history"].to_arrow(), items.to_arrow())
-        time = asked["_history_times"].explode().drop_nulls()
+    for name, queries in histories.items():
+        lists = positions(queries["_history"].to_arrow(), items.to_arrow())
+        time = queries["_history_times"].explode().drop_nulls()
         np.savez(
             folder / f"history-{slug(name)}.npz",
             start=np.concatenate([[0], np.cumsum(lists.lengths)]),
             item=lists.values,
             time=time.to_numpy(),
             day=_local_days(time, prepared),
-            moment=asked["_moment"].to_numpy(),
-            user=_numbers(asked["_user"], users),
-            asker=_numbers(asked["_user"], askers),
+            moment=queries["_moment"].to_numpy(),
+            user=_numbers(queries["_user"], users),
+            asker=_numbers(queries["_user"], askers),
         )
     np.savez(
         folder / "asked.npz",

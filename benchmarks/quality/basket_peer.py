@@ -1,17 +1,17 @@
 """TIFU-KNN, a next-basket recommender (Hu et al., *Modeling Personalized Item Frequency Information for
-Next-basket Recommendation*, SIGIR 2020), written from the paper's description in numpy and scipy;
-docs/decisions/0017-evaluation.md says why not that of a library.
+Next-basket Recommendation*, SIGIR 2020), written from the paper in numpy and scipy.
+docs/decisions/0017-evaluation.md says why it is not a library's.
 
     python -m benchmarks.quality.basket_peer FOLDER SETTINGS.json OUT.npz
 
-FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
-and item. A basket is what a user took on one day.
+FOLDER has the files of quality/arrays.py: the log and the histories of the queries, with numbers for users
+and items. A basket is a user's items of one day.
 
-A user's B baskets are parted into `groups` groups of equal size, the newer ones the larger
-where B does not divide. A basket counts within_decay^(steps before the newest of its group) over the
-group's size, a group group_decay^(steps before the newest group) over the number of groups; with
-fewer baskets than groups each is its own. Scores are alpha * own + (1 - alpha) * the mean of the
-`neighbours` nearest other users by Euclid's distance.
+A user's baskets are divided into `groups` groups of equal size; if that is impossible, newer groups are
+larger. The weight of a basket is within_decay^(baskets to the newest of its group) / (size of the group). The
+weight of a group is group_decay^(groups to the newest) / (number of groups). With fewer baskets than groups,
+each basket is a group. Scores are alpha * own + (1 - alpha) * the mean of the `neighbours` nearest other users
+by Euclidean distance.
 """
 
 import json
@@ -25,17 +25,16 @@ from scipy.sparse import csr_matrix
 from benchmarks.quality.session_peer import LENGTH, top
 
 QUERIES = 500
-"""Queries at a time."""
+"""Queries in a block."""
 
 
 class Baskets(NamedTuple):
-    """M items of the baskets of so many owners.
+    """M items of baskets.
 
     Attributes:
       owner: [M] numbers of users or queries.
-      item: [M].
-      age: [M] how many newer baskets the owner has.
-      count: [owners] baskets of each.
+      age: [M] number of newer baskets of the owner.
+      count: [owners] number of baskets.
     """
 
     owner: np.ndarray
@@ -45,31 +44,31 @@ class Baskets(NamedTuple):
 
 
 def baskets_of(owner, item, day, owners):
-    """Parts events into baskets; an item that is twice in a basket is in it once."""
+    """Groups events into baskets. An item counts once per basket."""
     span = (int(day.min(initial=0)), int(day.max(initial=0)))
     width = span[1] - span[0] + 1
     key = owner * width + (day - span[0])
     rows = np.unique(np.stack([key, item]), axis=1)
     key, item = rows
     basket, number = np.unique(key, return_inverse=True)
-    of = basket // width
-    count = np.bincount(of, minlength=owners)
+    basket_owner = basket // width
+    count = np.bincount(basket_owner, minlength=owners)
     newest = np.cumsum(count) - 1
-    return Baskets(of[number], item, newest[of[number]] - number, count)
+    return Baskets(basket_owner[number], item, newest[basket_owner[number]] - number, count)
 
 
 def frequencies(baskets, items, settings):
-    """[owners, items] weights of what each took."""
+    """Weights of the items of each owner, [owners, items]."""
     groups = settings["groups"]
     count = baskets.count[baskets.owner]
     size, extra = np.divmod(count, groups)
-    # Counted from the newest basket: `extra` larger groups, then the others.
+    # From the newest basket on: `extra` larger groups, then the others.
     in_larger = baskets.age < extra * (size + 1)
-    own_size = np.maximum(np.where(in_larger, size + 1, size), 1)
+    group_size = np.maximum(np.where(in_larger, size + 1, size), 1)
     behind = np.where(in_larger, baskets.age, baskets.age - extra * (size + 1))
-    group, steps = np.divmod(behind, own_size)
+    group, steps = np.divmod(behind, group_size)
     group = np.where(in_larger, group, extra + group)
-    weight = settings["within_decay"] ** steps / own_size
+    weight = settings["within_decay"] ** steps / group_size
     weight = weight * settings["group_decay"] ** group / np.minimum(count, groups)
     return csr_matrix((weight, (baskets.owner, baskets.item)), (len(baskets.count), items))
 
@@ -79,15 +78,14 @@ def tifu_scores(known, asked, users, settings):
 
     Args:
       known: [U, items] vectors of the log's users.
-      asked: [Q, items] of the queries.
-      users: [Q] the number of each query's user, who is no neighbour of himself; -1 is none.
-      settings: see above.
+      asked: [Q, items] vectors of the queries.
+      users: [Q] the number of each query's user, who is not their own neighbour; -1 for new users.
     """
     squares = np.asarray(known.multiply(known).sum(axis=1)).ravel()
-    own = np.asarray(asked.multiply(asked).sum(axis=1)).ravel()
-    distance = own[:, None] + squares - 2 * (asked @ known.T).toarray()
-    mine = np.flatnonzero(users >= 0)
-    distance[mine, users[mine]] = np.inf
+    query_squares = np.asarray(asked.multiply(asked).sum(axis=1)).ravel()
+    distance = query_squares[:, None] + squares - 2 * (asked @ known.T).toarray()
+    known_users = np.flatnonzero(users >= 0)
+    distance[known_users, users[known_users]] = np.inf
     k = min(settings["neighbours"], len(squares) - 1)
     near = np.argpartition(distance, k - 1, axis=1)[:, :k]
     row = np.repeat(np.arange(len(near)), k)
@@ -96,7 +94,7 @@ def tifu_scores(known, asked, users, settings):
 
 
 class Model:
-    """What the log's users had."""
+    """The baskets of the log's users."""
 
     def __init__(self, log, settings):
         self.settings = settings
@@ -104,19 +102,19 @@ class Model:
         self.baskets = baskets_of(log["user"], log["item"], log["day"], int(log["users"]))
 
     def rank(self, asked):
-        """[Q, 100] positions in the catalogue, -1 behind the end."""
+        """[Q, 100] positions in the catalogue, -1 after the end."""
         lengths = np.diff(asked["start"])
         query = np.repeat(np.arange(len(lengths)), lengths)
         baskets = baskets_of(query, asked["item"], asked["day"], len(lengths))
         ranked = np.full((len(lengths), LENGTH), -1, np.int64)
         known, vectors = (
-            frequencies(of, len(self.place), self.settings) for of in (self.baskets, baskets)
+            frequencies(owned, len(self.place), self.settings) for owned in (self.baskets, baskets)
         )
         for start in range(0, len(lengths), QUERIES):
             rows = slice(start, start + QUERIES)
             scores = tifu_scores(known, vectors[rows], asked["user"][rows], self.settings)
             ranked[rows] = top(scores.tocsr(), self.place)
-        # Of whom nothing is known, those with the fewest baskets would be the nearest.
+        # Without a history, the users with the fewest baskets would be the nearest.
         ranked[baskets.count == 0] = -1
         return ranked
 

@@ -1,4 +1,4 @@
-"""Goes through logs, days, seeds and contenders, and keeps what is done."""
+"""Runs all logs, days, seeds and contenders, and keeps finished runs."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,16 +20,16 @@ from benchmarks.quality.splits import Case
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be run.
+    """The runs to make.
 
     Attributes:
-      work: folder of everything that is kept.
+      work: folder of all kept files.
       cases: names of cases.
-      names: of contenders.
-      seeds: how many.
-      earlier: on the days that settings are chosen on.
-      judge: the judgement whose days are asked about; None in development.
-      days: only so many days of each log, the first ones; None is all.
+      names: names of contenders.
+      seeds: number of seeds.
+      earlier: whether to use the days on which settings are chosen.
+      judge: the judgement whose days are used; None in development.
+      days: the number of days of each log, the first ones; None for all.
     """
 
     work: Path
@@ -42,49 +42,49 @@ class Plan:
 
     @property
     def logs(self) -> list[str]:
-        """Of the cases, in their order."""
+        """The logs of the cases, in their order."""
         return list(dict.fromkeys(CASES[case] for case in CASES if case in self.cases))
 
 
 def run(plan: Plan) -> Iterator[list[Result]]:
-    """Runs what is not yet done; yields all results so far, each time that a contender is through
-    with the days of a log.
+    """Makes the missing runs. Yields all results so far, each time that a contender has finished the days of
+    a log.
     """
-    told: list[Result] = []
+    collected: list[Result] = []
     for log in plan.logs:
         for name in plan.names:
-            found = results(plan, log, name)
-            told += [result for result in found if result.case in plan.cases]
-            yield told
+            new = results(plan, log, name)
+            collected += [result for result in new if result.case in plan.cases]
+            yield collected
 
 
 def results(plan: Plan, log: str, name: str) -> list[Result]:
-    """What a contender comes to on all days of a log: of each case, with what users had before and
-    without; nothing where it takes no part.
+    """A contender's results on all days of a log: for each case, with and without seen items. Empty if it
+    does not take part.
     """
     days = prepared(plan, log, costly=name in contenders.COSTLY)
     if not contenders.takes_part(name, days[0]):
         print(f"{log}: {name} takes no part", flush=True)
         return []
     seeds = 1 if name in contenders.WITHOUT_SEEDS else plan.seeds
-    done = [[_one(plan, ready, name, seed) for ready in days] for seed in range(seeds)]
-    cases = dict.fromkeys(case.of for ready in days for case in ready.split.cases)
+    done = [[_run_seed(plan, ready, name, seed) for ready in days] for seed in range(seeds)]
+    cases = dict.fromkeys(case.series for ready in days for case in ready.split.cases)
     asked = {
-        of: [(n, c) for n, d in enumerate(days) for c in d.split.cases if c.of == of]
-        for of in cases
+        series: [(n, c) for n, d in enumerate(days) for c in d.split.cases if c.series == series]
+        for series in cases
     }
     return [
         _result(
             days,
             done,
-            of,
-            asked[of],
+            series,
+            asked[series],
             name,
             kind,
             plan.judge or DEVELOPMENT,
             settings_of(plan, name, days[0]),
         )
-        for of in cases
+        for series in cases
         for kind in KINDS
     ]
 
@@ -92,7 +92,7 @@ def results(plan: Plan, log: str, name: str) -> list[Result]:
 def _result(
     days: Sequence[Prepared],
     done: Sequence[Sequence[Run]],
-    of: str,
+    series: str,
     asked: Sequence[tuple[int, Case]],
     name: str,
     kind: str,
@@ -100,35 +100,35 @@ def _result(
     settings: Mapping[str, Any],
 ) -> Result:
     queries = [days[n].queries(case) for n, case in asked]
-    found = [[of_seed[n].values(case, kind) for n, case in asked] for of_seed in done]
+    measured = [[seed_runs[n].values(case, kind) for n, case in asked] for seed_runs in done]
     answered = len({case.day for ready in days for case in ready.split.cases})
     return Result(
-        case=of,
+        case=series,
         period=period,
         kind=kind,
         counts=kind == counted(days[0]),
         contender=name,
         values=[
-            {m: np.concatenate([part[m] for part in of_seed]) for m in MEASURES}
-            for of_seed in found
+            {m: np.concatenate([part[m] for part in seed_runs]) for m in MEASURES}
+            for seed_runs in measured
         ],
-        coverage=float(np.mean([part[COVERAGE] for of_seed in found for part in of_seed])),
+        coverage=float(np.mean([part[COVERAGE] for seed_runs in measured for part in seed_runs])),
         day=np.repeat([str(case.day) for _, case in asked], [len(part) for part in queries]),
         user=np.concatenate([part["_user"].to_numpy() for part in queries]),
         earlier=np.concatenate([part["_earlier"].to_numpy() for part in queries]),
         settings=settings,
-        cpu=[sum(run.told["cpu"] for run in of_seed) / answered for of_seed in done],
+        cpu=[sum(run.record["cpu"] for run in seed_runs) / answered for seed_runs in done],
         weekly=len(days) < answered,
     )
 
 
 def counted(ready: Prepared) -> str:
-    """The kind of lists that counts on a log, as its pipeline file says."""
+    """The kind of lists that counts on a log, by its pipeline file."""
     return KINDS[ready.pipeline.serving.exclude_seen]
 
 
 def prepared(plan: Plan, log: str, *, costly: bool = False) -> list[Prepared]:
-    """Lays a log's days out, one training after the other."""
+    """Prepares a log's days, one training after the other."""
     return _prepared(plan.work, log, plan.earlier, plan.judge, costly, plan.days)
 
 
@@ -137,14 +137,14 @@ def _prepared(
     work: Path, log: str, earlier: bool, judge: str | None, costly: bool, days: int | None
 ) -> list[Prepared]:
     which = "earlier" if earlier else judge or DEVELOPMENT
-    print(f"{log}: laying out its {which} days", flush=True)
+    print(f"{log}: preparing its {which} days", flush=True)
     read = logs.read(log, work / "data", earlier=earlier, judge=judge)
-    made = []
+    days_prepared = []
     for split in read.splits(earlier=earlier, costly=costly, most=days):
-        asked = len({case.day for case in split.cases})
-        name = f"{slug(log)}-{which}-{split.last}-{asked}"
-        made.append(prepare(split, work / "splits" / name))
-    return made
+        number = len({case.day for case in split.cases})
+        name = f"{slug(log)}-{which}-{split.last}-{number}"
+        days_prepared.append(prepare(split, work / "splits" / name))
+    return days_prepared
 
 
 def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
@@ -153,15 +153,15 @@ def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
 
 
 def once(plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], seed: int) -> Run:
-    """A contender's run, made if it is not there."""
-    folder = runs.place(plan.work, ready, name, settings, seed)
+    """A contender's run, which is made unless it exists."""
+    folder = runs.run_folder(plan.work, ready, name, settings, seed)
     if done := runs.find(folder):
         return done
     fitted = contenders.fit(name, ready, settings, seed, plan.work)
     return runs.keep(folder, ready, fitted, settings, seed)
 
 
-def _one(plan: Plan, ready: Prepared, name: str, seed: int) -> Run:
+def _run_seed(plan: Plan, ready: Prepared, name: str, seed: int) -> Run:
     begin = time.monotonic()
     done = once(plan, ready, name, settings_of(plan, name, ready), seed)
     figures = ", ".join(
@@ -173,7 +173,7 @@ def _one(plan: Plan, ready: Prepared, name: str, seed: int) -> Run:
 
 
 def recall(ready: Prepared, done: Run, case: Case, kind: str | None = None) -> float:
-    """Mean recall@50 over the users of a day who have a past, of the lists that count."""
+    """Mean recall@50 of the lists that count, over the users of a day with a history."""
     values = done.values(case, kind or counted(ready))[HEADLINE]
     known = ready.queries(case)["_earlier"].to_numpy() > 0
     return float(values[known].mean()) if known.any() else 0.0

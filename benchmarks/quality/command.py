@@ -1,5 +1,5 @@
-"""What the benchmarks' commands share: the machine, CPU seconds, files
-that appear whole, and virtual environments of other projects' libraries.
+"""Shared by the benchmarks: facts about the machine, CPU seconds, atomic writes, and virtual environments
+with other projects' libraries.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ NEEDS = {
     "rectools": ("rectools[torch]==0.19.0", "torch==2.15.0", "pandas==2.3.3", "numpy==1.26.4"),
     "scipy": ("scipy==1.17.1", "numpy==2.4.6"),
 }
-"""What each environment holds."""
+"""Packages of each environment."""
 
 
 def machine() -> dict[str, str | int | None]:
-    """What it runs on."""
+    """Facts about the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
     return {
         "cpu": platform.processor() or platform.machine(),
@@ -30,20 +30,20 @@ def machine() -> dict[str, str | int | None]:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of those that it started and that have ended."""
+    """CPU time of this process and of its ended child processes."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     draft = file.with_suffix(".part")
     draft.write_text(text)
     os.replace(draft, file)
 
 
 def environment(name: str, work: Path) -> Path:
-    """The Python of an environment, made if it is not there."""
+    """The Python of an environment, which is made unless it exists."""
     home = work / f"env-{name}"
     mark = home / "ready"
     wanted = hashlib.sha256(" ".join(NEEDS[name]).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Who takes part, and with which settings.
+"""The contenders and their settings.
 
 Settings of peers were chosen on earlier days by `python -m benchmarks.quality --tune`, which writes
-settings.json; ours are those of the pipeline files, which `twinspire tune` searches on such days.
+settings.json. Ours are those of the pipeline files; `twinspire tune` searches them on such days.
 """
 
 import json
@@ -27,24 +27,24 @@ DECAYED = {
     "popular_decayed": lists.popular_decayed,
     "personal_decayed": lists.personal_decayed,
 }
-"""Contenders that only count, each event the less the older it is; their half-lives are chosen."""
+"""Contenders that count events with a decay; their half-lives are chosen."""
 TRANSFORMERS = ("sasrec", "hstu")
 SERVED = (*served.SOURCES, served_with_events.NAME)
-"""What a user of ours gets, and the two-tower of the same versions alone."""
+"""The served lists, and other lists of the same versions."""
 _NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *peers.ON_LOG, "tfrs")
 NAMES = tuple(name for name in _NAMES if name not in served.ON_DEMAND)
-"""What matters most comes first: a run that is stopped has that."""
+"""The most important contenders come first, so that a stopped run has them."""
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
 WITHOUT_SEEDS = ("vstan", "tifu_knn", *LISTS, *DECAYED)
-"""Those whose result involves no chance: one run is enough."""
+"""Contenders without randomness: one run is enough."""
 COSTLY = ("tfrs", *TRANSFORMERS)
-"""Those that are trained once a week where a log's days are many, and asked with fresh histories."""
+"""Contenders that are trained once a week on logs with many days. Histories are always fresh."""
 READ_THE_DAY = ("popular_decayed", "vstan", served_with_events.NAME)
-"""Where queries are as of an event, these know what others did that day up to its moment, ours up to
-some minutes before it; all others were made before the day.
+"""If queries are as of an event, these contenders know the events of that day before the query; ours knows
+those up to some minutes before. All others were trained before the day.
 """
 AS_OF_EVENTS = ("globo/last-click", "ml-100k/global-time")
-"""Cases whose queries are as of an event."""
+"""Cases with queries as of an event."""
 _CODE = {
     **dict.fromkeys(served.SOURCES, ("served.py",)),
     served_with_events.NAME: ("served.py", "served_with_events.py"),
@@ -57,35 +57,33 @@ _CODE = {
 
 
 def start(name: str, split: str) -> Settings:
-    """Settings that a contender's tuning starts from; none where it has none."""
+    """The initial settings of a contender's tuning; empty if it has no settings."""
     if name in (*LISTS, *SERVED, trees.NAME):
         return {}
     return search_space.start(name, split)
 
 
 def chosen(name: str, split: str) -> Settings:
-    """The settings of a contender: from settings.json, else what tuning starts from."""
+    """The settings of a contender: from settings.json, else the initial settings of tuning."""
     kept: Settings | None = all_chosen().get(split, {}).get(name, {}).get("settings")
     return kept or start(name, split)
 
 
 def all_chosen() -> dict[str, Any]:
-    """What settings.json says: by log and contender `settings`, what they `found` on the earlier days,
-    and all `trials`: of how many days (`trial_days`), and why they `ended` (after 12, or `most_trials`,
-    where it is not said). `chosen_before` holds the trials of settings that are not yet chosen again.
+    """The content of settings.json, by log and contender: `settings`; their recall on the earlier days
+    (`found`); all `trials`; on how many days they ran (`trial_days`); and why the search `ended` (without an
+    entry after 12, or `most_trials`). `chosen_before` has the trials of settings that were not chosen again.
     """
     return json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
 
 
 def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path) -> Fitted:
-    """Trains a contender and has it make its lists for all cases of the split.
+    """Trains a contender and makes its lists for all cases of the split.
 
     Args:
       name: one of `NAMES`.
-      prepared: the split.
       settings: from `chosen`.
-      seed: of all chance.
-      work: holds the peers' environments.
+      work: folder with the peers' environments.
     """
     if name in LISTS or name in DECAYED:
         begin = cpu_seconds()
@@ -104,25 +102,25 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
 
 
 def code_of(name: str) -> list[str]:
-    """Files whose change makes a contender's runs stale, below the repository."""
+    """Files in the repository whose change makes a contender's runs stale."""
     return [f"benchmarks/quality/{file}" for file in _CODE.get(name, ("lists.py",))]
 
 
 def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
-    """All that tells a contender's runs apart: a peer's settings, or our pipeline file with ours."""
+    """The settings that identify a contender's runs: a peer's settings, or our pipeline file."""
     if name not in SERVED:
         return dict(settings)
     p = override(prepared.pipeline, settings)
-    # Defaults aside: a key that is new in a release makes no other run.
+    # Without defaults, so that a new key of a release does not make runs stale.
     places = {"pipeline", "source", "registry"}
     return p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=places)
 
 
 def takes_part(name: str, prepared: Prepared) -> bool:
-    """Whether a contender says something of a log.
+    """Whether a contender takes part on a log.
 
-    Nobody reads news basket after basket. On purchases transformers find a third of what purchase
-    history does. Not every pipeline has a ranker.
+    News have no baskets. On purchases, transformers have a third of the recall of the purchase history. Not
+    every pipeline has a ranker.
     """
     log = prepared.split.name
     if name == "tifu_knn":

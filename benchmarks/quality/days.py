@@ -1,10 +1,10 @@
-"""The days that contenders are compared on, and the earlier ones that everything is chosen on.
+"""The days on which contenders are compared, and earlier days on which everything is chosen.
 
-Purchases after `LAST_OPEN` are for the final judgement: nothing may be chosen, tried or looked at on
-these days. `require_open` refuses them unless a person names what is judged (`--judge`).
+Purchases after `LAST_OPEN` are for the final judgement: nothing may be chosen, tried or inspected on these
+days. `require_open` refuses them unless a person names the judgement (`--judge`).
 
-Everything else is development: groceries and the small shop on the two weeks up to `LAST_OPEN`, the
-news and the films on days that settings were chosen on as well.
+All other days are for development: for groceries and the small shop the two weeks up to `LAST_OPEN`, for the
+news and the films days on which settings were chosen, too.
 """
 
 import sys
@@ -22,9 +22,9 @@ class Days:
     """Days of a log.
 
     Attributes:
-      development: days to compare on while the project is worked on, one after the other.
-      earlier: days that settings are chosen on.
-      judged: days of a final judgement by its name, one after the other.
+      development: consecutive days to compare on during development.
+      earlier: days on which settings are chosen.
+      judged: consecutive days of a final judgement, by its name.
     """
 
     development: tuple[date, ...]
@@ -32,7 +32,7 @@ class Days:
     judged: Mapping[str, tuple[date, ...]]
 
     def asked(self, judge: str | None) -> tuple[date, ...]:
-        """The days to compare on, in development or for a judgement."""
+        """The days to compare on, for development or a judgement."""
         return self.judged[judge] if judge else self.development
 
 
@@ -44,29 +44,29 @@ JUDGED: Mapping[str, tuple[date, ...]] = {
     "second-stage": _on(date(2017, 11, 20), 14),
     "towers": _on(date(2017, 12, 4), 14),
 }
-"""Days of purchases that are looked at once, when that work is done."""
+"""Days of purchases that are measured once, when the named work is done."""
 GROCERIES = Days(
     development=_on(date(2017, 11, 6), 14),
     earlier=(date(2017, 10, 9), date(2017, 10, 19), date(2017, 10, 28)),
     judged=JUDGED,
 )
-"""Also of the small shop. Earlier: a Monday, a Thursday and a Saturday."""
+"""Also for the small shop. The earlier days are a Monday, a Thursday and a Saturday."""
 GLOBO = Days(development=_on(date(2017, 10, 13), 4), earlier=_on(date(2017, 10, 11), 2), judged={})
 """Friday to Monday. The log's last whole day is 2017-10-16."""
 LOGS: Mapping[str, Days] = {"groceries": GROCERIES, "small-shop": GROCERIES, "globo": GLOBO}
 
 
 def last_open(judge: str | None) -> date:
-    """The newest day of purchases that may be read, in development or for a judgement."""
+    """The newest day of purchases that may be read, for development or a judgement."""
     return max(JUDGED[judge]) if judge else LAST_OPEN
 
 
 def require_open(last: date, judge: str | None) -> None:
-    """Ends the command where it would read days of purchases that are not open to it.
+    """Ends the command if it would read days of purchases that it must not read.
 
     Args:
       last: the newest day that would be read.
-      judge: the judgement that a person asked for, None in development.
+      judge: the judgement that a person named; None in development.
     """
     if last > last_open(judge):
         sys.exit(

@@ -1,8 +1,8 @@
 """From runs to figures: means over queries and seeds, and ratios of two contenders with intervals.
 
-A resample draws the days, the users and the seeds, all with replacement: a query counts as often as
-its day was drawn times as often as its user was. Source: Owen, *The pigeonhole bootstrap*, Annals of
-Applied Statistics 1(2), 2007. A few days give no such interval: each day is shown instead.
+A resample draws days, users and seeds with replacement. The weight of a query is the number of draws of its
+day times that of its user. Source: Owen, *The pigeonhole bootstrap*, Annals of Applied Statistics 1(2), 2007.
+With few days there is no interval; each day is shown instead.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,32 +17,29 @@ from twinspire_core.metrics.list_metrics import slice_of
 
 RESAMPLES = 4000
 FEWEST_DAYS = 8
-"""On fewer days there is no interval, and nothing is sure."""
+"""With fewer days there is no interval, and no difference is called sure."""
 HEADLINE = "recall@50"
 METRICS = (HEADLINE, "recall@10", "ndcg@10")
 BOUNDS = (1, 5, 20)
 SLICES = ("new", "1-4", "5-19", "20+")
-"""Users by how many events they had before they ask."""
+"""Slices of users by their number of earlier events."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A contender's runs on a case, of all its days.
+    """A contender's runs on a case, on all its days.
 
     Attributes:
-      case: the case.
-      period: `development`, or the judgement whose days were asked about.
-      kind: whether its lists hold what users had before: `kept` or `left out`.
-      counts: whether such lists are those that count on this log.
-      contender: its name.
-      values: [Q] by measure, per seed; the queries of one day after those of the day before.
-      coverage: share of the catalogue in the lists of a day, the mean over the days.
+      period: `development`, or the name of the judgement.
+      kind: whether lists contain seen items: `kept` or `left out`.
+      counts: whether lists of this kind count on this log.
+      values: [Q] by measure, per seed; queries are in the order of their days.
+      coverage: share of the catalogue in the lists of a day, mean over the days.
       day: [Q] str, the day of each query.
-      user: [Q] str, who asks.
-      earlier: [Q] int64, events that the user had before.
-      settings: that it was run with.
-      cpu: CPU seconds of a day, by seed.
-      weekly: whether it was trained once a week only.
+      user: [Q] str, the user of each query.
+      earlier: [Q] int64, number of earlier events of the user.
+      cpu: CPU seconds per day, by seed.
+      weekly: whether it was trained only once a week.
     """
 
     case: str
@@ -61,15 +58,15 @@ class Result:
 
     @property
     def known(self) -> "Result":
-        """Of the users who have a history: the figures of the table."""
+        """The result for users with a history, which the table shows."""
         return self.where(self.earlier > 0)
 
     def slice(self, number: int) -> "Result":
-        """Of the users of one of `SLICES`."""
+        """The result for users of one of `SLICES`."""
         return self.where(slice_of(self.earlier, BOUNDS) == number)
 
     def where(self, keep: np.ndarray) -> "Result":
-        """Of some queries, [Q] bool."""
+        """The result for some queries, [Q] bool."""
         return replace(
             self,
             values=[{m: x[keep] for m, x in seed.items()} for seed in self.values],
@@ -79,7 +76,7 @@ class Result:
         )
 
     def mean(self, metric: str = HEADLINE) -> float:
-        """Over queries and seeds; nan without queries."""
+        """The mean over queries and seeds; NaN without queries."""
         if not len(self.user):
             return float("nan")
         return float(np.mean([seed[metric].mean() for seed in self.values]))
@@ -89,9 +86,9 @@ class Result:
         return {day: self.where(self.day == day).mean(metric) for day in np.unique(self.day)}
 
     def draws(self, metric: str = HEADLINE) -> np.ndarray | None:
-        """[4000] resampled means; None where there are too few days.
+        """[4000] resampled means; None with too few days.
 
-        Equal queries are resampled alike, so that two contenders may be compared draw by draw.
+        Equal queries are resampled in the same way, so that contenders can be compared draw by draw.
         """
         _, day = np.unique(self.day, return_inverse=True)
         _, user = np.unique(self.user, return_inverse=True)
@@ -103,13 +100,13 @@ class Result:
         tables = [np.bincount(cell, seed[metric], size) for seed in self.values]
         sums = [_resampled(table.reshape(shape)) for table in tables]
         asked = _resampled(np.bincount(cell, minlength=size).reshape(shape))
-        with np.errstate(invalid="ignore"):  # nan where a small slice was not drawn
+        with np.errstate(invalid="ignore"):  # NaN if no query of a small slice was drawn
             by_seed = np.stack(sums, 1) / asked[:, None]
         seeds = np.random.default_rng(len(sums)).integers(len(sums), size=by_seed.shape)
         return np.take_along_axis(by_seed, seeds, 1).mean(axis=1)
 
     def row(self) -> dict[str, object]:
-        """What results.json says of it."""
+        """Its row in results.json."""
         known = self.known
         draws = known.draws()
         low, high = (None, None) if draws is None else interval(draws) or (None, None)
@@ -134,15 +131,15 @@ class Result:
 
 
 def _resampled(table: np.ndarray) -> np.ndarray:
-    """[4000] sums over days and users, [D, U], drawn again."""
+    """[4000] sums over resampled days and users, [D, U]."""
     days, users = (_times(number, axis) for axis, number in enumerate(table.shape))
-    found: np.ndarray = np.einsum("ru,ru->r", days @ table, users)
-    return found
+    sums: np.ndarray = np.einsum("ru,ru->r", days @ table, users)
+    return sums
 
 
 @lru_cache(maxsize=8)
 def _times(number: int, axis: int) -> np.ndarray:
-    """[4000, number] how often each is drawn, with replacement."""
+    """[4000, number] how often each is drawn with replacement."""
     drawn = np.random.default_rng([20171120, axis]).integers(number, size=(RESAMPLES, number))
     drawn += number * np.arange(RESAMPLES)[:, None]
     times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
@@ -151,13 +148,13 @@ def _times(number: int, axis: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """What one contender finds by what another does, of the same queries.
+    """The ratio of two contenders' measures, for the same queries.
 
     Attributes:
       found: the ratio of the means.
-      low: of its 95% interval; None on few days.
-      high: of its interval.
-      p: the two-sided probability of a ratio as far from 1 by chance; None on few days.
+      low: lower end of its 95% interval; None with few days.
+      high: upper end of the interval.
+      p: two-sided probability of a ratio this far from 1 by chance; None with few days.
       daily: the ratio of each day.
     """
 
@@ -169,7 +166,7 @@ class Ratio:
 
 
 def ratio(above: Result, below: Result, metric: str = HEADLINE) -> Ratio:
-    """Compares two contenders; in each resample both are drawn alike."""
+    """Compares two contenders on the same resamples."""
     a, b = above.draws(metric), below.draws(metric)
     low = high = p = None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -177,11 +174,11 @@ def ratio(above: Result, below: Result, metric: str = HEADLINE) -> Ratio:
             draws = a / b
             low, high = interval(draws) or (None, None)
             p = 2 * (min(np.sum(draws <= 1), np.sum(draws >= 1)) + 1) / (RESAMPLES + 1)
-        theirs = below.daily(metric)
-        daily = {day: np.float64(x) / theirs[day] for day, x in above.daily(metric).items()}
-        found = np.float64(above.mean(metric)) / below.mean(metric)
+        below_daily = below.daily(metric)
+        daily = {day: np.float64(x) / below_daily[day] for day, x in above.daily(metric).items()}
+        value = np.float64(above.mean(metric)) / below.mean(metric)
     return Ratio(
-        found=short(found),
+        found=short(value),
         low=short(low),
         high=short(high),
         p=short(None if p is None else min(p, 1.0)),
@@ -190,27 +187,27 @@ def ratio(above: Result, below: Result, metric: str = HEADLINE) -> Ratio:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusts the probabilities of several comparisons: where nothing differs, the chance that any of
-    them is below 0.05 is at most 0.05. Source: Holm, *A simple sequentially rejective multiple test procedure*,
+    """Adjusts the probabilities of several comparisons: if nothing differs, the chance that any of them is
+    below 0.05 is at most 0.05. Source: Holm, *A simple sequentially rejective multiple test procedure*,
     Scandinavian Journal of Statistics 6, 1979.
     """
     adjusted = np.ones(len(p))
     most = 0.0
-    for rank, place in enumerate(np.argsort(p)):
-        most = max(most, (len(p) - rank) * p[place])
-        adjusted[place] = min(most, 1.0)
-    found: list[float] = adjusted.tolist()
-    return found
+    for rank, index in enumerate(np.argsort(p)):
+        most = max(most, (len(p) - rank) * p[index])
+        adjusted[index] = min(most, 1.0)
+    probabilities: list[float] = adjusted.tolist()
+    return probabilities
 
 
 def by_case(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, Result]]:
-    """Results by case and kind, in the cases' order, and by contender."""
-    found: dict[tuple[str, str], dict[str, Result]] = {}
+    """Results by case and kind, in the order of cases, and by contender."""
+    cases: dict[tuple[str, str], dict[str, Result]] = {}
     for result in results:
-        found.setdefault((result.case, result.kind), {})[result.contender] = result
-    return {key: found[key] for case in CASES for key in found if key[0] == case}
+        cases.setdefault((result.case, result.kind), {})[result.contender] = result
+    return {key: cases[key] for case in CASES for key in cases if key[0] == case}
 
 
 def short(value: float | None) -> float | None:
-    """Five digits; None where there is no number, which JSON has none for."""
+    """The value with five digits; None if it is not finite, which JSON cannot express."""
     return float(f"{value:.5g}") if value is not None and np.isfinite(value) else None

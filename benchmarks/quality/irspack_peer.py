@@ -1,9 +1,9 @@
-"""iALS of the library irspack. Runs in an environment of its own, without this project.
+"""iALS of the library irspack. Runs in its own environment, without this project.
 
     python -m benchmarks.quality.irspack_peer FOLDER SETTINGS.json OUT.npz
 
-FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
-and item.
+FOLDER has the files of quality/arrays.py: the log and the histories of the queries, with numbers for users
+and items.
 """
 
 import json
@@ -22,7 +22,7 @@ DAY = 86_400_000_000
 
 
 def model_of(settings, matrix):
-    """A model that is not trained yet, as Rendle et al. tune it, with regularisation by frequency."""
+    """An untrained model with regularisation by frequency, as in Rendle et al."""
     return IALSRecommender(
         matrix,
         n_components=settings["factors"],
@@ -38,20 +38,18 @@ def model_of(settings, matrix):
 
 
 def interactions(row, item, shape, weights):
-    """[rows, items] how often each pair is there, n: as 1 (`binary`), log2(1 + n) (`log`) or n
-    (`count`).
-    """
-    found = csr_matrix((np.ones(len(row), np.float32), (row, item)), shape)
-    found.sum_duplicates()
+    """[rows, items] weights of the pairs that occur n times: 1 (`binary`), log2(1 + n) (`log`) or n (`count`)."""
+    matrix = csr_matrix((np.ones(len(row), np.float32), (row, item)), shape)
+    matrix.sum_duplicates()
     if weights == "log":
-        found.data = np.log2(1 + found.data)
+        matrix.data = np.log2(1 + matrix.data)
     elif weights == "binary":
-        found.data[:] = 1
-    return found
+        matrix.data[:] = 1
+    return matrix
 
 
 def train(log, settings):
-    """The items trained on, and the model."""
+    """The trained items, and the model."""
     end = log["time"].max()
     recent = np.flatnonzero(log["time"] > end - (settings["days"] or 10_000) * DAY)
     users, user = np.unique(log["user"][recent], return_inverse=True)
@@ -61,7 +59,7 @@ def train(log, settings):
 
 
 def rank(items, model, settings, log, asked, chunk=1024):
-    """[Q, 600] positions in the catalogue, -1 behind the end."""
+    """[Q, 600] positions in the catalogue, -1 after the end."""
     number = np.full(len(log["place"]), -1)
     number[items] = np.arange(len(items))
     lengths = np.diff(asked["start"])
@@ -71,7 +69,7 @@ def rank(items, model, settings, log, asked, chunk=1024):
     shape = (len(lengths), len(items))
     history = interactions(row[known], number[asked["item"][known]], shape, settings["weights"])
     listed = np.flatnonzero(log["place"][items] >= 0)
-    place = log["place"][items[listed]]
+    position = log["place"][items[listed]]
     n = min(LENGTH, len(listed))
     ranked = np.full((len(lengths), LENGTH), -1, np.int64)
     for start in range(0, len(lengths), chunk):
@@ -79,10 +77,10 @@ def rank(items, model, settings, log, asked, chunk=1024):
         scores = np.asarray(model.get_score_cold_user(part))[:, listed]
         top = np.argpartition(-scores, n - 1, axis=1)[:, :n]
         order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
-        found = place[np.take_along_axis(top, order, 1)]
-        # Of whom nothing is known, no score says anything.
-        found[np.diff(part.indptr) == 0] = -1
-        ranked[start : start + chunk, :n] = found
+        best = position[np.take_along_axis(top, order, 1)]
+        # Without a history, scores mean nothing.
+        best[np.diff(part.indptr) == 0] = -1
+        ranked[start : start + chunk, :n] = best
     return ranked
 
 

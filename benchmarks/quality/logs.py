@@ -1,4 +1,4 @@
-"""The logs of the benchmark, laid out, their events, and what is asked about each of their days."""
+"""The logs of the benchmark, their events, and the cases of each day."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
@@ -20,15 +20,14 @@ _SCHEMA = {"_user": pl.String, "_item": pl.String, "_time": pl.Int64}
 
 
 def events_of(p: Pipeline, first: date, last: date, *more: pl.Expr) -> pl.DataFrame:
-    """`_user`, `_item`, `_time` (microseconds since 1970, UTC) of all events of some days, and more
-    of their columns, in the order of time; events that are there twice count once. Days without a
-    folder have none.
+    """`_user`, `_item`, `_time` (microseconds since 1970, UTC) and further columns of all events of some
+    days, by time. Duplicates count once. Days without a folder have no events.
     """
     days = (first + timedelta(days=n) for n in range((last - first).days + 1))
     files = [Path(file.uri) for day in days for file in day_files.files(p, "events", day)]
-    found = [_read(p, file, more) for file in files]
-    every = pl.concat(found) if found else pl.DataFrame(schema=_SCHEMA)
-    return every.unique().sort("_time", "_user", "_item")
+    tables = [_read(p, file, more) for file in files]
+    events = pl.concat(tables) if tables else pl.DataFrame(schema=_SCHEMA)
+    return events.unique().sort("_time", "_user", "_item")
 
 
 def _read(p: Pipeline, file: Path, more: Sequence[pl.Expr]) -> pl.DataFrame:
@@ -49,10 +48,10 @@ def with_days(events: pl.DataFrame, p: Pipeline) -> pl.DataFrame:
 
 
 def globo(work: Path, *, judge: str | None = None) -> Log:
-    """Trained on all days before: what each reader opens on the next day, and the last click of
-    each of its sessions.
+    """Trained on all days before. Cases: the items that each reader opens on the next day, and the last
+    click of each session of that day.
     """
-    place = data.globo(work / "globo")
+    path = data.globo(work / "globo")
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     asked = days.GLOBO.asked(judge)
     known = {
@@ -62,14 +61,16 @@ def globo(work: Path, *, judge: str | None = None) -> Log:
     }
     context = [pl.col(column).cast(pl.String).alias(name) for name, column in known.items()]
     session = pl.col("session_id").alias("_session")
-    p = override(p, {"source.events": place})
+    p = override(p, {"source.events": path})
     clicks = with_days(events_of(p, date(2017, 10, 1), max(asked), session, *context), p)
 
     def cases(day: date) -> Iterable[Case]:
-        of_day = clicks.filter(pl.col("_day") == day).drop("_day")
-        opened = of_day.select("_user", "_item", "_time")
+        day_clicks = clicks.filter(pl.col("_day") == day).drop("_day")
+        opened = day_clicks.select("_user", "_item", "_time")
         yield Case(name=f"globo/next-day {day}", frozen=True, wanted=opened, day=day)
-        sessions = of_day.sort("_time", "_item").group_by("_user", "_session", maintain_order=True)
+        sessions = day_clicks.sort("_time", "_item").group_by(
+            "_user", "_session", maintain_order=True
+        )
         last = sessions.agg(pl.len().alias("_clicks"), pl.col("_item", "_time", *known).last())
         last = last.filter(pl.col("_clicks") >= 2).drop("_session", "_clicks")
         yield Case(name=f"globo/last-click {day}", frozen=False, wanted=last, day=day)
@@ -77,47 +78,47 @@ def globo(work: Path, *, judge: str | None = None) -> Log:
     return Log(
         name="globo",
         file=ROOT / "pipelines" / "news.toml",
-        settings={"source.events": place},
+        settings={"source.events": path},
         events=clicks.select("_user", "_item", "_time", "_day"),
         items=None,
         test=asked,
         earlier=days.GLOBO.earlier,
         cases=cases,
-        weekly=False,  # articles live for days
+        weekly=False,  # articles are read for a few days only
         chained=7,
         most=5_000,
     )
 
 
 def groceries(work: Path, *, judge: str | None = None) -> Log:
-    """What each household buys on the next day, and within the next week."""
+    """Cases: the purchases of each household on the next day, and in the next week."""
     return _groceries("groceries", work, judge=judge, households=None)
 
 
 def small_shop(work: Path, *, judge: str | None = None) -> Log:
-    """The same of 600 households."""
+    """The same for 600 households."""
     return _groceries("small-shop", work, judge=judge, households=600)
 
 
 def _groceries(name: str, work: Path, *, judge: str | None, households: int | None) -> Log:
     asked = days.GROCERIES.asked(judge)
     last = max(asked)
-    places = data.groceries(work / name, households=households, last=last, judge=judge)
+    paths = data.groceries(work / name, households=households, last=last, judge=judge)
     file = ROOT / "pipelines" / "groceries.toml"
-    p = override(pipeline.load(file), {"source.events": places["events"]})
+    p = override(pipeline.load(file), {"source.events": paths["events"]})
     bought = with_days(events_of(p, date(2017, 1, 1), last), p)
 
     def cases(day: date) -> Iterable[Case]:
         for case, until in (("next-day", day), ("next-week", day + timedelta(days=6))):
-            if until <= last:  # later purchases may not be looked at
+            if until <= last:  # later purchases must not be read
                 wanted = bought.filter(pl.col("_day").is_between(day, until)).drop("_day")
                 yield Case(name=f"{name}/{case} {day}", frozen=True, wanted=wanted, day=day)
 
-    snapshot = pl.read_parquet(places["items"].format(date="2016-12-31") + "/*.parquet")
+    snapshot = pl.read_parquet(paths["items"].format(date="2016-12-31") + "/*.parquet")
     return Log(
         name=name,
         file=file,
-        settings={f"source.{table}": place for table, place in places.items()},
+        settings={f"source.{table}": path for table, path in paths.items()},
         events=bought,
         items=snapshot["product_id"].cast(pl.String).unique().sort(),
         test=asked,
@@ -128,14 +129,13 @@ def _groceries(name: str, work: Path, *, judge: str | None, households: int | No
 
 
 def movielens_global_time(work: Path, *, judge: str | None = None) -> Log:
-    """Trained on the first 80% of the positives: each later one, from all that its user liked
-    before it.
+    """Trained on the first 80% of the positives. Cases: each later positive, given its user's earlier ones.
 
-    Earlier: trained on 70%, up to 80%.
+    Earlier days: trained on 70%, tested on those up to 80%.
     """
     raw = data.movielens_raw(work / "movielens")
     liked = data.movielens_liked(raw)
-    places = data.movielens(work / "movielens" / "all", liked, raw)
+    paths = data.movielens(work / "movielens" / "all", liked, raw)
     events = _liked(liked)
     last_row = len(events) - 1
     cuts = [events["_day"][int(share * last_row)] for share in (0.7, 0.8)]
@@ -146,23 +146,23 @@ def movielens_global_time(work: Path, *, judge: str | None = None) -> Log:
         name = f"ml-100k/global-time {day}"
         yield Case(name=name, frozen=False, wanted=tested.drop("_day"), day=day)
 
-    return _films("ml-100k/global-time", places, raw, events, (cuts[1],), (cuts[0],), cases)
+    return _films("ml-100k/global-time", paths, raw, events, (cuts[1],), (cuts[0],), cases)
 
 
 def movielens_last_item(work: Path, *, earlier: bool) -> Log:
-    """Trained on all but the last positive of each user, which is to be found.
+    """Trained on all except the last positive of each user, which is the case.
 
-    Earlier: the last one is left out for good, and the one before it is to be found. Such a split
-    shows a model other users' future.
+    Earlier: the last positive is left out, and the one before it is the case. Such a split shows other
+    users' future to a model.
     """
     raw = data.movielens_raw(work / "movielens")
     liked = data.movielens_liked(raw)
     from_end = pl.int_range(pl.len()).reverse().over("user_id")
-    place = 1 if earlier else 0
-    tested = _liked(liked.filter(from_end == place))
-    kept = liked.filter(from_end > place)
+    number = 1 if earlier else 0
+    tested = _liked(liked.filter(from_end == number))
+    kept = liked.filter(from_end > number)
     folder = work / "movielens" / ("last-but-one" if earlier else "last-item")
-    places = data.movielens(folder, kept, raw)
+    paths = data.movielens(folder, kept, raw)
     events = _liked(kept)
     day = events["_day"].max() + timedelta(days=1)  # type: ignore[operator]
 
@@ -170,12 +170,12 @@ def movielens_last_item(work: Path, *, earlier: bool) -> Log:
         name = f"ml-100k/last-item {day}"
         yield Case(name=name, frozen=True, wanted=tested.drop("_day"), day=day)
 
-    return _films("ml-100k/last-item", places, raw, events, (day,), (day,), cases)
+    return _films("ml-100k/last-item", paths, raw, events, (day,), (day,), cases)
 
 
 def _films(
     name: str,
-    places: Mapping[str, str],
+    paths: Mapping[str, str],
     raw: Path,
     events: pl.DataFrame,
     test: Sequence[date],
@@ -186,7 +186,7 @@ def _films(
     return Log(
         name=name,
         file=ROOT / "benchmarks" / "pipelines" / "movielens.toml",
-        settings={f"source.{table}": place for table, place in places.items()},
+        settings={f"source.{table}": path for table, path in paths.items()},
         events=events,
         items=films,
         test=test,
@@ -196,7 +196,7 @@ def _films(
 
 
 def read(name: str, work: Path, *, earlier: bool = False, judge: str | None = None) -> Log:
-    """Lays a log out."""
+    """Writes a log's files, and reads the log."""
     if name == "ml-100k/last-item":
         return movielens_last_item(work, earlier=earlier)
     return LOGS[name](work, judge=judge)
@@ -223,7 +223,7 @@ CASES: Mapping[str, str] = {
 
 
 def is_judged(case: str) -> bool:
-    """Whether a case has days for a final judgement; the days of the others are development."""
+    """Whether a case has days for a final judgement. Other cases have only development days."""
     log = days.LOGS.get(CASES[case])
     return log is not None and bool(log.judged)
 

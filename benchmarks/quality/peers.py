@@ -1,4 +1,4 @@
-"""Other projects' recommenders, each called in a virtual environment of its own."""
+"""Other projects' recommenders, each called in its own virtual environment."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def fit_tfrs(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
-    """TensorFlow Recommenders' two-tower on the features that ours is trained on."""
+    """TensorFlow Recommenders' two-tower, on the same features as ours."""
     folder = prepared.folder / f"arrays-{settings['dimension']}"
     arrays.write_features(prepared, folder, settings["dimension"])
     return _call("tfrs", prepared, {**settings, "seed": seed}, folder, work)
@@ -33,24 +33,19 @@ ON_LOG: Mapping[str, tuple[str, str]] = {
     "sasrec": ("rectools", "rectools"),
     "hstu": ("rectools", "rectools"),
 }
-"""Peers that are given the whole log: `SCRIPT_peer.py` of each, and the environment it runs in;
-the cheap ones first.
-"""
+"""Peers that get the whole log: the script `NAME_peer.py` and the environment of each, cheap ones first."""
 
 
 def fit_on_log(
     name: str, prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path
 ) -> Fitted:
-    """A peer that is given the whole log, with times, and all that is known of each query's user.
+    """Runs a peer that gets the whole log, with times, and the history of each query's user.
 
-    Lists that come out short are filled up with what was popular on the last day.
+    Short lists are filled up with items that were popular on the last day.
 
     Args:
-      name: of `ON_LOG`.
-      prepared: the split.
-      settings: of the contender.
-      seed: of all chance.
-      work: holds the environments.
+      name: a key of `ON_LOG`.
+      work: folder with the environments.
     """
     folder = prepared.folder / f"arrays-log-{prepared.digest[:12]}"
     arrays.write_log(prepared, folder)
@@ -64,15 +59,13 @@ def fit_on_log(
 
 
 def filled_up(ranked: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """Lists with what is missing at their ends taken from others, in order, without repeats; [Q, L]
-    both.
-    """
+    """Lists, [Q, L], filled up from the lists `more`, [Q, L], without repeats."""
     short = np.flatnonzero((ranked < 0).any(axis=1))
     out = ranked.copy()
     for row in short:
-        own = ranked[row][ranked[row] >= 0]
-        other = more[row][~np.isin(more[row], own)]
-        whole = np.concatenate([own, other])[: ranked.shape[1]]
+        items = ranked[row][ranked[row] >= 0]
+        rest = more[row][~np.isin(more[row], items)]
+        whole = np.concatenate([items, rest])[: ranked.shape[1]]
         out[row, : len(whole)] = whole
     return out
 
@@ -87,26 +80,26 @@ def _call(
 ) -> Fitted:
     python = environment(home or name, work.resolve())
     with tempfile.TemporaryDirectory() as scratch:
-        asked = Path(scratch) / "settings.json"
+        settings_file = Path(scratch) / "settings.json"
         out = Path(scratch) / "out.npz"
-        asked.write_text(
+        settings_file.write_text(
             json.dumps({**settings, "cases": [slug(case.name) for case in prepared.split.cases]})
         )
         module = f"benchmarks.quality.{name}_peer"
-        command = [str(python), "-m", module, str(folder.resolve()), str(asked), str(out)]
+        command = [str(python), "-m", module, str(folder.resolve()), str(settings_file), str(out)]
         quiet = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
             "TF_CPP_MIN_LOG_LEVEL": "3"
         }
-        # From the root, where the module is found; folders are absolute.
+        # Python finds the module from the root; folders are absolute.
         begin = cpu_seconds()
         done = subprocess.run(
             command, env=quiet, cwd=ROOT, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            what = f"{name} on {prepared.split.name} with {settings}"
-            sys.exit(f"{what} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-        found = np.load(out)
+            run = f"{name} on {prepared.split.name} with {settings}"
+            sys.exit(f"{run} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        output = np.load(out)
         ranked = {
-            case.name: found[slug(case.name)].astype(np.int64) for case in prepared.split.cases
+            case.name: output[slug(case.name)].astype(np.int64) for case in prepared.split.cases
         }
         return Fitted(ranked, cpu_seconds() - begin)

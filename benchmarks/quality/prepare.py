@@ -1,18 +1,18 @@
-"""A split as files that every contender reads.
+"""A split as files for all contenders.
 
     corpus.parquet          `_item`: the catalogue as of the end of training
-    log.parquet             `_user`, `_item`, `_time` of the events of the last 280 days up to the
-                            end of training, which all contenders may be trained on
-    asked.parquet           of the events of the days asked about, where queries are as of an event:
-                            a contender may use those strictly before a query's moment
+    log.parquet             `_user`, `_item`, `_time` of the events of the last 280 days before the
+                            end of training, for training
+    asked.parquet           the same for the test days, if queries are as of an event: a contender
+                            may use the events strictly before a query's moment
     queries-CASE.parquet    `_query`, `_user`, `_moment` (microseconds), `_history` and
-                            `_history_times` (all that is known of the user then, oldest first),
-                            `_before` (the newest 500 of these), `_earlier` (how many events that
-                            were), and what else is known of the moment
+                            `_history_times` (the user's events before the moment, oldest first),
+                            `_before` (the newest 500 of these), `_earlier` (the number of events),
+                            and further columns of the event
     truth-CASE.parquet      `_query`, `_truth`
 
-Rows of a case's two files stand in the same order. What two-towers read besides is made where one
-is trained (quality/tower_inputs.py).
+The two files of a case have the same order of rows. Inputs of two-towers are made when one is trained
+(quality/tower_inputs.py).
 """
 
 import fcntl
@@ -37,25 +37,23 @@ from twinspire_core.config.settings import override
 _BEFORE = 500
 """The most items of `_before`."""
 _FORMAT = 3
-"""Of the files above; raised when what they hold changes."""
+"""Version of the files above. Raise it when their content changes."""
 _SEEN_BY_ALL = {"source", "columns", "features", "window", "vocabulary", "corpus"}
-"""Tables of the pipeline file that say what every contender is given. How ours are trained, mixed and
-judged is no peer's business: a change of it lets what peers found stand.
+"""Tables of the pipeline file that decide the input of all contenders. Other tables decide how ours are
+trained, blended and judged; a change of those does not make peers' runs stale.
 """
 _FOR_ALL = {"evaluation.holdout": 0.0}
-"""All users are trained on: the queries are of other days, so that none need be held out. What the
-train stage itself measures is of no use here.
-"""
+"""Training uses all users: the queries are on other days, so no user needs to be held out."""
 
 
 class Fitted(NamedTuple):
-    """What a contender came to.
+    """A contender's lists.
 
     Attributes:
-      ranked: by case, [Q, 600] positions in the catalogue, -1 behind the end.
+      ranked: by case, [Q, 600] positions in the catalogue, -1 after the end.
       cpu: CPU seconds of training and of making the lists.
-      unseen: by case, the same without what the query's user had before, where a contender makes such
-        lists by itself; else that is taken out of `ranked`.
+      unseen: by case, lists without seen items, if the contender makes such lists itself; else seen items
+        are removed from `ranked`.
     """
 
     ranked: Mapping[str, np.ndarray]
@@ -65,14 +63,13 @@ class Fitted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A split that is laid out.
+    """A split with its files.
 
     Attributes:
-      split: what was laid out.
       pipeline: the pipeline file with the split's settings.
-      folder: holds the files above.
-      features: folder of the feature stage's output, once a two-tower has asked for it.
-      digest: of all that every contender sees.
+      folder: folder of the files above.
+      features: folder of the feature stage's output, which exists once a two-tower needed it.
+      digest: digest of the input of all contenders.
     """
 
     split: Split
@@ -86,7 +83,7 @@ class Prepared:
         return pl.read_parquet(self.folder / f"queries-{slug(case.name)}.parquet")
 
     def truth(self, case: Case) -> pl.DataFrame:
-        """What the queries should find."""
+        """The true items of the queries."""
         return pl.read_parquet(self.folder / f"truth-{slug(case.name)}.parquet")
 
     def corpus(self) -> pl.DataFrame:
@@ -94,12 +91,12 @@ class Prepared:
         return pl.read_parquet(self.folder / "corpus.parquet")
 
     def log(self) -> pl.DataFrame:
-        """The events of 280 days up to the end of training, in the order of time."""
+        """The events of the 280 days before the end of training, by time."""
         return pl.read_parquet(self.folder / "log.parquet")
 
     def asked(self) -> pl.DataFrame:
-        """The events of the days asked about, in the order of time; none where no query is as of an
-        event. Only those strictly before a query's moment are known to it.
+        """The events of the test days, by time; empty if no query is as of an event. A query knows only the
+        events strictly before its moment.
         """
         return pl.read_parquet(self.folder / "asked.parquet")
 
@@ -110,15 +107,15 @@ def slug(name: str) -> str:
 
 
 def prepare(split: Split, folder: Path) -> Prepared:
-    """Lays a split out; what is there for the same inputs stays."""
+    """Writes a split's files, unless they exist for the same inputs."""
     places = {
         "pipeline.work_root": str(folder / "stages"),
         "registry.root": str(folder / "registry"),
     }
     p = override(pipeline.load(split.file), {**split.settings, **_FOR_ALL, **places})
-    told = {
+    inputs = {
         "day": str(split.last),
-        # Defaults aside: a key that is new in a release makes no other split.
+        # Without defaults, so that a new key of a release does not make splits stale.
         "pipeline": p.model_dump(
             mode="json", by_alias=True, exclude_defaults=True, include=_SEEN_BY_ALL
         ),
@@ -127,11 +124,11 @@ def prepare(split: Split, folder: Path) -> Prepared:
         "most": split.most,
         "format": _FORMAT,
     }
-    digest = stages.digest(told)
+    digest = stages.digest(inputs)
     done = folder / "DONE.json"
     prepared = folder / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
-    # Several benchmarks may run at once; one of them lays a day out.
+    # Several benchmarks may run at once; only one of them writes a day.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists() or json.loads(done.read_text())["digest"] != digest:
@@ -167,13 +164,13 @@ def _write(split: Split, p: Pipeline, out: Path) -> None:
 
 
 def with_history(queries: pl.DataFrame, events: pl.DataFrame, end: datetime) -> pl.DataFrame:
-    """Adds `_moment`, `_history` and `_history_times`: all events of the user before the moment,
-    oldest first.
+    """Adds `_moment`, `_history` and `_history_times`: all events of the user before the moment, oldest
+    first.
 
     Args:
-      queries: `_query`, `_user`, and `_time` where it is as of a moment.
+      queries: `_query`, `_user`, and `_time` if queries are as of an event.
       events: `_user`, `_item`, `_time`.
-      end: the moment of the others: when the last day trained on ended.
+      end: the moment of queries without `_time`: the end of the last training day.
     """
     moment = (
         pl.col("_time") if "_time" in queries.columns else pl.lit(int(end.timestamp()) * 1_000_000)
@@ -184,37 +181,37 @@ def with_history(queries: pl.DataFrame, events: pl.DataFrame, end: datetime) -> 
     lists = pairs.group_by("_query", maintain_order=True).agg(
         pl.col("_item").alias("_history"), pl.col("_time").alias("_history_times")
     )
-    found = asked.join(lists, on="_query", how="left", maintain_order="left")
-    return found.with_columns(pl.col("_history", "_history_times").fill_null([]))
+    joined = asked.join(lists, on="_query", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("_history", "_history_times").fill_null([]))
 
 
 def frozen_queries(wanted: pl.DataFrame, most: int = MOST) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One query per user who takes something.
+    """One query per user with a positive.
 
     Args:
       wanted: `_user`, `_item`.
-      most: queries that are kept.
+      most: most queries to keep.
 
-    Returns: queries and their truth, row by row the same; named by the user.
+    Returns: queries and their truth, in the same order, named by the user.
     """
     truth = wanted.sort("_user", "_item").group_by("_user", maintain_order=True)
-    taken = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth"))
-    both = taken.with_columns(pl.col("_user").alias("_query"))
-    return _parted(_fewer(both, ["_user"], most))
+    by_user = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth"))
+    rows = by_user.with_columns(pl.col("_user").alias("_query"))
+    return _parted(_fewer(rows, ["_user"], most))
 
 
 def event_queries(wanted: pl.DataFrame, most: int = MOST) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One query per moment of a user at which something is to be found.
+    """One query per user and time.
 
     Args:
-      wanted: `_user`, `_item`, `_time`, and what else is known of the moment.
-      most: queries that are kept.
+      wanted: `_user`, `_item`, `_time`, and further columns of the event.
+      most: most queries to keep.
 
-    Returns: queries and their truth, row by row the same; named by user and time.
+    Returns: queries and their truth, in the same order, named by user and time.
     """
     moment = ["_user", "_time"]
     more = [name for name in wanted.columns if not name.startswith("_")]
-    both = (
+    rows = (
         wanted.sort(*moment, "_item")
         .group_by(moment, maintain_order=True)
         .agg(
@@ -222,8 +219,8 @@ def event_queries(wanted: pl.DataFrame, most: int = MOST) -> tuple[pl.DataFrame,
             *(pl.col(name).first() for name in more),
         )
     )
-    both = _fewer(both, moment, most)
-    return _parted(both.with_columns(pl.concat_str(moment, separator="|").alias("_query")))
+    rows = _fewer(rows, moment, most)
+    return _parted(rows.with_columns(pl.concat_str(moment, separator="|").alias("_query")))
 
 
 def _fewer(rows: pl.DataFrame, key: Sequence[str], most: int) -> pl.DataFrame:
@@ -232,12 +229,12 @@ def _fewer(rows: pl.DataFrame, key: Sequence[str], most: int) -> pl.DataFrame:
     return rows[np.sort(order)]
 
 
-def _parted(both: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return both.drop("_truth"), both.select("_query", "_truth")
+def _parted(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return rows.drop("_truth"), rows.select("_query", "_truth")
 
 
 def with_before(queries: pl.DataFrame) -> pl.DataFrame:
-    """Adds `_before`, the newest 500 items of `_history`, and `_earlier`, how many that has."""
+    """Adds `_before`, the newest 500 items of `_history`, and `_earlier`, the length of `_history`."""
     history = pl.col("_history")
     return queries.with_columns(
         history.list.tail(_BEFORE).alias("_before"),

@@ -1,14 +1,12 @@
-"""SASRec and HSTU of the library RecTools. Runs in an environment of its own, without this project.
+"""SASRec and HSTU of the library RecTools. Runs in its own environment, without this project.
 
     python -m benchmarks.quality.rectools_peer FOLDER SETTINGS.json OUT.npz
 
-FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
-and item. Users are parted into sequences of at most `length` events, so that all of a long history is
-learned from, not its end alone. Training ends when the loss on the newest event of a thousand
-sequences has not become less for `patience` looks, one a pass or more, or after `cpu_seconds`; what
-was best counts.
-Queries are strangers with a history, so that the same model answers later days; HSTU also reads
-the moment of the request.
+FOLDER has the files of quality/arrays.py: the log and the histories of the queries, with numbers for users
+and items. Users are split into sequences of at most `length` events, so that training uses all of a long
+history. Training ends when the loss on the newest event of a thousand sequences has not decreased for
+`patience` checks (at least one per pass), or after `cpu_seconds`. The best state counts. Queries are unknown
+users with a history, so that the same model serves later days. HSTU also reads the time of the request.
 """
 
 import json
@@ -19,7 +17,7 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting would count as time spent training
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # busy waiting would count as training time
 
 import numpy as np
 import pandas as pd
@@ -33,13 +31,13 @@ from rectools.models.nn.transformers.utils import leave_one_out_mask
 LENGTH = 600
 DAY = 86_400_000_000
 JUDGED = 1_000
-"""Sequences whose newest event training is stopped by."""
+"""Sequences whose newest events are held out, to stop training early."""
 MOST_STEPS = 200
-"""Batches between two looks at them."""
+"""Most batches between two checks."""
 
 
 class Best(Callback):
-    """Keeps what did best on the events held out, and ends training when it is time."""
+    """Keeps the best state by the loss on held-out events, and ends training."""
 
     def __init__(self, patience, cpu_seconds):
         self.patience = patience
@@ -57,11 +55,11 @@ class Best(Callback):
         self.passes += 1
 
     def on_validation_epoch_end(self, trainer, module):
-        found = trainer.callback_metrics.get("val_loss")
-        if trainer.sanity_checking or found is None:
+        loss = trainer.callback_metrics.get("val_loss")
+        if trainer.sanity_checking or loss is None:
             return
-        if float(found) < self.loss:
-            self.loss = float(found)
+        if float(loss) < self.loss:
+            self.loss = float(loss)
             self.state = {k: v.clone() for k, v in module.state_dict().items()}
             self.worse = 0
         else:
@@ -70,7 +68,7 @@ class Best(Callback):
 
 
 def model_of(settings, sequences):
-    """A model that is not trained yet."""
+    """An untrained model."""
     kind = {"sasrec": SASRecModel, "hstu": HSTUModel}[settings["model"]]
     # HSTU's vectors have length 1, so that its scores need a temperature.
     loss = {"lightning_module_kwargs": {"logits_t": 0.05}} if settings["model"] == "hstu" else {}
@@ -90,7 +88,7 @@ def model_of(settings, sequences):
     )
     long_pass = sequences // settings["batch_size"] > MOST_STEPS
     model._trainer = Trainer(
-        # A long pass is judged on its way.
+        # Check several times in a long pass.
         val_check_interval=MOST_STEPS if long_pass else 1.0,
         max_epochs=settings["epochs"],
         min_epochs=0,
@@ -106,7 +104,7 @@ def model_of(settings, sequences):
 
 
 def table(user, item, moment):
-    """RecTools's interactions of arrays; `moment` is in microseconds."""
+    """Arrays as a table of RecTools; `moment` is in microseconds."""
     moments = pd.to_datetime(moment, unit="us").astype("datetime64[ns]")
     return pd.DataFrame(
         {Columns.User: user, Columns.Item: item, Columns.Weight: 1.0, Columns.Datetime: moments}
@@ -114,12 +112,11 @@ def table(user, item, moment):
 
 
 def parted(user, moment, length):
-    """The sequence of each event: users' events, the newest first, `length` to a sequence.
+    """The sequence of each event. The newest `length` events of a user are one sequence, and so on.
 
     Args:
       user: [N] numbers.
       moment: [N] microseconds.
-      length: the most events of a sequence.
     """
     order = np.lexsort((-moment, user))
     start = np.searchsorted(user[order], user[order])
@@ -132,12 +129,12 @@ def parted(user, moment, length):
 
 
 def train(log, settings):
-    """A model trained on the last `days` days; 0 is all."""
+    """Trains a model on the last `days` days; 0 is all."""
     seed_everything(settings["seed"])
     torch.set_num_threads(settings.get("threads", os.cpu_count()))
     recent = log["time"] > log["time"].max() - (settings["days"] or 10_000) * DAY
     user, item, moment = log["user"][recent], log["item"][recent], log["time"][recent]
-    # One event more than the model reads: the last one is only guessed.
+    # One event more than the model reads: the last one is only a target.
     sequence = parted(user, moment, settings["length"] + 1)
     model = model_of(settings, len(np.unique(sequence)))
     model.fit(Dataset.construct(table(sequence, item, moment)))
@@ -151,15 +148,15 @@ def train(log, settings):
 
 
 def rank(model, settings, log, asked):
-    """[Q, 600] positions in the catalogue, -1 behind the end."""
+    """[Q, 600] positions in the catalogue, -1 after the end."""
     lengths = np.diff(asked["start"])
     ranked = np.full((len(lengths), LENGTH), -1, np.int64)
-    # As numbers: as objects, which they are beside RecTools's padding, nothing is found fast.
+    # RecTools's ids are objects because of its padding; lookups of numbers are faster.
     known = model.data_preparator.get_known_item_ids().astype(np.int64)
     listed = known[log["place"][known] >= 0]
     query = np.repeat(np.arange(len(lengths)), lengths)
     kept = np.isin(asked["item"], known)
-    # The newest events that the model knows, as many as it reads.
+    # The newest known events, as many as the model reads.
     query, item, moment = query[kept], asked["item"][kept], asked["time"][kept]
     newer = np.searchsorted(query, query, "right") - 1 - np.arange(len(query))
     read = newer < settings["length"]
@@ -167,7 +164,7 @@ def rank(model, settings, log, asked):
     context = None
     if settings["model"] == "hstu":
         context = table(users, np.zeros(len(users), np.int64), asked["moment"][users])
-    found = model.recommend(
+    recommended = model.recommend(
         users=users,
         dataset=Dataset.construct(table(query[read], item[read], moment[read])),
         k=min(LENGTH, len(listed)),
@@ -175,9 +172,9 @@ def rank(model, settings, log, asked):
         items_to_recommend=listed,
         context=context,
     )
-    row = found[Columns.User].to_numpy(np.int64)
-    column = found[Columns.Rank].to_numpy(np.int64) - 1
-    ranked[row, column] = log["place"][found[Columns.Item].to_numpy(np.int64)]
+    row = recommended[Columns.User].to_numpy(np.int64)
+    column = recommended[Columns.Rank].to_numpy(np.int64) - 1
+    ranked[row, column] = log["place"][recommended[Columns.Item].to_numpy(np.int64)]
     return ranked
 
 

@@ -1,5 +1,5 @@
-"""Results as they are committed, with ratios of what is served to each other contender; and the tables
-of README.md and docs/measurements.md, which are written from them between marks.
+"""Collects the results to commit, with ratios of the served lists to other contenders, and writes them into
+the tables of README.md and docs/measurements.md, between marks.
 """
 
 import json
@@ -20,12 +20,12 @@ from benchmarks.quality.logs import CASES
 
 OURS = "twinspire/served"
 SENT = served_with_events.NAME
-"""The same, sent events as they happen: compared with peers that know of them too."""
+"""The same with live events: compared with peers that know them, too."""
 PAIRS = (("twinspire/two-tower", "tfrs"), served.ON_DEMAND)
-"""The two-tower that is served against the peer's; a first version against one of an older chain."""
+"""Our two-tower against the peer's; a first version against a version of an older chain."""
 MEASURES = (HEADLINE, "ndcg@10")
 ALL = "all"
-"""All users with a history, not only a slice of them."""
+"""All users with a history, instead of a slice."""
 RESULTS = Path(__file__).resolve().parent / "results.json"
 README = ROOT / "README.md"
 MEASUREMENTS = ROOT / "docs" / "measurements.md"
@@ -36,16 +36,16 @@ IN_SHORT = {"groceries/next-day": "groceries", "small-shop/next-day": "small sho
 """The cases of README's table. News and films have no row: settings were chosen on their days."""
 FIGURE = ("case", "period", "kind", "contender")
 RATIO = ("case", "period", "kind", "users", "measure", "above", "below")
-"""What tells a figure, and a ratio, from all others."""
+"""Keys that identify a figure, and a ratio."""
 PEERS_SHOWN = 4
-"""Peers of a case in the table, those that find most; results.json has them all."""
+"""Number of peers per case in the table, the best ones; results.json has all."""
 SURE = 0.05
 Row = Mapping[str, Any]
-Found = Mapping[str, Any]
+Results = Mapping[str, Any]
 
 
-def told(results: Sequence[Result]) -> dict[str, Any]:
-    """What is committed of a run: each figure with its settings, seeds and commit, and each ratio."""
+def collect(results: Sequence[Result]) -> dict[str, Any]:
+    """The results of a run to commit: figures with settings, seeds and commit, and ratios."""
     head = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     return {
@@ -56,34 +56,32 @@ def told(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def ratios(results: Iterable[Result]) -> list[Row]:
-    """All ratios whose contenders have been measured, as results.json has them; of `HEADLINE` also in
-    slices of users.
-    """
+    """All ratios of measured contenders, as in results.json; for `HEADLINE` also in slices of users."""
     made: list[Row] = []
-    for (case, _), found in by_case(results).items():
-        for peer in found:
+    for (case, _), contenders in by_case(results).items():
+        for peer in contenders:
             if not peer.startswith("twinspire"):
                 reads = peer in READ_THE_DAY and case in AS_OF_EVENTS
-                made += _ratios_of(found, SENT if reads else OURS, peer, MEASURES)
+                made += _ratios_of(contenders, SENT if reads else OURS, peer, MEASURES)
         for above, below in PAIRS:
-            made += _ratios_of(found, above, below, (HEADLINE,), slices=False)
+            made += _ratios_of(contenders, above, below, (HEADLINE,), slices=False)
     return made
 
 
 def _ratios_of(
-    found: Mapping[str, Result],
+    contenders: Mapping[str, Result],
     above: str,
     below: str,
     measures: tuple[str, ...],
     *,
     slices: bool = True,
 ) -> Iterator[Row]:
-    if above not in found or below not in found:
+    if above not in contenders or below not in contenders:
         return
     for measure in measures:
-        yield _ratio_row(ALL, measure, found[above].known, found[below].known)
+        yield _ratio_row(ALL, measure, contenders[above].known, contenders[below].known)
     for number, name in enumerate(SLICES if slices else ()):
-        part = found[above].slice(number), found[below].slice(number)
+        part = contenders[above].slice(number), contenders[below].slice(number)
         if len(part[0].user):
             yield _ratio_row(name, HEADLINE, *part)
 
@@ -104,7 +102,7 @@ def _ratio_row(users: str, measure: str, above: Result, below: Result) -> Row:
 
 
 def merged(new: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's results with those of earlier runs, of other cases and contenders."""
+    """A run's results, and earlier results of other cases and contenders."""
     for part, key in (("figures", FIGURE), ("ratios", RATIO)):
         done = {tuple(row[name] for name in key) for row in new[part]}
         kept = [row for row in before.get(part, []) if tuple(row[name] for name in key) not in done]
@@ -113,15 +111,15 @@ def merged(new: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(new: dict[str, Any]) -> None:
-    """Puts a run's results into results.json, and writes the pages' tables from it."""
-    found = merged(new, json.loads(RESULTS.read_text()) if RESULTS.exists() else {})
-    write_whole(RESULTS, json.dumps(found, indent=1) + "\n")
+    """Merges a run's results into results.json, and writes the tables of the pages."""
+    results = merged(new, json.loads(RESULTS.read_text()) if RESULTS.exists() else {})
+    write_whole(RESULTS, json.dumps(results, indent=1) + "\n")
     for page in (README, MEASUREMENTS):
-        page.write_text(with_tables(page.read_text(), found))
+        page.write_text(with_tables(page.read_text(), results))
 
 
-def with_tables(text: str, found: Found) -> str:
-    """A page with the tables of results between its marks; what has no marks stays as it is."""
+def with_tables(text: str, results: Results) -> str:
+    """A page with new tables between its marks. Tables without marks are left out."""
     tables = {
         "quality": figures_table,
         "quality in short": short_table,
@@ -132,30 +130,30 @@ def with_tables(text: str, found: Found) -> str:
         end = END.format(name)
         if begin in text and end in text:
             before, rest = text.split(begin, 1)
-            text = f"{before}{begin}\n{table(found)}\n{end}{rest.split(end, 1)[1]}"
+            text = f"{before}{begin}\n{table(results)}\n{end}{rest.split(end, 1)[1]}"
     return text
 
 
-def figures_table(found: Found) -> str:
-    """A case after the other: our lists, then the peers that find most, and what is served over each."""
+def figures_table(results: Results) -> str:
+    """For each case: our lists, the best peers, and the ratio of the served lists to each."""
     lines = [
         f"| case and days | contender | {' | '.join(METRICS)} | CPU s a day | served / it,"
         f" {' | '.join(MEASURES)} |",
         f"|---|---|{'--:|' * (len(METRICS) + 1 + len(MEASURES))}",
     ]
-    for case in dict.fromkeys((r["case"], r["period"]) for r in found["figures"]):
-        rows = [r for r in found["figures"] if (r["case"], r["period"]) == case and r["counts"]]
+    for case in dict.fromkeys((r["case"], r["period"]) for r in results["figures"]):
+        rows = [r for r in results["figures"] if (r["case"], r["period"]) == case and r["counts"]]
         ranked = sorted(rows, key=lambda r: (not _is_ours(r), -r[HEADLINE]))
         ours = sum(map(_is_ours, rows))
-        lines += [_line(row, found) for row in ranked[: ours + PEERS_SHOWN]]
+        lines += [_line(row, results) for row in ranked[: ours + PEERS_SHOWN]]
     return "\n".join(lines)
 
 
-def _line(row: Row, found: Found) -> str:
+def _line(row: Row, results: Results) -> str:
     figures = " | ".join(f"{row[metric]:.3f}" for metric in METRICS)
     star = "*" if row["trained"] == "weekly" else ""
     cpu = row["cpu_seconds_a_day"]
-    cells = [_ratio(_ratio_to(row, metric, found)) for metric in MEASURES]
+    cells = [_ratio(_ratio_to(row, metric, results)) for metric in MEASURES]
     return (
         f"| {_label(row)}, seen {row['kind']} | {row['contender']}{star} | {figures} |"
         f" {'' if cpu is None else f'{cpu:,.0f}'} | {' | '.join(cells)} |"
@@ -167,37 +165,41 @@ def _label(row: Row) -> str:
 
 
 def _days(row: Row) -> str:
-    """Whether the days were looked at before, or are judged."""
+    """Whether the days are development or judged days."""
     return DEVELOPMENT if row["period"] == DEVELOPMENT else "judged"
 
 
-def short_table(found: Found) -> str:
-    """README's rows: what is served against the best other method of each row, chosen with hindsight,
-    which favours that method.
+def short_table(results: Results) -> str:
+    """README's rows: the served lists against the best other method of each row. This choice with hindsight
+    favours the other method.
     """
     lines = [
         "| next day | ours | strongest other | its score | ours / its, 95% interval |",
         "|---|--:|---|--:|--:|",
     ]
     for case, measure in product(IN_SHORT, MEASURES):
-        rows = [r for r in found["figures"] if r["case"] == case and r["counts"]]
+        rows = [r for r in results["figures"] if r["case"] == case and r["counts"]]
         judged = [r for r in rows if r["period"] != DEVELOPMENT] or rows
         ours = next(r for r in judged if r["contender"] == OURS)
         best = max((r for r in judged if not _is_ours(r)), key=lambda r: r[measure])
-        ours_to_best = _ratio_to(best, measure, found)
-        told = _ratio(ours_to_best) if ours_to_best else f"{ours[measure] / best[measure]:.3f}"
+        ours_to_best = _ratio_to(best, measure, results)
+        ratio_text = (
+            _ratio(ours_to_best) if ours_to_best else f"{ours[measure] / best[measure]:.3f}"
+        )
         lines.append(
             f"| {IN_SHORT[case]}, {measure} ({_days(ours)}) | {ours[measure]:.3f} |"
-            f" {best['contender']} | {best[measure]:.3f} | {told} |"
+            f" {best['contender']} | {best[measure]:.3f} | {ratio_text} |"
         )
     return "\n".join(lines)
 
 
-def slices_table(found: Found) -> str:
-    """The slices of users by earlier events in which what is served is surely below a peer, after
-    Holm's adjustment over all slices of this table.
+def slices_table(results: Results) -> str:
+    """The slices of users in which the served lists are surely worse than a peer, after Holm's adjustment
+    over all slices of this table.
     """
-    rows = [r for r in found["ratios"] if r["users"] != ALL and r["counts"] and r["p"] is not None]
+    rows = [
+        r for r in results["ratios"] if r["users"] != ALL and r["counts"] and r["p"] is not None
+    ]
     sure = [p < SURE for p in holm([r["p"] for r in rows])]
     below = [r for r, is_sure in zip(rows, sure, strict=True) if is_sure and r["found"] < 1]
     lines = [
@@ -217,16 +219,16 @@ def _is_ours(row: Row) -> bool:
     return str(row["contender"]).startswith("twinspire")
 
 
-def _ratio_to(row: Row, measure: str, found: Found) -> Row | None:
-    """The ratio of what is served to a figure's contender."""
+def _ratio_to(row: Row, measure: str, results: Results) -> Row | None:
+    """The ratio of the served lists to a figure's contender."""
     reads = row["contender"] in READ_THE_DAY and row["case"] in AS_OF_EVENTS
     key = {"users": ALL, "measure": measure, "above": SENT if reads else OURS}
     key |= {name: row[name] for name in ("case", "period", "kind")} | {"below": row["contender"]}
-    return next((r for r in found["ratios"] if key.items() <= r.items()), None)
+    return next((r for r in results["ratios"] if key.items() <= r.items()), None)
 
 
 def _ratio(row: Row | None) -> str:
-    """A ratio with its interval; on too few days for one, with the ratio of each day."""
+    """A ratio with its interval, or with the ratio of each day if there are too few days."""
     if row is None or row["found"] is None:
         return ""
     text = f"{row['found']:.3f}"

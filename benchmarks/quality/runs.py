@@ -1,7 +1,7 @@
-"""One folder per run of a contender, so that a stopped benchmark goes on where it was.
+"""One folder per run of a contender, so that a stopped benchmark can continue.
 
 work/runs/LOG/CONTENDER-DAY-SEED-DIGEST/
-values-CASE.npz       measures by query, of lists with what users had before and without
+values-CASE.npz       measures by query, of lists with and without seen items
 run.json              settings, CPU seconds; written last
 """
 
@@ -26,7 +26,7 @@ from twinspire_core.search.ragged import positions
 
 KS = (10, 50)
 KINDS = ("kept", "left out")
-"""Lists with what the user had before, and without."""
+"""Lists with and without seen items."""
 MEASURES = ("recall@50", "recall@10", "ndcg@10")
 COVERAGE = "coverage@50"
 
@@ -36,64 +36,61 @@ class Run:
     """A contender's run with one seed.
 
     Attributes:
-      folder: where it is kept.
-      told: what run.json says.
+      record: the content of run.json.
     """
 
     folder: Path
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
 
     def values(self, case: Case, kind: str) -> dict[str, np.ndarray]:
-        """[Q] by measure, of one of `KINDS`; and the catalogue's share in all lists, a number."""
-        found = np.load(self.folder / f"values-{slug(case.name)}.npz")
-        return {name: found[f"{kind}/{name}"] for name in (*MEASURES, COVERAGE)}
+        """Measures of one of `KINDS`, [Q] each; and the coverage of all lists, a number."""
+        file = np.load(self.folder / f"values-{slug(case.name)}.npz")
+        return {name: file[f"{kind}/{name}"] for name in (*MEASURES, COVERAGE)}
 
 
-def place(
+def run_folder(
     work: Path, prepared: Prepared, name: str, settings: Mapping[str, Any], seed: int
 ) -> Path:
-    """The folder of a run; it is another one for other inputs, settings or code."""
-    what = {
+    """The folder of a run; another one for other inputs, settings or code."""
+    key = {
         "inputs": prepared.digest,
         "settings": contenders.resolved(name, prepared, settings),
         "code": _code(contenders.code_of(name)),
     }
     home = work / "runs" / slug(prepared.split.name)
-    return home / f"{slug(name)}-{prepared.split.last}-{seed}-{stages.digest(what)[:12]}"
+    return home / f"{slug(name)}-{prepared.split.last}-{seed}-{stages.digest(key)[:12]}"
 
 
 def find(folder: Path) -> Run | None:
-    """A run that is done."""
-    told = folder / "run.json"
-    return Run(folder=folder, told=json.loads(told.read_text())) if told.exists() else None
+    """A finished run; None if there is none."""
+    file = folder / "run.json"
+    return Run(folder=folder, record=json.loads(file.read_text())) if file.exists() else None
 
 
 def keep(
     folder: Path, prepared: Prepared, fitted: Fitted, settings: Mapping[str, Any], seed: int
 ) -> Run:
-    """Scores a run's lists and keeps what was found."""
+    """Scores a run's lists and keeps the measures."""
     folder.mkdir(parents=True, exist_ok=True)
     for case in prepared.split.cases:
         np.savez(folder / f"values-{slug(case.name)}.npz", **score(prepared, case, fitted))
-    told = {
+    record = {
         "settings": dict(settings),
         "seed": seed,
         "cpu": round(fitted.cpu, 2),
     }
-    write_whole(folder / "run.json", json.dumps(told, indent=1, default=str))
-    return Run(folder=folder, told=json.loads((folder / "run.json").read_text()))
+    write_whole(folder / "run.json", json.dumps(record, indent=1, default=str))
+    return Run(folder=folder, record=json.loads((folder / "run.json").read_text()))
 
 
 def score(prepared: Prepared, case: Case, fitted: Fitted) -> dict[str, np.ndarray]:
     """Measures of a contender's lists.
 
-    Where a contender makes no lists without what users had before, that is taken out of its lists,
-    and what is then too short is filled up with what is popular.
+    If a contender makes no lists without seen items, seen items are removed from its lists, and short lists
+    are filled up with popular items.
 
     Args:
-      prepared: the split.
-      case: one of its cases.
-      fitted: holds lists of positions in the catalogue, -1 behind the end.
+      fitted: lists of positions in the catalogue, -1 after the end.
 
     Returns: [Q] by `KIND/MEASURE`; a number by `KIND/coverage@50`.
     """
@@ -106,14 +103,14 @@ def score(prepared: Prepared, case: Case, fitted: Fitted) -> dict[str, np.ndarra
         seen = positions(prepared.queries(case)["_before"].to_arrow(), corpus)
         filled = np.concatenate([ranked, popular(prepared, case)], axis=1)
         unseen = first_distinct(filled, max(KS), exclude=seen)
-    found: dict[str, np.ndarray] = {}
+    measures: dict[str, np.ndarray] = {}
     for kind, lists in zip(KINDS, (ranked, unseen), strict=True):
         values = by_user(lists[:, : max(KS)], wanted, KS)
-        found |= {f"{kind}/{name}": values[name] for name in MEASURES}
+        measures |= {f"{kind}/{name}": values[name] for name in MEASURES}
         listed = lists[:, :50]
         share = len(np.unique(listed[listed >= 0])) / max(len(corpus), 1)
-        found[f"{kind}/{COVERAGE}"] = np.array(share)
-    return found
+        measures[f"{kind}/{COVERAGE}"] = np.array(share)
+    return measures
 
 
 def _code(files: Sequence[str]) -> str:

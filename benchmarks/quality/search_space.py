@@ -1,8 +1,8 @@
-"""Where the tuning of each peer starts, and which values of each setting it may try."""
+"""The initial settings of each peer's tuning, and the values that it may try."""
 
 from typing import Any
 
-# As wide as in our own pipeline files.
+# The widths of our pipeline files.
 _ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate": 0.1}
 _BY_SPLIT = {
     "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
@@ -20,15 +20,15 @@ _BY_SPLIT = {
 }
 _BY_SPLIT["small-shop"] = _BY_SPLIT["groceries"]
 _DAYS = {"globo": [0, 3, 1], "groceries": [0, 60, 28, 7], "small-shop": [0, 60, 28, 7]}
-"""The last days that a peer without a notion of time is trained on; 0 is all that it is given."""
+"""Numbers of last days to train on, for peers that ignore time; 0 is all days."""
 _PAUSE = {"globo": 0.5, "ml-100k/global-time": 0.5, "ml-100k/last-item": 0.5}
-"""Hours between two events of a user that are in different sessions; half a day elsewhere: a trip."""
+"""Hours without events that end a session; half a day for other logs, which separates shopping trips."""
 _TEMPERATURES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4]
 _RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 
 
 def start(name: str, split: str) -> dict[str, Any]:
-    """Settings that a peer's tuning starts from, published ones for the same or a like log."""
+    """Initial settings of a peer's tuning: published ones for the same or a similar log."""
     return {
         "tfrs": {**_ENCODER, **_BY_SPLIT[split], **({"days": 0} if split in _DAYS else {})},
         "ials": {
@@ -66,7 +66,7 @@ def start(name: str, split: str) -> dict[str, Any]:
 
 
 def _transformer(split: str) -> dict[str, Any]:
-    """Where both transformers start from: small, as they are trained on a processor."""
+    """Initial settings of both transformers: small, because they are trained on a CPU."""
     return {
         "blocks": 2,
         "heads": 1,
@@ -77,7 +77,7 @@ def _transformer(split: str) -> dict[str, Any]:
         "learning_rate": 0.003,
         "batch_size": 128,
         "epochs": 100,
-        # Their loss on newest events rises for some passes before they know more than what is popular.
+        # Their loss on newest events rises for some passes before they learn more than popularity.
         "patience": 10,
         # Half for films, so that more trials fit into the same time.
         "cpu_seconds": 150 if split.startswith("ml-") else 300,
@@ -86,16 +86,12 @@ def _transformer(split: str) -> dict[str, Any]:
 
 
 def _loss(split: str) -> dict[str, Any]:
-    """SASRec does best on the whole softmax, which is cheap where items are few; HSTU is published
-    with a sample.
-    """
+    """SASRec is best with the full softmax, which is cheap for few items; HSTU is published with sampling."""
     return {"loss": "softmax" if split.startswith("ml-") else "sampled_softmax"}
 
 
 def ladders(name: str, split: str) -> dict[str, list[Any]]:
-    """The values of each setting that may be tried, in order; none for what has no setting. See
-    quality/tune.py.
-    """
+    """The values of each setting to try, in order (quality/tune.py); empty without settings."""
     shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
     days = {"days": _DAYS[split]} if split in _DAYS else {}
     widths = {"dimension": [64, 128, 256]} if split in ("groceries", "small-shop") else {}

@@ -1,9 +1,8 @@
-"""What a user gets: versions that the real daily pipeline made, day after day, asked as a server
-asks them.
+"""The served lists: the real daily pipeline makes versions day after day, and they answer as in a server.
 
-A chain begins `Log.chained` days before the first test day with a version that is trained from scratch
-(its ranker learns from a replay of the days before); each later one goes on from the one before, through
-all stages and the gate. On a day answers the version that was live in the morning.
+A chain begins `Log.chained` days before the first test day with a version that is trained from scratch; its
+ranker learns from a replay of the days before. Each later version continues from the previous one, through
+all stages and the gate. The version that is live in the morning answers the queries of a day.
 """
 
 import os
@@ -41,16 +40,16 @@ SOURCES: Mapping[str, str | None] = {
     "twinspire/first-version": None,
     "twinspire/after-28-days": None,
 }
-"""What versions are asked for. Served is what a version answers where a request does not say: the
-ranker, where the gate let it serve, else the fixed order. Ranked is the ranker whether it serves or not; a
-version for which too few users were there to fit one answers as it serves. The last two are the same of
-other chains: on each day a first version answers, or one of a chain that is `LATER` days older.
+"""The source of each contender's lists. `served` is a version's default: the ranker if the gate lets it
+serve, else the fixed order. `ranked` is the ranker, whether it serves or not; a version without a ranker uses
+its default. The last two use the default of other chains: on each day a first version, or a version of a
+chain that is `LATER` days older.
 """
 LATER = 28
 ON_DEMAND = ("twinspire/first-version", "twinspire/after-28-days")
-"""Contenders whose chains are too costly to run without being named."""
+"""Contenders that run only if they are named, because their chains are costly."""
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
-"""Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
+"""Overrides of the pipeline files: requests name users by id, and their stored data count."""
 LENGTH = 100
 _BATCH = 2_000
 
@@ -60,7 +59,6 @@ class Chain:
     """Days that one pipeline runs.
 
     Attributes:
-      p: the pipeline.
       first: the day of its first version.
     """
 
@@ -68,7 +66,7 @@ class Chain:
     first: date
 
     def live_after(self, last: date) -> Version:
-        """Runs the days up to one, as far as they have no version yet; what is live then."""
+        """Runs the missing days up to one; returns the version that is live then."""
         done = {version_date(version) for version in DayRun(self.p, last).state.last}
         for n in range((last - self.first).days + 1):
             day = self.first + timedelta(days=n)
@@ -78,14 +76,14 @@ class Chain:
         return Version.open(self.p, version)
 
     def cpu(self, day: date) -> float:
-        """CPU seconds that all stages of a day took."""
+        """CPU seconds of all stages of a day."""
         return float(self._cpu(day).read_text())
 
     def _cpu(self, day: date) -> Path:
         return Path(str(self.p.pipeline.work_root)).parent / f"cpu-{day}"
 
     def _run(self, day: date) -> None:
-        """All stages of a day; a version that the gate refuses does not go live."""
+        """Runs all stages of a day. A version that the gate refuses does not go live."""
         begin = cpu_seconds()
         with run_leases.own_run(self.p, day) as lease:
             run = DayRun(self.p, day, lease)
@@ -98,31 +96,33 @@ class Chain:
 
 
 def chain_of(split: Split, settings: Mapping[str, Any], seed: int, work: Path) -> Chain:
-    """The chain that serves a split's days; `settings` are put over the pipeline file's."""
+    """The chain that serves a split's days. `settings` override the pipeline file."""
     p = override(pipeline.load(split.file), {**split.settings, **settings, "train.seed": seed})
     p = override(p, SETTINGS)
-    # Defaults aside: a key that is new in a release makes no other chain.
+    # Without defaults, so that a new key of a release does not make chains stale.
     other = {"pipeline", "registry", "source"}
-    told = p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=other)
-    # Test and earlier days may have logs of their own, which end on the same day.
+    pipeline_settings = p.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True, exclude=other
+    )
+    # Test and earlier days may have different logs that end on the same day.
     log = os.path.relpath(p.source.events, work)
-    digest = stages.digest({"of": told, "first": str(split.first), "log": log})[:12]
+    digest = stages.digest({"of": pipeline_settings, "first": str(split.first), "log": log})[:12]
     home = work / "chains" / f"{slug(split.name)}-{digest}"
-    places = {"pipeline.work_root": str(home / "stages"), "registry.root": str(home / "registry")}
-    return Chain(p=override(p, places), first=split.first)
+    paths = {"pipeline.work_root": str(home / "stages"), "registry.root": str(home / "registry")}
+    return Chain(p=override(p, paths), first=split.first)
 
 
 def fit(
     name: str, prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path
 ) -> Fitted:
-    """Runs the chain up to the split's last day, and asks what is live then.
+    """Runs the chain up to the split's last day, and makes lists with the version that is live then.
 
     Args:
-      name: of `SOURCES`.
+      name: a key of `SOURCES`.
       prepared: one day's cases.
-      settings: of the pipeline file; none in the table.
+      settings: overrides of the pipeline file.
       seed: `train.seed`.
-      work: holds the chains.
+      work: folder of the chains.
     """
     split = replace(prepared.split, first=first_day(name, prepared.split))
     chain = chain_of(split, settings, seed, work)
@@ -135,8 +135,8 @@ def fit(
         asked = list(requests(prepared, case))
         now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
-            found = ask(version, asked, now, source, exclude_seen=exclude_seen)
-            lists[case.name] = positions(version, found, corpus)
+            rows = ask(version, asked, now, source, exclude_seen=exclude_seen)
+            lists[case.name] = positions(version, rows, corpus)
     return Fitted(ranked, chain.cpu(prepared.split.last), unseen=unseen)
 
 
@@ -150,10 +150,10 @@ def first_day(name: str, split: Split) -> date:
 
 
 def carried(source: str | None, version: Version) -> str | None:
-    """What a version is asked for: a source that it does not carry is what it serves, with a word."""
+    """The source of a version's lists: its default, with a message, if it does not have this source."""
     if source is None or source in version.sources:
         return source
-    print(f"{version.id} carries no {source}: asked for what it serves", flush=True)
+    print(f"{version.id} has no {source}: using its default", flush=True)
     return None
 
 
@@ -165,7 +165,7 @@ def ask(
     *,
     exclude_seen: bool,
 ) -> np.ndarray:
-    """[Q, 100] rows of the version's items, -1 behind the end."""
+    """[Q, 100] rows of the version's items, -1 after the end."""
     parts = []
     for start in range(0, len(asked), _BATCH):
         answer = recommend(
@@ -179,16 +179,16 @@ def ask(
 
 
 def positions(version: Version, rows: np.ndarray, corpus: pl.Series) -> np.ndarray:
-    """A version's rows as positions in the benchmark's catalogue; items outside it find nothing."""
-    place = pl.DataFrame({"id": corpus}).with_row_index("place")
+    """A version's rows as positions in the benchmark's catalogue; -1 for items outside it."""
+    catalogue = pl.DataFrame({"id": corpus}).with_row_index("place")
     ids = pl.DataFrame({"id": pl.Series(version.items["_item"]).cast(pl.String)})
-    found = ids.join(place, on="id", how="left", maintain_order="left")["place"]
-    table = found.cast(pl.Int64).fill_null(-1).to_numpy()
+    joined = ids.join(catalogue, on="id", how="left", maintain_order="left")["place"]
+    table = joined.cast(pl.Int64).fill_null(-1).to_numpy()
     return np.where(rows >= 0, table[np.maximum(rows, 0)], -1)
 
 
 def requests(prepared: Prepared, case: Case) -> Iterator[dict[str, Any]]:
-    """A request per query: the user alone, or what the moment knows besides."""
+    """A request per query: the user alone, or also the history and features of the event."""
     queries = prepared.queries(case)
     if case.frozen:
         yield from ({"user": user} for user in queries["_user"])
@@ -199,7 +199,7 @@ def requests(prepared: Prepared, case: Case) -> Iterator[dict[str, Any]]:
 
 
 def _context(prepared: Prepared, case: Case, queries: pl.DataFrame) -> pl.DataFrame:
-    """Columns of requests: user, history, and the features of the event that is to be guessed."""
+    """Columns of requests: user, history, and the features of the event to predict."""
     p = prepared.pipeline
     moment = pl.col("_moment").cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(p.zone))
     columns = [pl.col("_user").alias("user"), pl.col("_before").alias("history")]

@@ -1,5 +1,5 @@
-"""The contender `twinspire/sent`: what a server answers that is sent events as they happen (`POST
-/v1/events`). It has the versions of served.py, asked in the order of time.
+"""The contender `twinspire/sent`: a server that gets events as they happen (`POST /v1/events`). It has the
+versions of served.py, and answers queries in the order of time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,20 +20,20 @@ from twinspire_core.config.source_registry import POPULAR
 
 NAME = "twinspire/sent"
 MINUTES = 5
-"""Between two updates: nobody's list knows the events of his own five minutes, though servers update each
-second.
+"""Minutes between two updates. Real servers update every second; here a list does not know the events of its
+own five minutes.
 """
 _MOST = 10_000_000
 
 
 def takes_part(prepared: Prepared) -> bool:
-    """Whether it is anything else than `twinspire/served` on a log."""
+    """Whether it differs from `twinspire/served` on a log."""
     asked_as_of_events = any(not case.frozen for case in prepared.split.cases)
     return asked_as_of_events and POPULAR in prepared.pipeline.sources.use
 
 
 def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
-    """Asks what `served.fit` asks, with the events of the day up to some minutes before each query."""
+    """Like `served.fit`, with the events of the day up to some minutes before each query."""
     chain = served.chain_of(prepared.split, settings, seed, work)
     ranked: dict[str, np.ndarray] = {}
     unseen: dict[str, np.ndarray] = {}
@@ -41,23 +41,21 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
         asked = list(served.requests(prepared, case))
         now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
-            # Opened again: what one was sent, the other is sent again.
+            # Opened again for each kind of list, because events change the version.
             version = chain.live_after(prepared.split.last)
-            found = np.full((len(asked), served.LENGTH), -1, np.int64)
+            rows = np.full((len(asked), served.LENGTH), -1, np.int64)
             for _, queries in in_time(version, prepared, case):
-                some = [asked[query] for query in queries]
-                answer = served.ask(version, some, now, None, exclude_seen=exclude_seen)
-                found[queries] = answer
-            lists[case.name] = served.positions(version, found, prepared.corpus()["_item"])
+                batch = [asked[query] for query in queries]
+                answer = served.ask(version, batch, now, None, exclude_seen=exclude_seen)
+                rows[queries] = answer
+            lists[case.name] = served.positions(version, rows, prepared.corpus()["_item"])
     return Fitted(ranked, chain.cpu(prepared.split.last), unseen=unseen)
 
 
 def in_time(
     version: Version, prepared: Prepared, case: Case
 ) -> Iterator[tuple[Version, np.ndarray]]:
-    """Rows of queries, those of some minutes together; and the version that has been sent what happened
-    before these minutes.
-    """
+    """Yields the rows of the queries of some minutes, and the version with the events before these minutes."""
     moment = prepared.queries(case)["_moment"].cast(pl.Int64).to_numpy()
     if case.frozen:
         yield version, np.arange(len(moment))

@@ -1,9 +1,9 @@
-"""A two-tower of TensorFlow Recommenders. Runs in an environment of its own, without this project.
+"""A two-tower of TensorFlow Recommenders. Runs in its own environment, without this project.
 
     python -m benchmarks.quality.tfrs_peer FOLDER SETTINGS.json OUT.npz
 
-FOLDER holds what quality/arrays.py wrote: columns that are numbered already, so that both projects
-see the same. Without cases to list for, it writes what each step cost.
+FOLDER has the files of quality/arrays.py: transformed columns, so that both projects have the same inputs.
+Without cases, it writes the cost and loss of each step.
 """
 
 import json
@@ -22,11 +22,11 @@ import tensorflow_recommenders as tfrs
 LENGTH = 600
 MINUTE = 60_000_000
 MINUTES = 60
-"""In the order of time, rows are shuffled within so many minutes, as this project does."""
+"""With `order = time`, rows are shuffled within this many minutes, as in this project."""
 
 
 class Side(tf.keras.Model):
-    """A tower: embeddings and numbers side by side, layers, length 1."""
+    """A tower: concatenated embeddings and numbers, layers, normalisation to length 1."""
 
     def __init__(self, parts, tables, layers, dimension):
         super().__init__()
@@ -52,7 +52,7 @@ class Side(tf.keras.Model):
 
 
 class TwoTower(tfrs.Model):
-    """Both towers, trained by TFRS's retrieval task with its correction from true shares."""
+    """Both towers, trained by TFRS's retrieval task, whose correction gets the true shares."""
 
     def __init__(self, layout, settings):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What two-towers read: features of the feature stage, also of the days asked about."""
+"""Inputs of two-towers: features of the feature stage, also for the test days."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,38 +17,42 @@ from twinspire_core.contracts.attempts import StageContext
 
 
 def make(prepared: Prepared) -> None:
-    """Runs the feature stage over the training window; what is there stays."""
-    told = runner.run_stage(DayRun(prepared.pipeline, prepared.split.last), "features", mode="full")
+    """Runs the feature stage over the training window, unless that is done."""
+    summary = runner.run_stage(
+        DayRun(prepared.pipeline, prepared.split.last), "features", mode="full"
+    )
     prepared.features.unlink(missing_ok=True)
-    prepared.features.symlink_to(Path(told["attempt"]).resolve())
+    prepared.features.symlink_to(Path(summary["attempt"]).resolve())
 
 
 def corpus(prepared: Prepared) -> pl.DataFrame:
     """Raw item features of the catalogue, in its order."""
-    made = pl.read_parquet(prepared.features / feature_schema.CORPUS_END / "*.parquet")
-    return prepared.corpus().join(made, on="_item", how="left", maintain_order="left")
+    features = pl.read_parquet(prepared.features / feature_schema.CORPUS_END / "*.parquet")
+    return prepared.corpus().join(features, on="_item", how="left", maintain_order="left")
 
 
 def queries(prepared: Prepared, case: Case) -> pl.DataFrame:
-    """The case's queries with raw query features: as of the start of its day, or of just before
-    each event. Users without a past have none but the hour and the weekday of most others.
+    """The case's queries with raw query features, as of the start of its day or of just before each event.
+    Users without a history have only the most frequent hour and weekday.
     """
     asked = prepared.queries(case).select("_query", "_user", pl.col("_moment").alias("_time"))
     columns = [column.name for column in feature_schema.query_columns(prepared.pipeline)]
     if case.frozen:
-        made = _as_of_start(prepared, case)
+        features = _as_of_start(prepared, case)
         keys = ["_user"]
     else:
-        made = _as_of_events(prepared, case)
+        features = _as_of_events(prepared, case)
         keys = ["_user", "_time"]
-    found = asked.join(made.select(*keys, *columns), on=keys, how="left", maintain_order="left")
+    joined = asked.join(
+        features.select(*keys, *columns), on=keys, how="left", maintain_order="left"
+    )
     times = [
         column
         for name, feature in prepared.pipeline.of_kind(TimeFeature).items()
         for column in feature.columns(name)
     ]
-    lists = [name for name in columns if found[name].dtype == pl.List(pl.String)]
-    return found.with_columns(
+    lists = [name for name in columns if joined[name].dtype == pl.List(pl.String)]
+    return joined.with_columns(
         *(pl.col(name).fill_null(pl.col(name).mode().first()) for name in times),
         *(pl.col(name).fill_null([]) for name in lists),
     )
@@ -76,7 +80,7 @@ def _as_of_events(prepared: Prepared, case: Case) -> pl.DataFrame:
 
 
 def _raw(prepared: Prepared, case: Case, *, days: int, last_day: object) -> Path:
-    """Features of other days than those trained on, without a transform graph."""
+    """Features of test days, without a transform graph."""
     out = prepared.folder.parent / "asked" / f"{slug(case.name)}-{prepared.digest[:12]}"
     if not (out / "ready").exists():
         p = override(prepared.pipeline, {"window.train_days": days})

@@ -1,7 +1,7 @@
-"""The contender `trees`: candidates from counts and neighbours, ordered by one tree model.
+"""The contender `trees`: candidates from counts and neighbours, ordered by one model of trees.
 
-It is what a good engineer writes in a day, without towers or a mix, and a frozen yardstick: its rules
-were fixed before the second stage was written, and may not be tuned later. They are:
+It is what a good engineer writes in a day, without towers or a blend of sources. Its rules are frozen: they were
+written before the second stage, and must not be tuned later. They are:
 
 - Candidates of a user: the 100 items with the largest decayed counts of the user's own purchases
   (half-life 60 days), the 100 most bought by all in 28 days, and 100 from the 150 most similar users.
@@ -9,7 +9,7 @@ were fixed before the second stage was written, and may not be tuned later. They
   day; all candidates that were bought and at most 150 others.
 - LambdaMART of 200 trees, fitted each Monday, on one thread. Only groceries and the small shop.
 
-Nothing that happened on the day asked about, or later, is known.
+It knows nothing of the test day or later days.
 """
 
 from collections.abc import Sequence
@@ -34,14 +34,14 @@ CANDIDATES = 100
 TREES = 200
 ROW_DAYS = 21
 DAYS = 280
-"""Of purchases that anything is counted of."""
+"""Days of purchases that count."""
 NEGATIVES = 150
 SIMILAR = 150
 HALF_LIVES = (7, 15, 30, 60, 120)
 WINDOWS = (1, 7, 28, 91)
 ATTRIBUTES = ("product_category", "product_type", "department")
 USERS = 300
-"""Users at a time: their scores by neighbours are dense."""
+"""Users in a block, because scores by neighbours are dense."""
 PARAMETERS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 60,
@@ -60,12 +60,12 @@ _MICROSECONDS = 86_400_000_000
 
 
 def fit(prepared: Prepared, seed: int, work: Path) -> Fitted:
-    """Fits the trees of the newest Monday, if they are not there, and ranks every case's candidates.
+    """Fits the trees of the newest Monday, unless they exist, and ranks every case's candidates.
 
     Args:
       prepared: one day's cases.
-      seed: of the drawn negatives and of LightGBM.
-      work: where each Monday's trees are kept.
+      seed: seed of the drawn negatives and of LightGBM.
+      work: folder of each Monday's trees.
     """
     begin = cpu_seconds()
     shop = Shop.of(prepared)
@@ -91,7 +91,7 @@ def fit(prepared: Prepared, seed: int, work: Path) -> Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Shop:
-    """Purchases by numbers of users and items.
+    """Purchases with numbers for users and items.
 
     Attributes:
       events: `user`, `item`, `day`, `time` (microseconds) and the item's attributes, by numbers.
@@ -109,7 +109,7 @@ class Shop:
 
     @classmethod
     def of(cls, prepared: Prepared) -> "Shop":
-        """Reads the purchases up to the last day trained on."""
+        """Reads the purchases up to the last training day."""
         split = prepared.split
         known = split.events.filter(pl.col("_day") <= split.last)
         place = prepared.corpus().with_row_index("place").select("_item", "place")
@@ -138,9 +138,11 @@ class Shop:
 
     def users_of(self, ids: pl.Series) -> np.ndarray:
         """Numbers of users, -1 for those without a purchase."""
-        known = pl.DataFrame({"id": self.users}).with_row_index("number")
-        found = ids.rename("id").to_frame().join(known, on="id", how="left", maintain_order="left")
-        return found["number"].cast(pl.Int64).fill_null(-1).to_numpy()
+        numbers = pl.DataFrame({"id": self.users}).with_row_index("number")
+        joined = (
+            ids.rename("id").to_frame().join(numbers, on="id", how="left", maintain_order="left")
+        )
+        return joined["number"].cast(pl.Int64).fill_null(-1).to_numpy()
 
     def before(self, day: date) -> "Before":
         """What is known at the start of a day."""
@@ -167,7 +169,7 @@ class Before:
     past: pl.DataFrame
 
     def rows(self, users: np.ndarray) -> pl.DataFrame:
-        """Candidates of some users who have bought before, with their features, by user and item."""
+        """Candidates of users with earlier purchases, with their features, by user and item."""
         asked = pl.DataFrame({"user": users.astype(np.int32)})
         mine = self.past.join(asked, on="user", how="semi")
         own = _own(mine)
@@ -181,7 +183,7 @@ class Before:
                 near,
             ]
         ).unique()
-        rows = rows.sort(both)  # so that equal scores are ranked alike each time
+        rows = rows.sort(both)  # so that the order of equal scores never changes
         row = np.searchsorted(users, rows["user"].to_numpy())
         rows = rows.with_columns(pl.Series("near", scores[row, rows["item"].to_numpy()]))
         by_user = pl.col("near").rank("ordinal", descending=True).over("user")
@@ -197,7 +199,7 @@ class Before:
         return rows.with_columns(weekday).sort(both)
 
     def bought(self) -> pl.DataFrame:
-        """`user`, `item` of the day's purchases, of users who have bought before, and `label` 1."""
+        """`user`, `item` of the day's purchases by users with earlier purchases, and `label` 1."""
         taken = self.shop.events.filter(pl.col("day") == self.day).select("user", "item").unique()
         known = taken.join(self.past.select("user").unique(), on="user", how="semi")
         return known.with_columns(pl.lit(1, pl.Int8).alias("label"))
@@ -243,11 +245,11 @@ class Before:
 
     @cached_property
     def _vectors(self) -> csr_matrix:
-        """[users, items] roots of decayed counts, of length 1."""
+        """[users, items] roots of decayed counts, normalised to length 1."""
         counts = self.past.group_by("user", "item").agg(_decayed(60).alias("count"))
-        place = counts["user"].to_numpy(), counts["item"].to_numpy()
+        indices = counts["user"].to_numpy(), counts["item"].to_numpy()
         shape = len(self.shop.users), len(self.shop.place)
-        roots = csr_matrix((np.sqrt(counts["count"].to_numpy()), place), shape, dtype=np.float32)
+        roots = csr_matrix((np.sqrt(counts["count"].to_numpy()), indices), shape, dtype=np.float32)
         length = np.sqrt(np.asarray(roots.multiply(roots).sum(1)).ravel())
         length[length == 0] = 1
         return (diags(1 / length).astype(np.float32) @ roots).tocsr()
@@ -258,7 +260,7 @@ def _decayed(half_life: float) -> pl.Expr:
 
 
 def _own(mine: pl.DataFrame) -> pl.DataFrame:
-    """What users bought: decayed counts, rhythm, and how much of an interval has passed."""
+    """Features of users' purchases: decayed counts, intervals, and time since the last one."""
     own = mine.group_by("user", "item").agg(
         *(_decayed(days).alias(f"own_{days}") for days in HALF_LIVES),
         pl.len().alias("own"),
@@ -294,7 +296,7 @@ def _activity(mine: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_attribute(mine: pl.DataFrame, name: str) -> pl.DataFrame:
-    """What users bought of one value of an attribute."""
+    """Features of users' purchases with the same value of an attribute."""
     values = mine.group_by("user", name).agg(
         _decayed(60).alias(f"{name}_weight"),
         pl.col("age").min().alias(f"{name}_newest"),
@@ -324,13 +326,13 @@ def _model(shop: Shop, monday: date, seed: int, file: Path) -> lightgbm.Booster:
 
 
 def _training_rows(before: Before, rng: np.random.Generator) -> pl.DataFrame:
-    """Candidates of the users who bought one of them on the day; of the others 150 by chance."""
+    """Candidates of users who bought one of them on the day, with 150 random negatives per user."""
     bought = before.bought()
     buyers = bought["user"].unique().sort().to_numpy()
-    found = [
+    parts = [
         before.rows(part).join(bought, on=["user", "item"], how="left") for part in _parts(buyers)
     ]
-    rows = pl.concat(found).with_columns(pl.col("label").fill_null(0))
+    rows = pl.concat(parts).with_columns(pl.col("label").fill_null(0))
     rows = rows.filter(pl.col("label").sum().over("user") > 0)
     drawn = pl.Series("drawn", rng.random(len(rows))).rank("ordinal")
     order = pl.col("drawn").rank("ordinal").over("user", "label")
@@ -339,7 +341,7 @@ def _training_rows(before: Before, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def _ranked(before: Before, model: lightgbm.Booster, users: np.ndarray) -> dict[int, np.ndarray]:
-    """Items of each user, the best first; of users without a purchase in 280 days nothing."""
+    """Items of each user, best first; nothing for users without a purchase in 280 days."""
     known = np.intersect1d(users, before.past["user"].unique().to_numpy())
     ranked = {}
     for part in _parts(known):

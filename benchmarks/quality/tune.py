@@ -1,5 +1,5 @@
-"""Chooses the settings of contenders on earlier days, by the same rule for each, and writes
-settings.json: what was chosen, what it found, every trial, and why there are no more.
+"""Chooses the settings of contenders on earlier days, by the same rule for each, and writes settings.json:
+the choice, its recall, all trials, and why the search ended.
 """
 
 import json
@@ -15,18 +15,17 @@ from benchmarks.quality.runs import KINDS
 Settings = dict[str, Any]
 TRIALS = 30
 IN_VAIN = 3
-"""Trials in a row that bring nothing end a search."""
+"""This many trials in a row without an improvement end a search."""
 CPU_HOURS = 3
-"""Of a contender on a log."""
+"""Limit for a contender on a log."""
 
 
 def tune(plan: bench.Plan) -> None:
-    """Tries each contender's settings and keeps the best by the sum of recall@50 over the log's
-    cases, of the lists that count, the mean over the earlier days.
+    """Tries each contender's settings and keeps the best: those with the largest sum of recall@50 over the
+    log's cases, for the lists that count, as a mean over the earlier days.
 
-    What had been chosen for other logs and contenders stays. Runs are kept, so that a stopped
-    tuning goes on. With fewer days the trials are of these; what the chosen settings find is told
-    of all earlier days in any case.
+    The choices for other logs and contenders stay. Runs are kept, so that a stopped tuning continues. With
+    `plan.days`, trials use fewer days; the chosen settings are then measured on all earlier days.
     """
     for log in plan.logs:
         for name in plan.names:
@@ -42,9 +41,9 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
 
     def score(settings: Settings) -> float:
         nonlocal spent
-        found, cpu = _found(plan, log, name, settings)
+        recalls, cpu = _measure(plan, log, name, settings)
         spent += cpu
-        total = sum(of_case[bench.counted(ready[0])] for of_case in found.values())
+        total = sum(of_case[bench.counted(ready[0])] for of_case in recalls.values())
         print(f"{log:20} {name:18} {total:.4f} {settings}", flush=True)
         return round(total, 5)
 
@@ -53,15 +52,15 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
         start, search_space.ladders(name, log), score, lambda: spent > 3600 * CPU_HOURS
     )
     best = max(trials, key=lambda trial: trial[1])[0]
-    told = {
+    record = {
         "settings": best,
-        "found": _found(replace(plan, days=None), log, name, best)[0],
+        "found": _measure(replace(plan, days=None), log, name, best)[0],
         "trial_days": len(ready),
         "ended": ended,
-        "trials": [{"settings": settings, HEADLINE: found} for settings, found in trials],
+        "trials": [{"settings": settings, HEADLINE: recalls} for settings, recalls in trials],
     }
     chosen = contenders.all_chosen()
-    chosen.setdefault(log, {})[name] = told
+    chosen.setdefault(log, {})[name] = record
     write_whole(contenders.CHOSEN, json.dumps(chosen, indent=1) + "\n")
 
 
@@ -71,16 +70,15 @@ def search(
     score: Callable[[Settings], float],
     is_late: Callable[[], bool] = lambda: False,
 ) -> tuple[list[tuple[Settings, float]], str]:
-    """Tries the neighbours of what is best so far, one key after the other; farther ones where all
-    nearer ones have been tried.
+    """Tries the neighbours of the best settings so far, one key after the other, then more distant values.
 
     Args:
-      start: tried first.
-      ladders: the values of each key, in order. Keys of `start` that have none stay as they are.
-      score: the higher, the better.
-      is_late: whether no more time may be spent.
+      start: the first settings to try.
+      ladders: the values of each key, in order. Other keys of `start` do not change.
+      score: higher is better.
+      is_late: whether the time is used up.
 
-    Returns: what was tried, in order, with its score; and why no more was.
+    Returns: the tried settings, in order, with their scores; and why the search ended.
     """
     trials = [(start, score(start))]
     best, reached = trials[0]
@@ -93,40 +91,40 @@ def search(
         if is_late():
             return trials, f"{CPU_HOURS} CPU hours"
         tried.add(_key(settings))
-        found = score(settings)
-        trials.append((settings, found))
+        value = score(settings)
+        trials.append((settings, value))
         in_vain += 1
-        if found > reached:
-            best, reached, in_vain = settings, found, 0
+        if value > reached:
+            best, reached, in_vain = settings, value, 0
     return trials, f"{IN_VAIN} in a row in vain" if in_vain == IN_VAIN else f"{TRIALS} trials"
 
 
 def _nearest(best: Settings, ladders: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
-    """All settings that differ in one key, the nearest values first."""
+    """All settings that differ in one key, nearest values first."""
     for distance in range(1, max(map(len, ladders.values()), default=0)):
         for key, ladder in ladders.items():
-            place = ladder.index(best[key])
-            for there in (place + distance, place - distance):
-                if 0 <= there < len(ladder):
-                    yield {**best, key: ladder[there]}
+            index = ladder.index(best[key])
+            for other in (index + distance, index - distance):
+                if 0 <= other < len(ladder):
+                    yield {**best, key: ladder[other]}
 
 
-def _found(
+def _measure(
     plan: bench.Plan, log: str, name: str, settings: Settings
 ) -> tuple[dict[str, dict[str, float]], float]:
-    """Recall@50 by case and kind of lists, the mean over the earlier days; and CPU seconds."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """Mean recall@50 over the earlier days, by case and kind of lists; and CPU seconds."""
+    recalls: dict[str, dict[str, list[float]]] = {}
     cpu = 0.0
     for ready in bench.prepared(plan, log, costly=name in contenders.COSTLY):
         done = bench.once(plan, ready, name, settings, 0)
-        cpu += done.told["cpu"]
+        cpu += done.record["cpu"]
         for case in ready.split.cases:
-            of_case = found.setdefault(case.of, {kind: [] for kind in KINDS})
+            of_case = recalls.setdefault(case.series, {kind: [] for kind in KINDS})
             for kind in KINDS:
                 of_case[kind].append(bench.recall(ready, done, case, kind))
     means = {
         case: {kind: round(sum(x) / len(x), 5) for kind, x in kinds.items()}
-        for case, kinds in found.items()
+        for case, kinds in recalls.items()
     }
     return means, cpu
 

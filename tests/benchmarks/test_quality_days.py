@@ -51,7 +51,9 @@ def test_a_week_is_asked_about_where_it_ends_on_an_open_day(
     pl.DataFrame({"product_id": [1]}).write_parquet(snapshot / "rows.parquet")
     monkeypatch.setattr(data, "groceries", lambda *_, last, **__: read.append(last) or places)
     shop = logs.read("groceries", tmp_path, judge=judge)
-    asked = [case.of for split in shop.splits(earlier=False, costly=False) for case in split.cases]
+    asked = [
+        case.series for split in shop.splits(earlier=False, costly=False) for case in split.cases
+    ]
     assert read == [last]
     assert asked.count("groceries/next-day") == 14
     assert asked.count("groceries/next-week") == next_week

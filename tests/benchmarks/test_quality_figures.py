@@ -115,7 +115,7 @@ def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray
         result("twinspire/served", [ours], day, user, earlier),
         replace(result("purchase_history", [theirs], day, user, earlier), weekly=True),
     ]
-    return json.loads(json.dumps(report.told(results)))
+    return json.loads(json.dumps(report.collect(results)))
 
 
 def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:

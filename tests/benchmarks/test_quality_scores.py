@@ -118,6 +118,6 @@ def test_a_run_that_is_done_is_not_done_again(
     assert {(r.contender, r.kind): len(r.values) for r in last} == every
     assert last[0].cpu == [1.5, 1.5]
     # Another setting is another run; so is another input.
-    assert runs.find(runs.place(tmp_path, ready, "ials", {}, 0))
-    assert not runs.find(runs.place(tmp_path, ready, "ials", {"factors": 3}, 0))
-    assert not runs.find(runs.place(tmp_path, replace(ready, digest="2"), "ials", {}, 0))
+    assert runs.find(runs.run_folder(tmp_path, ready, "ials", {}, 0))
+    assert not runs.find(runs.run_folder(tmp_path, ready, "ials", {"factors": 3}, 0))
+    assert not runs.find(runs.run_folder(tmp_path, replace(ready, digest="2"), "ials", {}, 0))

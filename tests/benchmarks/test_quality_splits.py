@@ -65,7 +65,7 @@ def test_the_last_click_of_a_session_with_two_clicks(clicks: Path) -> None:
     assert asked["_item"].to_list() == ["8", "7"]
     assert asked["_time"].to_list() == [1507900002_000_000, 1507900001_000_000]
     assert last_click.context == ["environment", "device", "os", "country", "region", "referrer"]
-    assert len(next_day.wanted) == 5 and next_day.of == "globo/next-day"
+    assert len(next_day.wanted) == 5 and next_day.series == "globo/next-day"
 
 
 def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Path) -> None:
@@ -96,7 +96,7 @@ def test_another_pipeline_file_makes_anew_what_goes_by_it_and_lets_the_rest_stan
         changed = replace(split, settings={**split.settings, **settings})
         ready = prepare.prepare(changed, clicks / "split")
         names = ("twinspire/served", "vstan")
-        return {name: runs.place(clicks, ready, name, {}, 0) for name in names}
+        return {name: runs.run_folder(clicks, ready, name, {}, 0) for name in names}
 
     before, after = places({}), places({key: value})
     assert {name for name in before if before[name] != after[name]} == who
