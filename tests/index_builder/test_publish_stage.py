@@ -316,4 +316,4 @@ def test_features_that_are_not_as_in_training_are_told(context, pipeline, regist
     assert any(text.startswith("brand differs between training and serving") for text in texts)
     assert bool(summary["refused"]) == (on_skew == "refuse")
     report = registry.read(summary["version"], "report.html").decode()
-    assert "Features of what is served" in report and "0.90" in report
+    assert "Features in serving and in training" in report and "0.90" in report
