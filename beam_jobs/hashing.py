@@ -58,6 +58,7 @@ def smallest(hashes: np.ndarray, share: float, most: int) -> np.ndarray:
       share: of all users who are held out, in [0, 1].
       most: the most users of all shards together who are held out.
     """
+    # No shard can contribute more than all shards together hold out, so its smallest ones are enough.
     return np.sort(hashes[hashes < limit(share)])[:most]
 
 

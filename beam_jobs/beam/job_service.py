@@ -33,6 +33,7 @@ RECORD = "JOB.json"
 """File below the stage's output, kept by the client while its job runs."""
 HEARTBEAT = 10.0
 """Seconds between two renewals of the record."""
+# More than three renewals, so that one that fails or is slow does not make a client look dead.
 SILENCE = 35.0
 """Seconds without a renewal after which a client counts as dead."""
 CONNECTION = 30.0
@@ -69,6 +70,7 @@ def recorded(out: str, endpoint: str, flink: str = "") -> Iterator[None]:
 
     def keep() -> None:
         beat = 0
+        # The first record at once, because the client may be killed at any moment.
         while not stopped.wait(HEARTBEAT if beat else 0):
             record = {"name": job_name(out), "endpoint": endpoint, "flink": flink, "beat": beat}
             try:
@@ -102,6 +104,7 @@ def cancel_orphans(out: str) -> None:
     )
     time.sleep(SILENCE)
     for uri, record in records.items():
+        # Contents are compared, and not times of writing: the hosts' clocks may differ.
         if _read(uri) == record:
             _cancel_orphan(uri, **json.loads(record))
 

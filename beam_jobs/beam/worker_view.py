@@ -46,6 +46,7 @@ class WriteRows(beam.PTransform):
     def expand(self, written: PCollection) -> PCollection:
         """Adds up and writes."""
         # So that the file is written even if no row was.
+        # Not by Beam's metrics, which count a bundle twice that is tried again.
         nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
         counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
         uri = self._place  # not by `self`, which would go to the workers
@@ -57,6 +58,7 @@ def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
     rows: Counter[str] = Counter()
     for folder, n in counts:
         rows[folder] += n
+    # `+` drops counts of 0, such as that of the empty name which `expand` adds
     storage.write_bytes(place, json.dumps(+rows).encode())
 
 

@@ -36,6 +36,8 @@ def _with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.
                 added.append(pl.col(TAIL).alias(name))
             case TimeFeature():
                 parts = {
+                    # As of the start of a day, `_time` is that of the user's last event: midnight would
+                    # be an hour that towers hardly know from training.
                     "hour": clock(shard.job.p).dt.hour().cast(pl.Int64),
                     "weekday": pl.lit(day.weekday(), pl.Int64),
                 }

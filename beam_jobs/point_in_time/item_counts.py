@@ -106,6 +106,7 @@ def in_parts(
         events = _with_repeats(p, events)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
     table = pl.DataFrame(pl.from_arrow(_added_up(p, counted, items, counted[ITEM_NUMBER])))
+    # By a hash, so that all shards cut the items in the same way, without knowing each other's items.
     for number, rows in batches.slices(hashing.shards(table["_item"], PARTS), table):
         yield number, batches.to_batch(rows, schema(p))
 

@@ -220,6 +220,7 @@ class Registry(Versions):
             for name, data in side_files.items()
         }
         whole = described.model_copy(update={"files": {**described.files, **beside}})
+        # Last, because readers take a version that has a manifest for complete
         storage.put_if_absent(storage.join(home, version_manifest.FILE), whole.dump())
 
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
@@ -244,6 +245,7 @@ def _acceptance(state: State, described: Manifest, reason: str, promote: Promote
     live = state.live
     if state.goes_live(version, promote, described.corpus_date):
         live = version
+    # Equal content that was accepted before keeps its entry: only what is live can still change
     if state.fate.get(version) in (None, "refused"):
         return state.next("publish", version, reason, live, **_origin(described))
     if live == state.live:

@@ -17,6 +17,7 @@ from twinspire_core.errors import BadData
 
 Action = Literal["publish", "refuse", "promote", "rollback", "pin", "unpin", "prune"]
 Promote = Literal["auto", "yes", "no"]
+# Entries read at the same time. On `gs://` each one is a request of its own, which mostly waits
 _AT_ONCE = 8
 _ENTRY = re.compile(r"[0-9]{8}\.json")
 
@@ -264,6 +265,7 @@ class LogFiles:
         names = storage.list_names(self.folder)
         numbers = {int(name[:8]) for name in names if _ENTRY.fullmatch(name)}
         last = max(numbers, default=0)
+        # A lost entry may be a rollback or a refusal, so the others must not be used without it
         for number in range(1, last):
             if number not in numbers and not storage.exists(self._place(number)):
                 raise _lost(self._place(number), "it is not there")

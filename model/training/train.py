@@ -149,6 +149,8 @@ def train_towers(
         columns = model.architecture.columns["item"]
         corpus = read_corpus(folder, towers_transforms["item"], columns)
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
+    # Only from scratch: later versions inherit the fitted table, so that the vectors of all items stay
+    # comparable. Items that came later have no part for habits until then.
     if not state and model.architecture.habits:
         fit_habits(model, newest_histories(days, model.architecture), settings.seed)
 

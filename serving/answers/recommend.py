@@ -99,6 +99,7 @@ class Ruling(NamedTuple):
         Args:
           table: [B] rows of `serving.requests.query_rows.complete`.
         """
+        # From the pipeline file and not from the version: a rollback must not bring an old cap back.
         rules = version.pipeline.lists if options.rules else ListsConfig()
         share = options.new_share
         if share is not None:

@@ -212,6 +212,7 @@ class EventFeed:
         self._update(updater)
         warm(version)  # takes seconds, in which more events come
         self._update(updater)
+        # Only now: a version that failed to warm up must not take the events from the one that answers.
         self._following = updater
         return updater.version
 

@@ -125,6 +125,7 @@ class Batcher:
         Raises:
           Problem: too many requests wait.
         """
+        # The other half is for short requests, so that heavy ones cannot keep them out
         return self._put(_Job(weight, _future(), parts=parts), self._limit // 2)
 
     def _put(self, job: _Job, limit: int) -> "asyncio.Future[Any]":
@@ -212,6 +213,7 @@ class Batcher:
         """Makes the next part of an answer. Returns whether there are more."""
         assert job.parts is not None
         if job.future.done():
+            # Nobody waits for the remaining parts: the client has left
             job.parts.close()
             self._forget([job])
             return False
@@ -232,6 +234,7 @@ class Batcher:
 
     def _answer(self, jobs: list[_Job]) -> None:
         """Answers a batch, without the jobs that were given up."""
+        # Their clients left while they waited
         gone = [job for job in jobs if job.future.done()]
         self._forget(gone)
         wanted = [job for job in jobs if job not in gone]
@@ -242,6 +245,7 @@ class Batcher:
         try:
             outcomes = self._work(requests)
         except Exception as e:
+            # A fault fails this batch only: the worker is needed for later requests
             outcomes = [e] * len(wanted)
         self._observe(sum(len(request.queries) for request in requests), started)
         self._deliver(wanted, outcomes)

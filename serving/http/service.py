@@ -63,6 +63,7 @@ class Service:
             self.metrics,
             most=settings.max_batch,
             pending=settings.max_pending,
+            # More threads would wait for Python's lock: more cores need more server processes.
             threads=min(2, CORES),
         )
 
@@ -111,6 +112,7 @@ class Service:
         Raises:
           Problem: none does.
         """
+        # Not the value counts here: the property raises the error.
         assert self.version
 
     def waiting(self) -> str:

@@ -288,9 +288,6 @@ class Version:
         ]
 
 
-log = logging.getLogger("twinspire.serve")
-
-
 def _check_own_sources(described: Manifest) -> None:
     """Checks that the files of the user's own sources are the same as when the version was made.
 

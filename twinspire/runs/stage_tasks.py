@@ -143,6 +143,7 @@ def _facts(
     """What the output of a stage depends on, besides the pipeline file."""
     facts: dict[str, Any] = {
         "day": str(context.day),
+        # Digests of contents and no paths: a shop that was copied to another folder stays done
         "inputs": {name: attempt.output for name, attempt in earlier.items()},
         # None where the stage does not depend on it
         "mode": context.mode if stage.takes_mode else None,
@@ -265,6 +266,8 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
     Raises:
       GateRefused: as `raise_if_refused`.
     """
+    # Only the newest attempt can be the result: an older one with this key would be wrong once a change was
+    # made and undone
     attempt = attempts.latest(run.pipeline, run.day, task.stage.name)
     status = "already done"
     if attempt is None or force or not is_current(run, task, attempt):
@@ -310,6 +313,8 @@ def _make(run: DayRun, task: StageTask) -> Attempt:
     if stage.output_is_version:
         output = summary["version"]
     else:
+        # Without files that differ between equal runs: with them, repeating a stage would make later stages
+        # stale
         output = output_digest(out, (Timings.FILE, *stage.derived))
     attempt = Attempt(
         uri=out,

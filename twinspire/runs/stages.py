@@ -194,6 +194,8 @@ _WITHOUT_EFFECT = {
 
 def stage_key(stage: Stage, **facts: Any) -> str:
     """Digest of all that a stage's output depends on: its format, and the facts about its inputs."""
+    # A number per stage instead of a digest of the code, with which each edited comment would make all past
+    # days stale
     return digest({"stage": stage.name, "format": stage.format, **facts})
 
 

@@ -75,6 +75,7 @@ def choose(
     values = np.full((queries, k, candidates.values.shape[2]), -1, np.int64)
     new = np.zeros(queries, np.int64)
     is_open = np.not_equal(candidates.items, -1)
+    # Place by place, for all queries at once: what may stand at a place depends on the places before it
     for place in range(k):
         column = _first(is_open)
         lacking = np.flatnonzero(new < needed[place])

@@ -123,6 +123,7 @@ class CoOccurrenceSettings(NamedTuple):
 def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     """Rows of `feature_schema.co_occurrence_schema`: the near items of each item that has any."""
     span = float(sequences.ages.max(initial=0))
+    # At least an hour: the events of one moment have no span, and would all weigh nothing.
     half_life = max(SPAN_SHARE * span, 1 / 24)
     settings = CoOccurrenceSettings(reach=REACH, half_life=half_life, lags=LAGS)
     rows, similarities = near_items(sequences, len(corpus), settings, KEPT)

@@ -98,6 +98,7 @@ class Factors(Source):
             return None
         items = tables.corpus["_item"]
         place = pc.index_in(table["_item"].combine_chunks(), value_set=items.combine_chunks())
+        # The catalogue may have lost items since the fit.
         table = table.filter(place.is_valid())
         place = place.drop_null().to_numpy()
         factors = np.zeros((len(items), SETTINGS.factors), np.float32)
@@ -152,6 +153,7 @@ def fit_factors(
       corpus_size: number of items in the corpus, C.
       settings: constants of the fit.
     """
+    # A fixed seed: equal logs give an equal table, whose bytes are part of the version's id.
     generator = np.random.default_rng(0)
     scale = _DEVIATION / np.sqrt(settings.factors)
     shape = (corpus_size, settings.factors)
@@ -185,6 +187,8 @@ def solve(
     offsets = list_offsets(lengths)
     sums = np.bincount(lists.row, weights=weights, minlength=lists.rows)
     ridge = settings.penalty * (sums + settings.unobserved * len(factors)) ** settings.exponent
+    # Stands for all pairs without an event, which have the same weight. So the work grows with the events
+    # and not with users times items.
     common = settings.unobserved * (factors.T @ factors)
     # Rows of similar length share a block, for little padding; the first row of a block is its longest.
     filled = np.flatnonzero(lengths)
