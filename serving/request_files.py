@@ -20,7 +20,6 @@ import orjson
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
@@ -36,7 +35,7 @@ from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import CONTENT_ERRORS
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.storage import disk
-from twinspire_core.terminal import console
+from twinspire_core.terminal import doing
 
 BATCH = 2048  # lines answered at a time
 _SHOWN = 200  # characters of a line in a message
@@ -88,9 +87,10 @@ def recommend_lines(
     with (
         _local(queries) as file,
         _output(out) as target,
-        _progress(file) as show_progress,
+        doing(f"answering the requests of {queries}") as show,
         _writing_aside(target, ids, parquet=parquet, sources=several) as write,
     ):
+        size = max(1, file.stat().st_size)
         # A thread parses the next lines while these are answered.
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
             if source == RANKED and version.ranker is not None and len(table) > _MANY:
@@ -101,7 +101,7 @@ def recommend_lines(
             counts.update(_count(answer, table[USER], options.k))
             if len(warnings) < _WARNINGS:
                 warnings |= dict.fromkeys(answer.warnings.of_values())
-            show_progress(lines.offset, counts["queries"])
+            show(f"answering the requests of {queries}: {lines.offset / size:.0%}")
     seconds = time.monotonic() - started
     return {
         "version": version.id,
@@ -140,19 +140,6 @@ def _local(uri: str) -> Iterator[Path]:
                 f"--queries must be a file of JSON lines; {uri} is {state}. Name a file."
             )
         yield path
-
-
-@contextmanager
-def _progress(source: Path) -> Iterator[Any]:
-    columns = (
-        TextColumn("recommend"),
-        BarColumn(),
-        TextColumn("{task.fields[done]:,} lines"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=source.stat().st_size, done=0)
-        yield lambda offset, done: progress.update(task, completed=offset, done=done)
 
 
 @contextmanager

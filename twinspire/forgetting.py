@@ -1,5 +1,5 @@
-"""Forgetting users: deletes files, removes the users' rows from others, and lists what still
-contains the users afterwards.
+"""Forgetting users: deletes files, removes the users' rows from others, and lists the versions that
+still contain the users afterwards.
 
 Working files that a stage can make again from logs are deleted as a whole. So no search for the
 users is needed, and none of them is missed. Training states cannot be made again, so the users'
@@ -14,10 +14,6 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.ingest import columns, day_files, records
-from beam_jobs.ingest.columns import Column, WrongType, read_as
-from beam_jobs.ingest.day_files import SourceFile, Table
-from beam_jobs.ingest.records import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
 from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRAIN
@@ -102,31 +98,6 @@ def versions(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, Users]]:
             yield version, held
 
 
-def logs(pipeline: Pipeline) -> list[SourceFile]:
-    """All files of events and of users' snapshots that a run may read, by table and day."""
-    tables: tuple[Table, ...] = ("events", "users")
-    return [
-        file
-        for table in tables
-        for day in day_files.folder_days(pipeline, table)
-        for file in day_files.files(pipeline, table, day)
-    ]
-
-
-def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
-    """The users who have a record in a raw file, or a line that may be theirs.
-
-    Raises:
-      BadData: the file cannot be read, or has no column of users.
-    """
-    of_table = columns.of_tables(pipeline)[file.table]
-    wanted = [column for column in of_table if column.name == "_user"]
-    held = Users()
-    for block in records.read_blocks(pipeline.source.format, file, None, wanted):
-        held |= _held_by_block(block, wanted[0], users)
-    return held
-
-
 def _attempts(pipeline: Pipeline, day: date) -> Iterator[tuple[str, str, bool]]:
     """A day's attempts, stage by stage: the stage, the folder, and whether it was committed."""
     for stage in (*STAGES, REFRESH.name):
@@ -179,20 +150,3 @@ def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
     with parquet_files.open_parquet(file.uri) as rows:
         ids = rows.read(["_user"])  # without columns if there is none of this name
     return Users().union(*(users.intersection(column.to_pylist()) for column in ids.columns))
-
-
-def _held_by_block(block: Block | Rejected, user: Column, users: Users) -> Users:
-    if isinstance(block, Rejected):
-        # A malformed line. If its end was cut off, it may be of any user
-        cut = len(block.value) >= VALUE_LENGTH
-        return users if cut else Users(user_id for user_id in users if user_id in block.value)
-    raw = columns.RAW + user.source
-    # In JSON Lines, a block has only the columns that one of its lines has
-    if raw not in block.rows.columns:
-        return Users()
-    try:
-        reading = read_as(user, block.rows.schema[raw], text=block.text)
-    except WrongType:  # no run can read it either
-        return Users()
-    ids = block.rows.select(reading.values)[user.name]
-    return users.intersection(ids.filter(ids.is_in(list(users))).unique().to_list())

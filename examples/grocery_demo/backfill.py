@@ -66,7 +66,7 @@ def _run(
     ) as live:
         for ended in board.watch(rest, dag):
             for day, stage, cell in ended:
-                if stage in STAGES and not console.is_terminal:
+                if stage in STAGES:
                     live.console.print(
                         f"{board.elapsed()} {day} {stage}: {cell.state} in {cell.seconds:.0f} s"
                     )
@@ -78,7 +78,7 @@ def _run(
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The board, and below it the last line that the running stage has printed.
+    """How many days have ended, and below that the last line that the running stage has printed.
 
     Attributes:
       board: of the backfill.
@@ -98,7 +98,7 @@ class Progress:
         says = next(working, "Airflow starts the next task …")
         frame = self.spinner.render(time.monotonic())
         line = Text(f"{frame} {says}", no_wrap=True, overflow="ellipsis")
-        return Group(self.board, line)
+        return Group(Text(self.board.progress(), style="dim"), line)
 
 
 def last_words(log: Path) -> str:

@@ -197,18 +197,17 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     Raises:
       Problem: they are more than `most`, take longer than `seconds`, or end too early.
     """
-    # Refused before a byte of it is read, if the client says how long it is.
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise _too_large(most)
-    # A body may be longer than it says, or not say how long it is.
     content = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for part in request.stream():
                 content += part
                 if len(content) > most:
-                    raise _too_large(most)
+                    raise Problem(
+                        "body_too_large",
+                        f"A body can have at most {most:,} bytes. Send fewer queries or events at a"
+                        " time.",
+                    )
     except TimeoutError as e:
         message = (
             f"A body must arrive within {seconds:g} s after its headers; {len(content):,} bytes came."
@@ -218,13 +217,6 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     except ClientDisconnect as e:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
     return bytes(content)
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(
-        "body_too_large",
-        f"A body can have at most {most:,} bytes. Send fewer queries or events at a time.",
-    )
 
 
 async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Request:

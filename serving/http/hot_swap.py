@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from index_builder.registry.registry import Registry
 from serving.answers.recommend import recommend, similar
+from serving.http.openapi import LoadFailure
 from serving.http.prometheus import Metrics
 from serving.requests.json_values import Refused
 from serving.requests.query_rows import Requests
@@ -42,22 +43,6 @@ class Served:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the newest live version does not answer.
-
-    Attributes:
-      version: the version that could not be loaded; None if the registry did not say which is live.
-      at: time of the last try.
-      tries: number of failed tries in a row.
-    """
-
-    version: str | None
-    error: str
-    at: datetime
-    tries: int
-
-
 class LiveVersion:
     """Follows the registry: loads each new live version and lets it answer.
 
@@ -70,7 +55,7 @@ class LiveVersion:
     Attributes:
       current: the version that answers; None until the first one is ready.
       loading: id of the version that is being opened and warmed up.
-      failure: None if the last check went well.
+      failure: why the newest live version does not answer; None if the last check went well.
       dropped: set when the last reference to some version is gone.
     """
 
@@ -89,7 +74,7 @@ class LiveVersion:
         self._poll = poll
         self.current: Served | None = None
         self.loading: str | None = None
-        self.failure: Failure | None = None
+        self.failure: LoadFailure | None = None
         self.dropped = Event()
         self._next_try = 0.0
         self._swap = Lock()
@@ -142,7 +127,7 @@ class LiveVersion:
 
     def _waits(self, wanted: str) -> bool:
         """Whether it is too early to try a version again."""
-        failed_before = self.failure is not None and self.failure.version == wanted
+        failed_before = self.failure is not None and self.failure["version"] == wanted
         return failed_before and time.monotonic() < self._next_try
 
     def _take(self, wanted: str) -> None:
@@ -171,9 +156,14 @@ class LiveVersion:
                 self.current = replace(current, version=version)
 
     def _fail(self, wanted: str | None, error: Exception) -> None:
-        again = self.failure is not None and self.failure.version == wanted
-        tries = self.failure.tries + 1 if self.failure and again else 1
-        self.failure = Failure(wanted, f"{type(error).__name__}: {error}", datetime.now(UTC), tries)
+        again = self.failure is not None and self.failure["version"] == wanted
+        tries = self.failure["tries"] + 1 if self.failure and again else 1
+        self.failure = {
+            "version": wanted,
+            "error": f"{type(error).__name__}: {error}",
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "tries": tries,
+        }
         # The pause doubles after each failure, because most causes do not go away by themselves.
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
         self._metrics.failed.inc()
@@ -186,7 +176,7 @@ class LiveVersion:
             what = "the registry does not say which version is live"
         if self.current:
             what += f"; {self.current.version.id} keeps answering"
-        log.error("%s: %s", what, self.failure.error)
+        log.error("%s: %s", what, self.failure["error"])
 
 
 @cache

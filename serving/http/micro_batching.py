@@ -256,15 +256,11 @@ class Batcher:
 
     def _deliver(self, jobs: list[_Job], outcomes: Sequence[Any]) -> None:
         self._forget(jobs)
-        # One call into each loop for the whole batch: calls from another thread are slow.
-        for loop in dict.fromkeys(job.future.get_loop() for job in jobs):
-            of_loop = [
-                (job.future, outcome)
-                for job, outcome in zip(jobs, outcomes, strict=True)
-                if job.future.get_loop() is loop
-            ]
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_set_outcomes, of_loop)
+        # One call into the loop for the whole batch: calls from another thread are slow.
+        loop = jobs[0].future.get_loop()
+        if not loop.is_closed():
+            pairs = zip((job.future for job in jobs), outcomes, strict=True)
+            loop.call_soon_threadsafe(_set_outcomes, [*pairs])
 
 
 def _weigh(query: Mapping[str, Any], options: ListRequest) -> int:

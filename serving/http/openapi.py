@@ -122,10 +122,10 @@ class EventsAnswer(_OfVersion):
 class LoadFailure(TypedDict):
     """Why a version could not be loaded."""
 
-    version: str | None
+    version: Annotated[str | None, _about("null: the registry did not say which is live.")]
     error: str
     at: Annotated[str, _about("Time of the last try.", format="date-time")]
-    tries: int
+    tries: Annotated[int, _about("Failed tries in a row.")]
 
 
 class VersionFacts(TypedDict, total=False):

@@ -120,10 +120,8 @@ class Service:
         if self.live.loading:
             return f"{self.live.loading} is being loaded"
         if self.live.failure:
-            return (
-                f"{self.live.failure.version or 'the registry'} cannot be read:"
-                f" {self.live.failure.error}"
-            )
+            what = self.live.failure["version"] or "the registry"
+            return f"{what} cannot be read: {self.live.failure['error']}"
         return (
             "none is live. `twinspire run PIPELINE --date DATE` makes one, `twinspire versions"
             " PIPELINE` lists all"
@@ -163,22 +161,12 @@ class Service:
         if self.live.current:
             version = self.live.current.version.id
             facts = _describe_version(self.live.current)
-        failure = self.live.failure
         return {
             "pipeline": self.pipeline.name,
             "version": version,
             **facts,
             "loading": self.live.loading,
-            "failure": (
-                {
-                    "version": failure.version,
-                    "error": failure.error,
-                    "at": failure.at.isoformat(timespec="seconds"),
-                    "tries": failure.tries,
-                }
-            )
-            if failure
-            else None,
+            "failure": self.live.failure,
         }
 
 

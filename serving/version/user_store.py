@@ -51,11 +51,6 @@ class UserStore:
     def __init__(self, folder: Path) -> None:
         self._files = ds.dataset(folder, format="parquet")
 
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns of the table: `_user`, `_past`, raw query features and further counts."""
-        return self._files.schema
-
     def find(self, users: list[str | None]) -> tuple[pa.Table, np.ndarray]:
         """Looks users up by id. None as an id is unknown, like any other id that is not there.
 

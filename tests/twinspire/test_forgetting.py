@@ -141,18 +141,18 @@ def test_a_version_holds_them_in_rows_and_vocabularies(shop, tmp_path, path, hel
     assert not list(forgetting.versions(shop, frozenset(["u70"])))
 
 
-def test_who_is_in_no_log_and_no_version_is_called_unknown(shop, tmp_path, capsys):
-    place = tmp_path / "events/dt=2024-03-09/0.parquet"
-    place.parent.mkdir(parents=True)
-    pq.write_table(pa.table({"user_id": ["u1", "u7"], "item_id": ["i", "i"]}), place)
+def test_who_is_in_no_training_state_and_no_version_is_called_unknown(shop, tmp_path, capsys):
     put(tmp_path, "registry/shop/versions/2024-03-09-0000/query_tower/assets/user", b"u8\n")
 
     def told(*users):
         return _forget(shop, frozenset(users), yes=False)
 
-    assert told("u7", "u8")["unknown"] == 0
-    assert told("u7", "nobody")["unknown"] == 1
+    assert told("u8")["unknown"] == 0
+    assert told("u8", "nobody")["unknown"] == 1
     _tell(told("nobody"))
-    assert "No log and no stored version holds the user. Check how" in capsys.readouterr().err
-    (place.parent / "1.parquet").write_bytes(b"cut")
-    assert told("nobody")["unknown"] == 0, "what cannot be read may be theirs"
+    assert "No training state and no stored version holds the user." in capsys.readouterr().err
+    put(tmp_path, f"{DAY}/train/0001-a/DONE.json", b"{}")
+    place = tmp_path / DAY / "train/0001-a/state/tables/user.arrow"
+    place.parent.mkdir(parents=True)
+    checkpoint._save_table(state(np.zeros((5, 2), np.float32)), place)
+    assert told("u7")["unknown"] == 0

@@ -1,32 +1,19 @@
-"""The progress of a backfill in a table: days by stages."""
+"""The progress of a backfill: its days and their stages."""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
-
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from twinspire.backfills.airflow_backfills import active_backfills
 from twinspire.backfills.airflow_rest import DONE, AirflowRest, day_of, runs_of_days
 from twinspire_core.errors import TryAgain
 
-_ROWS = 15
 STAGES = ("features", "train", "measure", "embed", "index", "publish")
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
-_LOOKS = {
-    "success": ("✓", "green"),
-    "failed": ("✗", "bold red"),
-    "upstream_failed": ("–", "red"),
-    "skipped": ("skipped", "yellow"),
-    "running": ("▸", "bold cyan"),
-    "up_for_retry": ("retry", "yellow"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +22,7 @@ class Cell:
 
     Attributes:
       state: Airflow's name for its state; empty before the stage starts.
-      seconds: how long it took, or has taken so far.
+      seconds: how long it took, once it has ended.
       run, attempt: the run and the try that it belongs to.
     """
 
@@ -141,32 +128,9 @@ class Board:
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60}:{seconds % 60:02d}"
 
-    def __rich__(self) -> Group:
-        """A table that fits 80 columns: the seconds of each stage by day."""
-        table = Table(box=None, padding=(0, 1), header_style="bold")
-        table.add_column("day", no_wrap=True)
-        for stage in STAGES:
-            table.add_column(stage, min_width=8, no_wrap=True)
-        table.add_column("sum", justify="right")
-        for day in self._shown():
-            cells = [self.cells.get((day, stage), Cell()) for stage in STAGES]
-            total = sum(cell.seconds for cell in cells)
-            table.add_row(str(day), *map(_text, cells), f"{total:.0f} s" if total else "")
-        return Group(table, Text(self._progress(), style="dim"))
-
-    def _ended(self) -> list[date]:
-        return [day for day in self.days if self.runs.get(day, {}).get("state") in DONE]
-
-    def _shown(self) -> list[date]:
-        """The days that fit on a screen, from a few days before the first that has not ended."""
-        ended = {*self._ended()}
-        at = next((n for n, day in enumerate(self.days) if day not in ended), len(self.days))
-        first = max(0, min(at - _ROWS // 3, len(self.days) - _ROWS))
-        return self.days[first : first + _ROWS]
-
-    def _progress(self) -> str:
+    def progress(self) -> str:
         """How many days have ended, and how long the others will take at this speed."""
-        ended = len(self._ended())
+        ended = sum(self.runs.get(day, {}).get("state") in DONE for day in self.days)
         text = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
         if 0 < ended < len(self.days):
             seconds = (time.monotonic() - self.began) / ended * (len(self.days) - ended)
@@ -175,18 +139,9 @@ class Board:
 
 
 def _cell(task: dict[str, Any]) -> Cell:
-    seconds = task["duration"] or 0.0
-    if task["state"] == "running" and task["start_date"]:
-        seconds = (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
     return Cell(
         state=task["state"] or "",
-        seconds=max(seconds, 0.0),
+        seconds=task["duration"] or 0.0,
         run=task["dag_run_id"],
         attempt=max(task["try_number"], 1),
     )
-
-
-def _text(cell: Cell) -> Text:
-    mark, style = _LOOKS.get(cell.state, ("·", "dim"))
-    timed = cell.state in ("success", "running", "failed")
-    return Text(f"{mark} {cell.seconds:.0f} s" if timed else mark, style=style)

@@ -220,9 +220,9 @@ def recommend_file(
     from serving.request_files import recommend_lines
     from serving.version.loaded_version import Version
 
-    with doing(f"answering the requests of {queries}"):
+    with doing("opening the version"):
         opened = Version.open(pipeline, version)
-        done = recommend_lines(opened, queries, out_file, options)
+    done = recommend_lines(opened, queries, out_file, options)
     # Lists on standard output must stay alone there
     messages = standard_output if out_file else console
     if as_json:

@@ -6,7 +6,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.live import Live
 
 from twinspire.cli.shared import (
     JsonLine,
@@ -179,16 +178,17 @@ def _tell_started(
 
 def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> list[dict[str, Any]]:
     """Shows the progress until all days have ended. Returns the outcome of each day."""
-    from twinspire.backfills.progress_board import ENDED, STAGES, Board
+    from twinspire.backfills.progress_board import STAGES, Board
 
     board = Board(plan.days, pipeline.zone)
     try:
-        with Live(board, console=console, refresh_per_second=4, transient=not console.is_terminal):
+        with doing("watching the backfill") as update:
             for ended in board.watch(rest, plan.dag):
                 for day, stage, cell in ended:
-                    if stage in STAGES and cell.state in ENDED and not console.is_terminal:
+                    if stage in STAGES:
                         end = f"{cell.state} in {cell.seconds:.0f} s"
                         console.print(f"{board.elapsed()} {day} {stage}: {end}")
+                update(board.progress())
     except KeyboardInterrupt:
         console.print(
             "The backfill goes on in Airflow. To watch it again, type the same command. To cancel it:"

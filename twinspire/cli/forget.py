@@ -16,7 +16,7 @@ from twinspire.cli.shared import (
 )
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import BadData, TryAgain, UsageError
+from twinspire_core.errors import TryAgain, UsageError
 from twinspire_core.terminal import doing
 
 _SHOWN = 10
@@ -52,8 +52,8 @@ def forget(
     Working files that hold users (features, vectors, caches of logs) are deleted as a whole, and
     later runs make them again from the logs. The users' rows are taken out of training states. The
     users are put on a list, and every later run drops their records. So the next version contains
-    nothing about them. The command never changes logs or stored versions. It lists the logs and
-    versions that still contain a user.
+    nothing about them. The command lists the stored versions that still contain a user. It never
+    changes them, and neither reads nor changes logs.
 
     Exit code: 75 if a day is running; type the same command again when it has ended.
     """
@@ -113,29 +113,17 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         for version, of_version in forgetting.versions(pipeline, users):
             versions.append({"version": version, "live": version == live})
             held |= of_version
-        logs, unreadable = [], []
-        files = forgetting.logs(pipeline)
-        for number, file in enumerate(files, 1):
-            update(f"looking at logs: {number:,} of {len(files):,}")
-            try:
-                if of_log := forgetting.held_by_log(pipeline, file, users):
-                    logs.append(file.uri)
-                    held |= of_log
-            except BadData:
-                unreadable.append(file.uri)
     return {
         "pipeline": pipeline.name,
         "forgotten": yes,
         "users": len(users),
         "on_the_list_before": sum(user in known for user in users),
-        # A training state does not say whose rows it held, nor an unreadable log whose lines it holds
-        "unknown": 0 if changed or unreadable else len(users - held),
+        # A training state does not say whose rows it held
+        "unknown": 0 if changed else len(users - held),
         "changed": changed,
         "deleted": list(sizes),
         "deleted_bytes": sum(sizes.values()),
         "versions": versions,
-        "logs": logs,
-        "unreadable_logs": unreadable,
     }
 
 
@@ -144,7 +132,10 @@ def _tell(result: dict[str, Any]) -> None:
     done = result["forgotten"]
     if unknown := result["unknown"]:
         which = "the user" if result["users"] == 1 else f"{unknown:,} of {result['users']:,} users"
-        say(f"No log and no stored version holds {which}. Check how the logs write the id.")
+        say(
+            f"No training state and no stored version holds {which}. Check that the id is written as in"
+            " the logs."
+        )
     size = f"{result['deleted_bytes'] / 1e6:,.1f} MB"
     _list(f"{'Deleted' if done else 'Would be deleted'}, {size}", result["deleted"])
     _list("Users taken out of" if done else "Users would be taken out of", result["changed"])
@@ -153,8 +144,6 @@ def _tell(result: dict[str, Any]) -> None:
             "Later runs make what they need of this again. The next run reads the logs of all days in its"
             " windows, as a first run does, and has no earlier statistics to compare with."
         )
-    _list("Logs that still hold users, which only their owner may change", result["logs"])
-    _list("Logs that cannot be read, and may hold users", result["unreadable_logs"])
     versions = [f"{one['version']}{' (live)' * one['live']}" for one in result["versions"]]
     _list("Stored versions that still hold users, which never change", versions)
     if versions:

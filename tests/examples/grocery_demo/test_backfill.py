@@ -41,7 +41,7 @@ def test_a_log_that_is_not_there_or_ends_in_half_a_line(tmp_path):
     assert last_words(log) == STAGE[-1][1]
 
 
-def test_one_line_below_the_board_says_it(tmp_path):
+def test_one_line_below_the_progress_says_it(tmp_path):
     day = date(2024, 1, 1)
     board = Board([day], ZoneInfo("UTC"))
     board.cells[day, "train"] = Cell(state="running", seconds=3, run="a")

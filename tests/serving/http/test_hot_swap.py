@@ -347,12 +347,16 @@ def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(
     second = publish_named(pipeline, towers, tmp_path, "b", "2024-01-02")
     flaky.error = ValueError("towers of another width")
     live.look()
-    assert (live.current.version.id, live.failure.version, live.failure.tries) == (first, second, 1)
+    assert (live.current.version.id, live.failure["version"], live.failure["tries"]) == (
+        first,
+        second,
+        1,
+    )
     live.look()
     assert flaky.opened == 2, "not at every look"
     clock[0] += 4
     live.look()
-    assert (flaky.opened, live.failure.tries) == (3, 2)
+    assert (flaky.opened, live.failure["tries"]) == (3, 2)
     flaky.error = None
     clock[0] += 8
     live.look()
@@ -386,11 +390,11 @@ def test_a_registry_that_cannot_be_read_changes_nothing(pipeline, towers, tmp_pa
     whole = entry.read_text()
     entry.write_text(whole[:20])
     live.look()
-    assert (live.current.version.id, live.failure.version) == (first, None)
+    assert (live.current.version.id, live.failure["version"]) == (first, None)
     entry.unlink()
     live.look()
     assert live.current.version.id == first
-    assert "so the live version is unknown" in live.failure.error and live.failure.tries == 2
+    assert "so the live version is unknown" in live.failure["error"] and live.failure["tries"] == 2
     entry.write_text(whole)
     live.look()
     assert (live.current.version.id, live.failure) == (first, None)
