@@ -138,7 +138,7 @@ def _run_remotely(
 ) -> None:
     """Runs a job, and waits for its end; cancels it if the client is stopped."""
     job = _Job(out, endpoint_of(options), job_service.address_of(options))
-    with job.recorded(), job.watched(limit), _collected_output() as output:
+    with job.watched(limit), _collected_output() as output:
         try:
             job.reach_service()
             job.result = pipeline.run()
@@ -162,24 +162,7 @@ class _Job:
         self._out = out
         self._endpoint = endpoint
         self._flink = flink
-        self._may_go_on = False
         self._took_longer_than: float | None = None
-
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Cancels jobs of clients that are gone, and keeps the record by which a later client finds this
-        job.
-        """
-        if not self._endpoint:
-            yield
-            return
-        job_service.cancel_orphans(self._out)
-        try:
-            with job_service.recorded(self._out, self._endpoint, self._flink):
-                yield
-        finally:
-            if not self._may_go_on:
-                storage.delete_file(storage.join(self._out, job_service.RECORD))
 
     @contextmanager
     def watched(self, limit: float | None) -> Iterator[None]:
@@ -210,7 +193,6 @@ class _Job:
     def cancel(self) -> bool:
         """Cancels the job if it has not ended; returns whether there was one."""
         cancelled = False
-        self._may_go_on = True  # true as well if the client is stopped before the answer comes
         try:
             if self._endpoint:
                 # By name: a client that is stopped while it hands the job over knows no id yet.
@@ -221,7 +203,6 @@ class _Job:
             elif self.result:
                 self.result.cancel()
                 cancelled = True
-            self._may_go_on = False
         except (
             Exception
         ) as error:  # runners raise errors of any kind, and people must know of the job

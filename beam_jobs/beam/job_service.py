@@ -1,22 +1,13 @@
 """The jobs of a job service, which portable runners have, and of the Flink behind it: which run there,
 and their end.
 
-A client that is killed cannot cancel its job, which would go on writing and hold the workers that the
-next job waits for. So a client keeps a record in the folder that the job writes to, and renews it as a sign of
-life. The next client of the same stage finds a record that is no longer renewed and cancels the job
-that it names, never one of somebody else.
-
 Beam's job service for Flink calls a job cancelled once its own part of it has ended, while Flink goes
 on. So where `beam.options` give Flink's address (`--flink_master`), Flink is asked to end it too.
 """
 
-import json
-import logging
 import re
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import grpc
 import httpx
@@ -24,22 +15,10 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOpt
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
 
-from twinspire_core import storage
-from twinspire_core.terminal import console
-
-UNREACHABLE = (httpx.HTTPError, ValueError, KeyError)
-"""What `Flink` raises where nothing answers, or something else."""
-RECORD = "JOB.json"
-"""File below the stage's output, kept by the client while its job runs."""
-HEARTBEAT = 10.0
-"""Seconds between two renewals of the record."""
-# More than three renewals, so that one that fails or is slow does not make a client look dead.
-SILENCE = 35.0
-"""Seconds without a renewal after which a client counts as dead."""
 CONNECTION = 30.0
 """Seconds that a job service has to accept a connection."""
-NOT_CANCELLED = (grpc.RpcError, TimeoutError, *UNREACHABLE)
-"""What `cancel` raises."""
+NOT_CANCELLED = (grpc.RpcError, TimeoutError, httpx.HTTPError, ValueError, KeyError)
+"""What `cancel` raises; the last three where Flink does not answer, or something else does."""
 _ANSWER = 10.0  # seconds that a service or Flink has for an answer
 _END = 60.0  # seconds that a cancelled job has to end
 _NAME = "beam:option:job_name:v1"
@@ -47,85 +26,12 @@ _ENDED = (api.JobState.DONE, api.JobState.DRAINED, api.JobState.FAILED, api.JobS
 _APPEAR = 5.0  # seconds until a job that was handed over is listed
 _ENDED_BY_ITSELF = (404, 409)  # Flink's answers for a job that has ended meanwhile
 _FLINK_ENDED = ("FINISHED", "FAILED", "CANCELED")
-_log = logging.getLogger(__name__)
 
 
 def job_name(out: str) -> str:
     """A name that no other job has, of pipeline, day, stage and attempt of the output."""
     words = out.rstrip("/").rsplit("/", 4)[1:]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(["twinspire", *words]).lower())
-
-
-@contextmanager
-def recorded(out: str, endpoint: str, flink: str = "") -> Iterator[None]:
-    """Writes the record of a job and renews it while the block runs. The file stays afterwards.
-
-    Args:
-      out: URI of the job's output.
-      endpoint: address of the job service.
-      flink: address of Flink's REST API; empty if the options do not give it.
-    """
-    stopped = threading.Event()
-    uri = storage.join(out, RECORD)
-
-    def keep() -> None:
-        beat = 0
-        # The first record at once, because the client may be killed at any moment.
-        while not stopped.wait(HEARTBEAT if beat else 0):
-            record = {"name": job_name(out), "endpoint": endpoint, "flink": flink, "beat": beat}
-            try:
-                storage.write_bytes(uri, json.dumps(record).encode())
-            except Exception:  # stores raise errors of any kind, and the next renewal may succeed
-                _log.warning("%s could not be written", uri, exc_info=True)
-            beat += 1
-
-    keeper = threading.Thread(target=keep, name="job-record", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        keeper.join()
-
-
-def cancel_orphans(out: str) -> None:
-    """Cancels jobs of earlier attempts whose records are no longer renewed. These attempts lie in the
-    same folder as `out`.
-    """
-    stage, _, attempt = out.rstrip("/").rpartition("/")
-    uris = [
-        storage.join(stage, name, RECORD) for name in storage.list_names(stage) if name != attempt
-    ]
-    records = {uri: record for uri in uris if (record := _read(uri))}
-    if not records:
-        return
-    console.print(
-        f"Waiting {SILENCE:.0f} s to see whether the command of an earlier job is still running …"
-    )
-    time.sleep(SILENCE)
-    for uri, record in records.items():
-        # Contents are compared, and not times of writing: the hosts' clocks may differ.
-        if _read(uri) == record:
-            _cancel_orphan(uri, **json.loads(record))
-
-
-def _cancel_orphan(uri: str, name: str, endpoint: str, flink: str = "", **_: object) -> None:
-    try:
-        outcome = cancel(name, endpoint, flink)
-    except NOT_CANCELLED as error:
-        console.print(
-            f"{name}, a job of a killed command at {endpoint}, may still run: {reason_of(error)}."
-        )
-    else:
-        storage.delete_file(uri)
-        console.print(f"A killed command left a job. {outcome or f'{name} has ended.'}")
-
-
-def _read(uri: str) -> bytes | None:
-    try:
-        return storage.read_bytes(uri)
-    except (FileNotFoundError, NotADirectoryError):  # neighbours that are no attempts
-        return None
 
 
 def cancel(name: str, endpoint: str, flink: str = "") -> str:
@@ -140,7 +46,7 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
 
     Raises:
       TimeoutError: a job goes on.
-      grpc.RpcError: the service does not answer; one of `UNREACHABLE`: Flink does not.
+      Exception: another of `NOT_CANCELLED`: the service, or Flink, does not answer.
     """
     # Beam's service for Flink ends only its own part of a job (docs/operations.md).
     by_service = f"The job service at {endpoint} reports {name} as cancelled;"

@@ -1,11 +1,8 @@
 """Jobs on a real Prism, with workers that are processes of their own: how they fail, and end."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 
@@ -137,75 +134,6 @@ def test_a_job_ends_with_its_client(service, out, stop):
     assert process.wait(60) in (143, -signal.SIGINT)
     name = job_service.job_name(str(out))
     assert "RUNNING" not in service.states(name) and "CANCELLED" in service.states(name)
-    assert not (out / job_service.RECORD).exists()
-
-
-@pytest.mark.system
-def test_the_next_client_cancels_the_job_of_one_that_was_killed(service, out, monkeypatch):
-    monkeypatch.setattr(job_service, "SILENCE", 3.0)
-    monkeypatch.setattr(job_service, "HEARTBEAT", 1.0)
-    (out.parent / "0002-11111111").mkdir()
-    other_stage = out.parents[1] / "embed/0001-22222222"
-    other_stage.mkdir(parents=True)
-    killed, of_another_stage = client(service, out), client(service, other_stage)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    name = job_service.job_name(str(out))
-    assert "RUNNING" in service.states(name)
-    run(service.loopback, beam.Map(str), out.parent / "0002-11111111")
-    assert "RUNNING" not in service.states(name)
-    assert "RUNNING" in service.states(job_service.job_name(str(other_stage)))
-    assert not (out / job_service.RECORD).exists()
-    of_another_stage.terminate()
-    of_another_stage.wait()
-
-
-@pytest.mark.system
-def test_a_client_that_gives_signs_of_life_keeps_its_job(service, out, monkeypatch):
-    monkeypatch.setattr(job_service, "SILENCE", 3.0)
-    monkeypatch.setattr(job_service, "HEARTBEAT", 0.5)
-    ended = []
-
-    def live():
-        with pytest.raises(RunnerFailed):
-            run(service.options, beam.Map(sleeps, str(out / "begun")), out)
-        ended.append(True)
-
-    thread = threading.Thread(target=live)
-    thread.start()
-    prism.until((out / "begun").exists)
-    job_service.cancel_orphans(str(out.parent / "0002-11111111"))
-    name = job_service.job_name(str(out))
-    assert "RUNNING" in service.states(name) and not ended
-    job_service.JobService(service.endpoint).cancel(name)
-    thread.join()
-
-
-def test_a_record_that_cannot_be_written_is_written_the_next_time(out, monkeypatch):
-    monkeypatch.setattr(job_service, "HEARTBEAT", 0.05)
-    out.rmdir()
-    out.write_text("in the way")
-    with job_service.recorded(str(out), "localhost:1"):
-        time.sleep(0.2)
-        out.unlink()
-        prism.until((out / job_service.RECORD).exists, 5)
-
-
-@pytest.fixture
-def interruptible():
-    """Ctrl-C works, also where whoever runs the tests has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_a_client_that_is_stopped_while_it_cancels_leaves_its_record(out, interruptible):
-    with socket.create_server(("localhost", 0)) as mute:
-        stopped = engine._Job(str(out), f"localhost:{mute.getsockname()[1]}")
-        with pytest.raises(KeyboardInterrupt), stopped.recorded():
-            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-            stopped.cancel()
-    assert (out / job_service.RECORD).exists()
 
 
 FLINK = """\

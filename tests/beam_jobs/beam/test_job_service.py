@@ -93,19 +93,6 @@ def test_something_else_answers_or_nothing(flink):
         job_service.cancel("mine", NOBODY, flink.address)
 
 
-def test_the_next_client_cancels_in_flink(flink, tmp_path, monkeypatch):
-    monkeypatch.setattr(job_service, "SILENCE", 0.2)
-    out = tmp_path / "shop/dt=2024-03-01/features/0001-aaaaaaaa"
-    name = job_service.job_name(str(out))
-    flink.jobs = {"a": (name, "RUNNING")}
-    record = {"name": name, "endpoint": NOBODY, "flink": flink.address, "beat": 3}
-    out.mkdir(parents=True)
-    (out / job_service.RECORD).write_text(json.dumps(record))
-    job_service.cancel_orphans(str(out.with_name("0002-bbbbbbbb")))
-    assert flink.jobs["a"] == (name, "CANCELED")
-    assert not (out / job_service.RECORD).exists()
-
-
 @pytest.mark.parametrize(
     ("given", "address"),
     [
