@@ -197,39 +197,6 @@ class StreamingFrequency(tf.Module):
         """Whether a `state` has the same numbers of buckets and hash functions."""
         return list(state["shape"]) == [self.hashes, self.buckets]
 
-    def adopt(self, state: Mapping[str, np.ndarray], items: np.ndarray) -> None:
-        """Continues from a `state` with other buckets or hash functions, for the given items ([N] int64
-        distinct fingerprints) that it knows. Other items start without an estimate.
-
-        Each item keeps its estimated probability. If items now share a bucket, their probabilities add up.
-        """
-        hashes, buckets = map(int, state["shape"])
-        old = StreamingFrequency(
-            buckets=buckets, hashes=hashes, alpha=self.alpha, initial_gap=self.initial_gap
-        )
-        old.restore(state)
-        last = old.last.numpy()
-        gap = old.gap.numpy()
-        hits = old.hits.numpy()
-        places = old._places(tf.constant(items)).numpy()
-        was_hit = (last[places] > 0).all(0)
-        # Of an item's buckets, the one with the longest gap has the fewest collisions.
-        longest = gap[places[:, was_hit]].argmax(0)
-        position = places[longest, np.flatnonzero(was_hit)]
-        size = self.buckets * self.hashes
-        new_last = np.zeros(size, np.int64)
-        new_hits = np.zeros(size, np.int32)
-        probability = np.zeros(size)
-        for bucket in self._places(tf.constant(items[was_hit])).numpy():
-            np.maximum.at(new_last, bucket, last[position])
-            np.maximum.at(new_hits, bucket, hits[position])
-            np.add.at(probability, bucket, 1 / gap[position])
-        unknown_gap = np.full(size, float(self.initial_gap))
-        self.last.assign(new_last)
-        self.hits.assign(new_hits)
-        self.gap.assign(np.divide(1, probability, out=unknown_gap, where=probability > 0))
-        self.seen.assign(int(state["seen"]))
-
     def _gaps(
         self, bucket: tf.Tensor, count: tf.Tensor, now: tf.Tensor, rows: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -312,7 +312,7 @@ def full_buckets(frequency: StreamingFrequency) -> str | None:
         "The frequency estimate needs 5 times as many buckets as items, or many items look more"
         f" frequent than they are; {share:.0%} of its {frequency.buckets:,} buckets are in use, by"
         f" about {items:,.0f} items. Set train.frequency.buckets to"
-        f" {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
+        f" {ceil(items / 20_000) * 100_000:,} or more, and train once with --mode full."
     )
 
 

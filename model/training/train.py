@@ -19,7 +19,6 @@ import numpy as np
 
 from model.data import training_rows
 from model.data.training_rows import Rows, read_corpus
-from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
@@ -37,8 +36,7 @@ from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.trained_day import TrainTimings
-from twinspire_core.errors import BadData
-from twinspire_core.storage import parquet_files
+from twinspire_core.errors import BadData, UsageError
 from twinspire_core.terminal import console
 
 WARM_EPOCHS = 1
@@ -136,7 +134,7 @@ def train_towers(
     widths = state.widths if state else {}
     model = TwoTower(design(ctx.pipeline, tokens, widths), settings.seed)
     folders = day_folders(ctx, features / feature_schema.TRANSFORMED)
-    frequency = _frequency_estimate(settings, folders, state, features)
+    frequency = _frequency_estimate(settings, folders, state)
     archive: Mapping[str, TableState] = {}
     if state:
         decay = settings.slot_decay
@@ -189,7 +187,7 @@ def train_towers(
 
 
 def _frequency_estimate(
-    settings: TrainConfig, folders: Mapping[date, Path], state: TrainingState | None, features: Path
+    settings: TrainConfig, folders: Mapping[date, Path], state: TrainingState | None
 ) -> StreamingFrequency:
     """The frequency estimate. It continues the parent's if there is one."""
     # An item that was seen once is assumed to come once a day.
@@ -202,13 +200,13 @@ def _frequency_estimate(
     )
     if state is None or settings.correction == "none":
         return frequency
-    if frequency.fits(state.frequency):
-        frequency.restore(state.frequency)
-    else:
-        # With another number of buckets, the estimates of today's items are carried over one by one.
-        corpus = str(features / feature_schema.CORPUS_START)
-        items = parquet_files.read_folder(corpus, ["_item"])["_item"]
-        frequency.adopt(state.frequency, fingerprint(items))
+    if not frequency.fits(state.frequency):
+        raise UsageError(
+            "A warm start needs the same shapes as its parent; the frequency estimate of the parent has"
+            f" {state.frequency['shape'][1]:,} buckets, train.frequency.buckets now gives"
+            f" {frequency.buckets:,}. Set it back, or train from scratch with --mode full."
+        )
+    frequency.restore(state.frequency)
     return frequency
 
 
