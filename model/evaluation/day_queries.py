@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from model.item_fingerprint import fingerprint
 from twinspire_core import storage
@@ -133,8 +132,8 @@ class SelectedRows:
     """Reads few chosen rows of large Parquet files.
 
     A day of millions of users has millions of histories, of which ten thousand are evaluated. So a
-    few narrow columns are read for all rows, to choose rows by them. Other columns are read only from
-    row groups with chosen rows.
+    few narrow columns are read for all rows, to choose rows by them. Of the other columns only chosen
+    rows are kept in memory.
 
     Attributes:
       narrow: the narrow columns of all rows, and the row's number, `_row`.
@@ -151,31 +150,22 @@ class SelectedRows:
           columns: columns that `read` returns.
           empty: an empty table with all columns, for a folder without files.
         """
-        self._files = sorted(folder.glob("*.parquet"))
+        files = [str(file) for file in sorted(folder.glob("*.parquet"))]
         self._empty = empty.select(list(columns))
-        table = empty.select(list(narrow))
-        if self._files:
-            dataset = ds.dataset([str(file) for file in self._files], format="parquet")
-            table = dataset.to_table(columns=list(narrow))
+        self._dataset = ds.dataset(files, format="parquet") if files else ds.dataset(empty)
+        table = self._dataset.to_table(columns=list(narrow))
         self.narrow = table.append_column(_ROW, pa.array(np.arange(table.num_rows)))
 
     def read(self, chosen: pa.Table) -> pa.Table:
         """Rows of `narrow`, ascending by number, with all columns."""
-        rows = chosen.column(_ROW).to_numpy()
-        columns = self._empty.column_names
-        tables = [self._empty]  # for the columns, if no row is chosen
-        first = 0
-        for path in self._files:
-            with pq.ParquetFile(path) as file:
-                # By row group, so that the histories of a whole file need not fit in memory.
-                for group in range(file.num_row_groups):
-                    end = first + file.metadata.row_group(group).num_rows
-                    inside = rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)]
-                    if len(inside):
-                        table = file.read_row_group(group, columns).select(columns)
-                        tables.append(table.take(pa.array(inside - first)))
-                    first = end
-        return pa.concat_tables(tables, promote_options="default")
+        table = self._dataset.take(
+            chosen.column(_ROW).combine_chunks(),
+            columns=self._empty.column_names,
+            # One file and one part of it at a time, as histories take much memory.
+            batch_readahead=1,
+            fragment_readahead=1,
+        )
+        return pa.concat_tables([self._empty, table], promote_options="default")
 
 
 def _next_day_queries(ctx: StageContext, features: Path) -> dict[str, pa.Table]:
