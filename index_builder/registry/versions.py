@@ -15,12 +15,13 @@ from index_builder.registry.version_log import Entry, LogFiles, State, version_d
 from twinspire_core import storage
 from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.version_manifest import Manifest, is_id
+from twinspire_core.display.table import counted
 from twinspire_core.errors import BadData, UsageError, shorten
 
 _LISTED = 8
 _RULE = (
     "Name a version by its id, by a unique beginning of its id, or by a day, which means its"
-    " newest accepted version"
+    " newest accepted version (its only version, where one is to be changed)"
 )
 
 
@@ -48,27 +49,15 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
         return accepted[-1]
     if len(begun) == 1 and (to_change or not day):
         return begun[0]
-    if begun and day and to_change:
-        error = (
-            f"A day can name a version only if it has one version; {pipeline} has {len(begun)} of"
-            f" {text}: {_listed(begun, state)}. Give the id of one of them."
-        )
-    elif begun and day:
-        error = (
-            f"{_RULE}; {pipeline} has no accepted version of {text}, only {_listed(begun, state)}."
-            " To name one of these, give more of its id."
-        )
-    elif begun:
-        error = (
-            f"{_RULE}; the ids of {len(begun)} versions of {pipeline} begin with {text!r}:"
+    if begun:
+        raise UsageError(
+            f"{_RULE}; {pipeline} has {counted(len(begun), 'version')} whose ids begin with {text!r}:"
             f" {_listed(begun, state)}. Give more of the id."
         )
-    else:
-        error = (
-            f"{_RULE}; {pipeline} has no version {shorten(text)}. It has"
-            f" {_listed(stored, state) or 'none yet'}. `twinspire versions PIPELINE` lists all."
-        )
-    raise UsageError(error)
+    raise UsageError(
+        f"{_RULE}; {pipeline} has no version {shorten(text)}. It has"
+        f" {_listed(stored, state) or 'none yet'}. `twinspire versions PIPELINE` lists all."
+    )
 
 
 def _day(text: str) -> date | None:

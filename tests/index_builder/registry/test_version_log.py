@@ -46,7 +46,7 @@ def test_of_a_day_the_newest_is_the_one_accepted_last():
 
 def test_a_day_with_several_versions_means_none_where_something_is_to_be_changed():
     log = log_of(*LOG)
-    with pytest.raises(UsageError, match=rf"has 3 of .*: {A3} \(refused\), 2017-10-06-ab22"):
+    with pytest.raises(UsageError, match=rf"has 3 versions .*: {A3} \(refused\), 2017-10-06-ab22"):
         find_version("2017-10-06", log, "shop", to_change=True)
     assert find_version("2017-10-06-ab", log, "shop", to_change=True) == A2
     for alone in (C, B):  # live, refused
