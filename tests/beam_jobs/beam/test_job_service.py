@@ -81,7 +81,7 @@ def test_a_job_that_was_just_handed_over_is_waited_for(flink):
 
 def test_flink_is_asked_also_where_the_job_service_is_gone(flink):
     flink.jobs = {"a": ("mine", "RUNNING")}
-    assert "says Flink" in job_service.cancel("mine", NOBODY, flink.address)
+    assert "reports mine as cancelled" in job_service.cancel("mine", NOBODY, flink.address)
     assert flink.jobs["a"] == ("mine", "CANCELED")
     assert job_service.cancel("mine", NOBODY, flink.address) == ""
 
