@@ -16,6 +16,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 RETRIES = 3
 """How often a task is tried again, if the pipeline file does not say it."""
+# As in twinspire_core/config/tables/deployment.py, which Airflow's environment cannot import.
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {
@@ -73,6 +74,7 @@ def read(where: Path) -> tuple[list[Recommender], list[str]]:
                 )
             by_name[recommender.name] = recommender
         except (OSError, ValueError, tomllib.TOMLDecodeError) as e:
+            # Collected: an error here would take the DAGs of all other files away.
             problems.append(f"{file}: {e}.")
     return [by_name[name] for name in sorted(by_name)], problems
 
@@ -88,6 +90,7 @@ def _recommender(file: Path) -> Recommender:
             "[pipeline] name must be a letter, then letters, digits, - or _, all lower-case, at most 100;"
             f" found {name!r}"
         )
+    # Not isinstance, to which `true` is an integer, too.
     if type(retries) is not int or retries < 0:
         raise ValueError(f"[pipeline] retries must be a whole number, 0 or more; found {retries!r}")
     return Recommender(

@@ -147,6 +147,7 @@ def send_gauges(task, result: dict) -> None:
     """
     figures = result | _measured(result)
     for name, value in figures.items():
+        # Not isinstance, to which flags such as `live` are integers, too.
         if type(value) in (int, float):
             valid_name = name.replace("@", "_at_")  # neither system accepts all characters
             stats.gauge(f"twinspire.{task.dag_id}.{task.task_id}.{valid_name}", value)

@@ -128,6 +128,7 @@ def _without_lists(uri: str, users: Users) -> bytes | None:
 def _without_keys(uri: str, users: Users) -> bytes | None:
     """A table of the training state without the users' rows; None if it has none."""
     table = pa.ipc.open_file(storage.read_bytes(uri)).read_all()
+    # Keys of a vocabulary are stored with `=` before them (model/towers/architecture.py).
     theirs = pc.is_in(table["key"], value_set=pa.array([f"={user}" for user in sorted(users)]))
     if not pc.any(theirs).as_py():
         return None

@@ -135,6 +135,8 @@ class Counters:
         """
         uri = storage.join(out, COUNTERS)
         counters = cls(Count(*row) for row in json.loads(read_written(uri)))
+        # Not a part of the output: its sums come in another order on each run, and equal inputs must give
+        # equal files.
         storage.delete_file(uri)
         return counters
 

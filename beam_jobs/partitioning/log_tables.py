@@ -26,6 +26,7 @@ BATCH_ROWS = 1 << 17
 _TEXT_LENGTH = 500
 SHOWN = 5
 """Records that an error quotes."""
+# No more than 18 digits, which 64 bits always hold, and no leading zero: `007` would come back as 7.
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
 _WHOLE = r"^(?:0|-?[1-9]\d{0,14})\.0$"
 _DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
@@ -302,6 +303,7 @@ def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Sc
         if before := fields.get(field.name):
             field = _common(before, field, field.name in long)
         fields[field.name] = field
+    # `conform` fills columns that a file lacks with nulls.
     return pa.schema([field.with_nullable(True) for field in fields.values()])
 
 
@@ -367,6 +369,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):
         values = pl.DataFrame(pa.table({"v": column}))
         column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
+    # Arrow reads no integer in `17850.0`, as pandas writes one beside nulls.
     if pa.types.is_string(column.type) and pa.types.is_integer(kind):
         column = pc.replace_substring_regex(column, r"\.0$", "")
     return column.cast(kind)

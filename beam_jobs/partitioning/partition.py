@@ -162,6 +162,7 @@ def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]
             path = storage.localize(source, downloads / str(number))
         if path.is_dir():
             below = (file for file in path.rglob("*") if file.is_file())
+            # Hidden files, and markers such as _SUCCESS, hold no rows.
             of_source = sorted(file for file in below if not file.name.startswith((".", "_")))
         elif path.exists():
             of_source = [path]
@@ -270,6 +271,7 @@ def _days(
     for at in bad:
         value = given[at].as_py()
         reason = "is null" if value is None else f"= {value!r} is no time"
+        # The time as the file has it: with a format, the table now holds a null in its place.
         record = json.dumps({**table.slice(at, 1).to_pylist()[0], layout.time: value}, default=str)
         aside.take(
             Malformed(str(path), f"row {row + at + 1}", f"{layout.time} {reason}", record),

@@ -138,6 +138,7 @@ class LocalFlink:
             name: Part(
                 name,
                 host,
+                # part.sh knows `taskmanager`, not `taskmanager-2`.
                 [name.rstrip("-0123456789"), *more],
                 self.home,
                 self.manager.address,

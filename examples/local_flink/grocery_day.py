@@ -68,6 +68,7 @@ class GroceryDay:
     def _write(self, place: str, options: list[str]) -> None:
         """The demo's pipeline file with places of its own, fewer days and little training."""
         text = (ROOT / "pipelines" / "groceries.toml").read_text()
+        # These two first: the third replaces every other path below ../work.
         text = text.replace('"../work/stages"', f'"{self.folder / place / "stages"}"')
         text = text.replace('"../work/registry"', f'"{self.folder / place / "registry"}"')
         text = text.replace('"../work/', f'"{ROOT / "work"}/')
@@ -88,6 +89,7 @@ class GroceryDay:
                 [sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, process_group=0
             )
             try:
+                # Popen.wait does not tell the CPU time of this process alone.
                 _, status, usage = os.wait4(process.pid, 0)
                 code = process.returncode = os.waitstatus_to_exitcode(status)
             except BaseException:

@@ -48,6 +48,7 @@ def make(names: list[str]) -> Network | None:
     Returns:
       None where that is not allowed (it takes root, and iproute2).
     """
+    # The first number that no other cluster has taken: several may run side by side.
     for number in range(1, 250):
         bridge = f"{_PREFIX}{number}"
         try:
@@ -113,6 +114,7 @@ def _hosts(bridge: str, number: int, names: list[str]) -> Iterator[Host]:
         _must("link", "set", cable, "master", bridge, "up")
         _must("-n", space, "address", "add", f"{address}/24", "dev", "eth0")
         _must("-n", space, "link", "set", "eth0", "up")
+        # The loopback of a new namespace is down.
         _must("-n", space, "link", "set", "lo", "up")
         yield Host(name, address, ("ip", "netns", "exec", space))
 

@@ -185,6 +185,7 @@ def paired_differences(
       ks: the lengths of lists to measure.
       chosen: [U] bool, the queries that count; None for all.
     """
+    # Without slices: only measures of all users are kept below, so no others are computed.
     whole = replace(evaluation_set, bounds=())
     seen = evaluation_set.exclude_seen
     ours = by_query(whole, ranked.counted(seen), ks)

@@ -52,7 +52,7 @@ class Result(TypedDict):
     based_on: Annotated[
         Basis,
         _about(
-            "What the list is based on. `nothing`: every user of whom nothing is known gets this list now."
+            "What the list is based on. `nothing`: everybody about whom nothing is known gets this list now."
         ),
     ]
     source: str

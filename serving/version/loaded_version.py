@@ -148,6 +148,7 @@ class Version:
           name: needed where the source itself has no name.
         """
         name = name or source.name
+        # A new mapping: threads that are making an answer go on with the one that they have taken.
         by_name = {**self.candidate_sources.by_name, name: source}
         self.candidate_sources = replace(self.candidate_sources, by_name=by_name)
         if name not in self.sources:

@@ -199,13 +199,17 @@ def bag(load, tmp_path_factory):
     return loaded
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def database(request):
-    """The URL of Airflow's database; None for its own SQLite."""
-    if request.param == "sqlite":
+def database_url(kind):
+    """Yields the URL of an empty database; None for Airflow's own SQLite."""
+    if kind == "sqlite":
         yield None
         return
     if not postgres.BINARIES:
         pytest.skip("PostgreSQL is not installed where Debian has it")
     with postgres.running() as url:
         yield url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request):
+    yield from database_url(request.param)

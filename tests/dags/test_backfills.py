@@ -19,8 +19,15 @@ from typer.testing import CliRunner
 
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.registry import Registry
-from tests.dags import kills, postgres
-from tests.dags.conftest import QUICK, days_ago, days_and_parents, until, write_program
+from tests.dags import kills
+from tests.dags.conftest import (
+    QUICK,
+    database_url,
+    days_ago,
+    days_and_parents,
+    until,
+    write_program,
+)
 from twinspire.backfills.airflow_rest import runs_of_days
 from twinspire.cli.main import app
 from twinspire_core.config.pipeline import load
@@ -236,14 +243,7 @@ def busy_cores():
 
 @pytest.fixture(params=["sqlite"] * 5 + ["postgresql"])
 def fresh_database(request):
-    """The URL of an empty database; None for SQLite."""
-    if request.param == "sqlite":
-        yield None
-        return
-    if not postgres.BINARIES:
-        pytest.skip("PostgreSQL is not installed where Debian has it")
-    with postgres.running() as url:
-        yield url
+    yield from database_url(request.param)
 
 
 def test_backfills_on_a_busy_machine_are_whole(fresh_database, busy_cores, tmp_path, pipeline_of):

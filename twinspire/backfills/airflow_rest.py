@@ -88,6 +88,7 @@ class AirflowRest:
             try:
                 answer = self._request(method, f"/api/v2/{path}", **kwargs)
             except httpx.TransportError:
+                # A POST whose answer was lost may have been carried out. Sent again, it would act twice.
                 if last or method == "POST" or not self._has_answered:
                     raise
             else:

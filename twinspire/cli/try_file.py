@@ -331,7 +331,7 @@ def _run(home: _Home, pipeline: Pipeline, most: int, as_json: bool) -> list[dict
     for one in findings:
         if one.doubt:
             say(f"Check {one.table}.{one.column} ({one.use}): {one.found}")
-    say(f"{len(findings)} uses of columns fit.")
+    say(f"The pipeline file fits the data: {len(findings)} columns checked.")
     for day in days:
         echo("run", str(home.file), "--date", str(day))
     outcomes = run_days.run_each(pipeline, days, as_json)

@@ -59,6 +59,7 @@ class Key:
 
     def number(self, present: float, steps: int) -> float:
         """The value that many steps from the file's, rounded to two significant digits."""
+        # The file's own value exactly: rounding might change it, and the first trial is the file as it is.
         if not steps:
             return present
         value = present * self.step**steps
@@ -136,6 +137,7 @@ def suggest(trial: "Trial", pipeline: Pipeline, keys: Sequence[Key]) -> Settings
     for key in keys:
         now = settings[key.name]
         if key.choices:
+            # As text, since Optuna stores no lists as choices, and `train.layers` is one.
             texts = {toml_text(choice): choice for choice in (*key.choices, now)}
             settings[key.name] = texts[trial.suggest_categorical(key.name, list(texts))]
         else:

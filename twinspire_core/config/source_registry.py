@@ -131,6 +131,7 @@ def own_digests(names: tuple[str, ...]) -> dict[str, str]:
 def _own_class(file: str, digest: str) -> Any:
     """The source in a file, imported by its path alone, once for each content of the file."""
     name = Path(file).stem
+    # With the digest, so that it takes the place of no other module, nor of earlier content of the file.
     spec = importlib.util.spec_from_file_location(f"{name}_{digest[:8]}", file)
     assert spec and spec.loader, "a file that ends in .py"
     module = importlib.util.module_from_spec(spec)

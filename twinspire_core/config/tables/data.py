@@ -50,6 +50,7 @@ class SourceConfig(Strict):
         le=1,
         description="A day is refused if more than this share of its records is malformed.",
     )
+    # Bounds what one crawler makes a worker hold in memory (docs/decisions/0008-feature-job.md).
     max_user_events: int = Field(
         10_000,
         ge=1,

@@ -93,6 +93,7 @@ class GateConfig(Strict):
             " the same users."
         ),
     )
+    # Refusing only what is surely larger misses losses of 30% on 8 of 10 days (docs/decisions/0019-gate.md).
     max_drop: float = Field(
         0.1,
         ge=0,
