@@ -18,7 +18,6 @@ import httpx
 from twinspire.backfills.airflow_rest import (
     DONE,
     AirflowRest,
-    dates_of,
     day_of,
     on_sqlite,
     range_of,
@@ -26,7 +25,7 @@ from twinspire.backfills.airflow_rest import (
 )
 from twinspire.runs.day_status import MISSING, STALE, day_statuses
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import TryAgain, UsageError
+from twinspire_core.errors import UsageError
 
 # Seconds until the scheduler has marked a backfill as ended. It looks every half minute
 _MARKED_WITHIN = 60.0
@@ -125,7 +124,6 @@ def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: in
 
     Raises:
       UsageError: the DAG is not paused, and Airflow's database is SQLite.
-      TryAgain: Airflow has not created it in time.
     """
     if plan.active:
         return plan.active
@@ -257,8 +255,8 @@ def _why_left_out(run: Mapping[str, Any] | None, redo: Redo) -> str:
     return "its run succeeded: --redo all, or --redo stale"
 
 
-MADE_WITHIN = 180
-"""Seconds that Airflow has to create a backfill. It may go on creating it after our request timed out."""
+# Seconds that Airflow has to create a backfill. On SQLite it waits for the other writers, run by run
+_MADE_WITHIN = 180.0
 
 
 def start_backfill(
@@ -272,8 +270,8 @@ def start_backfill(
     again: str = "none",
     conf: Mapping[str, object] | None = None,
 ) -> int:
-    """Creates a backfill and returns its id when all its days have a run, and all runs have tasks. On
-    SQLite, the DAG must be paused meanwhile: its scheduler would start half-made runs, and may crash.
+    """Creates a backfill with all its runs, and returns its id. On SQLite, the DAG must be paused
+    meanwhile: its scheduler would start half-made runs, and may crash.
 
     Args:
       last: the last day, included.
@@ -282,7 +280,7 @@ def start_backfill(
       conf: parameters of all its runs.
 
     Raises:
-      TryAgain: Airflow has not created it in time. The message says how to end a half-made one.
+      httpx.HTTPError: Airflow has not created it in time, or refuses it.
     """
     body = {
         **range_of(dag, first, last, zone),
@@ -290,74 +288,9 @@ def start_backfill(
         "reprocess_behavior": again,
         "dag_run_conf": dict(conf or {}),
     }
-    days = _days_to_run(rest, dag, first, last, zone=zone, again=again)
-    before = {int(backfill["id"]) for backfill in _backfills(rest, dag)}
-    end = monotonic() + MADE_WITHIN
-    while True:
-        made = _find_or_create(rest, body, before)
-        missing = _days_not_made(rest, made, days, zone) if made else days
-        if made and not missing:
-            return int(made["id"])
-        if monotonic() > end:
-            raise TryAgain(_half_made(rest, dag, made, len(days), len(missing)))
-        sleep(1)
-
-
-def _find_or_create(
-    rest: AirflowRest, body: Mapping[str, Any], before: Collection[int]
-) -> dict[str, Any] | None:
-    """The backfill that an earlier request has created, or a new one; None while the database is busy."""
-    # Airflow deletes a backfill whose runs it could not make, but finishes one whose request timed out here
-    others = _backfills(rest, body["dag_id"])
-    wanted = _instants(body, "from_date", "to_date")
-    for other in others:
-        if int(other["id"]) not in before and _instants(other, "from_date", "to_date") == wanted:
-            return other
-    try:
-        return rest.call("POST", "backfills", json=dict(body), patience=0)
-    except httpx.TimeoutException:
-        return None
-    except httpx.HTTPStatusError as error:
-        # A request that timed out may have created it since the list was read
-        conflict = error.response.status_code == httpx.codes.CONFLICT
-        appeared = conflict and all(other["completed_at"] for other in others)
-        if appeared or error.response.is_server_error:
-            return None
-        raise
-
-
-def _days_not_made(
-    rest: AirflowRest, backfill: Mapping[str, Any], days: Collection[date], zone: ZoneInfo
-) -> list[date]:
-    """The days of a backfill that lack a run of it, or whose run lacks tasks."""
-    dag, between = backfill["dag_id"], dates_of(backfill["from_date"], backfill["to_date"])
-    (began,) = _instants(backfill, "created_at")
-    # Days that are running already get no run of the backfill. They count if they are not done
-    made = [
-        run
-        for run in rest.runs(dag, **between)
-        if run["state"] not in DONE
-        or (run["queued_at"] and _instants(run, "queued_at")[0] >= began)
-    ]
-    whole = {task["dag_run_id"] for task in rest.all_tasks(dag, **between)}
-    done = {day_of(run["data_interval_start"], zone) for run in made if run["dag_run_id"] in whole}
-    return sorted({*days} - done)
-
-
-def _half_made(
-    rest: AirflowRest, dag: str, made: Mapping[str, Any] | None, days: int, missing: int
-) -> str:
-    if not made:
-        return (
-            f"Airflow at {rest.url} did not create the backfill of {dag} within {MADE_WITHIN} s, because its"
-            f" database was busy.{rest.log_hint()} Try again when fewer runs are active. On SQLite, runs of"
-            " other DAGs count, too."
-        )
-    return (
-        f"Airflow at {rest.url} did not finish creating a backfill within {MADE_WITHIN} s: backfill"
-        f" {made['id']} of {dag} has {days - missing} of its {days} days.{rest.log_hint()} Cancel it:"
-        " twinspire backfill PIPELINE --cancel. Then type the command again with --redo failed."
-    )
+    # While its database is locked, Airflow deletes what it has made and answers 503, which is sent again
+    made = rest.call("POST", "backfills", json=body, patience=_MADE_WITHIN, timeout=_MADE_WITHIN)
+    return int(made["id"])
 
 
 def _days_to_run(
@@ -371,15 +304,5 @@ def _days_to_run(
 
 def active_backfills(rest: AirflowRest, dag: str) -> list[dict[str, Any]]:
     """Backfills of a DAG that have not ended."""
-    return [backfill for backfill in _backfills(rest, dag) if not backfill["completed_at"]]
-
-
-def _backfills(rest: AirflowRest, dag: str) -> list[dict[str, Any]]:
-    """The newest backfills of a DAG, newest first."""
-    return list(
-        rest.call("GET", "backfills", params={"dag_id": dag, "order_by": "-id"})["backfills"]
-    )
-
-
-def _instants(answer: Mapping[str, Any], *names: str) -> list[datetime]:
-    return [datetime.fromisoformat(answer[name]) for name in names]
+    newest = rest.call("GET", "backfills", params={"dag_id": dag, "order_by": "-id"})["backfills"]
+    return [backfill for backfill in newest if not backfill["completed_at"]]

@@ -4,7 +4,7 @@ Airflow compares instants, and reads a date without a time as midnight UTC. Days
 as instants of the pipeline's time zone.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
@@ -178,28 +178,20 @@ class AirflowRest:
 
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
-        # In the order of ids, so that pages neither repeat nor miss a run that starts meanwhile
-        runs = self._all(f"dags/{dag}/dagRuns", "dag_runs", {"order_by": "id", **query})
-        return sorted(runs, key=lambda run: run["data_interval_start"] or "9")
-
-    def _all(self, path: str, name: str, query: Mapping[str, object]) -> list[dict[str, Any]]:
-        """All pages of a list."""
-        rows: list[dict[str, Any]] = []
+        runs: list[dict[str, Any]] = []
         while True:
-            page = self.call("GET", path, params={"limit": _PAGE, "offset": len(rows), **query})
-            rows += page[name]
+            # In the order of ids, so that pages neither repeat nor miss a run that starts meanwhile
+            asked = {"order_by": "id", "limit": _PAGE, "offset": len(runs), **query}
+            page = self.call("GET", f"dags/{dag}/dagRuns", params=asked)
+            runs += page["dag_runs"]
             # The server may send smaller pages than asked for
-            if not page[name] or len(rows) >= page["total_entries"]:
-                return rows
+            if not page["dag_runs"] or len(runs) >= page["total_entries"]:
+                return sorted(runs, key=lambda run: run["data_interval_start"] or "9")
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
         """Task instances of a run, by task."""
         tasks = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
         return {task["task_id"]: task for task in tasks["task_instances"]}
-
-    def all_tasks(self, dag: str, **query: object) -> list[dict[str, Any]]:
-        """Task instances of all runs of a DAG, or of some."""
-        return self._all(f"dags/{dag}/dagRuns/~/taskInstances", "task_instances", query)
 
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
@@ -221,10 +213,8 @@ def runs_of_days(
 ) -> dict[date, dict[str, Any]]:
     """The scheduled or backfilled run of each day that has one; manual ones belong to no day."""
     between = range_of(dag, first, last, zone)
-    return {
-        day_of(run["data_interval_start"], zone): run
-        for run in rest.runs(dag, **dates_of(between["from_date"], between["to_date"]))
-    }
+    query = {"logical_date_gte": between["from_date"], "logical_date_lte": between["to_date"]}
+    return {day_of(run["data_interval_start"], zone): run for run in rest.runs(dag, **query)}
 
 
 def day_of(instant: str, zone: ZoneInfo) -> date:
@@ -240,11 +230,6 @@ def range_of(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str
         # Not the next midnight, with which Airflow would run one more day
         "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
     }
-
-
-def dates_of(first: str, last: str) -> dict[str, str]:
-    """The query for runs whose logical dates are in a range."""
-    return {"logical_date_gte": first, "logical_date_lte": last}
 
 
 def on_sqlite(rest: AirflowRest, dag: str) -> bool:
@@ -280,9 +265,8 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
         raise UsageError(f"Airflow at {rest.url} refused the request: {e}") from e
     except httpx.TimeoutException as e:
         raise TryAgain(
-            f"Airflow at {rest.url} has not answered {e.request.method} {e.request.url.path} within"
-            f" {TIMEOUT} s. It may still have carried out the request.{rest.log_hint()} Try again when its"
-            " machine is less busy."
+            f"Airflow at {rest.url} has not answered {e.request.method} {e.request.url.path} in time. It"
+            f" may still carry out the request.{rest.log_hint()} Try again when its machine is less busy."
         ) from e
     except httpx.HTTPError as e:
         raise TryAgain(
