@@ -29,7 +29,7 @@ from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER, ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core import storage
-from twinspire_core.config.source_registry import RANKED, TWO_TOWER
+from twinspire_core.config.source_registry import RANKED
 from twinspire_core.errors import BadData, UsageError, with_full_stop
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import CONTENT_ERRORS
@@ -46,9 +46,13 @@ _ENDINGS = (".jsonl", ".parquet")
 # lists that needed a wider search, and lines of unknown users.
 _COUNTED = ("queries", "short", "few_new", "widened", "unknown_users")
 _SCHEMA = pa.schema(
-    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
+    [
+        ("user", pa.string()),
+        ("items", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+        ("sources", pa.list_(pa.string())),
+    ]
 )
-_SOURCES = pa.field("sources", pa.list_(pa.string()))
 
 
 def recommend_lines(
@@ -59,8 +63,8 @@ def recommend_lines(
     *,
     now: datetime | None = None,
 ) -> dict[str, Any]:
-    """Answers every line of a file, in its order, with `{"user", "items", "scores"}`. If there are other
-    sources than the two-tower, also with `sources`: for each item, the source that contributed most.
+    """Answers every line of a file, in its order, with `{"user", "items", "scores", "sources"}`: for each
+    item, its score and the source that contributed most.
 
     Args:
       queries: JSON Lines, also gzipped, local or `gs://`, with a request per line
@@ -79,8 +83,6 @@ def recommend_lines(
     warnings: dict[str, None] = {}  # distinct, in order of appearance
     requests = Requests(version.pipeline)
     source = version.choose_source(options.source)
-    # Unless asked for by name, the two-tower leaves unknown users to another source.
-    several = options.source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     parquet = out is not None and out.endswith(".parquet")
@@ -88,7 +90,7 @@ def recommend_lines(
         _local(queries) as file,
         _output(out) as target,
         doing(f"answering the requests of {queries}") as show,
-        _writing_aside(target, ids, parquet=parquet, sources=several) as write,
+        _writing_aside(target, ids, parquet=parquet) as write,
     ):
         size = max(1, file.stat().st_size)
         # A thread parses the next lines while these are answered.
@@ -178,12 +180,12 @@ def _print(file: Path) -> None:
 
 @contextmanager
 def _writing_aside(
-    target: Path, ids: pa.Array, *, parquet: bool, sources: bool
+    target: Path, ids: pa.Array, *, parquet: bool
 ) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
     """Yields a function that writes batches of answers in a thread, while the next batch is answered."""
     written: Future[None] | None = None
     with (
-        _writing(target, ids, parquet=parquet, sources=sources) as append,
+        _writing(target, ids, parquet=parquet) as append,
         ThreadPoolExecutor(1) as aside,
     ):
 
@@ -201,27 +203,23 @@ def _writing_aside(
 
 @contextmanager
 def _writing(
-    target: Path, ids: pa.Array, *, parquet: bool, sources: bool
+    target: Path, ids: pa.Array, *, parquet: bool
 ) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
     """Yields a function that appends an answer's lists to a file.
 
     Args:
       ids: the item ids of the version, by row.
       parquet: whether the file is Parquet, and not JSON lines.
-      sources: whether each item's source is a column.
     """
-    schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
 
     def rows(users: pa.ChunkedArray, answer: Answer) -> pa.Table:
         items, scores = answer.lists(ids)
-        columns = {"user": users, "items": items, "scores": scores}
-        if sources:
-            columns["sources"] = answer.main_sources()
-        return pa.table(columns)
+        sources = answer.main_sources()
+        return pa.table({"user": users, "items": items, "scores": scores, "sources": sources})
 
     if parquet:
-        with pq.ParquetWriter(target, schema, compression="zstd") as table:
-            yield lambda *batch: table.write_table(rows(*batch).cast(schema))
+        with pq.ParquetWriter(target, _SCHEMA, compression="zstd") as table:
+            yield lambda *batch: table.write_table(rows(*batch).cast(_SCHEMA))
     else:
         with target.open("wb") as lines:
             yield lambda *batch: pl.DataFrame(pl.from_arrow(rows(*batch))).write_ndjson(lines)

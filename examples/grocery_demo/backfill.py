@@ -16,7 +16,7 @@ from examples.local_airflow.server import LocalAirflow, LocalRest
 from index_builder.registry.registry import Registry
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import readable_errors
-from twinspire.backfills.progress_board import STAGES, Board, Cell
+from twinspire.backfills.progress_board import STAGES, Board, Task
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
 
@@ -65,10 +65,11 @@ def _run(
         transient=not console.is_terminal,
     ) as live:
         for ended in board.watch(rest, dag):
-            for day, stage, cell in ended:
+            for day, stage, task in ended:
                 if stage in STAGES:
                     live.console.print(
-                        f"{board.elapsed()} {day} {stage}: {cell.state} in {cell.seconds:.0f} s"
+                        f"{board.elapsed()} {day} {stage}: {task['state']} in"
+                        f" {task['duration'] or 0:.0f} s"
                     )
             if failed := _unexpected(board, pipeline):
                 break
@@ -91,9 +92,9 @@ class Progress:
 
     def __rich__(self) -> Group:
         working = (
-            f"{stage} of {day}: {last_words(_log(self.logs, stage, cell))}"
-            for (day, stage), cell in self.board.cells.items()
-            if stage in STAGES and cell.state == "running"
+            f"{stage} of {day}: {last_words(_log(self.logs, stage, task))}"
+            for (day, stage), task in self.board.cells.items()
+            if stage in STAGES and task["state"] == "running"
         )
         says = next(working, "Airflow starts the next task …")
         frame = self.spinner.render(time.monotonic())
@@ -126,13 +127,14 @@ def last_words(log: Path) -> str:
     return "starting …"
 
 
-def _log(logs: Path, stage: str, cell: Cell) -> Path:
-    return logs / f"run_id={cell.run}" / f"task_id={stage}" / f"attempt={cell.attempt}.log"
+def _log(logs: Path, stage: str, task: Task) -> Path:
+    run, attempt = task["dag_run_id"], task["try_number"]
+    return logs / f"run_id={run}" / f"task_id={stage}" / f"attempt={attempt}.log"
 
 
-def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | None:
+def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Task] | None:
     """The first stage that failed, unless the gate refused the version: later days go on after that."""
-    failed = [(*key, cell) for key, cell in board.cells.items() if cell.state == "failed"]
+    failed = [(*key, task) for key, task in board.cells.items() if task["state"] == "failed"]
     if not failed:
         return None
     refused = {
@@ -144,11 +146,11 @@ def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | No
 
 
 def _what_failed(
-    airflow: LocalAirflow, rest: LocalRest, dag: str, day: date, stage: str, cell: Cell
+    airflow: LocalAirflow, rest: LocalRest, dag: str, day: date, stage: str, task: Task
 ) -> str:
-    log = _log(airflow.home / "logs" / f"dag_id={dag}", stage, cell)
+    log = _log(airflow.home / "logs" / f"dag_id={dag}", stage, task)
     try:
-        lines = rest.log(dag, cell.run, stage, cell.attempt).splitlines()
+        lines = rest.log(dag, task["dag_run_id"], stage, task["try_number"]).splitlines()
     except httpx.HTTPError as e:
         lines = [f"(Airflow did not send it: {e})"]
     end = "\n".join(line for line in lines[-40:] if not line.startswith("::"))

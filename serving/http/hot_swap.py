@@ -197,7 +197,7 @@ def warm(version: Version) -> None:
       BadData: its lists are too short, or its vectors or scores are not finite.
     """
     if version.users is not None:
-        version.users.load()
+        version.users.count()  # which loads them
     if version.ranker is not None:
         version.ranker.compile()
     requests = Requests(version.pipeline)

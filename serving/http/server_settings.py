@@ -30,7 +30,6 @@ class Settings:
         ones are answered in time. Requests answered part by part may fill half of it.
       max_events: the newest live events that are kept, at about 100 bytes each.
       max_new_items: the most new items that may join a version; 0 for none.
-      cache: local folder for versions on `gs://`; None is `~/.cache/twinspire`.
     """
 
     tokens: tuple[str, ...] = field(default=(), repr=False)
@@ -47,4 +46,3 @@ class Settings:
     max_pending: int = 4096
     max_events: int = 1_000_000
     max_new_items: int = 10_000
-    cache: str | None = None

@@ -5,7 +5,6 @@ serving/inspector/router.py has the paths for people.
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from weakref import finalize
 
@@ -86,9 +85,7 @@ class Service:
 
     def open(self, version: str) -> Version:
         """Opens any version of the pipeline and verifies its digests."""
-        cache = self.settings.cache
-        folder = Path(cache) if cache else None
-        opened = Version.open(self.pipeline, version, folder)
+        opened = Version.open(self.pipeline, version)
         # When the version is freed, the live version's thread must collect its TensorFlow graphs.
         finalize(opened, self.live.dropped.set)
         return opened

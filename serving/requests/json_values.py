@@ -207,8 +207,6 @@ def _as_id(value: Any) -> str:
 
 def _as_text(value: Any) -> str:
     """The text of a value that is written as another kind of value."""
-    if isinstance(value, str):
-        return value  # half a surrogate pair, which `Requests.lay_out` refuses
     return str(value).lower() if isinstance(value, bool) else _as_id(value)
 
 

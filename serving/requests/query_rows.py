@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.requests.json_values import Refused
 from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, RequestModel
 from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
-from twinspire_core.errors import TwinspireError, UsageError, shorten
+from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.search.ragged import list_lengths, newest_of
 from twinspire_core.sources import user_histories
 
@@ -72,12 +71,9 @@ class Requests:
         """The rows of N requests that `RequestModel.parse` has checked.
 
         Returns: [N] rows of `layout`, null for what a request leaves out.
-
-        Raises:
-          Refused: a text cannot be stored as UTF-8.
         """
         columns = {
-            field.name: _array([values.get(field.name) for values in parsed], field)
+            field.name: pa.array([values.get(field.name) for values in parsed], field.type)
             for field in self.layout
             if field.name not in (self._id, *self._histories)
         }
@@ -177,22 +173,6 @@ def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
         " missing, and a time as now), and run\n  twinspire recommend PIPELINE --queries"
         " FILE.jsonl --k 10 --out recs.jsonl"
     )
-
-
-def _array(values: list[Any], field: pa.Field) -> pa.Array:
-    try:
-        return pa.array(values, field.type)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can write and UTF-8 cannot
-        for row, value in enumerate(values):
-            try:
-                pa.array([value], field.type)
-            except UnicodeEncodeError as e:
-                raise Refused(
-                    row,
-                    f"{field.name.strip('_')} must be text that UTF-8 can encode; found"
-                    f" {shorten(value)}: {e.reason}",
-                ) from e
-        raise
 
 
 def _newest(lists: pa.Array, length: int) -> pa.Array:

@@ -24,7 +24,7 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.contracts.ranker_files import FORMAT, MODEL, RankerFile, RankerFormat
 from twinspire_core.contracts.version_manifest import Manifest
-from twinspire_core.errors import BadData, UsageError
+from twinspire_core.errors import UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.native_code import load_saved_model, suppress_native_stderr
 from twinspire_core.ranking.ranker import Ranker, RankingFeatures
@@ -114,14 +114,7 @@ class Version:
     @cached_property
     def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = load_index(self.home / version_manifest.INDEX)
-        if len(index) != len(self.items):
-            raise BadData(
-                f"The index of a version must have a row for each item; {self.id} has {len(index)} rows"
-                f" and {len(self.items)} items. They come from different runs. Roll back, and run the"
-                " day again with --force."
-            )
-        return index
+        return load_index(self.home / version_manifest.INDEX)
 
     @cached_property
     def users(self) -> UserStore | None:

@@ -68,12 +68,8 @@ class UserStore:
         rows = ids.rows(wanted)
         return table.take(pa.array(rows, mask=rows == UNKNOWN)), rows != UNKNOWN
 
-    def load(self) -> None:
-        """Loads the whole table. No later call reads a file."""
-        assert self._ids is not None
-
     def count(self) -> int:
-        """The number of users; loads the table."""
+        """The number of users; loads the whole table, so that no later call reads a file."""
         return len(self._ids)
 
     def some(self, most: int) -> list[str]:

@@ -78,7 +78,7 @@ def test_equal_queries_get_equal_lists(asked, tmp_path, options):
         sources = served.get("sources", ["two_tower"] * len(served["items"]))
         assert line["items"] == served["items"], query
         assert line["scores"] == pytest.approx(served["scores"], abs=1e-6)
-        assert line.get("sources", sources) == sources
+        assert line["sources"] == sources
         if "user" in query and not {"history", "exclude", "place"} & query.keys():
             arguments = ["--user", query["user"], *filters(query), *said]
             told = json.loads(command(pipeline_file, *arguments))

@@ -16,20 +16,8 @@ STAGES = ("features", "train", "measure", "embed", "index", "publish")
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One stage of one day.
-
-    Attributes:
-      state: Airflow's name for its state; empty before the stage starts.
-      seconds: how long it took, once it has ended.
-      run, attempt: the run and the try that it belongs to.
-    """
-
-    state: str = ""
-    seconds: float = 0.0
-    run: str = ""
-    attempt: int = 1
+Task = dict[str, Any]
+"""A task instance, as Airflow's REST API describes it."""
 
 
 @dataclass(slots=True)
@@ -40,17 +28,17 @@ class Board:
       days: the days of the backfill, oldest first.
       zone: the pipeline's time zone, in which Airflow's data intervals are days.
       began: when the board was made, by `time.monotonic`.
-      cells: progress by day and stage.
+      cells: the task of each day and stage.
       runs: Airflow's run of each day.
     """
 
     days: list[date]
     zone: ZoneInfo
     began: float = field(default_factory=time.monotonic)
-    cells: dict[tuple[date, str], Cell] = field(default_factory=dict)
+    cells: dict[tuple[date, str], Task] = field(default_factory=dict)
     runs: dict[date, dict[str, Any]] = field(default_factory=dict)
 
-    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
+    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Task]]]:
         """Asks Airflow until the runs of all days have ended. Yields the stages that have ended since the
         last time.
 
@@ -98,9 +86,7 @@ class Board:
             if day not in self.runs or self.runs[day]["run_type"] == "backfill"
         }
 
-    def update(
-        self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]
-    ) -> list[tuple[date, str, Cell]]:
+    def update(self, runs: list[dict[str, Any]], tasks: list[Task]) -> list[tuple[date, str, Task]]:
         """Stores Airflow's answers. Returns the stages that have ended since the last time.
 
         Args:
@@ -115,12 +101,12 @@ class Board:
             day, stage = days.get(task["dag_run_id"]), task["task_id"]
             if day is None:
                 continue
-            before, cell = self.cells.get((day, stage), Cell()), _cell(task)
-            if before.state in ENDED:
+            before = self.cells.get((day, stage))
+            if before and before["state"] in ENDED:
                 continue
-            self.cells[day, stage] = cell
-            if cell.state in ENDED:
-                ended.append((day, stage, cell))
+            self.cells[day, stage] = task
+            if task["state"] in ENDED:
+                ended.append((day, stage, task))
         return ended
 
     def elapsed(self) -> str:
@@ -136,12 +122,3 @@ class Board:
             seconds = (time.monotonic() - self.began) / ended * (len(self.days) - ended)
             text += f", about {max(1, round(seconds / 60))} min left"
         return text
-
-
-def _cell(task: dict[str, Any]) -> Cell:
-    return Cell(
-        state=task["state"] or "",
-        seconds=task["duration"] or 0.0,
-        run=task["dag_run_id"],
-        attempt=max(task["try_number"], 1),
-    )

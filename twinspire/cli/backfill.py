@@ -184,9 +184,9 @@ def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> lis
     try:
         with doing("watching the backfill") as update:
             for ended in board.watch(rest, plan.dag):
-                for day, stage, cell in ended:
+                for day, stage, task in ended:
                     if stage in STAGES:
-                        end = f"{cell.state} in {cell.seconds:.0f} s"
+                        end = f"{task['state']} in {task['duration'] or 0:.0f} s"
                         console.print(f"{board.elapsed()} {day} {stage}: {end}")
                 update(board.progress())
     except KeyboardInterrupt:
@@ -203,14 +203,14 @@ def _outcome(rest: "AirflowRest", dag: str, day: date, board: "Board") -> dict[s
     """The outcome of a day, as Airflow knows it."""
     run = board.runs.get(day, {"dag_run_id": "", "state": "deleted"})
     name = run["dag_run_id"]
-    cells = {stage: cell for (of_day, stage), cell in board.cells.items() if of_day == day}
-    failed = next((stage for stage, cell in cells.items() if cell.state == "failed"), None)
+    tasks = {stage: task for (of_day, stage), task in board.cells.items() if of_day == day}
+    failed = next((stage for stage, task in tasks.items() if task["state"] == "failed"), None)
     outcome = {
         "day": str(day),
         "outcome": "failed",
         "version": None,
         "task": failed,
-        "seconds": round(sum(cell.seconds for cell in cells.values()), 1),
+        "seconds": round(sum(task["duration"] or 0 for task in tasks.values()), 1),
         "page": f"{rest.url}/dags/{dag}/runs/{name}",
     }
     if run["state"] == "success":
@@ -219,7 +219,7 @@ def _outcome(rest: "AirflowRest", dag: str, day: date, board: "Board") -> dict[s
         outcome |= {"outcome": summary["state"], "version": published.get("version")}
     # The API does not give a task's exit code, but the log names the error
     elif failed == "publish" and "GateRefused" in rest.log(
-        dag, name, failed, cells[failed].attempt
+        dag, name, failed, tasks[failed]["try_number"]
     ):
         outcome["outcome"] = "refused"
     return outcome

@@ -108,7 +108,9 @@ def run_each(
     outcomes: list[dict[str, Any]] = []
     try:
         for day in days:
-            outcomes.append(_run_day(pipeline, day, **options))
+            # This process holds the lease, so that later days notice if it is killed
+            with run_leases.own_run(pipeline, day) as lease:
+                outcomes.append(_run_stages(DayRun(pipeline, day, lease), **options))
     except TwinspireError as error:
         failed, left = days[len(outcomes)], days[len(outcomes) + 1 :]
         outcomes.append(
@@ -159,12 +161,6 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
     if first and last:
         return days_between(first, last)
     return [resolve_day(pipeline, day, None)]
-
-
-def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
-    # This process holds the lease, so that later days notice if it is killed
-    with run_leases.own_run(pipeline, day) as lease:
-        return _run_stages(DayRun(pipeline, day, lease), **options)
 
 
 def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:

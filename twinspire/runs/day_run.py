@@ -8,10 +8,9 @@ from datetime import date, timedelta
 from functools import cached_property
 from itertools import groupby
 
-from index_builder.registry.parents import Standing, choose_best, parent_of, standings
+from index_builder.registry.parents import choose_best, parent_of, standings
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
-from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, version_manifest
@@ -59,7 +58,6 @@ class DayRun:
         self.log_digests: dict[str, str] = {}
         if log is not None:
             self.log = log
-        self._line: tuple[str, list[Standing]] | None = None
 
     @cached_property
     def log(self) -> Sequence[Entry]:
@@ -104,13 +102,11 @@ class DayRun:
         parent = parent_of(self.state, self.day)
         if parent is None:
             return None
-        # Kept, because several stages ask about the same parent
-        if self._line is None or self._line[0] != parent:
-            self._line = (parent, self._read_line(parent))
-        if not self._line[1]:
+        metrics = DayMetrics.find(self.registry.folder(parent))
+        if metrics is None or metrics.counted_lists != self.pipeline.serving.counted_lists:
             return None
         chosen = choose_best(
-            self._line[1],
+            standings(metrics.line, parent, self.pipeline.gate.metric),
             self.state,
             self.day,
             lambda version: storage.exists(self.registry.place(version, version_manifest.FILE)),
@@ -121,12 +117,6 @@ class DayRun:
             ahead=chosen.ahead,
             gone=chosen.gone,
         )
-
-    def _read_line(self, parent: str) -> list[Standing]:
-        metrics = DayMetrics.find(self.registry.folder(parent))
-        if metrics is None or metrics.counted_lists != self.pipeline.serving.counted_lists:
-            return []
-        return standings(metrics.line, parent, self.pipeline.gate.metric)
 
     def is_kept(self, version: str) -> bool:
         """Whether the registry still has a version."""
@@ -149,21 +139,6 @@ class DayRun:
         numbered = groupby(enumerate(days), lambda pair: pair[1].toordinal() - pair[0])
         stretches = ([day for _, day in stretch] for _, stretch in numbered)
         return [Gap(stretch[0], stretch[-1]) for stretch in stretches]
-
-    def acquire_lease(self) -> None:
-        """Records that the run is under way, so that later days wait for it."""
-        if self.lease:
-            run_leases.acquire_day(self.pipeline, self.day, self.lease)
-
-    def release_lease(self, outcome: str, reason: str | None = None) -> None:
-        """Records how the run ended, and why if something went wrong."""
-        if self.lease:
-            run_leases.write(self.pipeline, self.day, self.lease, outcome, reason=reason)
-
-    def note_failed_try(self, reason: str) -> None:
-        """Records why a stage failed that a scheduler may try again."""
-        if self.lease:
-            run_leases.note_failed_try(self.pipeline, self.day, self.lease, reason)
 
 
 def find_start(run: DayRun, version: str | None) -> Start:

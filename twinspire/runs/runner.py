@@ -98,7 +98,8 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     # Only notifications need it, and it costs a look at the store
     if run.pipeline.notify.command:
         before = run_leases.last_outcome(run.pipeline, run.day)
-    run.acquire_lease()
+    if run.lease:
+        run_leases.acquire_day(run.pipeline, run.day, run.lease)
     try:
         yield
     except BaseException as error:
@@ -110,20 +111,25 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         )
         if outcome:
             try:
-                run.release_lease(outcome, reason)
+                _end_lease(run, outcome, reason)
             finally:
                 # Even if nothing can be written any more, for example to a full disk
                 if not _was_notified(cause, before):
                     notify_of_error(run.pipeline, run.day, stage.name, cause)
-        elif not isinstance(cause, NotItsTurn | SystemExit):
+        elif run.lease and not isinstance(cause, NotItsTurn | SystemExit):
             # An error here must not hide the first one
             with suppress(Exception):
-                run.note_failed_try(reason)
+                run_leases.note_failed_try(run.pipeline, run.day, run.lease, reason)
         if cause is not error:
             raise cause from error
         raise
     if stage.publishes:
-        run.release_lease(run_leases.PUBLISHED)
+        _end_lease(run, run_leases.PUBLISHED)
+
+
+def _end_lease(run: DayRun, outcome: str, reason: str | None = None) -> None:
+    if run.lease:
+        run_leases.write(run.pipeline, run.day, run.lease, outcome, reason=reason)
 
 
 # How a run of the day ends by an error, the first that fits; None if the run goes on when the stage is

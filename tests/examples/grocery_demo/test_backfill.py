@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from examples.grocery_demo.backfill import Progress, last_words
-from twinspire.backfills.progress_board import Board, Cell
+from twinspire.backfills.progress_board import Board
 
 HOOK = "airflow.providers.standard.hooks.subprocess.SubprocessHook"
 BEGINNING = [("task", "DAG bundles loaded"), (HOOK, "Running command: …"), (HOOK, "Output:")]
@@ -44,7 +44,7 @@ def test_a_log_that_is_not_there_or_ends_in_half_a_line(tmp_path):
 def test_one_line_below_the_progress_says_it(tmp_path):
     day = date(2024, 1, 1)
     board = Board([day], ZoneInfo("UTC"))
-    board.cells[day, "train"] = Cell(state="running", seconds=3, run="a")
+    board.cells[day, "train"] = {"state": "running", "dag_run_id": "a", "try_number": 1}
     (home := tmp_path / "run_id=a" / "task_id=train").mkdir(parents=True)
     write(home / "attempt=1.log", [*BEGINNING, (HOOK, "[1/2] " + "long " * 40)])
     console = Console(width=80)

@@ -185,7 +185,7 @@ def test_stored_users_of_whom_a_column_says_nothing_are_loaded(tmp_path, taken):
     }
     pq.write_table(pa.table(columns), tmp_path / "users.parquet")
     users = UserStore(tmp_path)
-    users.load()
+    users.count()
     stored, known = users.find(["ann", "nobody"])
     assert known.tolist() == [True, False]
     assert stored["_personal"].to_pylist() == [taken, None]
@@ -199,6 +199,6 @@ def test_what_stored_users_took_is_a_row_of_the_corpus_or_none(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "users.parquet")
     version = Version(None, tmp_path, None)
     vars(version).update(users=UserStore(tmp_path), items=pa.table({"_item": ITEMS}))
-    version.users.load()
+    version.users.count()
     stored, _ = version.users.find(["ann", "bob"])
     assert version.rows(stored["_past"].combine_chunks().flatten()).tolist() == [2, -1, -1, 0]

@@ -5,7 +5,6 @@ import pytest
 
 from index_builder.registry.registry import Registry
 from twinspire.cli.change_versions import versions_in_use
-from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.contracts.attempts import Gap
@@ -64,19 +63,6 @@ def test_the_parent_is_the_newest_accepted_version_before_the_day(shop):
     assert parent.measure == f"{pipeline.pipeline.work_root}/shop/dt=2024-02-20/measure/0001-a"
     assert parent.home == f"{pipeline.registry.root}/shop/versions/{first}"
     assert run.is_kept(first) and not run.is_kept("2024-02-22-00000000")
-
-
-def test_only_a_run_with_a_lease_keeps_later_days_waiting(shop):
-    pipeline, _ = shop
-    DayRun(pipeline, day(20)).acquire_lease()
-    assert run_leases.state(pipeline, day(20)) is None
-    run = DayRun(pipeline, day(20), lease="mine")
-    run.acquire_lease()
-    assert run_leases.state(pipeline, day(20)) == "open"
-    DayRun(pipeline, day(20)).release_lease("failed")
-    assert run_leases.state(pipeline, day(20)) == "open"
-    run.release_lease("late")
-    assert run_leases.state(pipeline, day(20)) == "late"
 
 
 def metrics(**of_days):

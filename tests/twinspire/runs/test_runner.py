@@ -63,13 +63,24 @@ def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(shop, p
     pipeline, _ = shop
     pipeline.train = SimpleNamespace(wait=timedelta(seconds=1))
     run = DayRun(pipeline, DAY, lease="later", gives_way=True)
-    run.acquire_lease()
+    run_leases.acquire_day(pipeline, DAY, "later")
     run_leases.acquire_day(pipeline, DAY - timedelta(days=2), "earlier")
     with pytest.raises(NotItsTurn, match=r"waits for its turn.*2024-02-19"):
         runner.run_stage(run, "train")
     assert run_leases.state(pipeline, DAY) == "open"
     run_leases.write(pipeline, DAY - timedelta(days=2), "earlier", "published")
     assert runner.run_stage(run, "train")["status"] == "done"
+
+
+def test_a_run_without_a_lease_keeps_no_later_day_waiting(run, monkeypatch):
+    def look(*_, **__):
+        assert run_leases.state(run.pipeline, DAY) is None
+        return {"live": True}
+
+    monkeypatch.setattr(runner, "_run_stage", look)
+    for name in STAGES:
+        runner.run_stage(DayRun(run.pipeline, DAY), name)
+    assert run_leases.state(run.pipeline, DAY) is None
 
 
 def test_only_publishing_ends_a_run_that_fares_well(run, monkeypatch):
