@@ -140,11 +140,11 @@ def write_raw(
     return report
 
 
-def write_served(ctx: attempts.StageContext) -> features_report.CorpusReport:
+def write_served(ctx: attempts.StageContext) -> features_report.FeaturesReport:
     """Writes only what serving needs at the end of the day, without training: corpus, users, and tables
     of sources. Days without events are allowed, also the day itself.
 
-    Returns: the part of the report about these files.
+    Returns: the report, which counts no examples.
 
     Raises:
       BadData: a snapshot breaks a rule of the pipeline file, or all snapshots are of later days.
@@ -155,7 +155,7 @@ def write_served(ctx: attempts.StageContext) -> features_report.CorpusReport:
     )
     counters = _run(job, lambda rows: None)
     check_snapshots(job, counters)
-    report = make_report(job, counters).of_corpus()
+    report = make_report(job, counters)
     report.write(ctx.out)
     return report
 

@@ -44,10 +44,10 @@ class Counted(StrEnum):
     EXCESS: events beyond `source.max_user_events`, by the day of their time.
     USERS, ITEMS: those with a positive on the job's day.
     EXAMPLES, HELD_OUT_EXAMPLES: by their day.
-    QUERIES, HELD_OUT_QUERIES: by the day that they measure.
+    QUERIES: by the day that they measure.
     KNOWN_USERS: users as of the end of the job's day.
     LISTED: rows of other tables of items or users; detail: their folder in the output.
-    UNLISTED_ITEMS, UNLISTED_EVENTS: items that the snapshot lacks, and their events.
+    UNLISTED_ITEMS: items with events that the snapshot lacks.
     """
 
     GOOD = "good"
@@ -66,11 +66,9 @@ class Counted(StrEnum):
     EXAMPLES = "examples"
     HELD_OUT_EXAMPLES = "held out examples"
     QUERIES = "queries"
-    HELD_OUT_QUERIES = "held out queries"
     KNOWN_USERS = "known users"
     LISTED = "listed"
     UNLISTED_ITEMS = "unlisted items"
-    UNLISTED_EVENTS = "unlisted events"
 
 
 class Count(NamedTuple):
@@ -144,31 +142,25 @@ class Counters:
 def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
     """The report of a run, without statistics and skew."""
     day = job.plan.day
-    other_days = [at for at in job.inputs.events if at != day]
 
     def events(what: Counted, at: date = day) -> int:
         return counters.of(what, "events", at)
 
-    def left_out(at: date) -> int:
-        return events(Counted.TOO_LATE, at) + events(Counted.EARLY, at)
-
-    def rejected(at: date) -> dict[str, int]:
-        return counters.by_detail(Counted.REJECTED, "events", at)
-
     def listed(table: Table, folder: str) -> int:
         return counters.of(Counted.LISTED, table, day, folder)
 
+    left_out = events(Counted.TOO_LATE) + events(Counted.EARLY)
+    rejected = counters.by_detail(Counted.REJECTED, "events", day)
     # Days before the first that has any logs are not missing: the log begins there.
     oldest = min(job.inputs.events, default=day)
     missing = [at for at in job.plan.read if at > oldest and at not in job.inputs.events]
     return FeaturesReport(
-        rows=events(Counted.GOOD) + left_out(day) + sum(rejected(day).values()),
-        rejected=rejected(day),
+        rows=events(Counted.GOOD) + left_out + sum(rejected.values()),
+        rejected=rejected,
         late=MisplacedEvents(
             of_earlier_days=events(Counted.LATE),
             of_later_days=events(Counted.EARLY),
-            left_out=left_out(day),
-            left_out_of_other_days=sum(map(left_out, other_days)),
+            left_out=left_out,
             stragglers=events(Counted.STRAGGLERS),
             digest=job.late.digest,
         ),
@@ -178,13 +170,9 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
         users=events(Counted.USERS),
         items=events(Counted.ITEMS),
         held_out_positives=events(Counted.HELD_OUT_EXAMPLES),
-        queries=events(Counted.QUERIES),
-        held_out_queries={at: events(Counted.HELD_OUT_QUERIES, at) for at in job.plan.evaluation},
         known_users=events(Counted.KNOWN_USERS),
-        corpus_start=listed("items", feature_schema.CORPUS_START),
         corpus_end=listed("items", feature_schema.CORPUS_END),
         unlisted_items=counters.of(Counted.UNLISTED_ITEMS, "items", day),
-        unlisted_events=counters.of(Counted.UNLISTED_EVENTS, "items", day),
         snapshots=Snapshots(
             items=_snapshots(counters, "items", job.inputs.items),
             users=_snapshots(counters, "users", job.inputs.users),
@@ -195,10 +183,6 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
             at: listed("users", f"{feature_schema.replay_folder(at)}/{feature_schema.EVALUATION}")
             for at in job.plan.replay
         },
-        rejected_of_other_days={
-            at: sum(rejected(at).values()) for at in other_days if rejected(at)
-        },
-        duplicates_of_other_days=sum(events(Counted.DUPLICATES, at) for at in other_days),
     )
 
 

@@ -292,9 +292,7 @@ class FinishQueries(Finish):
             if day != self._job.plan.day:
                 queries = queries.filter("_holdout")
             days.append(queries)
-            held_out_queries = int(queries["_holdout"].sum())
             yield count(Counted.QUERIES, "events", day, len(queries))
-            yield count(Counted.HELD_OUT_QUERIES, "events", day, held_out_queries)
         self._write(name, batches.to_batches(pl.concat(days), schema))
 
 
@@ -356,7 +354,6 @@ class FinishCorpus(Finish):
         taken = len(table.filter(pl.col("_day") == day_plan.number(day)))
         counts = [
             count(Counted.UNLISTED_ITEMS, "items", day, len(unlisted)),
-            count(Counted.UNLISTED_EVENTS, "items", day, int(unlisted["n"].sum())),
             count(Counted.ITEMS, "events", day, taken),
         ]
         snapshot_day = self._job.inputs.items_of.get(day)

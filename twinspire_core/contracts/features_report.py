@@ -31,7 +31,6 @@ class MisplacedEvents(_Part):
       of_earlier_days: in the day's folder, with a time before the day.
       of_later_days: in the day's folder, with a time after the day; they are left out.
       left_out: in the day's folder, and left out: of later days, or too late.
-      left_out_of_other_days: the same in the folders of the other days that were read.
       stragglers: events of the day in the folders of later days.
       digest: of the stragglers; empty without any.
     """
@@ -39,7 +38,6 @@ class MisplacedEvents(_Part):
     of_earlier_days: int = 0
     of_later_days: int = 0
     left_out: int = 0
-    left_out_of_other_days: int = 0
     stragglers: int = 0
     digest: str = ""
 
@@ -137,83 +135,59 @@ class DayStatistics(_Part):
     compared_with: ComparedDay | None = None
 
 
-class CorpusReport(_Part, StoredModel):
-    """The report of a run that makes only what is served: corpus, co-occurrence and users.
+class FeaturesReport(_Part, StoredModel):
+    """The report of a day. That of a refresh counts no examples, and has no statistics.
 
     Attributes:
       rows: events in the day's folder.
       rejected: malformed events by reason.
+      late: events of other days than their folder's.
       duplicates: copies that were dropped.
+      excess: events beyond `source.max_user_events`.
+      positives: examples of the day.
       users: users with a positive on the day.
       items: items with a positive on the day.
+      held_out_positives: examples of users who are held out.
       known_users: users of the longest window at the end of the day.
       corpus_end: items of the corpus at its end.
       unlisted_items: items with events on the day that the items snapshot lacks.
-      unlisted_events: events of these items.
       snapshots: of items and users, that were read.
       days: of events, that were read.
+      examples: by day, of the days that have any.
+      replayed: users by replayed day.
+      statistics: None if the run ended before they were looked at.
+      skew: of each feature that is compared, the largest first; None if the run ended before.
     """
 
     FILE: ClassVar[str] = "report.json"
 
     rows: int = 0
     rejected: dict[str, int] = Field(default_factory=dict)
+    late: MisplacedEvents = MisplacedEvents()
     duplicates: int = 0
+    excess: int = 0
+    positives: int = 0
     users: int = 0
     items: int = 0
+    held_out_positives: int = 0
     known_users: int = 0
     corpus_end: int = 0
     unlisted_items: int = 0
-    unlisted_events: int = 0
     snapshots: Snapshots = Snapshots()
     days: ReadDays | None = None
+    examples: dict[date, int] = Field(default_factory=dict)
+    replayed: dict[date, int] = Field(default_factory=dict)
+    statistics: DayStatistics | None = None
+    skew: list[FeatureSkew] | None = None
 
     def dump(self) -> bytes:
         """The content of the file, in which days are text."""
         return to_json(self.model_dump(mode="json"))
 
-
-class FeaturesReport(CorpusReport):
-    """The report of a day.
-
-    Attributes:
-      late: events of other days than their folder's.
-      excess: events beyond `source.max_user_events`.
-      positives: examples of the day.
-      held_out_positives: examples of users who are held out.
-      queries: users of the day that versions are measured on.
-      held_out_queries: those who are held out, by day.
-      corpus_start: items of the corpus at the start of the day.
-      examples: by day, of the days that have any.
-      replayed: users by replayed day.
-      rejected_of_other_days: malformed events of the other days that were read.
-      duplicates_of_other_days: copies dropped of these.
-      statistics: None if the run ended before they were looked at.
-      skew: of each feature that is compared, the largest first; None if the run ended before.
-    """
-
-    late: MisplacedEvents = MisplacedEvents()
-    excess: int = 0
-    positives: int = 0
-    held_out_positives: int = 0
-    queries: int = 0
-    held_out_queries: dict[date, int] = Field(default_factory=dict)
-    corpus_start: int = 0
-    examples: dict[date, int] = Field(default_factory=dict)
-    replayed: dict[date, int] = Field(default_factory=dict)
-    rejected_of_other_days: dict[date, int] = Field(default_factory=dict)
-    duplicates_of_other_days: int = 0
-    statistics: DayStatistics | None = None
-    skew: list[FeatureSkew] | None = None
-
     @model_serializer(mode="wrap")
     def _without_unreached_parts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         unreached = {name for name in ("statistics", "skew") if getattr(self, name) is None}
         return {name: value for name, value in dump(self).items() if name not in unreached}
-
-    def of_corpus(self) -> CorpusReport:
-        """The part of the report that is about the corpus."""
-        return CorpusReport.model_validate(self.model_dump())
 
 
 class Column(JsonPart):

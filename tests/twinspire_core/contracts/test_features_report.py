@@ -18,11 +18,11 @@ def test_days_are_text_in_the_file_and_days_again_when_read(tmp_path):
         late=MisplacedEvents(left_out=1),
         snapshots=Snapshots(items={DAY: SnapshotRows(rows=2)}),
         days=ReadDays(first=date(2024, 4, 1), read=30, missing=[date(2024, 4, 9)]),
-        held_out_queries={DAY: 3},
+        examples={DAY: 3},
     )
     report.write(str(tmp_path))
     found = json.loads((tmp_path / FeaturesReport.FILE).read_text())
-    assert found["held_out_queries"] == {"2024-05-02": 3}
+    assert found["examples"] == {"2024-05-02": 3}
     assert found["days"] == {"first": "2024-04-01", "read": 30, "missing": ["2024-04-09"]}
     assert found["snapshots"]["items"] == {
         "2024-05-02": {"rows": 2, "rejected": {}, "duplicates": 0}
