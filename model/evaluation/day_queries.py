@@ -41,6 +41,8 @@ from twinspire_core.storage import parquet_files
 
 MAX_USERS = 10_000
 """The most users to measure. With so many, intervals are narrow enough to judge a version."""
+MAX_CLICKS = 2_000
+"""The most events to measure. The report shows them; nothing is decided by them."""
 HOLDOUT_DAYS = 7
 """The most days whose held-out users are pooled: the day itself and six before it."""
 NEXT_DAY = "next day"
@@ -265,7 +267,7 @@ def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, 
     chosen = {NEXT_CLICK: events, HELD_OUT_CLICKS: events.filter(events.column("_holdout"))}
     return {
         name: next_click_rows(
-            examples.read(at_most_events(rows, MAX_USERS)), ctx.pipeline.history_name
+            examples.read(at_most_events(rows, MAX_CLICKS)), ctx.pipeline.history_name
         )
         for name, rows in chosen.items()
     }

@@ -160,7 +160,7 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
 
     found = attention(late)
     assert {day: one["state"] for day, one in found.items()} == {late: "stale"}
-    assert f"go on from {filled['version']} now" in found[late]["reason"]
+    assert f"now it would be {filled['version']}" in found[late]["reason"]
     [anew] = do_again(found[late])
     assert anew["parent"] == filled["version"] and anew["live"]
     assert attention(late) == {}

@@ -125,8 +125,9 @@ def main() -> None:
     """Entry point. Errors that users can mend are printed without a traceback."""
     # Without TensorFlow's log lines at import
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # After each matrix product, NumPy's threads spin on every core: let them sleep sooner
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    # NumPy multiplies with one thread. Searches already run a block on each core, and the threads of BLAS
+    # would wait for one another and spin: twice the CPU time, and twice as long
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # LightGBM's threads spin, too: on a busy machine, fitting a ranker would take four times the CPU time
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Polars and Arrow return freed memory at once and get it back page by page, which the system zeroes:

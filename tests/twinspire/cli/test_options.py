@@ -101,7 +101,7 @@ cli.main()
 """
 
 
-def test_threads_of_matrix_products_sleep_when_there_is_nothing_to_multiply():
+def test_no_thread_of_matrix_products_spins_when_there_is_nothing_to_multiply():
     env = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     done = subprocess.run(
         [sys.executable, "-c", IDLE], env=env, capture_output=True, text=True, check=True
