@@ -59,7 +59,7 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
     if len(blocks) == 1:
         fill(blocks[0])
     else:
-        # NumPy multiplies on all cores, but picks the largest scores on only one.
+        # One block on each core; NumPy itself uses one thread (twinspire/cli/main.py).
         with ThreadPoolExecutor(CORES) as pool:
             list(pool.map(fill, blocks))
     return rows, scores
