@@ -207,25 +207,12 @@ class Answer:
         lengths: np.ndarray = (self.rows != NONE).sum(1)
         return lengths
 
-    def sources(self, query: int) -> list[list[str]]:
-        """The sources of each item of a list, the one with the largest part in its score first."""
-        count = int(self.counts[query])
-        if self.shares is None:
-            return [list(self.names)] * count
-        return [self._sources_of(shares) for shares in self.shares[query, :count]]
-
-    def _sources_of(self, shares: np.ndarray) -> list[str]:
-        largest_first = np.argsort(-shares, kind="stable")
-        sources = [self.names[n] for n in largest_first if shares[n] > 0]
-        # Popular items without a score fill up lists that no source can fill.
-        return sources or [POPULAR]
-
     def main_names(self) -> np.ndarray:
         """The source with the largest part in each item's score, [B, K] objects; anything after the end."""
         names = np.array([*self.names, POPULAR], object)
         if self.shares is None:
             return np.full(self.rows.shape, names[0])
-        # As in `_sources_of`: an item without any part is there because it is popular.
+        # Popular items without a score fill up lists that no source can fill.
         main = np.where(self.shares.any(axis=2), self.shares.argmax(axis=2), len(self.names))
         return np.asarray(names[main])
 

@@ -108,6 +108,7 @@ class LiveVersion:
                 # `twinspire prune` on another machine must not delete files that are still read.
                 self._registry.keep(self.current.version.home)
             wanted = self._registry.live()
+            failed_before = self.failure is not None and self.failure["version"] == wanted
             present = self.current.version.id if self.current else None
             if wanted is None and present:
                 raise BadData(
@@ -117,18 +118,13 @@ class LiveVersion:
             if wanted is None or wanted == present:
                 # Also after a rollback of a version that could not be loaded.
                 self.failure = None
-            elif not self._waits(wanted):
+            elif not failed_before or time.monotonic() >= self._next_try:
                 self._take(wanted)
         except Exception as e:
             # Whatever is wrong with a version or a store, the current version keeps answering.
             self._fail(wanted, e)
         finally:
             self.loading = None
-
-    def _waits(self, wanted: str) -> bool:
-        """Whether it is too early to try a version again."""
-        failed_before = self.failure is not None and self.failure["version"] == wanted
-        return failed_before and time.monotonic() < self._next_try
 
     def _take(self, wanted: str) -> None:
         self.loading = wanted

@@ -153,14 +153,11 @@ class Service:
 
     def describe(self) -> VersionAnswer:
         """The live version, and why a newer one could not be loaded."""
-        version: str | None = None
-        facts: VersionFacts = {}
-        if self.live.current:
-            version = self.live.current.version.id
-            facts = _describe_version(self.live.current)
+        served = self.live.current
+        facts: VersionFacts = _describe_version(served) if served else {}
         return {
             "pipeline": self.pipeline.name,
-            "version": version,
+            "version": served.version.id if served else None,
             **facts,
             "loading": self.live.loading,
             "failure": self.live.failure,

@@ -1,5 +1,4 @@
-"""Pages, put together from templates: the form, the lists, cards about the live version, and the API
-described.
+"""Pages, put together from templates: the form, the lists, and the API described.
 
 Nothing here waits for another machine; it runs in worker threads.
 
@@ -14,7 +13,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, tzinfo
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Self
@@ -30,11 +28,10 @@ from serving.requests.json_values import read_number
 from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import ServedFigure
-from twinspire_core.display.table import NONE, Card, count, number, share
+from twinspire_core.display.table import share
 from twinspire_core.version import __version__
 
 _TEXTS = ("user", "k", "source", "exclude_seen", "rules", "new_share", "version", "against", "item")
@@ -261,71 +258,10 @@ def view(
         choices=choices,
         views=views,
         version=version,
-        cards=_cards(served, figure, pipeline.zone),
         figure=figure,
-        since=_moment(served.since, pipeline.zone),
+        since=f"{served.since.astimezone(pipeline.zone):%-d %b %Y, %H:%M %Z}",
         most=min(service.settings.max_k, LONGEST),
         path=path,
         body=json.dumps(body, ensure_ascii=False),
         problem=problem,
     )
-
-
-def _cards(served: Served, figure: ServedFigure | None, zone: tzinfo) -> list[Card]:
-    """Figures of the live version at the top of a page.
-
-    Args:
-      figure: quality of its lists; None if it is not known.
-      zone: time zone of the times shown.
-    """
-    version = served.version
-    manifest = version.manifest
-    since = served.since.astimezone(zone)
-    users = "none" if version.users is None else count(version.users.count())
-    sources = version.sources
-    index = version.index.settings.kind.replace("_", " ")
-    recall = manifest.quality.index_recall
-    all_cards = [
-        Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
-        Card("answers since", f"{since:%H:%M}", _moment(served.since, zone)),
-        *_quality_cards(figure),
-        Card("items", count(manifest.items), f"vectors of {manifest.dimension} numbers"),
-        Card("users", users, "carried with it"),
-        Card(
-            "index",
-            index,
-            "" if recall is None else f"finds {share(recall)} of the exact neighbours",
-        ),
-        Card("sources", str(len(sources)), ", ".join(map(list_name, sources))),
-    ]
-    return [card for card in all_cards if card.value]
-
-
-def _moment(at: datetime, zone: tzinfo) -> str:
-    """A time, such as 25 Nov 2026, 15:04 UTC."""
-    return f"{at.astimezone(zone):%-d %b %Y, %H:%M %Z}"
-
-
-def _quality_cards(figure: ServedFigure | None) -> list[Card]:
-    """The quality of what is served, and of simpler lists for the same users."""
-    if figure is None:
-        return [Card("quality", NONE, "was not measured")]
-    note = f"{figure.users_text}, by the {list_name(figure.source)} of {figure.whose}"
-    if figure.held_out:
-        note += "; no next day has measured it yet"
-    cards = [Card(f"{figure.metric} of what is served", number(figure.value), note)]
-    if figure.simple:
-        title = f"best simple list: {list_name(figure.simple)}"
-        cards.append(Card(title, number(figure.simple_value), f"served: {figure.change_text}"))
-    if figure.two_tower is not None:
-        cards.append(Card("two-tower alone", number(figure.two_tower), "the same users"))
-    return cards
-
-
-def _origin(manifest: Manifest) -> str:
-    if manifest.refreshes:
-        corpus_date = manifest.corpus_date or manifest.date
-        return f"catalogue of {corpus_date}, towers of {manifest.refreshes}"
-    if manifest.parent:
-        return f"trained on from {manifest.parent}"
-    return "trained from scratch"

@@ -86,7 +86,7 @@ def test_equal_queries_get_equal_lists(asked, tmp_path, options):
             assert [item["score"] for item in told["items"]] == pytest.approx(
                 served["scores"], abs=1e-6
             )
-            assert [item["sources"][0] for item in told["items"]] == sources
+            assert [item["source"] for item in told["items"]] == sources
             assert (told["source"], told["known"]) == (served["source"], served["known"])
             assert told["exclude_seen"] == served["exclude_seen"]
     popular = {one["source"] for one in by_http if one["based_on"] == "nothing"}

@@ -186,6 +186,8 @@ def recommend_user(
     if as_json:
         _print_json(result)
         return
+    for item in result["items"]:
+        item["source"] = list_name(item["source"])
     who = user if result["known"] else f"{user}, who is unknown"
     history = result["history"]
     reasons = [item.pop("reasons", []) for item in result["items"]]
@@ -288,8 +290,8 @@ def user_result(version: "Version", user: str, options: "ListRequest") -> dict[s
         history = answer.history[0].as_py() or []
     known = None if answer.known is None else bool(answer.known[0])
     items = _items(version, answer)
-    for item, sources in zip(items, answer.sources(0), strict=True):
-        item["sources"] = sources
+    for item, source in zip(items, answer.main_names()[0], strict=False):
+        item["source"] = source
     if answer.reasons is not None:
         for item, of_item in zip(items, answer.reasons.of(0, slice(len(items))), strict=True):
             item["reasons"] = of_item
@@ -336,9 +338,6 @@ def _cell(value: Any) -> str:
             return ""
         case float():
             return number(value, 4)
-        case [first, *_]:
-            # JSON has all sources. A table only has room for the one that contributed most
-            return list_name(first)
         case _:
             return str(value)
 

@@ -21,7 +21,6 @@ from twinspire.cli.shared import (
     JsonLine,
     Late,
     ModeOption,
-    NoReuse,
     PipelineFile,
     PromoteOption,
     Run,
@@ -171,7 +170,6 @@ def features(
     mode: ModeOption = "incremental",
     force: Force = False,
     late: Late = False,
-    no_reuse: NoReuse = False,
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
@@ -180,7 +178,7 @@ def features(
     A cache in WORK_ROOT/PIPELINE/partials keeps the records of each day, so that a later run only
     reads the logs of its own day.
     """
-    options = {"mode": mode, "force": force, "late": late, "reuse": not no_reuse}
+    options = {"mode": mode, "force": force, "late": late}
     _stage("features", pipeline, date, as_json, run=run, **options)
 
 

@@ -87,6 +87,10 @@ REMOVED = {
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; lists reserve no places for items without events",
     "recommend --no-explore": "leave it out; lists reserve no places for items without events",
+    **{
+        f"{command} --no-reuse": "delete the caches in WORK_ROOT/PIPELINE/partials"
+        for command in ("features", "refresh", "run")
+    },
     **{f"recommend --source {old}": f"`--source {new}`" for old, new in SOURCES_BEFORE.items()},
     "report --version": "`twinspire report PIPELINE VERSION`",
     "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",

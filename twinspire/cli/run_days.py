@@ -16,7 +16,6 @@ from twinspire.cli.shared import (
     JsonLine,
     Late,
     ModeOption,
-    NoReuse,
     PipelineFile,
     PromoteOption,
     days_between,
@@ -75,7 +74,6 @@ def run(
     force: Force = False,
     late: Late = False,
     promote: PromoteOption = "auto",
-    no_reuse: NoReuse = False,
     as_json: JsonLine = False,
 ) -> None:
     """Run all stages of a day without Airflow. With --from and --to, run a range of days, oldest first.
@@ -85,7 +83,7 @@ def run(
     """
     p = open_pipeline(pipeline)
     options = {"mode": mode, "force": force, "late": late, "promote": promote}
-    outcomes = run_each(p, _range(p, date, first, last), as_json, reuse=not no_reuse, **options)
+    outcomes = run_each(p, _range(p, date, first, last), as_json, **options)
     end_with_json({"pipeline": p.name, "days": outcomes}, as_json)
     ends = {of_day["outcome"] for of_day in outcomes}
     for outcome, kind in (("refused", GateRefused), ("late", LogsLate)):
@@ -264,7 +262,6 @@ def refresh(
     ] = None,
     promote: PromoteOption = "auto",
     force: Force = False,
-    no_reuse: NoReuse = False,
     as_json: JsonLine = False,
 ) -> None:
     """Publish the live version with the catalogue as of the end of a day, without training.
@@ -280,9 +277,7 @@ def refresh(
         known["day"] = date
         day_run = DayRun(open_pipeline(pipeline), parse_date(date))
         with with_addresses_of_refused(day_run, known):
-            result = live_catalogue.refresh(
-                day_run, force=force, promote=promote, version=version, reuse=not no_reuse
-            )
+            result = live_catalogue.refresh(day_run, force=force, promote=promote, version=version)
         tell_stage(result)
         tell_version(result)
         end_with_json(result | addresses_of(day_run.pipeline, result["version"]), as_json)

@@ -58,16 +58,6 @@ Force = Annotated[
 ]
 
 
-NoReuse = Annotated[
-    bool,
-    typer.Option(
-        "--no-reuse",
-        help="Read all logs of the window again instead of the caches of earlier runs. The result is the"
-        " same. Stages that are done are still skipped; add --force to do them again.",
-    ),
-]
-
-
 Late = Annotated[
     bool,
     typer.Option(

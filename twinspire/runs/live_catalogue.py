@@ -48,7 +48,6 @@ def refresh(
     force: bool = False,
     promote: Promote = "auto",
     version: str | None = None,
-    reuse: bool = True,
     unasked: bool = False,
 ) -> dict[str, Any]:
     """Publishes the live version's towers with the catalogue as of the end of a day, unless that is
@@ -59,7 +58,6 @@ def refresh(
       force: make it again even if it is done for the same inputs.
       promote: as for a version that is trained.
       version: the version whose towers to take; by default the live one.
-      reuse: whether caches of logs from earlier runs are used, and added to.
       unasked: whether it follows a refused day and nobody asked for it. The gate is stricter then.
 
     Returns:
@@ -76,7 +74,7 @@ def refresh(
     started = time.monotonic()
     run.read_log()
     try:
-        task = plan_refresh(run, version, promote, reuse=reuse, unasked=unasked)
+        task = plan_refresh(run, version, promote, unasked=unasked)
         with doing(f"{run.day} {REFRESH.name}"):
             attempt, status = complete(run, task, force=force)
     except Exception as error:
@@ -101,7 +99,7 @@ def refresh(
     }
 
 
-def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]:
+def catch_up(run: DayRun, version: str) -> dict[str, Any]:
     """Gives a trained version the live version's catalogue, if only its older catalogue keeps it from
     going live.
 
@@ -120,7 +118,7 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
         f"{version} has an older catalogue than {state.live}: its towers go live with the catalogue"
         f" of {day}."
     )
-    result = refresh(run.of_day(day), version=version, reuse=reuse)
+    result = refresh(run.of_day(day), version=version)
     return {
         "trained": version,
         "version": result["version"],
@@ -129,7 +127,7 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
     }
 
 
-def follow(run: DayRun, *, reuse: bool = True) -> str | None:
+def follow(run: DayRun) -> str | None:
     """Gives the live version's towers the catalogue of a day whose own version the gate refused, so that
     the server knows the day's items and events. If that fails, the live version stays as it is.
 
@@ -149,7 +147,7 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
         console.print(
             f"{live} gets the catalogue of {run.day}, and serves it until a later day is accepted."
         )
-        result = refresh(run.of_day(run.day), reuse=reuse, unasked=True)
+        result = refresh(run.of_day(run.day), unasked=True)
     except Exception as error:
         # Even a bug must not hide why the day was refused, which is the error that people must see
         if not isinstance(error, TwinspireError):
@@ -192,7 +190,6 @@ def plan_refresh(
     version: str | None,
     promote: Promote,
     *,
-    reuse: bool = True,
     unasked: bool = False,
 ) -> StageTask:
     """Finds out what a refresh is made from. Its arguments are those of `refresh`.
@@ -231,9 +228,7 @@ def plan_refresh(
             mode="incremental",
             out="",
             promote=promote,
-            reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests)
-            if reuse
-            else None,
+            reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests),
         ),
         load=lambda: _load(run, towers, facts),
         parent=towers.trained,

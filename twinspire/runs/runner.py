@@ -38,7 +38,6 @@ def run_stage(
     force: bool = False,
     late: bool = False,
     promote: Promote = "auto",
-    reuse: bool = True,
 ) -> dict[str, Any]:
     """Runs one stage of one day, unless it is already done.
 
@@ -51,7 +50,6 @@ def run_stage(
       force: run the stage even if it is done.
       late: for a stage that reads logs: also run it if events of the day came after it was done.
       promote: whether a version that is published goes live.
-      reuse: whether caches of logs from earlier runs are used, and added to.
 
     Returns: The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt`
       and `seconds`.
@@ -67,14 +65,14 @@ def run_stage(
         with doing(f"{run.day} {stage.name}"), _under_way(run, stage):
             if late and stage.reads_source and late_events(run):
                 force = True
-            result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
+            result = _run_stage(run, stage, mode, force=force, promote=promote)
     except GateRefused as refused:
         if promote != "no":
-            refused.followed_by = follow(run, reuse=reuse)
+            refused.followed_by = follow(run)
         raise
     # After the lease is released, since later days can train on the version, whatever its catalogue is
     if stage.publishes and promote == "auto" and not result["live"]:
-        result |= catch_up(run, result["version"], reuse=reuse)
+        result |= catch_up(run, result["version"])
     return result
 
 
@@ -153,7 +151,7 @@ def _was_notified(error: BaseException, before: str | None) -> bool:
 
 
 def _run_stage(
-    run: DayRun, stage: Stage, mode: Mode, *, force: bool, promote: Promote, reuse: bool
+    run: DayRun, stage: Stage, mode: Mode, *, force: bool, promote: Promote
 ) -> dict[str, Any]:
     started = time.monotonic()
     if stage.reads_source:
@@ -169,13 +167,13 @@ def _run_stage(
     # Only now, because the day that this one waited for has published, and may be its parent
     run.read_log()
     try:
-        task = plan_stage(run, stage, mode, promote, reuse=reuse)
+        task = plan_stage(run, stage, mode, promote)
     except ParentChanged:
         # Without a lease, a person typed this one stage, and decides about the others
         if run.lease is None:
             raise
         _train_again(run, stage)
-        task = plan_stage(run, stage, mode, promote, reuse=reuse)
+        task = plan_stage(run, stage, mode, promote)
     attempt, status = complete(run, task, force=force)
     parent = task.context.parent
     result = {
@@ -208,4 +206,4 @@ def _train_again(run: DayRun, stage: Stage) -> None:
     trained = attempts.latest(run.pipeline, run.day, first)
     mode: Mode = trained.mode if trained else "incremental"
     for name in names[names.index(first) : names.index(stage.name)]:
-        _run_stage(run, STAGES[name], mode, force=False, promote="auto", reuse=True)
+        _run_stage(run, STAGES[name], mode, force=False, promote="auto")

@@ -74,15 +74,12 @@ class StageTask:
         return stage_key(self.stage, config=self.config, **self.facts)
 
 
-def plan_stage(
-    run: DayRun, stage: Stage, mode: Mode, promote: Promote, *, reuse: bool = True
-) -> StageTask:
+def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> StageTask:
     """Plans a stage of a day: finds its inputs.
 
     Args:
       run: of the day; its log has just been read.
       mode: as asked for; without a parent it is `full`.
-      reuse: whether caches of logs from earlier runs are used, and added to.
 
     Raises:
       UsageError: an earlier stage is not done, or was done from something else.
@@ -120,9 +117,7 @@ def plan_stage(
         promote=promote,
         best=run.best() if stage.measures_best else None,
         start=start,
-        reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests)
-        if reuse
-        else None,
+        reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests),
         replays=replays,
     )
     return StageTask(

@@ -53,9 +53,9 @@ def test_candidates_of_its_sources_are_ranked_and_popular_items_fill_up(opened):
 
 def test_sources_are_those_that_list_an_item(opened):
     answer = recommend(opened(by_popularity()), [ANNA], 7)
-    expected = [["history"]] * 3 + [["co_occurrence"]] * 2 + [["popular"]] * 2
-    assert answer.sources(0) == expected
-    assert answer.main_sources().to_pylist() == [[one[0] for one in expected]]
+    expected = ["history"] * 3 + ["co_occurrence"] * 2 + ["popular"] * 2
+    assert answer.main_names()[0].tolist() == expected
+    assert answer.main_sources().to_pylist() == [expected]
 
 
 def test_a_feature_of_the_towers_is_of_the_query(opened):

@@ -12,7 +12,7 @@ from tests.serving.conftest import publish
 from tests.twinspire_core.test_library_loading import told as told_by
 from twinspire.cli.ask import recommend_user, similar_items
 from twinspire.cli.main import app
-from twinspire_core.errors import BadData, UsageError
+from twinspire_core.errors import UsageError
 
 NOON = datetime(2024, 1, 3, 7)
 
@@ -188,12 +188,6 @@ def test_the_answer_as_json(version, pipeline, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["item"]["name"] == "Item [4]"
     assert {item["item"] for item in said["items"]} == {"i03", "i05"}
-
-
-def test_a_version_put_together_wrongly_is_told(version):
-    version.items = version.items.slice(1)
-    with pytest.raises(BadData, match=r"12 rows and 11 items"):
-        version.index
 
 
 def test_a_tower_is_loaded_by_a_part_of_tensorflow_and_the_rest_is_there_when_asked_for(towers):

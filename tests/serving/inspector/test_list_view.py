@@ -57,7 +57,7 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
     landing = templating.view(service, served, Address(), None, [], [], None)
     assert "This version stores no users" in landing and "3 Jan 2024, 00:00 JST" in landing
-    assert "was not measured" in landing
+    assert "quality not measured" in landing
     page = templating.view(service, served, Address(user="anna"), None, [], [found], None)
     assert "Item [4]" in page and 'title="score"' in page
 

@@ -190,7 +190,9 @@ def test_every_source_lists_what_passes_in_its_own_order(shared, allow, deny, k,
     for source in ALL:
         plain = recommend(shared, [asked], 12, source=source)
         own[source] = [
-            row for row, said in zip(listed(plain), plain.sources(0), strict=True) if source in said
+            row
+            for row, main in zip(listed(plain), plain.main_names()[0], strict=False)
+            if main == source
         ]
         expected = [row for row in listed(plain) if passes(row, allow, deny)][:k]
         answer = recommend(shared, filtered, k, source=source)

@@ -36,15 +36,15 @@ def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
     assert run.state.live == refreshed
     asked = []
 
-    def refresh(run, *, version, reuse):
-        asked.append((run.day, run.lease, version, reuse))
+    def refresh(run, *, version):
+        asked.append((run.day, run.lease, version))
         return {"version": "new", "live": True, "items": 1}
 
     monkeypatch.setattr(live_catalogue, "refresh", refresh)
     told = {"version": "new", "live": True}
     expected = {"trained": trained, **told, "refresh": {**told, "items": 1}}
-    assert live_catalogue.catch_up(run, trained, reuse=False) == expected
-    assert asked == [(LATER, None, trained, False)]
+    assert live_catalogue.catch_up(run, trained) == expected
+    assert asked == [(LATER, None, trained)]
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def refreshed(shop, monkeypatch):
     """Days that what is live was refreshed for; nothing is run."""
     days = []
 
-    def refresh(run, *, reuse, unasked):
+    def refresh(run, *, unasked):
         assert unasked
-        days.append((run.day, run.lease, reuse))
+        days.append((run.day, run.lease))
         return {"version": f"refreshed {run.day}", "live": True}
 
     monkeypatch.setattr(live_catalogue, "refresh", refresh)
@@ -65,8 +65,8 @@ def test_what_is_live_follows_a_refused_day(shop, refreshed):
     pipeline, publish = shop
     publish(20)
     run = DayRun(pipeline, DAY, lease="mine")
-    assert live_catalogue.follow(run, reuse=False) == f"refreshed {DAY}"
-    assert refreshed == [(DAY, None, False)]
+    assert live_catalogue.follow(run) == f"refreshed {DAY}"
+    assert refreshed == [(DAY, None)]
 
 
 def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):

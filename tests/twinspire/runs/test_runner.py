@@ -107,8 +107,7 @@ def test_a_version_that_is_not_live_is_given_the_live_catalogue(
 ):
     asked = []
 
-    def catch_up(run, version, *, reuse):
-        assert not reuse
+    def catch_up(run, version):
         assert run_leases.state(run.pipeline, DAY) == "published", "its training is over"
         asked.append(version)
         return {"version": "refreshed", "live": True}
@@ -116,7 +115,7 @@ def test_a_version_that_is_not_live_is_given_the_live_catalogue(
     result = {"version": "trained", "live": live}
     monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: dict(result))
     monkeypatch.setattr(runner, "catch_up", catch_up)
-    told = runner.run_stage(run, name, promote=promote, reuse=False)
+    told = runner.run_stage(run, name, promote=promote)
     assert asked == (["trained"] if caught_up else [])
     assert told == ({"version": "refreshed", "live": True} if caught_up else result)
 
@@ -134,15 +133,14 @@ def test_what_is_live_follows_a_day_that_was_refused(run, monkeypatch, error, pr
     def fail(*_, **__):
         raise error
 
-    def follow(run, *, reuse):
-        assert not reuse
+    def follow(run):
         assert run_leases.state(run.pipeline, DAY) == "refused", "later days need not wait for it"
         return "2024-02-20-bbbbbbbb"
 
     monkeypatch.setattr(runner, "_run_stage", fail)
     monkeypatch.setattr(runner, "follow", follow)
     with pytest.raises(type(error)) as told:
-        runner.run_stage(run, "publish", promote=promote, reuse=False)
+        runner.run_stage(run, "publish", promote=promote)
     live = {"live_version": "2024-02-20-bbbbbbbb"} if followed else {}
     assert told.value.facts() == live
 
