@@ -107,7 +107,7 @@ def test_a_day_is_also_held_against_the_best_version_before_it(shop):
     assert shown["version"] == first and shown["users"] == third["holdout"]["users"]
     assert shown["baseline"] == third["best"]["measures"]["recall@10"]
     page = Path(registry.place(made, "report.html")).read_text()
-    assert f"the best version before, {first}" in page
+    assert f"the best earlier version, {first}" in page
     again = twinspire("run", str(shop), "--date", THIRD, check=None)
     assert again["days"][0]["outcome"] != "failed"
     assert attempt(shop, THIRD, "train").name.startswith("0001-"), "found done"
