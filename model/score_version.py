@@ -4,7 +4,7 @@ took.
 Without TensorFlow, so that a file is measured in a moment: the query tower is any function that encodes
 queries.
 
-C items of a corpus, of which P pass a filter; N queries, U of them with a true item; D dimensions.
+C items of a corpus; N queries, U of them with a true item; D dimensions.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ from twinspire_core.metrics.intervals import intervals, resampled_means
 from twinspire_core.metrics.list_metrics import by_user, exposure, means
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.search.ragged import Ragged, list_lengths, list_rows, positions
+from twinspire_core.search.ragged import positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.popular_and_history import most_frequent_first
 from twinspire_core.sources.source import SourceTables
@@ -74,65 +74,12 @@ class VersionParts:
     ranker: Ranker | None = None
 
 
-class FilteredCorpus:
-    """Converts lists and queries between the whole corpus and the part that passes a filter.
-
-    Attributes:
-      passing: [C] bool, whether an item passes.
-      rows: [P] int64, positions in the corpus of the items that pass.
-    """
-
-    def __init__(self, passing: np.ndarray) -> None:
-        self.passing = passing
-        self.rows = np.flatnonzero(passing)
-        # One entry more than items: the position -1 (no item) reads this last entry and stays -1.
-        self._place = np.full(len(passing) + 1, -1, np.int64)
-        self._place[self.rows] = np.arange(len(self.rows))
-
-    def narrow(self, evaluation_set: EvaluationSet) -> EvaluationSet:
-        """The same queries for the part. Users are still sliced by their events in the whole corpus."""
-        counts = evaluation_set.personal
-        return replace(
-            evaluation_set,
-            truth=self._narrow_lists(evaluation_set.truth),
-            past=self._narrow_lists(evaluation_set.past),
-            personal=replace(counts, item=self._place[counts.item]) if counts else None,
-            popular=self._narrow_order(evaluation_set.popular),
-            lately=self._narrow_order(evaluation_set.lately),
-            hot=None if evaluation_set.hot is None else evaluation_set.hot[self.rows],
-            events=evaluation_set.events[self.rows],
-        )
-
-    def to_part(self, ranked: RankedLists) -> RankedLists:
-        """Lists in positions of the corpus to positions of the part."""
-        return _renumbered(ranked, self._place)
-
-    def to_corpus(self, ranked: RankedLists) -> RankedLists:
-        """Lists in positions of the part to positions of the corpus."""
-        return _renumbered(ranked, np.append(self.rows, -1))
-
-    def _narrow_lists(self, lists: Ragged) -> Ragged:
-        return lists._replace(values=self._place[lists.values])
-
-    def _narrow_order(self, order: np.ndarray) -> np.ndarray:
-        passing: np.ndarray = self._place[order[self.passing[order]]]
-        return passing
-
-
-def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:
-    """The same items by other numbers. The last of `numbers` is for -1."""
-    excluded = None if ranked.excluded is None else numbers[ranked.excluded]
-    return ranked._replace(kept=numbers[ranked.kept], excluded=excluded)
-
-
 def score_version(
     version: VersionParts,
     queries: pa.Table,
     truth: pa.Table,
     pipeline: Pipeline,
     ks: Sequence[int],
-    *,
-    passing: np.ndarray | None = None,
 ) -> dict[str, MeasuresDict]:
     """Measures the lists of a version: of its two towers (by exact search), its ranker, its fixed order, and
     each source that needs no model.
@@ -143,75 +90,56 @@ def score_version(
       truth: true items per query. A query without a row in `queries` has missing values for all
         features.
       ks: the lengths of lists to measure.
-      passing: [C] bool, items that may be listed; all items by default. Other true items do not count.
 
     Returns: measures by list (`two_tower`, `ranked`, `fixed_order`, …), each with the number of
-    queries `answered`. All queries count, and users are sliced by their number of seen items. With
-    `passing`, measures are for the passing part of the corpus, and queries without a true item in it are
-    `left_out`.
+    queries `answered`. All queries count, and users are sliced by their number of seen items.
 
     Raises:
-      BadData: the files do not match, or no true item passes.
+      BadData: the files do not match.
     """
     items = version.tables.corpus
-    true_lists = distinct(
+    wanted = distinct(
         read_lists(truth, TRUTH_COLUMNS, source="the truth", user=pipeline.columns.user)
     )
-    part = FilteredCorpus(np.ones(len(items), bool) if passing is None else passing)
-    wanted = true_lists
-    if passing is not None:
-        wanted = _with_items(true_lists, items.column("_item").take(part.rows))
     aligned = align_queries(queries, wanted.key, pipeline)
     evaluation_set = _evaluation_set(aligned, wanted, items, pipeline)
     vectors = Vectors(
         queries=version.embed(aligned.features),
         items=_matrix(version.vectors, items.column("_item")),
     )
-    ranked = _rank(version, evaluation_set, part, vectors, max(ks))
-    counts = {"answered": aligned.answered}
-    if passing is not None:
-        counts["left_out"] = len(true_lists.key) - len(wanted.key)
-    narrowed = part.narrow(evaluation_set)
     return {
-        name: {**counts, **evaluate_ranked(narrowed, lists.first(max(ks)), ks)}
-        for name, lists in ranked.items()
+        name: {
+            "answered": aligned.answered,
+            **evaluate_ranked(evaluation_set, lists.first(max(ks)), ks),
+        }
+        for name, lists in _rank(version, evaluation_set, vectors, max(ks)).items()
     }
 
 
 def _rank(
-    version: VersionParts,
-    evaluation_set: EvaluationSet,
-    part: FilteredCorpus,
-    vectors: Vectors,
-    k: int,
+    version: VersionParts, evaluation_set: EvaluationSet, vectors: Vectors, k: int
 ) -> dict[str, RankedLists]:
-    """All lists of a version, by name, in positions of the part.
+    """All lists of a version, by name.
 
     Args:
-      evaluation_set: the queries, in positions of the whole corpus, because seen items have neighbours
-        even if they do not pass themselves.
-      part: the items that may be listed.
-      vectors: [U, D] of the queries and [C, D] of the whole corpus, float32.
+      vectors: [U, D] of the queries and [C, D] of the corpus, float32.
       k: length of the lists. Lists of the two-tower are longer if other lists need it.
     """
     tables = version.tables
     sources = CandidateSources.of(tables.corpus, tables.others, tables.half_life)
-    sources = sources.among(part.passing)
     depth = max(k, DEPTH)
-    narrowed = part.narrow(evaluation_set)
-    two_tower = rank(narrowed, vectors.queries, vectors.items[part.rows], depth)
+    two_tower = rank(evaluation_set, vectors.queries, vectors.items, depth)
     ready = costly_lists(sources, evaluation_set, depth)
-    with_towers = {**ready, TWO_TOWER: part.to_corpus(two_tower)}
+    with_towers = {**ready, TWO_TOWER: two_tower}
     ranked = {TWO_TOWER: two_tower}
     if version.order:
-        in_order = rank_fixed(version.order, sources, evaluation_set, with_towers, k)
-        ranked[FIXED_ORDER] = part.to_part(in_order)
-    ranked |= rank_baselines(narrowed, k)
-    alone = rank_each(sources, evaluation_set, ready, k)
-    ranked |= {name: part.to_part(lists) for name, lists in alone.items()}
+        ranked[FIXED_ORDER] = rank_fixed(version.order, sources, evaluation_set, with_towers, k)
+    ranked |= rank_baselines(evaluation_set, k)
+    ranked |= rank_each(sources, evaluation_set, ready, k)
     if version.ranker:
-        by_ranker = rank_queries(version.ranker, sources, evaluation_set, vectors, with_towers, k)
-        ranked[RANKED] = part.to_part(by_ranker)
+        ranked[RANKED] = rank_queries(
+            version.ranker, sources, evaluation_set, vectors, with_towers, k
+        )
     return ranked
 
 
@@ -231,24 +159,6 @@ def _evaluation_set(
             personal=PersonalCounts.of_histories(history),
         )
     return evaluation_set
-
-
-def _with_items(lists: Lists, items: pa.ChunkedArray) -> Lists:
-    """The lists with only these items. Lists that become empty are left out.
-
-    Raises:
-      BadData: none of the items is in any list.
-    """
-    values = lists.items.flatten()
-    is_kept = pc.is_in(values, value_set=items.combine_chunks())
-    if not pc.any(is_kept).as_py():
-        raise BadData(
-            f"Lists are measured only on true items that pass the filter; none of the"
-            f" {len(values):,} does. Give a wider filter, or a truth with users who took such items."
-        )
-    user = lists.key.take(pa.array(list_rows(list_lengths(lists.items))))
-    table = pa.table({"user": user, "item": values})
-    return read_lists(table.filter(is_kept), ITEM_COLUMNS, source="the truth")
 
 
 def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:

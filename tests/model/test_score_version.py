@@ -10,7 +10,6 @@ from tests.model.split_by_hand import ITEMS, RECS, SHUFFLED, TRUTH, jsonl
 from tests.serving import rankers
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.source import SourceTables
 
@@ -72,31 +71,7 @@ def test_an_item_without_a_vector_is_an_error(tiny):
         score_version(lacking, queries, truth, tiny.pipeline(), [1])
 
 
-def test_of_what_passes_a_filter(tiny):
-    """Of a and b: u likes a, v b; w took d alone and does not count. u had c: near it are a and d."""
-    asked = {"user": ["v", "u", "w"], "device": ["tv", "phone", None]}
-    queries = pa.table(asked | {"recent": [[], ["c", "b"], ["a"]]})
-    truth = pa.table({"user": ["u", "v", "w"], "items": [["a", "c", "gone"], ["b"], ["d"]]})
-    together = near(["c"], [[3, 0]], [[0.5, 0.25]])
-    order = FixedOrder(weights={"co_occurrence": 1, "two_tower": 0.1})
-    tables = SourceTables(corpus=ITEMS, others={"co_occurrence": together})
-    version = replace(VERSION, tables=tables, order=order)
-    given = (queries, truth, tiny.pipeline())
-    passing = np.array([True, True, False, False])
-    found = score_version(version, *given, [1], passing=passing)
-    assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
-    recalls = {name: measures["recall@1"] for name, measures in found.items()}
-    popular = dict.fromkeys(("most_popular", "popular_lately", "co_occurrence", "popular"), 0.5)
-    own = {"purchase_history": 0.0, "history": 0.0}
-    assert recalls == {"two_tower": 1.0, "fixed_order": 1.0, **own, **popular}
-    assert list(found)[:2] == ["two_tower", "fixed_order"]
-    assert found["two_tower"]["coverage@1"] == 1.0
-    with pytest.raises(BadData, match="none of the 5 does"):
-        score_version(VERSION, *given, [1], passing=np.zeros(4, bool))
-
-
-@pytest.mark.parametrize("passing", [None, np.array([True, False, True, True])])
-def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
+def test_a_ranker_is_measured_by_its_own_lists(tiny):
     """By the place in the two-tower's list, which holds all that passes: its own order again."""
     places = ("place:history", "place:two_tower")
     carried = rankers.files(("history", "two_tower"), places, lambda rows: -rows[:, 1])
@@ -104,47 +79,12 @@ def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
     queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["d"], ["d"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["c"], ["b"]]})
     given = (queries, truth, tiny.pipeline(), [1, 2])
-    found = score_version(replace(VERSION, ranker=ranker), *given, passing=passing)
+    found = score_version(replace(VERSION, ranker=ranker), *given)
     counted = {"recall@1", "recall@2", "mrr", "ndcg@2", "coverage@1", "answered"}
     for name in counted:
         assert found["ranked"][name] == found["two_tower"][name], name
     assert found["purchase_history"]["recall@1"] == 0 and found["ranked"]["recall@1"] == 1
-    assert "ranked" not in score_version(VERSION, *given, passing=passing)
-
-
-def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
-    rng = np.random.default_rng(0)
-    ids, users = [f"i{n:02d}" for n in range(40)], [f"u{n}" for n in range(30)]
-    counts = {name: rng.integers(0, 9, 40) for name in ("_popular", "_lately")}
-    items = pa.table({"_item": ids} | counts)
-    numbers = rng.normal(size=(40, 4)).astype(np.float32).tolist()
-    vectors = pa.table({"_item": ids, "vector": numbers})
-    asked = rng.normal(size=(30, 4)).astype(np.float32)
-    passing = rng.random(40) < 0.4
-    took = [list(rng.choice(ids, 6)) for _ in users]
-    had = [list(rng.choice(ids, rng.integers(0, 9))) for _ in users]
-    queries = pa.table({"user": users, "recent": had})
-    kept = [[item for item in own if passing[ids.index(item)]] for own in took]
-    left = [n for n, own in enumerate(kept) if own]
-
-    def score(items, vectors, took, **filtered):
-        tables, truth = SourceTables(corpus=items), pa.table({"user": users, "items": took})
-        version = VersionParts(embed=lambda _: asked[left], vectors=vectors, tables=tables)
-        return score_version(version, queries, truth, tiny.pipeline(), [1, 5], **filtered)
-
-    mask = pa.array(passing)
-    smaller = score(items.filter(mask), vectors.filter(mask), kept)
-    for name, measures in score(items, vectors, took, passing=passing).items():
-        assert measures.pop("left_out") == 30 - len(left)
-        assert _alike(measures) == _alike(smaller[name]), name
-
-
-def _alike(measures: dict) -> dict:
-    """What a smaller catalogue does not change: others are popular there, and had by users."""
-    changed = {key for key in measures if key.startswith("popular_share") or "/users:" in key}
-    kept = {key: x for key, x in measures.items() if key not in changed}
-    kept |= {key: _alike(x) for key, x in kept.items() if isinstance(x, dict) and key != "slices"}
-    return kept | ({"slices": kept["slices"]["items"]} if "slices" in kept else {})
+    assert "ranked" not in score_version(VERSION, *given)
 
 
 def test_a_history_is_read_as_a_server_reads_it(tiny):

@@ -6,12 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from twinspire.cli.shared import (
-    Allow,
     AsJson,
-    Deny,
     PipelineFile,
     VersionOption,
-    by_attribute,
     open_pipeline,
     print_json,
     terminal_table,
@@ -25,7 +22,6 @@ from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 from twinspire_core.terminal import console, doing
 
 Place = str | None
-TWO_TOWER = "two_tower"
 
 
 def evaluate(
@@ -53,8 +49,6 @@ def evaluate(
         list[int] | None,
         typer.Option("--k", "-k", help="A list length. May be repeated. Default: evaluation.ks."),
     ] = None,
-    allow: Allow = None,
-    deny: Deny = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a version, or a file of recommendations from another system, on a given split.
@@ -62,19 +56,13 @@ def evaluate(
     Files are Parquet, JSON Lines or CSV. They have one row per user with a list of items, or one
     row per user and item. Every user of --truth counts; a user without recommendations is a miss.
     Intervals are 95% bootstrap intervals over users. --json also prints the measures of groups of
-    users (slices). A filter applies to the lists and to the truth. Users who took no item that
-    passes the filter do not count.
+    users (slices).
     """
     p = open_pipeline(pipeline)
-    filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
     if (recs is None) == (queries is None):
         raise UsageError(
             "Give either --queries, to score a version, or --recs, to score a file of"
             " recommendations."
-        )
-    if recs is not None and any(filters.values()):
-        raise UsageError(
-            "--allow and --deny filter the lists of a version; leave them out with --recs."
         )
     ks = tuple(k or p.evaluation.ks)
     # Imported here, because scoring a file needs no TensorFlow
@@ -85,21 +73,15 @@ def evaluate(
         scored = {"recs": recs}
         measured = {"file": score_file(recs, truth, ks, corpus, resamples=RESAMPLES)}
     else:
-        name, measured = _score_version(p, version, queries, truth, ks, filters)
+        name, measured = _score_version(p, version, queries, truth, ks)
         scored = {"version": name}
     lists = {title: Measures.model_validate(one) for title, one in measured.items()}
     [title] = scored.values()
     # On standard error, so that only JSON is on standard output
     for table in score_tables(lists, ks, str(title)):
         console.print(terminal_table(table))
-    if (towers := lists.get(TWO_TOWER)) and towers.left_out is not None:
-        console.print(
-            f"Only the {towers.items:,} items that pass the filter count, in lists and in the truth."
-            f" {towers.left_out:,} users took none of them and do not count."
-        )
     if as_json:
-        given = {key: value for key, value in filters.items() if value}
-        print_json({**scored, **given, "measures": measured})
+        print_json({**scored, "measures": measured})
 
 
 def _score_version(
@@ -108,20 +90,15 @@ def _score_version(
     queries: str,
     truth: str,
     ks: tuple[int, ...],
-    filters: dict[str, Any],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """The version's id, and the measures of its towers and of the baselines."""
     from model.evaluation.list_files import read_table
     from model.score_version import VersionParts, score_version
-    from serving.version.filters import Filter
     from serving.version.loaded_version import Version
     from twinspire_core.contracts.version_manifest import VECTORS
 
     requests, taken = read_table(queries), read_table(truth)
     opened = Version.open(pipeline, version)
-    selected = opened.attributes.select_for_all(Filter.of(pipeline.corpus.attributes, **filters))
-    for warning in selected.warnings if selected else ():
-        console.print(warning, style="yellow")
     with doing("scoring the version"):
         parts = VersionParts(
             embed=opened.encode,
@@ -130,9 +107,7 @@ def _score_version(
             order=opened.fixed_order,
             ranker=opened.ranker,
         )
-        measured = score_version(
-            parts, requests, taken, pipeline, ks, passing=selected.passing if selected else None
-        )
+        measured = score_version(parts, requests, taken, pipeline, ks)
     return opened.id, measured
 
 

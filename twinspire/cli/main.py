@@ -85,6 +85,10 @@ REMOVED = {
     "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
     "monitor": "`twinspire status PIPELINE --check`",
     "evaluate --slices": "`--json`, which holds the measures of slices",
+    "evaluate --allow": "write filtered lists with `recommend --queries --allow`, and score them with"
+    " `--recs`",
+    "evaluate --deny": "write filtered lists with `recommend --queries --deny`, and score them with"
+    " `--recs`",
     "recommend --explore": "leave it out; lists reserve no places for items without events",
     "recommend --no-explore": "leave it out; lists reserve no places for items without events",
     **{

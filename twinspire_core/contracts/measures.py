@@ -62,7 +62,6 @@ class Measures(NamedValues):
 
     Attributes:
       answered: of lists that `evaluate` scored, queries that have a list.
-      left_out: of filtered lists, queries without a true item that passes.
       seen: whether items that a user had before are `kept` in the lists or `excluded`.
       users: number that the measures are averaged over.
       queries: number of queries.
@@ -79,7 +78,6 @@ class Measures(NamedValues):
     BEHIND: ClassVar[tuple[str, ...]] = ("slices", "intervals", EXCLUDED, KEPT)
 
     answered: int | None = None
-    left_out: int | None = None
     seen: str | None = None
     users: int | None = None
     queries: int | None = None

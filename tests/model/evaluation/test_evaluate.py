@@ -7,7 +7,6 @@ import pytest
 from model.evaluation.evaluate import compare, evaluate_baselines, evaluate_lists, evaluate_ranked
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists, rank
-from model.score_version import FilteredCorpus
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.metrics.list_metrics import top_k
 from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
@@ -206,8 +205,6 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
     for one, other in parts:
         lost = {name for name in other.keys() - one.keys() if "/" not in name}
         assert lost == {"popular_share@3"}
-    part = prepare(table, quiet)
-    assert FilteredCorpus(np.array([1, 0, 1, 1, 0], bool)).narrow(part).hot is None
 
 
 def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():

@@ -84,14 +84,6 @@ def test_the_command_scores_the_live_version(tmp_path):
     )
     assert found["measures"]["two_tower"]["slices"]["users"]["0"]["users"] == 2
     assert max(map(len, result.stderr.splitlines())) <= 80
-    command = [str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth]
-    command += ["--deny", "kind=new", "--json"]
-    filtered = _run(*command)
-    assert json.loads(filtered.stdout)["deny"] == {"kind": ["new"]}
-    assert json.loads(filtered.stdout)["measures"]["two_tower"]["items"] == 3
-    assert "Only the 3 items that pass" in filtered.stderr
-    assert "0 users took none" in " ".join(filtered.stderr.split())
-    assert "has kind" in _run(*command, "--allow", "kind=odd", "--allow", "kind=old").stderr
 
 
 def test_nothing_but_the_command_speaks(tmp_path):
@@ -119,7 +111,5 @@ def test_the_command_scores_a_file(tmp_path, truth):
     assert found["recall@2"] == pytest.approx(1 / 2)
     result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth)
     assert "all lists together" not in result.stderr, "nothing is known of the catalogue"
-    with pytest.raises(UsageError, match="leave them out with --recs"):
-        _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--allow", "kind=x")
     with pytest.raises(UsageError, match="either --queries, to score a version, or --recs"):
         _run(str(tmp_path / "tiny.toml"), "--truth", truth)
