@@ -83,7 +83,7 @@ def plan_backfill(
       UsageError: a day has not ended, there is no such DAG or it is paused, another backfill is running,
         or a run of an earlier one will never start.
     """
-    _check_range(pipeline, first, last)
+    _check_ended(pipeline, last)
     paused = _check_dag(rest, pipeline.name, may_be_paused=may_be_paused)
     whole = (first, last)
     again = _AIRFLOWS_WORD[redo]
@@ -157,9 +157,7 @@ def cancel(rest: AirflowRest, dag: str) -> list[int]:
     return numbers
 
 
-def _check_range(pipeline: Pipeline, first: date, last: date) -> None:
-    if last < first:
-        raise UsageError(f"--from must not be after --to; found {first} and {last}.")
+def _check_ended(pipeline: Pipeline, last: date) -> None:
     today = datetime.now(pipeline.zone).date()
     if last >= today:
         raise UsageError(

@@ -12,9 +12,9 @@ from twinspire.cli.shared import (
     ModeOption,
     PipelineFile,
     PromoteOption,
+    days_between,
     end_with_json,
     open_pipeline,
-    parse_date,
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
@@ -125,11 +125,11 @@ def backfill(
         if not (first and last):
             raise UsageError("A backfill needs a first and a last day: give --from and --to.")
         conf = {"mode": mode, "promote": promote}
-        days = (parse_date(first), parse_date(last))
+        days = days_between(first, last)
         number = None
         with doing("asking Airflow"):
             plan = airflow_backfills.plan_backfill(
-                rest, p, *days, redo, conf, may_be_paused=unpause
+                rest, p, days[0], days[-1], redo, conf, may_be_paused=unpause
             )
             _print_plan(plan)
             if plan.days and not dry_run:

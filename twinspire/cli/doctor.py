@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from twinspire.cli.shared import (
     AsJson,
@@ -184,20 +185,16 @@ def _versions() -> Iterator[Check]:
             "version", "twinspire", "warning", "not installed, run from its folder", "make setup"
         )
         return
-    fitting: set[str] = set()
+    there = {canonicalize_name(one.name): one.version for one in metadata.distributions()}
     for requirement, extra in declared:
-        try:
-            found = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            if not extra:  # nobody has to install an extra
-                yield Check("version", requirement.name, "failure", "not installed", "make setup")
-        else:
-            if requirement.specifier.contains(found, prereleases=True):
-                fitting.add(requirement.name)
-            else:
-                remedy = f"needs {requirement.specifier}: make setup"
-                yield Check("version", requirement.name, "failure", found, remedy)
-    yield Check("version", "libraries", "ok", f"{len(fitting)} have versions that fit")
+        found = there.get(canonicalize_name(requirement.name))
+        if found is None and not extra:  # nobody has to install an extra
+            yield Check("version", requirement.name, "failure", "not installed", "make setup")
+        elif found and not requirement.specifier.contains(found, prereleases=True):
+            remedy = f"needs {requirement.specifier}: make setup"
+            yield Check("version", requirement.name, "failure", found, remedy)
+    checked = sum(canonicalize_name(requirement.name) in there for requirement, _ in declared)
+    yield Check("version", "libraries", "ok", f"{checked} were checked")
 
 
 def _declared() -> list[tuple[Requirement, str]]:

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -124,11 +125,12 @@ def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
 
 def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
-    installed = doctor.metadata.version
     version = {"polars": "0.9", "scann": "9.9"}
-    monkeypatch.setattr(
-        doctor.metadata, "version", lambda name: version.get(name) or installed(name)
-    )
+    installed = [
+        SimpleNamespace(name=one.name, version=version.get(one.name, one.version))
+        for one in doctor.metadata.distributions()
+    ]
+    monkeypatch.setattr(doctor.metadata, "distributions", lambda: installed)
     found = {check.name: check for check in doctor.examine() if check.group == "version"}
     assert {name for name, check in found.items() if check.state == "failure"} == {*version}
     assert (found["scann"].found, found["scann"].remedy) == ("9.9", "needs ==1.4.2: make setup")
