@@ -61,12 +61,10 @@ class AdagradWeight(tf.Module):
       slots: the same shape, float32.
     """
 
-    def __init__(self, values: tf.Tensor, slots: tf.Tensor | None = None) -> None:
+    def __init__(self, values: tf.Tensor) -> None:
         super().__init__()
         self.values = tf.Variable(values)
-        if slots is None:
-            slots = tf.fill(tf.shape(values), START)
-        self.slots = tf.Variable(slots, trainable=False)
+        self.slots = tf.Variable(tf.fill(tf.shape(values), START), trainable=False)
         self._copies: list[tf.Variable] = []
 
     def update(

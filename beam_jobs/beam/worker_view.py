@@ -35,13 +35,11 @@ _ANSWER = "answer.json"
 
 
 class WriteRows(beam.PTransform):
-    """(folder below the stage's output, rows written to it) -> `ROWS`, the sums by folder. Other counts go
-    to a file of another name.
-    """
+    """(folder below the stage's output, rows written to it) -> `ROWS`, the sums by folder."""
 
-    def __init__(self, out: str, name: str = ROWS) -> None:
+    def __init__(self, out: str) -> None:
         super().__init__()
-        self._place = storage.join(out, name)
+        self._place = storage.join(out, ROWS)
 
     def expand(self, written: PCollection) -> PCollection:
         """Adds up and writes."""
@@ -62,13 +60,13 @@ def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
     storage.write_bytes(place, json.dumps(+rows).encode())
 
 
-def take(out: str, name: str = ROWS) -> dict[str, int]:
+def take(out: str) -> dict[str, int]:
     """Reads the sums of `WriteRows` that are not 0, and removes the file.
 
     Raises:
       UsageError: it is not there.
     """
-    uri = storage.join(out, name)
+    uri = storage.join(out, ROWS)
     rows: dict[str, int] = json.loads(read_written(uri))
     storage.delete_file(uri)
     return rows

@@ -162,7 +162,7 @@ class Registry(Versions):
             self.manifest(version)
         self._append(decide)
 
-    def delete(self, version: str, *, reason: str = "pruned") -> None:
+    def delete(self, version: str) -> None:
         """Deletes a version's files. The log keeps its entries, and its id is not used again.
 
         Raises:
@@ -177,7 +177,7 @@ class Registry(Versions):
                 )
             if version in state.pruned:
                 return None
-            return state.next("prune", version, reason, state.live)
+            return state.next("prune", version, "pruned", state.live)
 
         # Logged first, so that no reader finds a version accepted whose files are being deleted
         self._append(decide)

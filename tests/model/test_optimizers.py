@@ -9,7 +9,8 @@ from model.optimizers import AdagradWeight, AdamWeight
 
 def test_occurrences_of_a_row_are_added_before_they_are_squared():
     """By hand: g = 1 + 2 = 3, slot = s + 9, step = rate * 3 / sqrt(s + 9)."""
-    weight = AdagradWeight(tf.zeros([2, 1]), slots=tf.fill([2, 1], 7.0))
+    weight = AdagradWeight(tf.zeros([2, 1]))
+    weight.slots.assign(tf.fill([2, 1], 7.0))
     weight.update(tf.IndexedSlices(tf.constant([[1.0], [2.0]]), tf.constant([1, 1])), 0.5)
     np.testing.assert_allclose(weight.slots, [[7.0], [16.0]])
     np.testing.assert_allclose(weight.values, [[0.0], [-0.375]], rtol=1e-5)

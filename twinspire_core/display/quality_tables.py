@@ -170,14 +170,13 @@ def lists_table(
     return Table(head=["", *measures.values()], rows=rows, title=title, folded=folded)
 
 
-def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str = "") -> Table:
+def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str]) -> Table:
     """A table with a section for each set of queries, of the lists that count, and after these one for
     each set of the other kind of lists, which is marked.
 
     Args:
       sets: those without lists are left out.
       measures: a column for each.
-      note: follows the notes on whose queries were measured.
     """
     measured = [x for x in sets if x.lists]
     rows: list[Row] = []
@@ -190,7 +189,7 @@ def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str 
             [name, *row] for name, row in zip(names, _rows(shown.lists, measures), strict=True)
         ]
     notes = [f"{x.name}: {x.text}" for x in measured if x.text]
-    notes += [*map(_kinds_text, measured[:1]), *filter(None, [note])]
+    notes += map(_kinds_text, measured[:1])
     head = ["on", "list", *map(heading, measures)]
     return Table(head=head, rows=rows, note="\n".join(notes), names=(0, 1), sections=starts[1:])
 
