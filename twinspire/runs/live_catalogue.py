@@ -20,7 +20,7 @@ from index_builder.registry.version_log import version_date
 from index_builder.registry.versions import find_version
 from twinspire.runs.day_run import DayRun, find_start
 from twinspire.runs.notifications import notify_of_error
-from twinspire.runs.stage_tasks import StageTask, complete, source_digests
+from twinspire.runs.stage_tasks import StageTask, complete, is_current, source_digests
 from twinspire.runs.stages import REFRESH, StageFunction, digest
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
@@ -141,8 +141,7 @@ def follow(run: DayRun) -> str | None:
     try:
         run.read_log()
         live = run.state.live
-        # The catalogue of the day itself may be from before all of its logs had come
-        if live is None or run.state.corpus_date(live) > run.day or version_date(live) == run.day:
+        if live is None or _has_catalogue(run, live):
             return None
         console.print(
             f"{live} gets the catalogue of {run.day}, and serves it until a later day is accepted."
@@ -159,6 +158,19 @@ def follow(run: DayRun) -> str | None:
         console.print(f"{live or 'What is live'} keeps its catalogue: {why}", soft_wrap=True)
         return None
     return result["version"] if result["live"] else None
+
+
+def _has_catalogue(run: DayRun, live: str) -> bool:
+    """Whether the live version has a day's whole catalogue, or a later one."""
+    corpus = run.state.corpus_date(live)
+    if corpus != run.day or version_date(live) == run.day:
+        return corpus >= run.day
+    # It may have been refreshed during the day, before all of the day's logs had come
+    made = attempts.latest(run.pipeline, run.day, REFRESH.name)
+    if made is None or made.summary["version"] != live:
+        return False
+    tasks = (plan_refresh(run, None, "auto", unasked=unasked) for unasked in (False, True))
+    return any(is_current(run, task, made) for task in tasks)
 
 
 def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
