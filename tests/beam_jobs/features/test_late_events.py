@@ -12,7 +12,6 @@ from beam_jobs.ingest import day_files
 from beam_jobs.point_in_time.job import find_late_events, plan_job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests, keep, rows, same
-from twinspire.cli import doctor
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -92,7 +91,7 @@ def test_they_are_counted(late):
     assert n > 5 and report["rows"] == len(world.events[DAY]) and report["rejected"] == {}
 
 
-def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeypatch):
+def test_a_day_that_was_run_stays_done_when_more_come(late):
     """The last test of the module: it adds to the logs."""
     world, _, _, report = late
     p, key = world.pipeline, day_files.fingerprint(world.pipeline, DAY, "full")
@@ -117,10 +116,6 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
         {name.split("/")[1] for name in k} for k in (key, day_files.fingerprint(p, DAY, "full"))
     ]
     assert days[0] == days[1], "files of later days are in no key"
-    monkeypatch.setattr(doctor, "IMPORTS", {})
-    check = next(check for check in doctor.examine(p) if check.group == "day")
-    assert (check.name, check.state) == (str(DAY), "warning")
-    assert f"--date {DAY} --late" in check.remedy
 
 
 def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
