@@ -56,4 +56,4 @@ def test_without_it_as_it_was_the_version_is_not_served(shop):
     finally:
         shop.write_text(whole)
     twinspire(*ask)
-    assert "did you mean 'steady'?" in twinspire(*ask, "--source", "stedy", check=2)
+    assert "popular, steady, but no 'stedy'" in twinspire(*ask, "--source", "stedy", check=2)
