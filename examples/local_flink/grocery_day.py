@@ -52,8 +52,10 @@ class GroceryDay:
     def redo(self, stage: str, options: list[str]) -> None:
         """Runs a stage again on a cluster, from the logs themselves."""
         self._write("Flink", options)
-        anew = ["--force", "--no-reuse"] if stage == "features" else ["--force"]
-        self._run("Flink", stage, *anew)
+        # The copied caches would spare the cluster from reading the logs
+        partials = attempts.partials_folder(pipelines.load(self._file("Flink")))
+        shutil.rmtree(partials, ignore_errors=True)
+        self._run("Flink", stage, "--force")
 
     def output(self, place: str, stage: str) -> Path:
         """The folder of a stage's output."""
