@@ -185,7 +185,12 @@ def _versions() -> Iterator[Check]:
             "version", "twinspire", "warning", "not installed, run from its folder", "make setup"
         )
         return
-    there = {canonicalize_name(one.name): one.version for one in metadata.distributions()}
+    there: dict[str, str] = {}
+    for one in metadata.distributions():
+        # An interrupted installation may leave a folder without a name. Of two libraries of one name, Python
+        # imports the first
+        if one.name:
+            there.setdefault(canonicalize_name(one.name), one.version)
     for requirement, extra in declared:
         found = there.get(canonicalize_name(requirement.name))
         if found is None and not extra:  # nobody has to install an extra

@@ -130,6 +130,9 @@ def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
         SimpleNamespace(name=one.name, version=version.get(one.name, one.version))
         for one in doctor.metadata.distributions()
     ]
+    # Left by an interrupted installation; and, later on the path, one that is never imported
+    installed.insert(0, SimpleNamespace(name=None, version=None))
+    installed.append(SimpleNamespace(name="numpy", version="0.1"))
     monkeypatch.setattr(doctor.metadata, "distributions", lambda: installed)
     found = {check.name: check for check in doctor.examine() if check.group == "version"}
     assert {name for name, check in found.items() if check.state == "failure"} == {*version}
