@@ -39,7 +39,7 @@ def serve(
             metavar="NAME",
             help=(
                 "Accept requests with this host name. May be repeated. Needed only for a server on"
-                " 127.0.0.1 without a token: by default it accepts only localhost."
+                " 127.0.0.1 without a token: by default it accepts only localhost and 127.0.0.1."
             ),
         ),
     ] = None,
