@@ -161,8 +161,8 @@ class Inspector:
         ]
         # Distinct, because a version next to itself says nothing.
         names = dict.fromkeys(filter(None, (form.version or live, form.against))) if opens else ()
-        opened = [served.version if name == live else self._open(name) for name in names]
-        return form, served, figure, choices, opened
+        opened = {live: served.version} | self._open([name for name in names if name != live])
+        return form, served, figure, choices, [opened[name] for name in names]
 
     def _read_registry(self, live: str) -> tuple[list[Status], ServedFigure | None]:
         """The stored versions, the newest day first, and the quality of the live version's lists, if it
@@ -181,26 +181,32 @@ class Inspector:
                     log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
             return self._stored, self._figures[live]
 
-    def _open(self, name: str) -> Version | ListView:
-        """A version besides the live one, loaded if it is not in memory, or a view that says why it
-        cannot be loaded.
+    def _open(self, names: list[str]) -> dict[str, Version | ListView]:
+        """Versions besides the live one, loaded if they are not in memory. In place of one that cannot
+        be loaded, a view says why.
         """
+        if not names:
+            return {}  # a page of the live version does not wait
+        # All of a page at once, because a page that waits must not keep a version in memory.
         with self._loading:
-            version = self._others.pop(name, None)
-            if version is None:
-                # Before it is loaded, so that there are never more in memory.
-                for oldest in [*self._others][: 1 - _OTHERS]:
-                    del self._others[oldest]
-                try:
-                    version = self._service.open(name)
-                    warm(version)
-                    CorpusView.of(version)
-                except Exception as e:  # the page says what is wrong with a version
-                    log.warning("%s cannot be shown: %s: %s", name, type(e).__name__, e)
-                    problem = f"{name} cannot be loaded: {e}"
-                    return ListView(version=name, live=False, problem=problem, status=409)
-            self._others[name] = version
-            return version
+            return {name: self._load(name) for name in names}
+
+    def _load(self, name: str) -> Version | ListView:
+        version = self._others.pop(name, None)
+        if version is None:
+            # Before it is loaded, so that memory has room for it.
+            for oldest in [*self._others][: 1 - _OTHERS]:
+                del self._others[oldest]
+            try:
+                version = self._service.open(name)
+                warm(version)
+                CorpusView.of(version)
+            except Exception as e:  # the page says what is wrong with a version
+                log.warning("%s cannot be shown: %s: %s", name, type(e).__name__, e)
+                problem = f"{name} cannot be loaded: {e}"
+                return ListView(version=name, live=False, problem=problem, status=409)
+        self._others[name] = version
+        return version
 
     def _page(
         self,
