@@ -25,6 +25,7 @@ from serving.requests.request_model import (
     without_nulls,
 )
 from serving.version.filters import Filter
+from twinspire_core.config import source_registry
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
 _OBJECTS = 20  # objects and lists that a query has on average, at most
@@ -165,7 +166,10 @@ class BodyParser:
             return Problem(
                 "missing", 'item is missing. Give an item\'s id: {"item": "i3"}.', where=key
             )
-        return refused(keys[key].value.refusal(key, body[key], error), "")
+        refusal = keys[key].value.refusal(key, body[key], error)
+        if key == "source" and isinstance(body[key], str):
+            refusal.near = _nearest_source(body[key])
+        return refused(refusal, "")
 
     def _wrong_queries(
         self, body: Mapping[str, Any], queries: Any, errors: Sequence[ErrorDetails]
@@ -280,6 +284,12 @@ def _raw_queries(body: Mapping[str, Any]) -> Any:
 
 def _where(body: Mapping[str, Any], number: int) -> str:
     return "query" if body.get("queries") is None else f"queries[{number}]"
+
+
+def _nearest_source(name: str) -> str | None:
+    """The source that now has a removed source's lists, or the one whose name is nearest."""
+    near = nearest_names(name, source_registry.answering())
+    return source_registry.REMOVED.get(name) or next(iter(near), None)
 
 
 def refused(error: Refused, where: str) -> Problem:

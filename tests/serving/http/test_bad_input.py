@@ -67,6 +67,8 @@ def test_the_nearest_name_is_a_field_of_its_own(client):
     for body, near in (
         ({"query": {"histroy": []}}, "history"),
         ({"query": {}, "exclude_sen": True}, "exclude_seen"),
+        ({"query": {}, "source": "popular_latly"}, "popular"),
+        ({"query": {}, "source": "mix"}, "fixed_order"),
         ({"query": {"deny": {"knd": "odd"}}}, "kind"),
     ):
         assert error(client.post("/v1/recommend", json=body))["did_you_mean"] == near
