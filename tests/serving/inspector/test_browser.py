@@ -163,12 +163,12 @@ def test_what_is_filled_in_is_asked(browser, asked, views):
     with tab(browser, base(asked)) as page:
         page.goto("/?user=anna")
         page.get_by_label("Source").select_option("two-tower")
-        page.get_by_label("Beside it").select_option(asked.early)
+        page.get_by_label("Compare with").select_option(asked.early)
         page.get_by_label("Leave out what was seen before").check()
         page.get_by_text("Describe one").click()
         page.get_by_label("History").fill("i01\ni02")
         page.get_by_role("button", name="Show").click()
-        assert page.get_by_label("Beside it").input_value() == asked.early
+        assert page.get_by_label("Compare with").input_value() == asked.early
         assert page.get_by_label("History").input_value() == "i01\ni02"
         assert "i01" not in page.locator(".items:not(.past) code").all_inner_texts()
         assert page.locator(".items:not(.past)").count() == 2
