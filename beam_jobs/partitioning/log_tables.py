@@ -369,7 +369,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):
         values = pl.DataFrame(pa.table({"v": column}))
         column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
-    # Arrow reads no integer in `17850.0`, as pandas writes one beside nulls.
+    # Arrow reads no integer in `17850.0`, as pandas writes one next to nulls.
     if pa.types.is_string(column.type) and pa.types.is_integer(kind):
         column = pc.replace_substring_regex(column, r"\.0$", "")
     return column.cast(kind)
