@@ -26,15 +26,6 @@ def test_an_item_that_is_twice_in_a_basket_is_in_it_once() -> None:
     assert found.age.tolist() == [2, 1, 1, 0, 0, 1, 0, 0, 0]
 
 
-def test_tifu_counts_within_groups_and_over_them() -> None:
-    found = frequencies(baskets_of(*THREE, owners=3), 6, TIFU).toarray()
-    # User 0: groups {1} and {2, 3}. Item 0: .1 * 1 / 2 of the old group, .5 / 2 / 2 of the new one.
-    assert found[0] == pytest.approx([0.05 + 0.125, 0.125 + 0.25, 0.25, 0, 0, 0])
-    # User 1: a basket a group. User 2: one basket, one group.
-    assert found[1] == pytest.approx([0.05, 0, 0, 0.5, 0, 0])
-    assert found[2] == pytest.approx([0, 0, 0, 0, 1, 1])
-
-
 @pytest.mark.parametrize("baskets", range(1, 12))
 @pytest.mark.parametrize("groups", [1, 2, 3, 7])
 def test_tifu_groups_of_any_size(baskets: int, groups: int) -> None:

@@ -59,15 +59,6 @@ def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, mon
         checkout.twinspire("train")
 
 
-def test_rounds_are_told_by_their_median_and_range():
-    rounds = [processes.Taken(seconds, 2 * seconds, 100 * seconds) for seconds in (3.0, 1.0, 5.0)]
-    rows = day._rows("grocery/train", "twinspire", rounds)
-    told = {row["metric"]: (row["value"], row["low"], row["high"]) for row in rows}
-    assert told["seconds"] == (3.0, 1.0, 5.0)
-    assert told["cpu_seconds"] == (6.0, 2.0, 10.0)
-    assert told["peak_mb"] == (300.0, 100.0, 500.0)
-
-
 def test_ratios_are_cpu_seconds_in_yardsticks_and_a_rise_by_a_third_is_marked():
     def rows(metric, **of_stage):
         return [day.row(f"grocery/{name}", "x", metric, [n]) for name, n in of_stage.items()]

@@ -57,13 +57,6 @@ def test_the_polars_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_pa
     assert_equal(rows_of(tmp_path / "out"), stage_rows)
 
 
-def test_a_million_more_events_are_what_the_largest_day_takes_more_than_the_smallest():
-    days = (1_000_000, 10.0), (3_000_000, 50.0)
-    rows = [{"way": "stage", "events": n, "cpu_seconds": seconds} for n, seconds in days]
-    assert features.marginal(rows, "stage") == 20.0
-    assert features.marginal(rows, "polars") is None
-
-
 def test_the_pages_table_is_of_the_committed_figures():
     told = json.loads(features.RESULTS.read_text())
     between = features.PAGE.read_text().split(features.BEGIN)[1].split(features.END)[0]

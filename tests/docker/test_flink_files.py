@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from examples.local_flink.cluster import LocalFlink
 from tests import go_programs
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -50,12 +49,3 @@ def test_a_dead_worker_is_not_kept_until_the_job_starts_again():
     told = re.search(r"environment_cache_millis=(\d+)", (FLINK / "compose.yaml").read_text())
     pause = CONF["restart-strategy.exponential-delay.initial-backoff"]
     assert int(told[1]) < int(pause.removesuffix("s")) * 1000 * 0.9  # a tenth is drawn
-
-
-def test_options_of_the_local_cluster_and_of_compose_are_alike(tmp_path):
-    text = re.search(r"#   options = \[(.*?)\]", (FLINK / "compose.yaml").read_text(), re.S)[1]
-    told = re.findall(r'"(--[^"]+)"', text)
-    of_rest = ("127.0.0.1:8081", "jobmanager:8081")  # Flink's own, in a container of its own
-    of_beam = ("127.0.0.1", "job-server")
-    here = LocalFlink(tmp_path).options
-    assert told == [option.replace(*of_rest).replace(*of_beam) for option in here]

@@ -50,27 +50,55 @@ def test_items_trend_by_what_came_before_the_moment(made):
                 assert row[column] == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
-def test_users_counts_are_those_of_their_own_window(made):
-    _, slow, out = made
+def users_with_events(slow, out):
+    """Rows of users, their events of the window before the row's moment, and that moment."""
     for folder in ("evaluation", "users"):
         for row in rows(out / folder):
             moment = row["_day"] if folder == "evaluation" else DAY + ONE
             events = before(slow, moment, PERSONAL_DAYS, HISTORY_TYPES)
-            own = [e for e in events if e["user"] == row["_user"]]
-            if not slow.known(row["_user"], moment):
-                assert row["_personal"] == []
-                continue
-            items = {e["item"] for e in own}
-            assert set(row["_personal"]) == items and len(row["_personal"]) == len(items)
-            for place, item in enumerate(row["_personal"]):
-                of_item = [e for e in own if e["item"] == item]
-                for column, half_life in PERSONAL_HALF_LIVES.items():
-                    expected = decayed(slow, of_item, moment, half_life)
-                    assert row[column][place] == pytest.approx(expected, rel=1e-6)
-                age = (slow.start(moment) - max(e["t"] for e in of_item)) / ONE
-                assert row["_personal_age"][place] == pytest.approx(age, rel=1e-6)
-            by_60_days = row["_personal_60d"]
-            assert by_60_days == sorted(by_60_days, reverse=True)
+            yield row, [e for e in events if e["user"] == row["_user"]], moment
+
+
+def test_users_counts_are_those_of_their_own_window(made):
+    _, slow, out = made
+    for row, own, moment in users_with_events(slow, out):
+        if not slow.known(row["_user"], moment):
+            assert row["_personal"] == []
+            continue
+        items = {e["item"] for e in own}
+        assert set(row["_personal"]) == items and len(row["_personal"]) == len(items)
+        for place, item in enumerate(row["_personal"]):
+            of_item = [e for e in own if e["item"] == item]
+            for column, half_life in PERSONAL_HALF_LIVES.items():
+                expected = decayed(slow, of_item, moment, half_life)
+                assert row[column][place] == pytest.approx(expected, rel=1e-6)
+            age = (slow.start(moment) - max(e["t"] for e in of_item)) / ONE
+            assert row["_personal_age"][place] == pytest.approx(age, rel=1e-6)
+        by_60_days = row["_personal_60d"]
+        assert by_60_days == sorted(by_60_days, reverse=True)
+
+
+def test_spans_lead_from_the_first_event_to_the_last(made):
+    _, slow, out = made
+    spans = []
+    for row, own, _ in users_with_events(slow, out):
+        for item, span in zip(row["_personal"], row["_personal_span"], strict=True):
+            times = [e["t"] for e in own if e["item"] == item]
+            assert span == pytest.approx((max(times) - min(times)) / ONE, rel=1e-6)
+            spans.append(span)
+    assert 0 in spans and max(spans) > 3
+
+
+def test_days_are_those_of_the_pipelines_zone(made):
+    _, slow, out = made
+    several = []
+    for row, own, _ in users_with_events(slow, out):
+        assert (row["_personal_visits"] or 0) == len({e["d"] for e in own})
+        for item, days in zip(row["_personal"], row["_personal_days"], strict=True):
+            of_item = [e for e in own if e["item"] == item]
+            assert days == len({e["d"] for e in of_item})
+            several.append(1 < days < len(of_item))
+    assert any(several), "twice on one of several days"
 
 
 def test_who_was_away_for_the_history_window_is_known(made):
@@ -95,47 +123,10 @@ def test_columns_are_those_of_the_schema(made):
             assert pq.read_schema(file).equals(kind(world.pipeline))
 
 
-@pytest.fixture
-def ranked(made):
-    """The same beside a slow one that knows users by their history alone."""
-    world, _, out = made
-    return world, Slow(world, DAY), out
-
-
-def test_spans_lead_from_the_first_event_to_the_last(ranked):
-    _, slow, out = ranked
-    spans = []
-    for folder in ("evaluation", "users"):
-        for row in rows(out / folder):
-            moment = row["_day"] if folder == "evaluation" else DAY + ONE
-            events = before(slow, moment, PERSONAL_DAYS, HISTORY_TYPES)
-            for item, span in zip(row["_personal"], row["_personal_span"], strict=True):
-                own = [e["t"] for e in events if (e["user"], e["item"]) == (row["_user"], item)]
-                assert span == pytest.approx((max(own) - min(own)) / ONE, rel=1e-6)
-                spans.append(span)
-    assert 0 in spans and max(spans) > 3
-
-
-def test_days_are_those_of_the_pipelines_zone(ranked):
-    _, slow, out = ranked
-    found = []
-    for folder in ("evaluation", "users"):
-        for row in rows(out / folder):
-            moment = row["_day"] if folder == "evaluation" else DAY + ONE
-            events = before(slow, moment, PERSONAL_DAYS, HISTORY_TYPES)
-            own = [e for e in events if e["user"] == row["_user"]]
-            assert (row["_personal_visits"] or 0) == len({e["d"] for e in own})
-            for item, told in zip(row["_personal"], row["_personal_days"], strict=True):
-                of_item = [e for e in own if e["item"] == item]
-                assert told == len({e["d"] for e in of_item})
-                found.append((told, len(of_item)))
-    assert any(1 < days < events for days, events in found), "twice on one of several days"
-
-
 @pytest.mark.parametrize(("folder", "moment"), [("start", DAY), ("end", DAY + ONE)])
-def test_items_are_taken_again_within_half_the_window(ranked, folder, moment):
+def test_items_are_taken_again_within_half_the_window(made, folder, moment):
     """No day of the moment counts, nor what was taken twice on a day."""
-    world, slow, out = ranked
+    world, slow, out = made
     half = day_plan.known_days(world.pipeline) // 2
     window = before(slow, moment, half, POSITIVES)
     every = [e for e in slow.log if e["kind"] in POSITIVES]
@@ -163,8 +154,8 @@ def test_items_are_taken_again_within_half_the_window(ranked, folder, moment):
 
 
 @pytest.mark.parametrize(("folder", "moment"), [("start", DAY), ("end", DAY + ONE)])
-def test_items_are_seen_since_their_first_event_of_the_longer_window(ranked, folder, moment):
-    _, slow, out = ranked
+def test_items_are_seen_since_their_first_event_of_the_longer_window(made, folder, moment):
+    _, slow, out = made
     first = {}
     for event in before(slow, moment, TRENDING_DAYS, POSITIVES):
         first.setdefault(event["item"], event["t"])
@@ -177,8 +168,8 @@ def test_items_are_seen_since_their_first_event_of_the_longer_window(ranked, fol
             assert days is None
 
 
-def test_an_item_without_events_has_no_age(ranked):
-    world, _, _ = ranked
+def test_an_item_without_events_has_no_age(made):
+    world, _, _ = made
     start = day_plan.start_of(DAY, world.zone)
     table = pl.DataFrame(
         {

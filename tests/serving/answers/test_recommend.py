@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
+from tests.serving.answers.test_retrieval import ids
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
 from tests.twinspire_core.test_library_loading import told as told_by
@@ -15,10 +16,6 @@ from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
 
 NOON = datetime(2024, 1, 3, 7)
-
-
-def ids(version: Version, answer, query: int = 0) -> list[str]:
-    return answer.lists(version.items["_item"].combine_chunks())[0][query].as_py()
 
 
 def nearest(place: float) -> list[str]:

@@ -9,9 +9,7 @@ from rich.console import Console
 
 from twinspire.cli import doctor
 from twinspire.cli.doctor import checks_table
-from twinspire.cli.shared import (
-    terminal_table,
-)
+from twinspire.cli.shared import terminal_table
 from twinspire_core.config.pipeline import load
 
 TABLES = """

@@ -9,9 +9,7 @@ from typer.testing import CliRunner
 from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.cli import main
 from twinspire.cli.main import app
-from twinspire.cli.shared import (
-    open_pipeline,
-)
+from twinspire.cli.shared import open_pipeline
 from twinspire_core.errors import UsageError
 
 

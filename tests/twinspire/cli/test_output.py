@@ -1,18 +1,13 @@
 import json
 import subprocess
 import sys
-from datetime import date
 
 import pytest
 from rich.console import Console
 
 from tests.terminal import watch
 from tests.twinspire.cli.test_day_steps import FILE
-from tests.twinspire_core.display.test_quality_tables import metrics
-from twinspire.cli.shared import (
-    terminal_table,
-)
-from twinspire_core.display.quality_tables import quality_table
+from twinspire.cli.shared import terminal_table
 from twinspire_core.display.table import Table
 
 
@@ -21,17 +16,6 @@ def drawn(table, width=80, **more):
     with console.capture() as shown:
         console.print(terminal_table(table))
     return shown.get()
-
-
-def test_the_table_of_quality_fits_80_columns():
-    day = date(2024, 5, 2)
-    table = quality_table(metrics(), day, [10, 50, 100])
-    text = drawn(table)
-    assert all(label in text for label in ("served: fixed order", "bought together", "held out"))
-    assert "…" not in text and max(map(len, text.splitlines())) <= 80
-    assert {cell.text for row in table.cells for cell in row if " " not in cell.text} <= set(
-        text.split()
-    ) | {""}
 
 
 def test_figures_keep_their_digits_where_names_can_give_way():

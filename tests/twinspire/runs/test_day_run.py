@@ -4,14 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from index_builder.registry.registry import Registry
+from tests.twinspire.runs.conftest import day
 from twinspire.cli.change_versions import versions_in_use
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.contracts.attempts import Gap
-
-
-def day(n):
-    return date(2024, 2, n)
 
 
 @pytest.fixture

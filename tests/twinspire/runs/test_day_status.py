@@ -3,6 +3,7 @@ from datetime import date
 from pathlib import Path
 
 from index_builder.registry.registry import Registry
+from tests.twinspire.runs.conftest import day
 from twinspire.cli.show_days import stretches
 from twinspire.runs import run_leases
 from twinspire.runs.day_status import DayStatus, day_statuses
@@ -10,10 +11,6 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.gate_verdict import GateVerdict
 
 RUN = "twinspire run PIPELINE"
-
-
-def day(n):
-    return date(2024, 2, n)
 
 
 def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):

@@ -8,12 +8,9 @@ import pytest
 
 from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry
+from tests.twinspire.runs.conftest import day
 from twinspire.runs.day_run import DayRun, find_start
 from twinspire_core.contracts.attempts import Start
-
-
-def day(n):
-    return date(2024, 2, n)
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.twinspire_core.display.test_quality_tables import DAY, metrics
-from twinspire.cli.shared import (
-    terminal_table,
-)
+from twinspire.cli.shared import terminal_table
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.display.table import Card, Cell, Style, Table

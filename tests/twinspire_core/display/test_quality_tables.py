@@ -4,9 +4,7 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.quality_tables import (
     held_out,
     on_the_day,
-    quality_table,
 )
-from twinspire_core.display.table import Style
 
 DAY = date(2024, 5, 2)
 FOUND = {"recall@10": 0.125, "recall@50": 0.25, "ndcg@10": 0.5, "coverage@50": 0.375}
@@ -38,17 +36,3 @@ def test_on_the_first_day_there_is_nothing_of_a_model():
     first = metrics(progressive=None, holdout={})
     assert labels(on_the_day(first, DAY)) == ["bought together", "factorisation (iALS)"]
     assert not on_the_day(first, DAY).of_model and not held_out(first, DAY).lists
-
-
-def test_a_section_for_each_set_of_queries():
-    table = quality_table(metrics(), DAY, [10, 50])
-    names = ["on", "list", "recall@10", "recall@50", "nDCG@10", "hit rate@10", "coverage@50"]
-    assert table.head == names
-    first, second = table.parts()
-    assert [row[0].text for row in first] == ["day", "", "", ""]
-    assert [row[0].text for row in second] == ["held out", "", "", ""]
-    shown = ["day", "served: fixed order", "0.125", "0.250", "0.500", "–", "37.5%"]
-    assert [cell.text for cell in first[0]] == shown
-    assert {cell.style for cell in first[0][1:]} == {Style.STRONG}
-    assert {cell.style for cell in first[1]} == {None}
-    assert table.note.splitlines()[1].startswith("held out: 1,234 users")

@@ -102,15 +102,6 @@ def test_lists_are_those_of_the_slow_way(world):
     assert chosen(world) == [slow_list(r, world["k"], known=known, **rules) for r, known in users]
 
 
-def test_new_items_are_lifted_as_late_as_the_share_allows():
-    """Of ten places with a share of .3, the third, the sixth … would be too early."""
-    ranked = np.arange(20)[None]
-    is_new = ranked >= 14
-    columns = choose(Candidates(ranked, is_new, np.zeros((1, 20, 0), np.int64)), 10, new_share=0.3)
-    assert columns.tolist() == [[0, 1, 2, 14, 3, 4, 15, 5, 6, 16]]
-    assert np.take_along_axis(is_new, columns, 1).sum() == 3
-
-
 def test_the_share_is_rounded_down_and_not_by_the_last_bit():
     assert least_new(0.29, 100)[-1] == 29
     assert least_new(0.3, 50)[[0, 2, 3, 9, 49]].tolist() == [0, 0, 1, 3, 15]

@@ -9,24 +9,19 @@ from twinspire_core.fusion.rank_fusion import DEPTH
 from twinspire_core.ranking import ranker
 
 
-def test_the_place_in_a_list():
-    places = {(0, 0): 1, (0, 1): DEPTH, (0, 2): 0, (1, 0): DEPTH, (1, 1): DEPTH}
-    assert value("place:history") == places
-
-
-def test_the_score_in_a_list_is_missing_where_the_list_lacks_the_item():
-    found = value("score:popular")
-    assert found[0, 0] == 9
-    assert found[1, 1] == 4
-    assert np.isnan(found[0, 2])
-
-
-def test_how_many_sources_agree():
-    assert value("sources") == {(0, 0): 2, (0, 1): 1, (0, 2): 1, (1, 0): 1, (1, 1): 1}
-
-
-def test_the_share_counts_what_is_no_longer_in_the_corpus():
-    assert value("personal_share")[0, 2] == np.float32(3 / 8)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("place:history", {(0, 0): 1, (0, 1): DEPTH, (0, 2): 0, (1, 0): DEPTH, (1, 1): DEPTH}),
+        ("score:popular", {(0, 0): 9, (1, 1): 4, (0, 2): np.nan}),  # c is not in the list
+        ("sources", {(0, 0): 2, (0, 1): 1, (0, 2): 1, (1, 0): 1, (1, 1): 1}),
+        ("personal_share", {(0, 2): 3 / 8}),  # also of what is no longer in the corpus
+        ("popular", {(1, 0): np.log(8), (0, 2): 0}),
+    ],
+)
+def test_by_hand(name, expected):
+    found = value(name)
+    assert {pair: found[pair] for pair in expected} == pytest.approx(expected, nan_ok=True)
 
 
 TIMED = {"personal:7d", "personal:60d", "personal_age", "personal_share", "user_age", "overdue"}
@@ -43,12 +38,6 @@ def test_where_times_are_not_known_what_needs_them_is_missing(name):
             assert np.isnan(one)
         else:
             np.testing.assert_equal(one, known[pair])
-
-
-def test_popularity_is_a_logarithm():
-    found = value("popular")
-    assert found[1, 0] == np.float32(np.log(8))
-    assert found[0, 2] == 0
 
 
 @pytest.mark.parametrize(
@@ -80,14 +69,8 @@ def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
     [
         ("personal:all", 1, "taken once before"),
         ("personal_age", 0.1, "last taken less than a day ago"),
-        ("lately", np.log(2), "taken once by all users lately"),
         ("first_seen", 1 / 24, "new: first taken 1 hour ago"),
-        ("attribute_share:brand", 0.25, "25% of the user's items have this brand"),
-        ("user_events", np.log(2), "the user took 1 item lately"),
-        ("interval", 12.0, "usually taken every 12 days"),
         ("interval", 0.2, "usually taken more than once a day"),
-        ("overdue", 3.0, "overdue: 3.0 times"),
-        ("sources", 1, "listed by 1 source"),
     ],
 )
 def test_in_words(name, number, said):

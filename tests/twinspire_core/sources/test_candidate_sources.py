@@ -6,6 +6,7 @@ from model.evaluation import ranked_lists
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists, costly_lists, rank_alone, rank_fixed
 from twinspire_core.fusion.rank_fusion import FixedOrder
+from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -59,7 +60,7 @@ def test_each_source_by_hand(sources):
     assert found["two_tower"].scores[0, 0] == 1, "as given"
 
 
-def test_scores_never_rise_and_end_with_the_list(sources):
+def test_scores_never_rise_and_lists_have_nothing_that_is_excluded(sources):
     queries = asking("ca", "", "fb", "f", "abcdef")
     for exclude in (None, queries.past):
         passing = np.array([True, False, True, True, True, False])
@@ -68,6 +69,7 @@ def test_scores_never_rise_and_end_with_the_list(sources):
             for name, (items, scores) in found.items():
                 assert ((items >= 0) == np.isfinite(scores)).all(), name
                 assert (scores[:, 1:] <= scores[:, :-1]).all(), name
+                assert exclude is None or not contains(exclude, items).any(), name
                 if some is not sources:
                     assert passing[items[items >= 0]].all(), name
 
@@ -79,15 +81,6 @@ def test_queries_are_taken_and_parted_with_all_that_they_bring():
         assert len(some) == 2 and some.events.tolist() == [1, 2]
         assert read(some.past.padded()) == ["", "fb"]
         assert some.given["two_tower"].items.tolist() == [[3, 4, 5], [6, 7, 8]]
-
-
-def test_what_is_excluded_makes_room(sources):
-    queries = asking("ca", "", "fb")
-    names = ("history", "popular", "co_occurrence")
-    found = sources.retrieve(names, queries, 2, exclude=queries.past)
-    assert read(found["history"]) == ["", "", ""]
-    assert read(found["popular"]) == ["db", "ac", "ac"]
-    assert read(found["co_occurrence"]) == ["eb", "", ""]
 
 
 def test_a_source_that_is_not_there_is_silent():

@@ -70,13 +70,6 @@ def test_what_is_excluded_or_does_not_pass_makes_room():
     assert read(found.items) == ["ac", "", "d"]
 
 
-def test_without_counts_it_is_the_past():
-    sources = CandidateSources.of(corpus())
-    past = Ragged(np.array([2, -1, 0, 5]), np.array([0, 0, 0, 1]), 2)
-    found = sources.retrieve(["history"], Queries.of_past(past), 3)
-    assert read(found["history"].items) == ["ca", "f"]
-
-
 def test_seen_is_what_the_past_or_the_counts_know():
     """u had c, something outside, and a, of which a is counted too; v nothing, w what is counted."""
     past = Ragged(np.array([2, -1, 0]), np.array([0, 0, 0]), 3)
@@ -179,12 +172,6 @@ def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
     assert read(lists["1h"].items) == ["befdca"] * 2
     assert read(lists["7d"].items) == ["abcdef"] * 2
     assert lists["1h"].scores[0].tolist() == [0.5, 0.25, 0, 0, 0, 0]
-
-
-def test_without_decayed_counts_the_last_day_says_what_is_popular():
-    plain = CandidateSources.of(pa.table(COUNTS))
-    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
-    assert read(plain.retrieve(["popular"], asked, 6)["popular"].items) == ["acdbef"]
 
 
 def test_candidates_are_the_first_by_each_half_life(monkeypatch):

@@ -1,3 +1,5 @@
+"""What users take of the value of a candidate's attribute, against a loop over users and values."""
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,85 +11,73 @@ from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 from twinspire_core.sources.user_histories import PersonalCounts
 
-
-def _corpus(column):
-    return CORPUS.append_column("_attribute_brand", column)
-
-
-def _value(name, column, **more):
-    return value(f"attribute_{name}:brand", corpus=_corpus(column), **more)
-
-
-def test_the_users_share_counts_what_has_left_the_corpus():
-    """Of eight events one was of a and three of c."""
-    found = _value("share", pa.array(["x", "x", "y"]))
-    assert found == {(0, 0): 1 / 8, (0, 1): 1 / 8, (0, 2): 3 / 8, (1, 0): 0, (1, 1): 0}
+ITEMS = 40
+DRAW = np.random.default_rng(1)
+TAGS = [*"abcdef", "", None]
+LISTS = [DRAW.choice(TAGS, DRAW.integers(0, 11)).tolist() for _ in range(ITEMS)]
+COLUMNS = {
+    "a value each": pa.array([DRAW.choice(TAGS) for _ in range(ITEMS)], pa.string()),
+    "lists": pa.array([None, *LISTS[1:]], pa.list_(pa.string())),
+    "lists of one length": pa.array(
+        [DRAW.choice(TAGS, 2).tolist() for _ in range(ITEMS)], pa.list_(pa.string(), 2)
+    ),
+}
 
 
-def test_days_since_the_user_took_something_of_it():
-    found = _value("age", pa.array([1, 2, 1]))
-    assert (found[0, 0], found[0, 2]) == (1, 1), "the newer one of a and c"
-    assert np.isnan(found[0, 1]) and np.isnan(found[1, 0])
+def _slow(values: list[set], events: np.ndarray, item: int, taken: list[tuple]) -> list[float]:
+    """Features of an item by the user's (item, weight, age, span, days); items that are gone are -1."""
+    total = sum(weight for _, weight, *_ in taken)
+    own = sum(weight for what, weight, *_ in taken if what == item)
+    of_values = []
+    for one in values[item]:
+        of_value = [entry for entry in taken if entry[0] >= 0 and one in values[entry[0]]]
+        count = sum(weight for _, weight, *_ in of_value)
+        days = sum(days for *_, days in of_value)
+        age = min((age for _, _, age, *_ in of_value), default=np.inf)
+        first = max((age + span for _, _, age, span, _ in of_value), default=0)
+        overdue = age / max((first - age) / (days - 1), 1) if days > 1 else -1
+        everybody = sum(events[n] for n in range(ITEMS) if one in values[n])
+        of_values.append((count, -age, days, overdue, events[item] / max(everybody, 1)))
+    if not of_values:
+        return [np.nan] * 7
+    count, age, days, overdue, popular = (max(of_all) for of_all in zip(*of_values, strict=True))
+    age, overdue = (
+        x if known else np.nan for x, known in ((-age, age > -np.inf), (overdue, overdue >= 0))
+    )
+    return [count / max(total, 1e-30), age, count, days, overdue, own / max(count, 1e-30), popular]
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "second", "third"),
-    [
-        # a and b are x, c is y: the user took a once, yesterday, c three times, on three days.
-        ("count", 1, 1, 3),
-        ("days", 1, 1, 3),
-        ("overdue", np.nan, np.nan, 3),
-        ("own", 1, 0, 1),
-    ],
-)
-def test_what_the_user_takes_of_a_value(name, first, second, third):
-    found = _value(name, pa.array(["x", "x", "y"]))
-    np.testing.assert_equal([found[0, item] for item in range(3)], [first, second, third])
-    alike = _value(name, pa.array(["x", "x", "x"]))
-    # Four days with an item of it between 50 and 1 days ago.
-    both = {"count": 4, "days": 4, "overdue": np.float32(1 / (49 / 3)), "own": 0.25}[name]
-    assert alike[0, 0] == np.float32(both)
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_features_are_those_of_a_loop(kind):
+    draw, column = np.random.default_rng(2), COLUMNS[kind]
+    lengths = draw.integers(0, 12, 9)
+    items = np.concatenate([draw.permutation(np.arange(-1, ITEMS))[:n] for n in lengths])
+    weight, age, span, days = draw.random((4, len(items))).astype(np.float32)
+    age, span, days = np.floor(age * 90), np.floor(span * 60), np.ceil(days * 3)
+    entries = Ragged.of_lengths(np.arange(len(items)), lengths)
+    known = {"counts": {"60d": weight}, "age": age, "span": span, "days": days}
+    past = Ragged.of_lengths(items, lengths)
+    counts = PersonalCounts(entries=entries, item=items, **known)
+    queries = Queries(past=past, events=lengths, personal=counts)
+    lists = ScoredLists.by_place(np.stack([draw.permutation(ITEMS)[:9] for _ in lengths]))
+    events = draw.integers(0, 50, ITEMS)
+    corpus = pa.table({"_popular": events, "_attribute_tags": column})
+    pairs = Pairs.of({"history": lists}, queries, ITEMS)
+    group = Attributes.of(SourceTables(corpus=corpus))
+    found = np.empty((len(group.names(())), len(pairs)), np.float32)
+    group.write(pairs, found)
 
-
-def test_the_items_share_in_its_value():
-    found = _value("popular", pa.array(["x", "x", "y"]))
-    assert (found[0, 0], found[0, 1]) == pytest.approx((0.7, 0.3))
-    assert found[0, 2] == 0
-
-
-def test_of_several_values_the_one_that_the_user_knows_best():
-    tags = pa.array([["s", "t"], ["u", "t", "s"], ["u"]])
-    share = _value("share", tags)
-    assert (share[0, 1], share[0, 2]) == (3 / 8, 3 / 8)
-    assert _value("age", tags)[0, 1] == 1
-    assert _value("popular", tags)[0, 1] == 1, "of u, that nobody else takes"
-
-
-@pytest.mark.parametrize("column", [["", "x", "x"], [None, "x", "x"], [[], ["x"], ["x"]]])
-def test_an_item_without_a_value_has_none_of_it(column):
-    column = pa.array(column)
-    for name in ("share", "age", "popular"):
-        assert np.isnan(_value(name, column)[0, 0]), name
-    assert _value("share", column)[0, 1] == 3 / 8, "and no value lends it one"
-
-
-def test_a_value_that_an_item_has_twice_counts_once():
-    """As of one that has it once: c had three of eight events, and a seven of ten of all."""
-    tags = pa.array([["x", "x", "y"], ["x"], ["z", "z"]])
-    assert _value("share", tags)[0, 2] == 3 / 8
-    assert _value("popular", tags)[0, 1] == pytest.approx(0.3)
-    assert _value("popular", tags)[0, 0] == 1, "of y"
-
-
-def test_lists_of_one_length_are_lists():
-    tags = pa.array([["s", "t"], ["u", "t"], None])
-    fixed = tags.cast(pa.list_(pa.string(), 2))
-    for name in ("share", "age", "popular"):
-        assert str(_value(name, fixed)) == str(_value(name, tags)), name
+    lists = [x if isinstance(x, list) else [x] for x in column.to_pylist()]
+    values = [{tag for tag in tags[:8] if tag} for tags in lists]
+    taken = [*zip(items.tolist(), weight, age, span, days, strict=True)]
+    of_user = np.split(np.arange(len(items)), np.cumsum(lengths)[:-1])
+    for query, item, row in zip(pairs.query, pairs.item, found.T, strict=True):
+        expected = _slow(values, events, item, [taken[n] for n in of_user[query]])
+        assert row == pytest.approx(expected, rel=1e-5, nan_ok=True)
 
 
 def test_nested_values_say_nothing():
-    corpus = _corpus(pa.array([{"x": 1}, None, {"x": 2}]))
+    corpus = CORPUS.append_column("_attribute_brand", pa.array([{"x": 1}, None, {"x": 2}]))
     assert Attributes.of(SourceTables(corpus=corpus)) is None
     corpus = corpus.append_column("_attribute_kind", pa.array(["x", "x", "y"]))
     found = value("attribute_popular:kind", corpus=corpus)
@@ -95,40 +85,7 @@ def test_nested_values_say_nothing():
 
 
 def test_without_counts_only_what_all_take_is_known():
-    column = pa.array(["x", "x", "y"])
-    assert np.isnan(_value("share", column, queries=without_counts())[0, 0])
-    assert _value("popular", column, queries=without_counts())[0, 0] == pytest.approx(0.7)
-
-
-def test_many_users_in_plain_python():
-    draw = np.random.default_rng(1)
-    users, size = 9, 40
-    tags = [[str(tag) for tag in draw.permutation(6)[: draw.integers(0, 4)]] for _ in range(size)]
-    lengths = draw.integers(0, 12, users)
-    items = np.concatenate([draw.permutation(size)[:length] for length in lengths])
-    counts = PersonalCounts(
-        entries=Ragged.of_lengths(np.arange(len(items)), lengths),
-        item=items,
-        counts={"60d": draw.random(len(items)).astype(np.float32)},
-        age=draw.integers(0, 90, len(items)).astype(np.float32),
-    )
-    past = Ragged.of_lengths(items, lengths)
-    queries = Queries(past=past, events=lengths, personal=counts)
-    lists = {
-        "history": ScoredLists.by_place(np.stack([draw.permutation(size)[:9] for _ in lengths]))
-    }
-    corpus = pa.table({"_popular": np.ones(size, np.int64), "_attribute_tags": tags})
-    pairs = Pairs.of(lists, queries, size)
-    group = Attributes.of(SourceTables(corpus=corpus))
-    found = np.empty((len(group.names(())), len(pairs)), np.float32)
-    group.write(pairs, found)
-    for query, item, row in zip(pairs.query, pairs.item, found.T, strict=True):
-        own = np.flatnonzero(past.row == query)
-        total = counts.counts["60d"][own].sum()
-        shares, ages = [], []
-        for tag in tags[item]:
-            of_tag = [entry for entry in own if tag in tags[items[entry]]]
-            shares.append(counts.counts["60d"][of_tag].sum() / max(total, 1e-30))
-            ages += counts.age[of_tag].tolist()
-        assert row[0] == pytest.approx(max(shares, default=np.nan), nan_ok=True)
-        assert row[1] == pytest.approx(min(ages, default=np.nan), nan_ok=True)
+    asked = {"corpus": CORPUS.append_column("_attribute_brand", pa.array(["x", "x", "y"]))}
+    asked["queries"] = without_counts()
+    assert np.isnan(value("attribute_share:brand", **asked)[0, 0])
+    assert value("attribute_popular:brand", **asked)[0, 0] == pytest.approx(0.7)
