@@ -54,18 +54,13 @@ def test_mended_rows_are_no_loss_but_one_of_two_at_the_same_time_is(tmp_path):
         partition([str(log)], out, layout)
 
 
-def test_a_damaged_day_is_written_again_but_one_of_other_columns_is_refused(tmp_path):
+def test_a_damaged_day_is_written_again(tmp_path):
     out = tmp_path / "out"
     log = write(tmp_path / "log.jsonl", *FIRST)
     partition([str(log)], f"{out}/dt={{date}}", BERLIN)
     (part,) = out.glob("dt=2024-03-01/*")
     part.write_bytes(b"half a copy")
     assert partition([str(log)], f"{out}/dt={{date}}", BERLIN).replaced == 1
-
-    # Of other columns: every row would go.
-    write(log, *({"who": row["user"], "at": row["t"]} for row in FIRST))
-    with pytest.raises(UsageError, match=r"has 1 rows, but no column 'at'"):
-        partition([str(log)], f"{out}/dt={{date}}", Layout(time="at", time_zone="Europe/Berlin"))
 
 
 def test_a_snapshot_takes_the_place_of_a_larger_one(tmp_path):

@@ -5,11 +5,11 @@ from datetime import date
 import numpy as np
 import pytest
 
-from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import START, AdamWeight
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.warm_start import warm_start
+from tests.model.training.test_checkpoint import _captured
 
 DAYS = [date(2024, 5, n) for n in range(6, 16)]
 
@@ -23,11 +23,6 @@ def parent(tiny):
         shape = weight.slots.shape
         weight.slots.assign(np.float32(START) * 10 ** rng.uniform(0, 6, shape))
     return _captured(model, DAYS[0], {})
-
-
-def _captured(model, day, archive):
-    frequency = StreamingFrequency(buckets=64).state()
-    return checkpoint.capture(model, frequency, day=day, step=7, archive=archive)
 
 
 def _next(tiny, parent, day, slot_decay, **vocabularies):

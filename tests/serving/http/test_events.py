@@ -31,11 +31,6 @@ YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("popular")
-
-
-@pytest.fixture(scope="module")
 def client(home, towers):
     """Asks a server of a version of the day before yesterday, which mixes `popular`."""
     pipeline = shop(home)

@@ -6,7 +6,7 @@ import pytest
 
 from twinspire_core.records.csv_lines import CsvOptions
 from twinspire_core.records.json_lines import first_keys
-from twinspire_core.records.raw_files import CONTENT_ERRORS, Unreadable, kind_of
+from twinspire_core.records.raw_files import Unreadable, kind_of
 from twinspire_core.records.record_file import WHOLE, RecordBlock, RecordFile, delimiter_of, sniff
 
 ROWS = pl.DataFrame({"user": [f"u{n:02}" for n in range(50)], "item": ["007", "1.50"] * 25})
@@ -116,14 +116,6 @@ def test_empty_fields_of_a_csv_are_null_where_that_is_asked_for(tmp_path):
         assert [list(row.values()) for row in block.rows.to_pylist()] == expected
 
 
-def test_the_first_line_is_a_record_where_names_are_given(tmp_path):
-    (tmp_path / "u.item.csv").write_bytes("1|Amélie\n2|Brazil\n".encode("latin-1"))
-    options = {"delimiter": "|", "columns": ["id", "title"], "encoding": "latin-1"}
-    (block,), _ = split(opened(tmp_path / "u.item.csv", **options).blocks())
-    assert block.rows.to_pylist()[0] == {"id": "1", "title": "Amélie"}
-    assert block.numbers.tolist() == [1, 2]
-
-
 def test_the_ending_says_what_separates_fields():
     for name, delimiter in {"a.csv": ",", "a.tsv": "\t", "A.TSV.gz": "\t", "log": ","}.items():
         assert delimiter_of(f"gs://bucket/day.tsv/{name}") == delimiter
@@ -138,14 +130,6 @@ def test_lines_come_as_they_are_written_so_many_at_a_time(tmp_path, zipped, end)
     assert [lines.numbers for lines in found] == [[1, 2, 4], [5, 7, 8], [10]]
     assert found[0].texts[2] == b'{"n": 4}'
     assert found[-1].offset == (tmp_path / "log.jsonl").stat().st_size
-
-
-def test_what_is_truncated_raises_one_of_the_content_errors(tmp_path):
-    for name in ("log.parquet", "log.jsonl.gz", "log.csv.gz"):
-        whole = write(tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(CONTENT_ERRORS):
-            list(opened(tmp_path / name).blocks())
 
 
 def test_the_first_keys_are_found_behind_lines_that_are_no_records(tmp_path):
