@@ -136,8 +136,7 @@ def _without_keys(uri: str, users: Users) -> bytes | None:
     with pa.ipc.new_file(sink, table.schema) as file:
         # Not `filter`, which may leave the text of dropped rows in the buffers
         file.write_table(table.take(pc.indices_nonzero(pc.invert(theirs))).combine_chunks())
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    return sink.getvalue().to_pybytes()
 
 
 def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:

@@ -272,27 +272,26 @@ class Versions:
             )
         return content
 
-    def open(
-        self, version: str | None = None, cache: Path | None = None, *, whole: bool = True
-    ) -> Path:
-        """A local folder with a version's files, its digests verified.
+    def open(self, version: str | None = None, cache: Path | None = None) -> Path:
+        """A local folder with a version's files, its digests verified. Copies from `gs://` lack files that
+        only other programs read.
 
         Args:
           version: as `find` takes it; by default the live one.
           cache: where versions on `gs://` are downloaded to; a second call finds them there.
-          whole: also the files that only other programs read.
 
         Raises:
           UsageError: nothing is live, or no such version. BadData: a file does not match the
           manifest.
         """
         wanted = self.find(version)
+        home = (cache or Path.home() / ".cache" / "twinspire") / self.pipeline / wanted
         try:
-            return self._open(wanted, cache or Path.home() / ".cache" / "twinspire", whole)
+            return fetched(self.folder(wanted), own_files(self.usable(wanted)), home)
         except (BadData, UsageError):
             # The live version may have been replaced and deleted while it was read: open the next one
             if version is None and self.live() != wanted:
-                return self.open(None, cache, whole=whole)
+                return self.open(None, cache)
             raise
 
     def keep(self, home: Path) -> None:
@@ -301,12 +300,6 @@ class Versions:
         """
         if storage.is_remote(self.root):
             keep(home)
-
-    def _open(self, version: str, cache: Path, whole: bool) -> Path:
-        described = self.usable(version)
-        if not whole:
-            described = own_files(described)
-        return fetched(self.folder(version), described, cache / self.pipeline / version)
 
     @property
     def _log_files(self) -> LogFiles:

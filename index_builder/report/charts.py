@@ -38,7 +38,6 @@ NAMES = (
     "co_occurrence",
     "uncorrected",
     "clicks",
-    "target",
     "history",
     "neighbours",
     "factors",
@@ -76,7 +75,7 @@ _STYLE: Any = {
     "lines.markersize": 4.5,
 }
 # Markers tell lines apart without colours, too.
-_MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*hHp<>DsP", strict=False)) | {"most_popular": "s"}
+_MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*Hp<>DsP", strict=False)) | {"most_popular": "s"}
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 
 
@@ -205,58 +204,6 @@ def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, 
     return svg[0]
 
 
-def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
-    """Points on two log axes of shares, with the diagonal of equality."""
-    with _svg_figure(name, labels, 300) as (axes, svg):
-        # A margin in both directions, which on log axes is a factor.
-        low = min(*x, *y) / 1.5
-        high = max(*x, *y) * 1.5
-        axes.plot([low, high], [low, high], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
-        axes.plot(x, y, ls="", marker="o", ms=3.5, mew=0, alpha=0.55, color=COLOURS["two_tower"])
-        for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
-            scale("log")
-            axis.set_major_formatter(FuncFormatter(_percent))
-            axis.set_minor_locator(mpl.ticker.NullLocator())
-        axes.set_xlim(low, high)
-        axes.set_ylim(low, high)
-    return svg[0]
-
-
-def tradeoff(
-    name: str,
-    x: Sequence[float],
-    y: Sequence[float],
-    chosen: int | None,
-    target: float,
-    labels: tuple[str, str],
-) -> str:
-    """Points, the line through those that no other beats, and the target height.
-
-    Args:
-      chosen: number of the point to mark; None marks none.
-    """
-    with _svg_figure(name, labels) as (axes, svg):
-        axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
-        best = frontier(x, y)
-        axes.plot([x[i] for i in best], [y[i] for i in best], lw=1.2, color=COLOURS["parent"])
-        axes.plot(x, y, ls="", marker="o", color=COLOURS["parent"])
-        if chosen is not None:
-            axes.plot([x[chosen]], [y[chosen]], ls="", marker="o", ms=8, color=COLOURS["two_tower"])
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-    return svg[0]
-
-
-def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """The points that are higher than all to their left, from left to right."""
-    best: list[int] = []
-    # Of points with equal x the highest comes first, so that only it is taken.
-    for i in sorted(range(len(x)), key=lambda i: (x[i], -y[i])):
-        if not best or y[i] > y[best[-1]]:
-            best.append(i)
-    return best
-
-
 def _line(line: Series) -> dict[str, Any]:
     return {
         "color": line.ink,
@@ -272,11 +219,6 @@ def _band(
     if ends and not np.isnan(ends).all():
         low, high = np.array(ends).T
         axes.fill_between(at, low, high, color=COLOURS[colour], alpha=0.18, lw=0)
-
-
-def _percent(value: float, _: int) -> str:
-    # Ticks of a log axis go from 0.001% to 100%: each with the digits that it needs.
-    return f"{value * 100:.10f}".rstrip("0").rstrip(".") + "%"
 
 
 @contextmanager

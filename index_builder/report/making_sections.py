@@ -6,8 +6,7 @@ from datetime import date
 from typing import Any
 
 from index_builder.gate.limits import MAX_SKEW, MOST_OUTSIDE, describe_skew
-from index_builder.report import charts
-from index_builder.report.facts import Facts, Figure, Mark, Previous, Section
+from index_builder.report.facts import Facts, Previous, Section
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
 from twinspire_core.contracts.version_manifest import IndexFigures, IndexTimings, SettingsOrigin
 from twinspire_core.display.table import (
@@ -225,7 +224,7 @@ def search(facts: Facts) -> Section:
         anchor="index",
         title="Search: recall against latency",
         text=text,
-        figures=[_tradeoff(index, speed)] if len(index.tried) > 1 else [],
+        tables=[_tried(index, speed)] if index.tried else [],
         half=True,
     )
 
@@ -246,42 +245,11 @@ def _origin(tuning: SettingsOrigin) -> list[str]:
     return [f"Its settings {text}."]
 
 
-def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
-    tried = index.tried
+def _tried(index: IndexFigures, speed: IndexTimings | None) -> Table:
     # Timings are in the working files, figures in the version. If another attempt has replaced the
-    # working files since, the two do not belong together.
-    ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
-    cost: Sequence[float] = ms or [point.work for point in tried]
-    recalls = [point.recall for point in tried]
-    legend = [Mark("parent", "tried", "dot"), Mark("target", "target", "dash")]
-    chosen = next((n for n, point in enumerate(tried) if point.key == index.settings.key), None)
-    which, none_cheaper = "none was chosen", " None of these was cheaper than comparing all items."
-    if chosen is not None:
-        which, none_cheaper = f"the chosen one has {number(recalls[chosen], 4)}", ""
-        legend.insert(0, Mark("two_tower", "chosen", "dot"))
-    labels = (
-        "ms per query, in a batch" if ms else "work per query, codes",
-        "share of exact neighbours",
-    )
-    return Figure(
-        title=f"Recall@{index.k} of the settings tried",
-        svg=charts.tradeoff("index", cost, recalls, chosen, index.recall_target, labels),
-        alt=(
-            f"{len(tried)} settings, recall from {number(min(recalls), 4)} to"
-            f" {number(max(recalls), 4)}; {which}."
-        ),
-        caption=(
-            "Settings are tuned on half of the sampled users; the recall in the text is measured on the"
-            " other half. The choice depends on counted work instead of time, so that it is the same on a"
-            " busy machine."
-            f"{none_cheaper}"
-        ),
-        legend=legend,
-        table=_tried_table(index, ms, chosen),
-    )
-
-
-def _tried_table(index: IndexFigures, ms: Sequence[float] | None, chosen: int | None) -> Table:
+    # working files since, the two do not belong together
+    known = speed is not None and len(speed.tried_ms) == len(index.tried)
+    ms: Sequence[float | None] = speed.tried_ms if speed and known else [None] * len(index.tried)
     rows = [
         in_style(
             [
@@ -290,19 +258,21 @@ def _tried_table(index: IndexFigures, ms: Sequence[float] | None, chosen: int | 
                 count(point.rescored),
                 number(point.recall, 4),
                 count(point.work),
-                number(ms[place] if ms else None),
+                number(milliseconds),
             ],
-            Style.STRONG if place == chosen else None,
+            Style.STRONG if point.key == index.settings.key else None,
         )
-        for place, point in enumerate(index.tried)
+        for point, milliseconds in zip(index.tried, ms, strict=True)
     ]
     return Table(
         head=["code", "leaves", "rescored", "recall", "work", "ms"],
         rows=rows,
         title=(
-            "Settings in the order in which they were tried. Code: dimensions per 4-bit code. Work: in"
-            " scans of one code"
+            f"Settings in the order in which they were tried, with recall@{index.k} on half of the sampled"
+            " users; the recall above is of the other half. The chosen settings are in bold. Code:"
+            " dimensions per 4-bit code. Work, by which settings are chosen: in scans of one code"
         ),
+        folded=True,
     )
 
 

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 from index_builder.report import charts
-from index_builder.report.charts import Series
 from index_builder.report.facts import Day, Facts, Figure, Mark, Section
 from index_builder.report.making_sections import setting_text
 from twinspire_core.contracts.measures import Measures, interval_of, value_of
@@ -62,13 +61,15 @@ def trend(facts: Facts) -> Section:
 def _progressive(facts: Facts, days: list[Day]) -> Figure:
     figures = [day.served for day in days if day.served]
     series = [
-        Series(
+        charts.Series(
             colour="served",
             values=[figure.value for figure in figures],
             spans=[figure.interval for figure in figures],
         ),
-        Series(colour="simple", values=[figure.simple_value for figure in figures], dashed=True),
-        Series(colour="two_tower", values=[figure.two_tower for figure in figures]),
+        charts.Series(
+            colour="simple", values=[figure.simple_value for figure in figures], dashed=True
+        ),
+        charts.Series(colour="two_tower", values=[figure.two_tower for figure in figures]),
     ]
     marks = [
         Mark("served", "served"),
@@ -142,13 +143,13 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
     candidates = [day.metrics.holdout.candidate for day in days]
     parents = [day.metrics.holdout.baseline for day in days]
     series = [
-        Series(
+        charts.Series(
             colour="two_tower",
             values=[value_of(measures, metric) for measures in candidates],
             spans=[interval_of(measures, metric) for measures in candidates],
         ),
         # Without a band: two bands would hide each other.
-        Series(
+        charts.Series(
             colour="parent",
             values=[value_of(measures, metric) for measures in parents],
             dashed=True,
@@ -288,7 +289,7 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
     outside = slices_.pop("outside", None)
     one_of = side.removesuffix("s")
     series = [
-        Series(
+        charts.Series(
             colour=of_list.kind,
             values=[of_list.measures.value(key(facts.metric, side, name)) for name in slices_],
             spans=[

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from index_builder.report import charts
-from index_builder.report.charts import Series
 from index_builder.report.facts import Facts, Figure, Mark, Section
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
@@ -112,7 +111,7 @@ def _popularity(figures: PopularityFigures) -> Figure:
     names = [*(str(number + 1) for number in range(len(figures.items) - 1)), "none"]
     lists = [(name, shares) for name, shares in figures.lists.items() if sum(shares)]
     series = [
-        Series(colour=name, values=shares, dashed=name not in ("two_tower", "fixed_order"))
+        charts.Series(colour=name, values=shares, dashed=name not in ("two_tower", "fixed_order"))
         for name, shares in lists
     ]
     legend = [
@@ -140,7 +139,7 @@ def _popularity(figures: PopularityFigures) -> Figure:
         svg=charts.groups(
             "popularity",
             names,
-            Series(colour="clicks", values=figures.clicks),
+            charts.Series(colour="clicks", values=figures.clicks),
             series,
             ("groups of items, most popular first", "share of listed or taken items"),
         ),
@@ -157,39 +156,15 @@ def _popularity(figures: PopularityFigures) -> Figure:
 def frequency(facts: Facts) -> Section:
     """The streaming estimate of item frequencies against the day's true shares."""
     measured = facts.metrics.frequency
-    title = "Frequencies: estimated and true"
-    if measured is None or not measured.pairs:
-        none = "Nothing was estimated: train.correction is none, or the day had no rows."
-        return Section(anchor="frequency", title=title, text=[none], half=True)
-    # Few enough points for a page, chosen evenly on the logarithmic scale that they are drawn on
-    true, estimated = zip(*measured.pairs, strict=True)
-    text = (
-        "The correction needs an item’s probability of being in a batch. The chart compares the"
-        " streaming estimate of it, at the end of training, with the day’s true shares."
-        f" {_factor(measured)}"
+    text = "Nothing was estimated: train.correction is none, or the day had no rows."
+    if measured and measured.pairs:
+        text = (
+            "The correction needs an item’s probability of being in a batch. The streaming estimate of it,"
+            f" at the end of training, is compared with the day’s true shares. {_factor(measured)}"
+        )
+    return Section(
+        anchor="frequency", title="Frequencies: estimated and true", text=[text], half=True
     )
-    few = measured.pairs[:: max(1, len(true) // 10)]
-    figure = Figure(
-        title="Share of the day’s training rows",
-        svg=charts.against(
-            "frequency", true, estimated, ("true share of the day", "estimated share")
-        ),
-        alt=(
-            f"Points along the diagonal: {len(true)} of {count(measured.items)} items, true shares"
-            f" from {share(min(true), 4)} to {share(max(true), 2)}. {_factor(measured)}"
-        ),
-        caption=(
-            "Each point is an item; on the dashed line the estimate is exact. The estimate also"
-            " covers earlier days. So an item that is rare, and occurred by chance on this day, lies"
-            " below the line."
-        ),
-        table=Table(
-            head=["true", "estimated", "ratio"],
-            rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
-            title=f"Some of {count(measured.items)} items, most frequent first",
-        ),
-    )
-    return Section(anchor="frequency", title=title, text=[text], figures=[figure], half=True)
 
 
 def _factor(figures: FrequencyFigures) -> str:

@@ -204,8 +204,7 @@ class Answer:
     @property
     def counts(self) -> np.ndarray:
         """Items per list, [B] int64."""
-        lengths: np.ndarray = (self.rows != NONE).sum(1)
-        return lengths
+        return (self.rows != NONE).sum(1)
 
     def main_names(self) -> np.ndarray:
         """The source with the largest part in each item's score, [B, K] objects; anything after the end."""

@@ -244,8 +244,7 @@ def least_counts(past: Ragged, tail: Ragged) -> np.ndarray:
     # count so far, from the end of each list. A step for each list keeps lists apart.
     step = int(counts.max(initial=0)) + 1
     lift = (past.rows - past.row) * step
-    largest: np.ndarray = np.maximum.accumulate((counts + lift)[::-1])[::-1] - lift
-    return largest
+    return np.maximum.accumulate((counts + lift)[::-1])[::-1] - lift
 
 
 def joined(past: Ragged, counts: np.ndarray, new: Ragged) -> Ragged:

@@ -190,8 +190,7 @@ def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
     if not len(ascending):
         return np.zeros(values.shape, bool)
     place = np.searchsorted(ascending, values)
-    equal: np.ndarray = ascending[np.minimum(place, len(ascending) - 1)] == values
-    return equal
+    return ascending[np.minimum(place, len(ascending) - 1)] == values
 
 
 def _first(

@@ -28,7 +28,6 @@ from serving.version.filters import Filter
 from twinspire_core.config import source_registry
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
-_OBJECTS = 20  # objects and lists that a query has on average, at most
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
 Keys = Mapping[str, Option | RequestField]
@@ -70,7 +69,6 @@ class BodyParser:
     def __init__(self, requests: RequestModel, settings: Settings) -> None:
         self._requests = requests
         self._settings = settings
-        self._most_objects = _OBJECTS * (1000 + settings.max_queries)
         # A deployment may allow shorter lists than the type in `OPTIONS`.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
         self._options: Keys = OPTIONS | {"k": k}
@@ -98,7 +96,7 @@ class BodyParser:
         Raises:
           Problem: the body is wrong. NaN and numbers too large for a double are not JSON.
         """
-        return self.recommend_from(read_object(content, self._most_objects))
+        return self.recommend_from(read_object(content))
 
     def similar(self, content: bytes) -> SimilarRequest:
         """Reads a body of `/v1/similar`.
@@ -106,7 +104,7 @@ class BodyParser:
         Raises:
           Problem: the body is wrong.
         """
-        return self.similar_from(read_object(content, self._most_objects))
+        return self.similar_from(read_object(content))
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
         """The request in the JSON object of a body of `/v1/recommend`.

@@ -3,12 +3,10 @@ JSON object in a body, which must not be too large or too slow.
 """
 
 import asyncio
-import re
 from asyncio import Future, TimerHandle, Transport
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
 import orjson
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -190,9 +188,6 @@ async def _leave(request: Request, answer: "Future[Any]") -> None:
 
 
 _LARGE = 1 << 14  # bytes, from which a thread parses a body
-# From a quote to the next, or to the end where none follows. It matches at every quote and never
-# backtracks, so a body is scanned once, whatever it holds.
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _Request = TypeVar("_Request")
 
 
@@ -235,22 +230,12 @@ async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Re
     return await run_in_threadpool(parser, content)
 
 
-def read_object(content: bytes, most: int) -> dict[str, Any]:
+def read_object(content: bytes) -> dict[str, Any]:
     """The object in a body. Of equal keys the last one counts.
 
-    Args:
-      most: objects and lists that the body may hold. While a megabyte of empty ones is parsed, no
-        other request is answered.
-
     Raises:
-      Problem: it is no JSON object, or holds more than `most`.
+      Problem: it is no JSON object.
     """
-    if len(content) > most and _count_objects(content) > most:
-        # Some of the brackets may stand in texts.
-        count = _count_objects(_TEXT.sub(b"", content))
-        if count > most:
-            message = f"A body can have at most {most:,} objects and lists; found {count:,}."
-            raise Problem("out_of_range", message)
     try:
         body = orjson.loads(content)
     except ValueError as e:
@@ -259,9 +244,3 @@ def read_object(content: bytes, most: int) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
     return body
-
-
-def _count_objects(content: bytes) -> int:
-    # Where every second byte is a bracket, `bytes.count` takes ten times as long, and others wait for it.
-    characters = np.frombuffer(content, np.uint8)
-    return sum(int(np.count_nonzero(characters == bracket)) for bracket in b"{[")

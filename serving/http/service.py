@@ -18,7 +18,7 @@ from serving.http.answer_bodies import answer_batch, answer_parts, answer_simila
 from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest
 from serving.http.connection import parse_body, read_body, while_connected
 from serving.http.events import EventFeed, EventsBody, parse_events
-from serving.http.hot_swap import LiveVersion, Served, warm
+from serving.http.hot_swap import LiveVersion, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts
 from serving.http.openapi import (
@@ -52,7 +52,14 @@ class Service:
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
         self.parser = BodyParser(self.requests.model, settings)
-        self.live = LiveVersion(pipeline, self.open, self._warm, self.metrics, settings.poll)
+        # A version gets all events that the server has received before it begins to answer.
+        self.live = LiveVersion(
+            pipeline,
+            self.open,
+            lambda version: self.events.follow(version, warm),
+            self.metrics,
+            settings.poll,
+        )
         self.events = EventFeed(
             settings.max_events, settings.max_new_items, self.live.grow, self.metrics
         )
@@ -78,10 +85,6 @@ class Service:
         self.events.stop()
         self.batcher.stop()
         self.live.stop()
-
-    def _warm(self, version: Version) -> Version:
-        # A version gets all events that the server has received before it begins to answer.
-        return self.events.follow(version, warm)
 
     def open(self, version: str) -> Version:
         """Opens any version of the pipeline and verifies its digests."""
@@ -131,14 +134,6 @@ class Service:
         # All parts are answered by one version, even if another one goes live meanwhile.
         return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
 
-    def take(self, events: Events) -> EventsAnswer:
-        """Takes live events. Lists use them within a second.
-
-        Raises:
-          Problem: no version is ready.
-        """
-        return self.events.take(self.version, events)
-
     def similar(self, request: SimilarRequest) -> "Future[bytes]":
         """The future body of the answer to `/v1/similar`, like `Batcher.submit`.
 
@@ -154,7 +149,25 @@ class Service:
     def describe(self) -> VersionAnswer:
         """The live version, and why a newer one could not be loaded."""
         served = self.live.current
-        facts: VersionFacts = _describe_version(served) if served else {}
+        facts: VersionFacts = {}
+        if served:
+            version = served.version
+            manifest = version.manifest
+            facts = {
+                "day": str(manifest.date),
+                "corpus_date": str(manifest.corpus_date or manifest.date),
+                "refreshes": manifest.refreshes,
+                "since": served.since.isoformat(timespec="seconds"),
+                "items": manifest.items,
+                "new_items": len(version.items) - len(version.published.items),
+                "dimension": manifest.dimension,
+                "parent": manifest.parent,
+                "users": version.users.count() if version.users is not None else None,
+                "sources": version.sources,
+                "exclude_seen": version.exclude_seen,
+                "index": version.index.settings.kind,
+                "notes": version.warnings,
+            }
         return {
             "pipeline": self.pipeline.name,
             "version": served.version.id if served else None,
@@ -162,26 +175,6 @@ class Service:
             "loading": self.live.loading,
             "failure": self.live.failure,
         }
-
-
-def _describe_version(served: Served) -> VersionFacts:
-    version = served.version
-    manifest = version.manifest
-    return {
-        "day": str(manifest.date),
-        "corpus_date": str(manifest.corpus_date or manifest.date),
-        "refreshes": manifest.refreshes,
-        "since": served.since.isoformat(timespec="seconds"),
-        "items": manifest.items,
-        "new_items": len(version.items) - len(version.published.items),
-        "dimension": manifest.dimension,
-        "parent": manifest.parent,
-        "users": version.users.count() if version.users is not None else None,
-        "sources": version.sources,
-        "exclude_seen": version.exclude_seen,
-        "index": version.index.settings.kind,
-        "notes": version.warnings,
-    }
 
 
 class _PlainRoute(APIRoute):
@@ -279,7 +272,9 @@ def asking(service: Service) -> APIRouter:
             return parse_events(content, service.pipeline.zone, datetime.now(UTC))
 
         sent = await parse_body(parser, await _read(request, service))
-        return _json(orjson.dumps(await run_in_threadpool(service.take, sent)))
+        return _json(
+            orjson.dumps(await run_in_threadpool(service.events.take, service.version, sent))
+        )
 
     return made
 

@@ -31,7 +31,6 @@ from serving.inspector.list_view import (
     recommended,
     similar,
 )
-from serving.inspector.templating import Address
 from serving.requests.request_model import EXPLAINED
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.version_manifest import REPORT
@@ -80,7 +79,7 @@ class Inspector:
 
     async def lists(self, request: Request) -> Response:
         """The list for a user; without one, users to choose from. If an item is named, items like it."""
-        form = Address.read(request.query_params.multi_items())
+        form = templating.Address.read(request.query_params.multi_items())
         # Checks the form and gives the function that asks a version; None asks none.
         checked = self._recommended if form.asks else None
         if form.item or request.url.path == "/item":
@@ -130,9 +129,13 @@ class Inspector:
         return self._registry.read(version, REPORT)
 
     def _look_up(
-        self, form: Address, *, opens: bool
+        self, form: templating.Address, *, opens: bool
     ) -> tuple[
-        Address, Served, ServedFigure | None, list[tuple[str, str]], list[Version | ListView]
+        templating.Address,
+        Served,
+        ServedFigure | None,
+        list[tuple[str, str]],
+        list[Version | ListView],
     ]:
         """Finds the versions that an address names, in the registry if need be.
 
@@ -211,8 +214,8 @@ class Inspector:
     def _page(
         self,
         request: Request,
-        checked: Callable[[Address], Ask] | None,
-        form: Address,
+        checked: Callable[[templating.Address], Ask] | None,
+        form: templating.Address,
         served: Served,
         figure: ServedFigure | None,
         choices: list[tuple[str, str]],
@@ -239,7 +242,7 @@ class Inspector:
         # Of two lists, one is enough for success.
         return _html(page, min((view.status for view in views), default=200))
 
-    def _recommended(self, form: Address) -> Ask:
+    def _recommended(self, form: templating.Address) -> Ask:
         requests = self._service.requests
         body = form.recommend_body(requests.model) | {"display": True}
         request = self._parser.recommend_from(body)
@@ -248,7 +251,7 @@ class Inspector:
         request = request._replace(options=replace(request.options, explain=explain))
         return lambda version, live: recommended(version, live, requests, request)
 
-    def _similar(self, form: Address) -> Ask:
+    def _similar(self, form: templating.Address) -> Ask:
         request = self._parser.similar_from(form.similar_body() | {"display": True})
         return lambda version, live: similar(version, live, request)
 

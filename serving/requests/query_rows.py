@@ -150,7 +150,7 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
             has_features |= _is_given(requests[column.name])
     by_id = known is None and pipeline.user_id is not None
     # The first that is true counts.
-    bases: list[Basis] = np.select(
+    return np.select(
         [
             np.zeros(len(requests), bool) if known is None else known,
             list_lengths(requests[SEEN].combine_chunks()) > 0,
@@ -160,7 +160,6 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
         ["stored_user", "history", "features", "id"],
         "nothing",
     ).tolist()
-    return bases
 
 
 def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
@@ -186,5 +185,4 @@ def _newest(lists: pa.Array, length: int) -> pa.Array:
 def _is_given(column: pa.ChunkedArray) -> np.ndarray:
     if column.null_count in (0, len(column)):  # without a call of Arrow, as most columns are
         return np.full(len(column), column.null_count == 0)
-    given: np.ndarray = column.is_valid().to_numpy()
-    return given
+    return column.is_valid().to_numpy()

@@ -66,8 +66,7 @@ class Version:
           UsageError: nothing is live, or `version` fits no version or several.
           BadData: its files are damaged.
         """
-        # Not whole: files for other readers, such as TensorFlow Serving, are not downloaded.
-        home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
+        home = Registry(pipeline.registry.root, pipeline.name).open(version, cache)
         place = home / version_manifest.FILE
         described = Manifest.parse(place.read_bytes(), str(place))
         _check_own_sources(described)
@@ -108,8 +107,7 @@ class Version:
     def ids(self) -> np.ndarray:
         """Item ids by row, [N] objects."""
         # As NumPy objects, because indexing them is faster than Arrow's `take` for short lists.
-        ids: np.ndarray = self.items["_item"].to_numpy()
-        return ids
+        return self.items["_item"].to_numpy()
 
     @cached_property
     def index(self) -> Index:
@@ -251,8 +249,7 @@ class Version:
             # A missing id becomes -1, which reads the last entry.
             if number.null_count:
                 number = number.fill_null(-1)
-            rows: np.ndarray = self._rows_of_taken[number.to_numpy()]
-            return rows
+            return self._rows_of_taken[number.to_numpy()]
         if not isinstance(ids, pa.Array | pa.ChunkedArray):
             ids = list(ids)
         return self._rows.rows(ids)

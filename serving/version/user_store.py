@@ -77,8 +77,7 @@ class UserStore:
         count = len(self._ids)
         wanted = min(count, most)
         rows = [n * count // wanted for n in range(wanted)]
-        ids: list[str] = self._table["_user"].take(rows).to_pylist()
-        return ids
+        return self._table["_user"].take(rows).to_pylist()
 
     @cached_property
     def _table(self) -> pa.Table:

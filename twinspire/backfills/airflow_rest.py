@@ -196,8 +196,7 @@ class AirflowRest:
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
-        value: dict[str, Any] = self.call("GET", path, params={"deserialize": True})["value"]
-        return value
+        return self.call("GET", path, params={"deserialize": True})["value"]
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         """A task's log as text, errors included."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from twinspire.cli.shared import (
+    STATES,
     JsonLine,
     ModeOption,
     PipelineFile,
@@ -18,7 +19,7 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.display.table import Cell, Style, Table, counted
+from twinspire_core.display.table import Cell, Table, counted
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message
 from twinspire_core.terminal import console, doing
 
@@ -27,12 +28,6 @@ if TYPE_CHECKING:  # they load an HTTP client
     from twinspire.backfills.airflow_rest import AirflowRest
     from twinspire.backfills.progress_board import Board
 
-_STYLES = {
-    "published": Style.GOOD,
-    "failed": Style.BAD,
-    "refused": Style.BAD,
-    "skipped": Style.WARNING,
-}
 Redo = Annotated[
     Literal["none", "failed", "stale", "all"],
     typer.Option(
@@ -229,7 +224,7 @@ def _table(outcomes: list[dict[str, Any]]) -> Table:
     rows = [
         [
             one["day"],
-            Cell(one["outcome"], _STYLES.get(one["outcome"])),
+            Cell(one["outcome"], STATES.get(one["outcome"])),
             one["version"] or one["task"] or "",
             f"{one['seconds']:.0f}",
         ]
@@ -239,16 +234,14 @@ def _table(outcomes: list[dict[str, Any]]) -> Table:
 
 
 def _raise_if_failed(outcomes: list[dict[str, Any]]) -> None:
-    of_kind = {kind: [one for one in outcomes if one["outcome"] == kind] for kind in _STYLES}
-    if failed := of_kind["failed"]:
+    if failed := [one for one in outcomes if one["outcome"] == "failed"]:
         first, last = failed[0]["day"], failed[-1]["day"]
         again = f"twinspire backfill PIPELINE --from {first} --to {last} --redo failed"
         raise TwinspireError(
             f"{len(failed)} of {len(outcomes)} days failed, the first is {first} in"
             f" {failed[0]['task'] or 'no task'}: {failed[0]['page']}. Correct the error, then type: {again}"
         )
-    if refused := of_kind["refused"]:
-        days = ", ".join(one["day"] for one in refused)
+    if days := ", ".join(one["day"] for one in outcomes if one["outcome"] == "refused"):
         raise GateRefused(
             f"The gate refused the versions of {days}. To see why: twinspire versions PIPELINE"
         )

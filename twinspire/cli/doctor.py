@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from importlib.util import cache_from_source, find_spec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from twinspire.cli.shared import (
+    MARKS,
     AsJson,
     open_pipeline,
     print_json,
@@ -29,7 +30,7 @@ from twinspire.cli.shared import (
 )
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.display.table import Table
 from twinspire_core.errors import TwinspireError, UsageError, format_message, listed
 from twinspire_core.terminal import doing, out
 from twinspire_core.version import __version__
@@ -66,14 +67,6 @@ def doctor(
 
 
 State = Literal["ok", "warning", "failure", "absent"]
-
-
-MARKS = {
-    "ok": Cell("✓", Style.GOOD),
-    "warning": Cell("!", Style.WARNING),
-    "failure": Cell("✗", Style.BAD),
-    "absent": Cell("–", Style.DIM),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,21 +153,6 @@ def _system() -> Iterator[Check]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}"
     yield Check("system", "machine", "ok", machine)
-    yield _bytecode()
-
-
-def _bytecode() -> Check:
-    spec = find_spec("tensorflow")
-    if spec is None or spec.origin is None:
-        return Check("system", "bytecode", "absent", "TensorFlow is not installed")
-    if Path(cache_from_source(spec.origin)).exists():
-        return Check("system", "bytecode", "ok", "compiled")
-    # Python compiles thousands of modules at each start if it may not keep the result
-    remedy = f"{sys.executable} -m compileall -q {Path(spec.origin).parents[1]}"
-    if sys.dont_write_bytecode:
-        remedy = f"unset PYTHONDONTWRITEBYTECODE, then: {remedy}"
-    slow = "not compiled, so that every stage starts several times slower"
-    return Check("system", "bytecode", "warning", slow, remedy)
 
 
 def _versions() -> Iterator[Check]:

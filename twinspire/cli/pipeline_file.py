@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from twinspire.cli import raw_logs
 from twinspire.cli.shared import (
+    MARKS,
     AsJson,
     PipelineFile,
     open_pipeline,
@@ -32,7 +33,7 @@ from twinspire_core.config.settings import (
     toml_text,
 )
 from twinspire_core.config.tables.deployment import PipelineConfig
-from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.display.table import Cell, Table
 from twinspire_core.errors import BadData, UsageError, with_full_stop
 from twinspire_core.terminal import console, doing, out
 
@@ -220,10 +221,8 @@ def validate(
     )
 
 
-def _mark(column: "CheckedColumn") -> Cell:
-    if not column.ok:
-        return Cell("✗", Style.BAD)
-    return Cell("!", Style.WARNING) if column.doubt else Cell("✓", Style.GOOD)
+def _mark(one: "CheckedColumn") -> Cell:
+    return MARKS["failure" if not one.ok else "warning" if one.doubt else "ok"]
 
 
 def config(

@@ -207,11 +207,13 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(question: str, default: str) -> str:
-    """Asks on the terminal."""
+def ask(question: str, default: str, choices: list[str] | None = None) -> str:
+    """Asks on the terminal, until the answer is one of the choices, if there are any."""
     # Polars changes how signals are handled: without this, Python sees Ctrl-C only after Enter
     signal.siginterrupt(signal.SIGINT, True)
-    return Prompt.ask(question, console=console, default=default).strip()
+    return Prompt.ask(
+        question, console=console, default=default, choices=choices, show_choices=False
+    ).strip()
 
 
 def choose(question: str, choices: Sequence[tuple[str, str]], *, optional: bool = False) -> int:
@@ -227,16 +229,13 @@ def choose(question: str, choices: Sequence[tuple[str, str]], *, optional: bool 
     for number, (name, shown) in enumerate(choices, 1):
         console.print(f"{number:3}  {name:24} {shown}", soft_wrap=True)
     names = [name for name, _ in choices]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    others = ["none"] if optional else []
     hint = "Number or name, or none" if optional else "Number or name"
-    while True:
-        answer = ask(hint, "1")
-        if answer in names:
-            return names.index(answer)
-        if answer.isdecimal() and 1 <= int(answer) <= len(names):
-            return int(answer) - 1
-        if optional and answer == "none":
-            return -1
-        console.print(f"There is no {answer!r} in this list.")
+    answer = ask(hint, "1", [*names, *numbers, *others])
+    # Names first: a column may be called 2, or none
+    given = next(answers for answers in (names, numbers, others) if answer in answers)
+    return -1 if given is others else given.index(answer)
 
 
 def ask_column(proposal: "Proposal") -> str | None:

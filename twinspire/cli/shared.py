@@ -14,7 +14,7 @@ from rich.box import SIMPLE
 from rich.text import Text
 
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.display.table import Style, Table
+from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import (
     TwinspireError,
     UsageError,
@@ -302,6 +302,31 @@ LOOKS = {
     Style.DIM: "dim",
 }
 """The look of each style in a terminal."""
+
+
+STATES = {
+    "live": Style.GOOD,
+    "refused": Style.BAD,
+    "failed": Style.BAD,
+    "killed": Style.BAD,
+    "missing": Style.WARNING,
+    "stale": Style.WARNING,
+    "late": Style.WARNING,
+    "rolled back": Style.WARNING,
+    "under way": Style.STRONG,
+    "skipped": Style.DIM,
+    "no logs": Style.DIM,
+}
+"""The style of days and versions, by their state."""
+
+
+MARKS = {
+    "ok": Cell("✓", Style.GOOD),
+    "warning": Cell("!", Style.WARNING),
+    "failure": Cell("✗", Style.BAD),
+    "absent": Cell("–", Style.DIM),
+}
+"""What stands before the line of a check, by its outcome."""
 
 
 def terminal_table(table: Table) -> rich.table.Table:

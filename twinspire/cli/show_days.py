@@ -11,6 +11,7 @@ import typer
 from index_builder.registry.version_log import version_date
 from twinspire.cli.day_steps import DayOption, Instant
 from twinspire.cli.shared import (
+    STATES,
     AsJson,
     Date,
     JsonLine,
@@ -32,7 +33,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.quality_tables import quality_table
-from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.display.table import Cell, Table
 from twinspire_core.errors import (
     TwinspireError,
     Unwell,
@@ -47,20 +48,6 @@ if TYPE_CHECKING:
 
 
 _MOST = 30
-
-
-_STYLES = {
-    "refused": Style.BAD,
-    "failed": Style.BAD,
-    "killed": Style.BAD,
-    "missing": Style.WARNING,
-    "stale": Style.WARNING,
-    "late": Style.WARNING,
-    "rolled back": Style.WARNING,
-    "under way": Style.STRONG,
-    "skipped": Style.DIM,
-    "no logs": Style.DIM,
-}
 
 
 def status(
@@ -218,10 +205,13 @@ def stretches(days: Sequence[DayStatus]) -> Iterator[Stretch]:
 def _cells(row: Stretch) -> list[str | Cell]:
     one = row.days[0]
     size = sum(day.work_bytes + day.partial_bytes + day.version_bytes for day in row.days) / 1e6
-    state = Cell(one.state, _STYLES.get(one.state))
-    if one.live and one.state == "published":
-        state = Cell("live", Style.GOOD)
-    return [row.name, state, one.version or "", f"{size:,.1f}" if size else ""]
+    state = "live" if one.live and one.state == "published" else one.state
+    return [
+        row.name,
+        Cell(state, STATES.get(state)),
+        one.version or "",
+        f"{size:,.1f}" if size else "",
+    ]
 
 
 def _sentence(row: Stretch) -> str:

@@ -14,6 +14,7 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
 from twinspire.cli.shared import (
     LOOKS,
+    STATES,
     AsJson,
     OneVersion,
     PipelineFile,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:  # they load NumPy, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
     from twinspire_core.fusion.rank_fusion import FixedOrder
 
-STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
-"""The style of a version, by its status."""
 _NOTES = (
     "The figures are {metric} of the lists that each version serves. Next day: measured on all users of"
     " the next day that was run, before training on it. Held out: measured on users of the version's own"
@@ -158,7 +157,7 @@ def _table(
             marks.append(f"catalogue {one.corpus_date:%m-%d}")
         quality = qualities.get(one.version)
         figures = _cells(quality.served(metric) if quality else None)
-        rows.append(in_style([one.version, ", ".join(marks), *figures], STYLES.get(one.status)))
+        rows.append(in_style([one.version, ", ".join(marks), *figures], STATES.get(one.status)))
     return Table(
         head=["version", "status", "users", "served", "best simple", "two-tower", "measured on"],
         rows=rows,
@@ -213,7 +212,7 @@ def show(pipeline: PipelineFile, version: OneVersion = None, as_json: AsJson = F
             }
         )
         return
-    look = LOOKS[STYLES.get(status, Style.STRONG)]
+    look = LOOKS[STATES.get(status, Style.STRONG)]
     out.print(Text(f"{p.name} {chosen}, {status}", style=f"bold {look}"))
     if figure:
         _line("quality", figure.text)

@@ -19,7 +19,6 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire.tuning import tried_settings
-from twinspire.tuning.tried_settings import second_metric
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import toml_text
 from twinspire_core.display.table import Row, Style, Table, counted, in_style, number
@@ -169,7 +168,7 @@ def _ranked(trials: "Sequence[Trial]", metric: str) -> "list[Trial]":
 def _table(
     pipeline: Pipeline, ranked: "Sequence[Trial]", present: tried_settings.Settings
 ) -> Table:
-    metric, second = pipeline.gate.metric, second_metric(pipeline)
+    metric, second = pipeline.gate.metric, tried_settings.second_metric(pipeline)
     rows: list[Row] = []
     for trial in ranked:
         cells = ["–"] * 3

@@ -73,8 +73,7 @@ class Stage:
     def load(self) -> StageFunction:
         """Imports the function that runs the stage."""
         # Only here, because each of these modules loads TensorFlow, Beam or ScaNN
-        function: StageFunction = import_module(self.module).run
-        return function
+        return import_module(self.module).run
 
 
 FEATURES = Stage(

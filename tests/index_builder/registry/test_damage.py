@@ -149,15 +149,9 @@ def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
     folder, _ = staged(tmp_path / "new", ONE, "x")
     storage.write_bytes(f"{folder}/tensorflow_serving/1/saved_model.pb", b"large")
     registry.publish(folder, described(folder, "p", ONE), accepted=True, reason="")
-    own = registry.open(cache=cache, whole=False)
+    own = registry.open(cache=cache)
     assert (own / "items.txt").exists()
     assert (own / "tensorflow_serving").exists() == (not storage.is_remote(place))
-    assert (
-        registry.open(cache=cache) / "tensorflow_serving/1/saved_model.pb"
-    ).read_bytes() == b"large"
-    assert (registry.open(cache=cache, whole=False) / "tensorflow_serving").exists(), (
-        "nor is it deleted"
-    )
 
 
 def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkeypatch):

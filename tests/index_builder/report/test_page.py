@@ -51,7 +51,6 @@ def test_what_was_measured_stands_there(facts):
     assert "1-4 10 0.110 0.100 0.025 0.031 0.015" in parts["slices"]
     assert "7 taken items were not in" in parts["slices"]
     assert "a factor of 1.25" in parts["frequency"]
-    assert "5.0000% 10.0000% 2.00" in parts["frequency"]
     assert "finds 0.9850 of the 10 exact neighbours; the target is 0.98" in parts["index"]
     assert "all 40 0.9900 700 0.500" in parts["index"] and "0.50 ms for one query" in parts["index"]
     assert "3 of 1,000 records were malformed and left out (0.30%)" in parts["data"]
@@ -121,8 +120,7 @@ def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
     page = shown(replace(facts, index=index))
     assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
     assert ("Its settings" in page.parts["index"]) == bool(told["kinds"])
-    assert "tuned on half of the sampled users" in shown(facts).parts["index"]
-    assert "tuned on half" not in page.parts["index"], "one setting is no trade-off"
+    assert "on half of the sampled users" in page.parts["index"]
 
 
 def test_reasons_of_a_refusal(facts):
