@@ -55,6 +55,116 @@ _WIDER = 8  # times as many candidates in the next round
 _OfCaps = tuple[CappedValues | None, list[str]]
 # Weak keys: an entry goes when its version is swapped out.
 _capped: "WeakKeyDictionary[Version, _OfCaps]" = WeakKeyDictionary()
+# A mistyped item id is compared with at most this many ids, which takes seconds.
+_COMPARED = 100_000
+
+
+def recommend(
+    version: Version,
+    requests: Sequence[dict[str, Any]] | pa.Table,
+    options: ListRequest,
+    *,
+    now: datetime | None = None,
+) -> Answer:
+    """Recommends items for B queries.
+
+    Args:
+      requests: [B] JSON objects (serving/requests/request_model.py), or rows of `Requests.table`.
+      options: options of all lists. If k is larger than the corpus, lists have all items and a warning.
+      now: the time of the requests, in the pipeline's time zone; by default the present.
+
+    Raises:
+      Refused: a request has a wrong key or value, or a number that is too large for the query tower.
+      UsageError: the filter in `options` is wrong, or the version has no such source.
+    """
+    source = version.choose_source(options.source)
+    # Only some sources can list items that are newer than the version.
+    version = version.answering(source)
+    pipeline = version.pipeline
+    asked = requests
+    if not isinstance(asked, pa.Table):
+        asked = Requests(pipeline).table(asked)
+    # Before stored values are filled in: warnings are about values in the request only.
+    unknown = version.vocabularies.unknown(asked)
+    moment = now or datetime.now(pipeline.zone)
+    table, known = complete(asked, version.users, moment, pipeline.history_name)
+    bases = read_bases(pipeline, asked, known)
+    list_sources = _source_of_each(bases, options.source, source)
+    seen = items_to_leave_out(version, table, version.leaves_out_seen(options.exclude_seen))
+    groups = _group_by_filter(version, table, options.filter)
+    queries = encode_queries(version, table, source, list_sources != source)
+    ruling = Ruling.of(version, table, options) if source in RULED else None
+    lists, about_rules = retrieve_ruled(version, queries, options, source, seen, groups, ruling)
+    return Answer(
+        rows=lists.rows,
+        scores=lists.scores,
+        widened=lists.widened,
+        warnings=AnswerWarnings(
+            version=version.id,
+            k=options.k,
+            items=len(version.items),
+            counts=(lists.rows != NONE).sum(1),
+            groups=groups,
+            unknown=unknown,
+            rules=about_rules,
+        ),
+        known=known,
+        bases=bases,
+        history=table[pipeline.history_name] if pipeline.history_name else None,
+        source=source,
+        list_sources=list_sources.tolist(),
+        names=lists.names,
+        shares=lists.shares,
+        reasons=_explain(version, lists),
+    )
+
+
+def _source_of_each(bases: Sequence[Basis], asked: str | None, source: str) -> np.ndarray:
+    """The source of each list, [B]. If nothing is known about a user, `popular` replaces the two-tower,
+    unless a request asks for the two-tower by name.
+    """
+    # The fixed order has weights for unknown users, and the ranker has features. The two-tower has
+    # neither.
+    nothing_known = np.array([basis == "nothing" for basis in bases], bool)
+    gives_way = asked is None and source == TWO_TOWER
+    return np.where(nothing_known & gives_way, POPULAR, source)
+
+
+def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Groups:
+    """Groups the requests by their own filters, combined with the filter of all requests.
+
+    Raises:
+      Refused: the version cannot apply the filter of a request.
+      UsageError: it cannot apply the filter of all requests.
+    """
+    common = version.attributes.select_for_all(of_all)
+    # Most requests have no filter. Then there is one group, without a look at any row.
+    if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
+        return Groups((common,), np.zeros(len(table), np.int64))
+    numbers: dict[Filter, int] = {}
+    of = [
+        numbers.setdefault(Filter(allow, deny), len(numbers))
+        for allow, deny in zip(table[ALLOW].to_pylist(), table[DENY].to_pylist(), strict=True)
+    ]
+    selected: list[Selected | None] = []
+    for wanted, number in numbers.items():
+        try:
+            own = None if wanted == NO_FILTER else version.attributes.select(wanted)
+        except ValueError as e:
+            raise Refused(of.index(number), str(e)) from e
+        if own and common:
+            own = Selected(own.passing & common.passing, (*own.warnings, *common.warnings))
+        selected.append(own or common)
+    return Groups(tuple(selected), np.array(of))
+
+
+def _explain(version: Version, lists: Retrieved) -> Explanations | None:
+    """Explanations by the ranker; None if they are not asked for."""
+    ranker = version.ranker
+    if lists.values is None or lists.shares is None or ranker is None:
+        return None
+    is_ranked = np.any(lists.shares > 0, axis=2)
+    return Explanations(ranker, version.ranking_features, lists.values, is_ranked)
 
 
 class _RuledLists(NamedTuple):
@@ -223,118 +333,6 @@ def _at(values: np.ndarray, columns: np.ndarray, none: float) -> np.ndarray:
         columns = columns[:, :, None]
     taken = np.take_along_axis(values, np.maximum(columns, 0), axis=1)
     return np.where(columns >= 0, taken, np.asarray(none, values.dtype))
-
-
-# A mistyped item id is compared with at most this many ids, which takes seconds.
-_COMPARED = 100_000
-
-
-def recommend(
-    version: Version,
-    requests: Sequence[dict[str, Any]] | pa.Table,
-    options: ListRequest,
-    *,
-    now: datetime | None = None,
-) -> Answer:
-    """Recommends items for B queries.
-
-    Args:
-      requests: [B] JSON objects (serving/requests/request_model.py), or rows of `Requests.table`.
-      options: options of all lists. If k is larger than the corpus, lists have all items and a warning.
-      now: the time of the requests, in the pipeline's time zone; by default the present.
-
-    Raises:
-      Refused: a request has a wrong key or value, or a number that is too large for the query tower.
-      UsageError: the filter in `options` is wrong, or the version has no such source.
-    """
-    source = version.choose_source(options.source)
-    # Only some sources can list items that are newer than the version.
-    version = version.answering(source)
-    pipeline = version.pipeline
-    asked = requests
-    if not isinstance(asked, pa.Table):
-        asked = Requests(pipeline).table(asked)
-    # Before stored values are filled in: warnings are about values in the request only.
-    unknown = version.vocabularies.unknown(asked)
-    moment = now or datetime.now(pipeline.zone)
-    table, known = complete(asked, version.users, moment, pipeline.history_name)
-    bases = read_bases(pipeline, asked, known)
-    list_sources = _source_of_each(bases, options.source, source)
-    seen = items_to_leave_out(version, table, version.leaves_out_seen(options.exclude_seen))
-    groups = _group_by_filter(version, table, options.filter)
-    queries = encode_queries(version, table, source, list_sources != source)
-    ruling = Ruling.of(version, table, options) if source in RULED else None
-    lists, about_rules = retrieve_ruled(version, queries, options, source, seen, groups, ruling)
-    return Answer(
-        rows=lists.rows,
-        scores=lists.scores,
-        widened=lists.widened,
-        warnings=AnswerWarnings(
-            version=version.id,
-            k=options.k,
-            items=len(version.items),
-            counts=(lists.rows != NONE).sum(1),
-            groups=groups,
-            unknown=unknown,
-            rules=about_rules,
-        ),
-        known=known,
-        bases=bases,
-        history=table[pipeline.history_name] if pipeline.history_name else None,
-        source=source,
-        list_sources=list_sources.tolist(),
-        names=lists.names,
-        shares=lists.shares,
-        reasons=_explain(version, lists),
-    )
-
-
-def _source_of_each(bases: Sequence[Basis], asked: str | None, source: str) -> np.ndarray:
-    """The source of each list, [B]. If nothing is known about a user, `popular` replaces the two-tower,
-    unless a request asks for the two-tower by name.
-    """
-    # The fixed order has weights for unknown users, and the ranker has features. The two-tower has
-    # neither.
-    nothing_known = np.array([basis == "nothing" for basis in bases], bool)
-    gives_way = asked is None and source == TWO_TOWER
-    return np.where(nothing_known & gives_way, POPULAR, source)
-
-
-def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Groups:
-    """Groups the requests by their own filters, combined with the filter of all requests.
-
-    Raises:
-      Refused: the version cannot apply the filter of a request.
-      UsageError: it cannot apply the filter of all requests.
-    """
-    common = version.attributes.select_for_all(of_all)
-    # Most requests have no filter. Then there is one group, without a look at any row.
-    if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
-        return Groups((common,), np.zeros(len(table), np.int64))
-    numbers: dict[Filter, int] = {}
-    of = [
-        numbers.setdefault(Filter(allow, deny), len(numbers))
-        for allow, deny in zip(table[ALLOW].to_pylist(), table[DENY].to_pylist(), strict=True)
-    ]
-    selected: list[Selected | None] = []
-    for wanted, number in numbers.items():
-        try:
-            own = None if wanted == NO_FILTER else version.attributes.select(wanted)
-        except ValueError as e:
-            raise Refused(of.index(number), str(e)) from e
-        if own and common:
-            own = Selected(own.passing & common.passing, (*own.warnings, *common.warnings))
-        selected.append(own or common)
-    return Groups(tuple(selected), np.array(of))
-
-
-def _explain(version: Version, lists: Retrieved) -> Explanations | None:
-    """Explanations by the ranker; None if they are not asked for."""
-    ranker = version.ranker
-    if lists.values is None or lists.shares is None or ranker is None:
-        return None
-    is_ranked = np.any(lists.shares > 0, axis=2)
-    return Explanations(ranker, version.ranking_features, lists.values, is_ranked)
 
 
 def similar(version: Version, item: str, options: ListRequest) -> Answer:

@@ -1,16 +1,21 @@
-"""Bodies of requests for lists: the types that check and document them, and errors about wrong bodies.
+"""Bodies of requests: read in time and size, and for lists the types that check and document them, and errors
+about wrong bodies.
 
 A body is checked before it waits for a batch. Lengths are checked first, so that a wrong body costs no more
 than a correct one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Required
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, Required, TypeVar
 
+import orjson
+from fastapi import Request
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
-from serving.http.connection import read_object
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
 from serving.requests.json_values import ONE_ITEM_ID, Refused, typed_dict, whole_number
@@ -30,10 +35,67 @@ from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_ful
 
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
+_LARGE = 1 << 14  # bytes, from which a thread parses a body
+_Request = TypeVar("_Request")
 Keys = Mapping[str, Option | RequestField]
 _EITHER = (
     'Give either "query" (an object) or "queries" (a list of objects). A query may be empty: {}.'
 )
+
+
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """The bytes of a body.
+
+    Raises:
+      Problem: they are more than `most`, take longer than `seconds`, or end too early.
+    """
+    content = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                content += part
+                if len(content) > most:
+                    raise Problem(
+                        "body_too_large",
+                        f"A body can have at most {most:,} bytes. Send fewer queries or events at a"
+                        " time.",
+                    )
+    except TimeoutError as e:
+        message = (
+            f"A body must arrive within {seconds:g} s after its headers; {len(content):,} bytes came."
+            " Send fewer queries or events at a time."
+        )
+        raise Problem("timed_out", message) from e
+    except ClientDisconnect as e:
+        raise Problem("bad_json", "The connection was closed before the end of the body.") from e
+    return bytes(content)
+
+
+async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Request:
+    """The request in a body. A thread parses a large one, so that other requests do not wait.
+
+    Raises:
+      Problem: something is wrong with the body.
+    """
+    if len(content) <= _LARGE:
+        return parser(content)
+    return await run_in_threadpool(parser, content)
+
+
+def read_object(content: bytes) -> dict[str, Any]:
+    """The object in a body. Of equal keys the last one counts.
+
+    Raises:
+      Problem: it is no JSON object.
+    """
+    try:
+        body = orjson.loads(content)
+    except ValueError as e:
+        message = f"A body must be a JSON object; this one cannot be read: {e}."
+        raise Problem("bad_json", message) from e
+    if not isinstance(body, dict):
+        raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
+    return body
 
 
 class RecommendRequest(NamedTuple):

@@ -1,16 +1,8 @@
-"""Connections with limits for headers and slow clients, which uvicorn's parser does not have; and reading the
-JSON object in a body, which must not be too large or too slow.
-"""
+"""Connections with limits for headers and slow clients, which uvicorn's parser does not have."""
 
-import asyncio
-from asyncio import Future, TimerHandle, Transport
-from collections.abc import Callable
-from typing import Any, TypeVar
+from asyncio import TimerHandle, Transport
+from typing import Any
 
-import orjson
-from fastapi import Request
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -18,11 +10,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
-from twinspire_core.errors import shorten
 
-_SOON = 0.05  # seconds, after which a slow answer watches whether its client has left
 _SLOWEST = 1 << 15  # bytes of an answer that a client must take in a second
-_Answer = TypeVar("_Answer")
 _PIECE = 4096  # bytes that are parsed at a time
 
 
@@ -155,92 +144,3 @@ class LimitedConnection(HttpToolsProtocol):
             status_line = STATUS_LINE[problem.status]
             self.transport.write(status_line + lines.encode() + b"\r\n" + problem.content)
         self.transport.close()
-
-
-async def while_connected(request: Request, answer: "Future[_Answer]") -> _Answer:
-    """Waits for an answer as long as the client does.
-
-    Raises:
-      ClientDisconnect: the client has left. The future gets the same exception.
-    """
-    loop = answer.get_loop()
-    leaving: list[asyncio.Task[None]] = []
-
-    def watch() -> None:
-        leaving.append(loop.create_task(_leave(request, answer)))
-
-    # Most answers are sooner than that, and need no task that watches the client.
-    begin = loop.call_later(_SOON, watch)
-    try:
-        return await answer
-    finally:
-        begin.cancel()
-        for task in leaving:
-            task.cancel()
-
-
-async def _leave(request: Request, answer: "Future[Any]") -> None:
-    """Gives up an answer when the client leaves. The whole body was read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    if not answer.done():
-        answer.set_exception(ClientDisconnect())
-
-
-_LARGE = 1 << 14  # bytes, from which a thread parses a body
-_Request = TypeVar("_Request")
-
-
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """The bytes of a body.
-
-    Raises:
-      Problem: they are more than `most`, take longer than `seconds`, or end too early.
-    """
-    content = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                content += part
-                if len(content) > most:
-                    raise Problem(
-                        "body_too_large",
-                        f"A body can have at most {most:,} bytes. Send fewer queries or events at a"
-                        " time.",
-                    )
-    except TimeoutError as e:
-        message = (
-            f"A body must arrive within {seconds:g} s after its headers; {len(content):,} bytes came."
-            " Send fewer queries or events at a time."
-        )
-        raise Problem("timed_out", message) from e
-    except ClientDisconnect as e:
-        raise Problem("bad_json", "The connection was closed before the end of the body.") from e
-    return bytes(content)
-
-
-async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Request:
-    """The request in a body. A thread parses a large one, so that other requests do not wait.
-
-    Raises:
-      Problem: something is wrong with the body.
-    """
-    if len(content) <= _LARGE:
-        return parser(content)
-    return await run_in_threadpool(parser, content)
-
-
-def read_object(content: bytes) -> dict[str, Any]:
-    """The object in a body. Of equal keys the last one counts.
-
-    Raises:
-      Problem: it is no JSON object.
-    """
-    try:
-        body = orjson.loads(content)
-    except ValueError as e:
-        message = f"A body must be a JSON object; this one cannot be read: {e}."
-        raise Problem("bad_json", message) from e
-    if not isinstance(body, dict):
-        raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
-    return body

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic_core import ErrorDetails
 
 from serving.answers.recommend import recommend
-from serving.http.connection import read_object
+from serving.http.bodies import read_object
 from serving.http.http_errors import Problem
 from serving.http.openapi import EventsAnswer
 from serving.http.prometheus import Metrics

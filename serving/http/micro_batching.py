@@ -19,6 +19,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from threading import Condition, Thread
 from typing import Any, NamedTuple, TypeVar
 
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
 from serving.http.bodies import RecommendRequest
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
@@ -35,6 +38,7 @@ _PARTS = 4  # a part is this many times smaller than a batch, because batches wa
 _LONG_LIST = 100  # items of a list that weigh 1
 _IDS = 250  # ids in histories and exclusions that weigh 1 more
 _EXPLAINED = 2  # weight of an explained item
+_SOON = 0.05  # seconds, after which a slow answer watches whether its client has left
 
 
 class _Job(NamedTuple):
@@ -282,3 +286,33 @@ def _set_outcomes(outcomes: list[tuple["asyncio.Future[Any]", Any]]) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
+
+
+async def while_connected(request: Request, answer: "asyncio.Future[_Answer]") -> _Answer:
+    """Waits for an answer as long as the client does.
+
+    Raises:
+      ClientDisconnect: the client has left. The future gets the same exception.
+    """
+    loop = answer.get_loop()
+    leaving: list[asyncio.Task[None]] = []
+
+    def watch() -> None:
+        leaving.append(loop.create_task(_leave(request, answer)))
+
+    # Most answers are sooner than that, and need no task that watches the client.
+    begin = loop.call_later(_SOON, watch)
+    try:
+        return await answer
+    finally:
+        begin.cancel()
+        for task in leaving:
+            task.cancel()
+
+
+async def _leave(request: Request, answer: "asyncio.Future[Any]") -> None:
+    """Gives up an answer when the client leaves. The whole body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    if not answer.done():
+        answer.set_exception(ClientDisconnect())

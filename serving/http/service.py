@@ -15,12 +15,11 @@ from starlette.concurrency import run_in_threadpool
 
 from serving.http import http_errors, openapi
 from serving.http.answer_bodies import answer_batch, answer_parts, answer_similar, dump
-from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest
-from serving.http.connection import parse_body, read_body, while_connected
+from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest, parse_body, read_body
 from serving.http.events import EventFeed, EventsBody, parse_events
 from serving.http.hot_swap import LiveVersion, warm
 from serving.http.http_errors import Problem
-from serving.http.micro_batching import Batcher, Outcome, Parts
+from serving.http.micro_batching import Batcher, Outcome, Parts, while_connected
 from serving.http.openapi import (
     BODY,
     EventsAnswer,

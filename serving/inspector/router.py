@@ -17,10 +17,9 @@ from starlette.responses import HTMLResponse
 from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry, Status
 from serving.http.bodies import BodyParser
-from serving.http.connection import while_connected
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
-from serving.http.micro_batching import Parts
+from serving.http.micro_batching import Parts, while_connected
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.list_view import (
