@@ -7,7 +7,6 @@ version's day.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +30,26 @@ from twinspire_core.sources.candidate_sources import CandidateSources, read_tabl
 from twinspire_core.storage.parquet_files import read_file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refreshed:
-    """What a refresh is of.
+def run(
+    ctx: StageContext,
+    *,
+    before: Manifest,
+    trained: str,
+    live: str,
+    skew: Sequence[FeatureSkew] = (),
+    unasked: bool = False,
+) -> dict[str, Any]:
+    """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
 
-    Attributes:
+    Args:
+      ctx: `inputs` are the folders of the refresh's own steps, and as `train` and `measure` the files
+        of the version `before`.
       before: the version whose towers are taken, and whose corpus the new one is compared with.
       trained: the version that these towers were trained for: `before`, unless that is a refresh
         itself.
       live: the trained version whose towers were live when the refresh began.
       skew: how far features of what is served are from those that the towers were trained on.
       unasked: whether it follows a refused day, and nobody asked for it.
-    """
-
-    before: Manifest
-    trained: str
-    live: str
-    skew: Sequence[FeatureSkew] = ()
-    unasked: bool = False
-
-
-def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
-    """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
-
-    Args:
-      ctx: `inputs` are the folders of the refresh's own steps, and as `train` and `measure` the files
-        of the version `refreshed.before`.
-      refreshed: what it is of.
 
     Returns:
       The summary: what is published, and how many items are `new` and `withdrawn`. `refused` lists
@@ -70,9 +62,15 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        before = refreshed.before
         place = registry.place(before.version, version_manifest.ITEMS)
-        measured = _measured(ctx, staged, refreshed, read_file(place, ["_item"])["_item"])
+        measured = _measured(
+            ctx,
+            staged,
+            read_file(place, ["_item"])["_item"],
+            trained=trained,
+            skew=skew,
+            unasked=unasked,
+        )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         # The training files are those of the towers, and are kept as long as this version
         own = {
@@ -87,10 +85,10 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             verdict,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             # A day that was published meanwhile has newer towers and must stay live.
-            while_live=refreshed.live,
+            while_live=live,
             day=before.date,
             parent=before.parent,
-            refreshes=refreshed.trained,
+            refreshes=trained,
             corpus_date=ctx.day,
             sources={**before.sources, **own},
         )
@@ -98,12 +96,13 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
 
 
 def _measured(
-    ctx: StageContext, staged: Path, refreshed: Refreshed, before: pa.ChunkedArray
+    ctx: StageContext, staged: Path, before: pa.ChunkedArray, **of_refresh: Any
 ) -> JudgedRefresh:
     """What the gate judges of what is staged, which loses a ranker that cannot be used.
 
     Args:
       before: ids of the items of the version that is refreshed.
+      of_refresh: fields of `JudgedRefresh` that are known already.
     """
     items = pq.read_table(staged / version_manifest.ITEMS)
     sources = CandidateSources.of(items, read_tables(staged))
@@ -118,19 +117,17 @@ def _measured(
     figures = IndexFigures.read(staged)
     stayed = pc.sum(pc.is_in(items["_item"], value_set=before.combine_chunks())).as_py()
     return JudgedRefresh(
-        trained=refreshed.trained,
         index_recall=figures.recall,
         items=figures.items,
         before=len(before),
         new=len(items) - stayed,
         withdrawn=len(before) - stayed,
-        skew=refreshed.skew,
         serves=FIXED_ORDER if lacking and serves == RANKED else serves,
         lacking=lacking,
         # `sources.use` of the pipeline file may be another one by now, so that nobody made what these
         # need.
         silent=[name for name in order.sources if name not in sources] if order else [],
-        unasked=refreshed.unasked,
+        **of_refresh,
     )
 
 

@@ -9,7 +9,6 @@ from twinspire_core.contracts.measures import Measures, interval_of, value_of
 from twinspire_core.contracts.version_manifest import counts_otherwise
 from twinspire_core.display.quality_tables import (
     PARENT,
-    EvaluatedSet,
     MeasuredLists,
     baselines,
     describe_order,
@@ -19,17 +18,12 @@ from twinspire_core.display.quality_tables import (
     kind_text,
     list_name,
     lists_table,
-    of_other_kind,
+    sets_table,
 )
 from twinspire_core.display.table import Table, change_text, count, number, share
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 
-_VARIETY = {
-    "coverage": "items reached",
-    "gini": "Gini",
-    "overlap": "overlap",
-    "popular_share": "popular share",
-}
+_VARIETY = ("coverage", "gini", "overlap", "popular_share")
 _SHOWN_FEATURES = 12  # of the ranker, those that say most
 
 
@@ -185,16 +179,21 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
 
 def lists(facts: Facts) -> Section:
     """All lists that were measured, by several measures."""
-    sets = [measured for measured in facts.evaluated_sets if measured.lists]
+    sets = facts.evaluated_sets
+    measured = {name for one in sets for listed in one.lists for name in listed.measures.values}
+    ks = sorted(
+        int(name.removeprefix("recall@")) for name in measured if name.startswith("recall@")
+    )
+    recalls = [f"recall@{k}" for k in ks]
     text = [
-        "Variety is measured over all lists together. Items reached: the share of the catalogue that"
+        "Variety is measured over all lists together. Coverage: the share of the catalogue that"
         " is in any list. Gini: 0% if all items are shown equally often. Overlap: the share of items"
         " that the lists of two users have in common. Popular share: the share of the most popular"
         " items, which together have half of the last days’ events; unknown if these days have no"
         " events.",
         f"Figures on this page are for lists {kind_text(facts.metrics.counted_lists)}, unless a title"
         " says otherwise. serving.exclude_seen of the pipeline file decides this. The ranker is fitted"
-        " for these lists, and the gate judges them. Tables below show the other kind.",
+        " for these lists, and the gate judges them. A star marks lists of the other kind.",
     ]
     if facts.metrics.holdout.baseline is None:
         text.append("There is no earlier version to compare with.")
@@ -203,44 +202,13 @@ def lists(facts: Facts) -> Section:
         title="The lists, side by side",
         text=text,
         tables=[
-            *(table for measured in sets for table in _compared(measured)),
+            sets_table(sets, [*recalls, f"ndcg@{ks[0]}", "mrr"]),
+            sets_table(sets, [f"{name}@{ks[-1]}" for name in _VARIETY]),
             *_next_click(facts),
-            *(table for measured in sets for table in _other_kind(measured)),
-        ],
+        ]
+        if ks
+        else [],
     )
-
-
-def _ks(evaluated: EvaluatedSet) -> list[int]:
-    """The lengths of lists at which recall was measured."""
-    names = {name for listed in evaluated.lists for name in listed.measures.values}
-    return sorted(int(name.removeprefix("recall@")) for name in names if name.startswith("recall@"))
-
-
-def _accuracy(evaluated: EvaluatedSet) -> dict[str, str]:
-    """Measures of accuracy, with their headings."""
-    ks = _ks(evaluated)
-    names = [*(f"recall@{k}" for k in ks), *(f"ndcg@{k}" for k in ks[:1]), "mrr"]
-    return {name: heading(name) for name in names}
-
-
-def _compared(evaluated: EvaluatedSet) -> list[Table]:
-    """The accuracy and the variety of the lists."""
-    k = max(_ks(evaluated), default=0)
-    variety = {f"{name}@{k}": label for name, label in _VARIETY.items()}
-    whose = f"{evaluated.title}. {evaluated.text}"
-    return [
-        lists_table(evaluated.lists, _accuracy(evaluated), title=f"Accuracy: {whose}"),
-        lists_table(evaluated.lists, variety, title=f"Variety of the first {k}: {whose}"),
-    ]
-
-
-def _other_kind(evaluated: EvaluatedSet) -> list[Table]:
-    """The accuracy of the lists that the gate does not judge: with or without seen items."""
-    others = of_other_kind(evaluated).lists
-    if not others:
-        return []
-    title = f"Accuracy of lists {kind_text(others[0].measures.kind)}: {evaluated.title}"
-    return [lists_table(others, _accuracy(evaluated), title=title, folded=True)]
 
 
 def _next_click(facts: Facts) -> list[Table]:

@@ -29,10 +29,9 @@ def refreshed(context, pipeline, tmp_path):
         later = context(NEXT)
         # With what was said of the ranker: all that a refresh reads of a version.
         later = replace(later, inputs={**later.inputs, "measure": made.inputs["measure"]})
-        refreshed = refresh_stage.Refreshed(
-            before=registry.manifest(trained), trained=trained, live=trained
+        summary = refresh_stage.run(
+            later, before=registry.manifest(trained), trained=trained, live=trained
         )
-        summary = refresh_stage.run(later, refreshed)
         assert summary["refused"] == [] and summary["version"] != trained
         return registry.open(summary["version"], tmp_path / "cache"), summary["notes"]
 

@@ -9,7 +9,7 @@ import pytest
 from model.training import checkpoint
 from tests.shop import PIPELINE
 from tests.traces import holders
-from twinspire import forgetting
+from twinspire.cli import forget as forgetting
 from twinspire.cli.forget import _forget, _tell
 from twinspire.runs import run_leases
 from twinspire_core import storage
@@ -136,9 +136,9 @@ def test_a_version_holds_them_in_rows_and_vocabularies(shop, tmp_path, path, hel
         column = "_user" if held else "_item"
         place = tmp_path / f"registry/shop/versions/2024-03-09-0000/{path}"
         pq.write_table(pa.table({column: ["u1", "u7", None]}), place)
-    found = list(forgetting.versions(shop, USERS))
+    found = list(forgetting.held_by_versions(shop, USERS))
     assert found == [("2024-03-09-0000", {"u7"})] * held
-    assert not list(forgetting.versions(shop, frozenset(["u70"])))
+    assert not list(forgetting.held_by_versions(shop, frozenset(["u70"])))
 
 
 def test_who_is_in_no_training_state_and_no_version_is_called_unknown(shop, tmp_path, capsys):

@@ -67,8 +67,7 @@ def serve(
         typer.Option(
             min=0.1,
             max=3600,
-            help="Seconds that a client may take to send the headers, to send the body, and to read the"
-            " answer.",
+            help="Seconds that a client may take to send the headers, and as many to send the body.",
         ),
     ] = 10.0,
     access_log: Annotated[

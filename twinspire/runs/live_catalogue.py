@@ -357,15 +357,14 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         embed_stage.run(step("embed"))
         start = find_start(run, holder.version)
         indexed = index_stage.run(replace(step("index"), start=start))
-        version = replace(whole, inputs=inputs)
-        refreshed = refresh_stage.Refreshed(
+        published = refresh_stage.run(
+            replace(whole, inputs=inputs),
             before=holder,
             trained=towers.trained,
             live=towers.live,
             skew=far,
             unasked="unasked" in facts,
         )
-        published = refresh_stage.run(version, refreshed)
         return {"trained": towers.trained, "index": indexed, **published}
 
     return make

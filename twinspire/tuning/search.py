@@ -21,6 +21,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.trial import Trial as Asked
 
+from twinspire.runs.runner import run_stage
 from twinspire.runs.stage_tasks import source_digests
 from twinspire.runs.stages import FEATURES, MEASURE, TRAIN, config_digest, digest, stage_key
 from twinspire.tuning import tried_settings
@@ -28,7 +29,6 @@ from twinspire.tuning.tried_settings import (
     Key,
     Settings,
     first_version,
-    make_features,
     measure,
     place,
 )
@@ -179,7 +179,7 @@ class Search:
     def _measure(self, settings: Settings, day: date) -> Figures:
         run = first_version(self._pipeline, settings, day, self._digests)
         with doing(f"{day}"), muted():
-            make_features(run)
+            run_stage(run, FEATURES.name, mode="full")  # skipped if they are there
             try:
                 return measure(run)
             except TryAgain:

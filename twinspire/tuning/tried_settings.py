@@ -203,11 +203,6 @@ def first_version(
     return run
 
 
-def make_features(run: FirstVersion) -> None:
-    """Makes the features of a day, unless they are there."""
-    run_stage(run, FEATURES.name, mode="full")
-
-
 def measure(run: FirstVersion) -> dict[str, float]:
     """Trains up to the day, and measures the two-tower on it. Returns figures by name, and `cpu` seconds.
 
