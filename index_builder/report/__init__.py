@@ -4,7 +4,7 @@ facts.py              what it is about, read from the working files and the regi
                       consist of
 page.py               the page, by page.html.jinja and page.css, with the gate's verdict and examples
 quality_sections.py   quality day by day, list by list, slice by slice
-training_sections.py  the loss, popularity, frequencies
+training_sections.py  the loss, the error of estimates, popularity
 making_sections.py    changes, data, index, origin
 charts.py             figures as SVG
 """

@@ -278,7 +278,6 @@ _PARTS = (
     _examples,
     making_sections.changes,
     training_sections.popularity,
-    training_sections.frequency,
     training_sections.learning,
     making_sections.search,
     making_sections.data,

@@ -1,4 +1,4 @@
-"""Figures of training: the loss, the popularity of recommended items, the estimated frequencies."""
+"""Figures of training: the loss, the error of estimates, the popularity of recommended items."""
 
 from collections.abc import Sequence
 
@@ -24,6 +24,7 @@ def learning(facts: Facts) -> Section:
     text = [
         f"Trained {begun} on {days}: {count(train.rows)} examples in {count(train.steps)} steps.",
         *_labels(facts.metrics.auxiliary),
+        _frequencies(facts.metrics.frequency),
     ]
     if train.warning:
         text.append(f"Warning: {train.warning}")
@@ -153,24 +154,17 @@ def _popularity(figures: PopularityFigures) -> Figure:
     )
 
 
-def frequency(facts: Facts) -> Section:
-    """The streaming estimate of item frequencies against the day's true shares."""
-    measured = facts.metrics.frequency
-    text = "Nothing was estimated: train.correction is none, or the day had no rows."
-    if measured and measured.pairs:
-        text = (
-            "The correction needs an item’s probability of being in a batch. The streaming estimate of it,"
-            f" at the end of training, is compared with the day’s true shares. {_factor(measured)}"
+def _frequencies(estimated: FrequencyFigures | None) -> str:
+    """The error of the streaming estimate that the correction uses, in a sentence."""
+    if estimated is None or not estimated.pairs:
+        return "No frequencies were estimated: train.correction is none, or the day had no rows."
+    if estimated.factor is None:
+        return (
+            f"No item occurred {estimated.known} times, so the error of the estimated frequencies is not"
+            " known."
         )
-    return Section(
-        anchor="frequency", title="Frequencies: estimated and true", text=[text], half=True
-    )
-
-
-def _factor(figures: FrequencyFigures) -> str:
-    if figures.factor is None:
-        return f"No item occurred {figures.known} times, so no true frequency is known well."
     return (
-        f"For items that occurred at least {figures.known} times, the mean error over their rows is a"
-        f" factor of {figures.factor:.2f}."
+        "The correction estimates how often items are in a batch. For items that occurred at least"
+        f" {estimated.known} times on the day, the mean error over their rows is a factor of"
+        f" {estimated.factor:.2f}."
     )

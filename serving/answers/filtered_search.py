@@ -40,8 +40,7 @@ class Seen(NamedTuple):
     def by_query(self, queries: int) -> Ragged:
         """The rows of each query as a list, in the order in which they were given."""
         order = np.argsort(self.query, kind="stable")
-        row = self.row[order].astype(np.int64)
-        return Ragged(row, self.query[order].astype(np.int64), queries)
+        return Ragged(self.row[order].astype(np.int64), self.query[order].astype(np.int64), queries)
 
 
 NOTHING_SEEN = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -100,8 +99,7 @@ class Nearest(NamedTuple):
     def of_none(cls, queries: int, k: int) -> "Nearest":
         """Empty lists, to be filled in."""
         rows = np.full((queries, k), NONE, np.int32)
-        scores = np.full((queries, k), np.nan, np.float32)
-        return cls(rows, scores, np.zeros(queries, bool))
+        return cls(rows, np.full((queries, k), np.nan, np.float32), np.zeros(queries, bool))
 
 
 def search_without(

@@ -174,8 +174,7 @@ def policy() -> str:
 
 def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
     """A template by its name, filled in."""
-    environment = templates("serving.inspector", "templates")
-    template = environment.get_template(f"{name}.html.jinja")
+    template = templates("serving.inspector", "templates").get_template(f"{name}.html.jinja")
     return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
 
 

@@ -174,8 +174,7 @@ class GrownVersion(Version):
         of_first = {
             name: OfFirstItems(source, self._first) for name, source in sources.by_name.items()
         }
-        popular = np.concatenate([sources.popular, new])
-        return replace(sources, by_name=of_first, popular=popular)
+        return replace(sources, by_name=of_first, popular=np.concatenate([sources.popular, new]))
 
     @cached_property
     def attributes(self) -> Attributes:
@@ -353,8 +352,7 @@ class VersionUpdater:
         published = self.version.published
         published.put_source(together)
         if published is not self.version:
-            first = OfFirstItems(together, len(published.items))
-            self.version.put_source(first, CO_OCCURRENCE)
+            self.version.put_source(OfFirstItems(together, len(published.items)), CO_OCCURRENCE)
 
     def _lean(self, now: int) -> None:
         """Gives both sources weight in the fixed order by the share of live events in the counts."""

@@ -91,8 +91,7 @@ class Version:
     def exclude_seen(self) -> bool:
         """Whether lists leave out the user's purchase history if a request does not say."""
         # The setting of the version's day, not of today's pipeline file: its ranker was fitted for such lists.
-        serving = self.manifest.settings.get("serving", {})
-        return bool(serving.get("exclude_seen", False))
+        return bool(self.manifest.settings.get("serving", {}).get("exclude_seen", False))
 
     def leaves_out_seen(self, asked: bool | None) -> bool:
         """Whether a request's lists leave out the user's purchase history."""
@@ -128,8 +127,7 @@ class Version:
     @cached_property
     def candidate_sources(self) -> CandidateSources:
         """All sources but the two-tower."""
-        tables = read_tables(self.home)
-        return CandidateSources.of(self.items, tables, self.fixed_order.half_life)
+        return CandidateSources.of(self.items, read_tables(self.home), self.fixed_order.half_life)
 
     def put_source(self, source: Source, name: str | None = None) -> None:
         """Replaces the source of this name, or adds one. The next answer uses it.

@@ -127,8 +127,7 @@ class AirflowRest:
     def trouble(self) -> str:
         """What is wrong with Airflow's parts; empty if all of them work."""
         try:
-            answer = self._http.get("/api/v2/monitor/health", timeout=10)
-            parts = answer.raise_for_status().json()
+            parts = self._http.get("/api/v2/monitor/health", timeout=10).raise_for_status().json()
         except (httpx.HTTPError, ValueError) as e:
             return f"its API server does not answer ({e or type(e).__name__})"
         bad = [name for name in _PARTS if parts[name]["status"] != "healthy"]

@@ -178,8 +178,7 @@ def features(
     A cache in WORK_ROOT/PIPELINE/partials keeps the records of each day, so that a later run only
     reads the logs of its own day.
     """
-    options = {"mode": mode, "force": force, "late": late}
-    _stage("features", pipeline, date, as_json, run=run, **options)
+    _stage("features", pipeline, date, as_json, run=run, mode=mode, force=force, late=late)
 
 
 def train(

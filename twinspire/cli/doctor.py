@@ -148,8 +148,7 @@ def _places(pipeline: Pipeline) -> Iterator[Check]:
 
 
 def _system() -> Iterator[Check]:
-    python = f"{platform.python_version()} at {sys.executable}"
-    yield Check("system", "python", "ok", python)
+    yield Check("system", "python", "ok", f"{platform.python_version()} at {sys.executable}")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}"
     yield Check("system", "machine", "ok", machine)
@@ -271,8 +270,7 @@ def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Chec
     runner = engine.runner_of(options)
     if runner is None:
         return
-    endpoint = engine.endpoint_of(PipelineOptions(list(options)))
-    service = _service(runner, endpoint)
+    service = _service(runner, engine.endpoint_of(PipelineOptions(list(options))))
     yield service
     root = pipeline.pipeline.work_root
     if runner != "DataflowRunner":

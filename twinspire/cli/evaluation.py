@@ -18,7 +18,6 @@ from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.quality_tables import heading, kind_text, list_name, measure_text
 from twinspire_core.display.table import Row, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
-from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 from twinspire_core.terminal import console, doing
 
 Place = str | None
@@ -123,76 +122,50 @@ _OF_ALL_LISTS = {
 def score_tables(
     measured: Mapping[str, Measures], ks: Sequence[int], title: str
 ) -> Iterator[Table]:
-    """The tables of one evaluation.
+    """The tables of one evaluation: measures of each list, then those of all lists together.
 
     Args:
       measured: by kind of lists, with the number of queries `answered`.
     """
     lists = {list_name(kind): measures for kind, measures in measured.items()}
-    others = {f"{name} *": m.other for name, m in lists.items() if m.other}
+    others = {f"{name} *": measures.other for name, measures in lists.items() if measures.other}
     first = next(iter(lists.values()))
-    title = f"{title}: {count(first.users)} users asked, {count(first.answered)} answered"
-    yield _near(lists, others, ks, title)
-    together = _together({**lists, **others}, max(ks))
-    if len(together.head) > 1:
-        yield together
-
-
-def _near(
-    lists: Mapping[str, Measures], others: Mapping[str, Measures], ks: Sequence[int], title: str
-) -> Table:
-    """Recall and other measures of each list, the first one with its intervals; then the other lists."""
     names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", "mrr"]
-    rows: list[Row] = []
-    for place, (name, measures) in enumerate(lists.items()):
-        rows.append(_row(name, measures, names))
-        if place == 0 and measures.intervals:
-            rows += _intervals(measures, names)
-    start_of_others = len(rows)
-    rows += [_row(name, measures, names) for name, measures in others.items()]
-    return Table(
+    rows = _rows(lists, names)
+    rows[1:1] = _intervals(first, names)
+    yield Table(
         head=["", *map(heading, names)],
-        rows=rows,
-        title=title,
-        note=_kinds_text(others),
-        sections=[start_of_others] if others else [],
+        rows=[*rows, *_rows(others, names)],
+        title=f"{title}: {count(first.users)} users asked, {count(first.answered)} answered",
+        note=f"* lists {kind_text(next(iter(others.values())).kind)}" if others else "",
+        sections=[len(rows)] if others else [],
     )
-
-
-def _kinds_text(others: Mapping[str, Measures]) -> str:
-    """What the lists that are marked with * are, and which lists count."""
-    for measures in others.values():
-        if measures.kind == KEPT:
-            return (
-                "lists without items of the user's history, as serving.exclude_seen asks;"
-                f" * {kind_text(KEPT)}"
-            )
-        return f"* {kind_text(EXCLUDED)}"
-    return ""
-
-
-def _intervals(measures: Measures, names: Sequence[str]) -> Iterator[Row]:
-    for side, word in enumerate(("  95% from", "  to")):
-        ends = [measures.intervals.get(name) for name in names]
-        cells = [number(both[side], _DIGITS) if both else "" for both in ends]
-        yield in_style([word, *cells], Style.DIM)
-
-
-def _row(name: str, measures: Measures, names: Sequence[str]) -> Row:
-    return [name, *(measure_text(measures, measure, _DIGITS) for measure in names)]
-
-
-def _together(lists: Mapping[str, Measures], k: int) -> Table:
-    """Measures of all lists of a kind together."""
+    both = {**lists, **others}
     known = [
         name
         for name in _OF_ALL_LISTS
-        if any(measures.value(f"{name}@{k}") is not None for measures in lists.values())
+        if any(measures.value(f"{name}@{max(ks)}") is not None for measures in both.values())
     ]
-    names = [f"{name}@{k}" for name in known]
-    return Table(
-        head=["", *map(heading, names)],
-        rows=[_row(name, measures, names) for name, measures in lists.items()],
-        title=f"first {k}, all lists together",
-        note="; ".join(_OF_ALL_LISTS[name] for name in known),
-    )
+    if known:
+        names = [f"{name}@{max(ks)}" for name in known]
+        yield Table(
+            head=["", *map(heading, names)],
+            rows=_rows(both, names),
+            title=f"first {max(ks)}, all lists together",
+            note="; ".join(_OF_ALL_LISTS[name] for name in known),
+        )
+
+
+def _rows(lists: Mapping[str, Measures], names: Sequence[str]) -> list[Row]:
+    return [
+        [name, *(measure_text(measures, measure, _DIGITS) for measure in names)]
+        for name, measures in lists.items()
+    ]
+
+
+def _intervals(measures: Measures, names: Sequence[str]) -> Iterator[Row]:
+    """The ends of the intervals, a row each; nothing if none was measured."""
+    ends = [measures.intervals.get(name) for name in names] if measures.intervals else []
+    for side, word in enumerate(("  95% from", "  to") if ends else ()):
+        cells = [number(both[side], _DIGITS) if both else "" for both in ends]
+        yield in_style([word, *cells], Style.DIM)

@@ -76,8 +76,7 @@ def forget(
     Exit code: 75 if a day is running; type the same command again when it has ended.
     """
     p = open_pipeline(pipeline)
-    users = _ids(user or [], users_from)
-    result = _forget(p, users, yes=yes)
+    result = _forget(p, _ids(user or [], users_from), yes=yes)
     if as_json:
         print_json(result)
     else:

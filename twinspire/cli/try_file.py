@@ -272,8 +272,7 @@ def _lay_out(home: _Home, log: Log, tables: Mapping[str, Path]) -> None:
     before = events.first - timedelta(days=1)
     for kind, file in tables.items():
         csv = raw_logs.csv_of([file], None, None)
-        snapshot = flags({"snapshot": before}, csv)
-        echo("partition", str(file), "--out", home.day(kind), *snapshot)
+        echo("partition", str(file), "--out", home.day(kind), *flags({"snapshot": before}, csv))
         raw_logs.lay_out([str(file)], home.day(kind), Layout(snapshot=before, csv=csv))
 
 

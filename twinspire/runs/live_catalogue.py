@@ -355,8 +355,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         # The towers were trained on an older catalogue
         far = drift.measure_skew(run.pipeline, inputs["features"], trained=features)
         embed_stage.run(step("embed"))
-        start = find_start(run, holder.version)
-        indexed = index_stage.run(replace(step("index"), start=start))
+        indexed = index_stage.run(replace(step("index"), start=find_start(run, holder.version)))
         published = refresh_stage.run(
             replace(whole, inputs=inputs),
             before=holder,

@@ -73,8 +73,7 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
 
 
 def _check_age(pipeline: Pipeline, live: str, now: datetime) -> Check:
-    day = version_date(live)
-    age = now - datetime.combine(day + timedelta(days=1), clock(), pipeline.zone)
+    age = now - datetime.combine(version_date(live) + timedelta(days=1), clock(), pipeline.zone)
     most = pipeline.registry.max_age
     text = (
         f"The day of the live version {live} ended {_hours(age)} ago; at most {_hours(most)}"

@@ -141,8 +141,7 @@ def suggest(trial: "Trial", pipeline: Pipeline, keys: Sequence[Key]) -> Settings
             texts = {toml_text(choice): choice for choice in (*key.choices, now)}
             settings[key.name] = texts[trial.suggest_categorical(key.name, list(texts))]
         else:
-            steps = trial.suggest_int(key.name, -key.reach, key.reach)
-            settings[key.name] = key.number(now, steps)
+            settings[key.name] = key.number(now, trial.suggest_int(key.name, -key.reach, key.reach))
     return settings
 
 

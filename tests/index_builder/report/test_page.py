@@ -50,7 +50,7 @@ def test_what_was_measured_stands_there(facts):
     assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
     assert "1-4 10 0.110 0.100 0.025 0.031 0.015" in parts["slices"]
     assert "7 taken items were not in" in parts["slices"]
-    assert "a factor of 1.25" in parts["frequency"]
+    assert "a factor of 1.25" in parts["learning"]
     assert "finds 0.9850 of the 10 exact neighbours; the target is 0.98" in parts["index"]
     assert "all 40 0.9900 700 0.500" in parts["index"] and "0.50 ms for one query" in parts["index"]
     assert "3 of 1,000 records were malformed and left out (0.30%)" in parts["data"]

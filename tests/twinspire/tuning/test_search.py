@@ -59,7 +59,7 @@ def measured(monkeypatch):
         found *= 1 + run.day.day / 100
         return {"recall@10": found, "ndcg@5": found / 2, "cpu": 7.0}
 
-    monkeypatch.setattr(search, "make_features", lambda run: None)
+    monkeypatch.setattr(search, "run_stage", lambda *_, **__: None)
     monkeypatch.setattr(search, "measure", measure)
     return of
 
@@ -138,10 +138,10 @@ def test_settings_that_cannot_be_trained_with_end_their_trial_alone(file, measur
 
 
 def test_what_features_need_is_needed_by_all_trials(file, measured, monkeypatch):
-    def broken(run):
+    def broken(*_, **__):
         raise BadData("The file is cut off.")
 
-    monkeypatch.setattr(search, "make_features", broken)
+    monkeypatch.setattr(search, "run_stage", broken)
     with pytest.raises(BadData, match="cut off"):
         trials(file)
 
