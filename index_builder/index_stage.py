@@ -123,12 +123,11 @@ def run(ctx: StageContext) -> dict[str, Any]:
     # Measured on the other half of the queries. The half that chose the settings would flatter them
     figures = _figures(built, queries, wanted, ctx.day)
     speed = timings(built.index, queries.measuring, figures.k)
-    tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
         built.index.save(folder / version_manifest.INDEX)
         figures.write(folder)
-        IndexTimings(**speed, tried_ms=tried_ms).write(folder)
+        IndexTimings(**speed).write(folder)
         storage.upload_tree(folder, ctx.out)
     console.print(
         f"index: {figures.kind}, {figures.items:,} items, recall@{figures.k}"

@@ -8,7 +8,7 @@ unit is the scan of one item's code of two dimensions per four bits.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -138,13 +138,11 @@ class Point:
 
     Attributes:
       work: per query, in scans of one code.
-      seconds: that answering one of many queries took on this machine; nothing is chosen by it.
     """
 
     settings: Settings
     recall: Recall
     work: float
-    seconds: float = field(compare=False)
 
 
 def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:
@@ -165,10 +163,8 @@ def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
     """The recall of settings, and what they cost."""
     # Not `search`: it answers exactly if the leaves hold too few items, which would look like recall
     set_up = index.with_settings(settings)
-    began = time.perf_counter()
     rows, _ = set_up.scan(truth.queries, truth.k)
-    seconds = (time.perf_counter() - began) / len(truth.queries)
-    return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)), seconds)
+    return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)))
 
 
 def tune(

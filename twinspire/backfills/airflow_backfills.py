@@ -23,7 +23,7 @@ from twinspire.backfills.airflow_rest import (
     range_of,
     runs_of_days,
 )
-from twinspire.runs.day_status import MISSING, STALE, day_statuses
+from twinspire.runs.day_status import day_statuses
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 
@@ -88,9 +88,9 @@ def plan_backfill(
     whole = (first, last)
     again = _AIRFLOWS_WORD[redo]
     nothing_stale = False
-    if redo == STALE:
+    if redo == "stale":
         statuses = day_statuses(pipeline, first, last)
-        stale = [status.day for status in statuses if status.state in (STALE, MISSING)]
+        stale = [status.day for status in statuses if status.state in ("stale", "missing")]
         nothing_stale = not stale
         # All days from the first stale one on, because later days continue from it. Stages that are not
         # stale are skipped
@@ -243,10 +243,10 @@ def _check_stuck(runs: Mapping[date, dict[str, Any]]) -> None:
 
 def _why_left_out(run: Mapping[str, Any] | None, redo: Redo) -> str:
     if run is None:
-        return "it is not stale" if redo == STALE else "Airflow's schedule has no run of it"
+        return "it is not stale" if redo == "stale" else "Airflow's schedule has no run of it"
     if run["state"] not in DONE:
         return f"its run is {run['state']}"
-    if redo == STALE:
+    if redo == "stale":
         return "it is not stale"
     if run["state"] == "failed":
         return "its run failed: --redo failed"

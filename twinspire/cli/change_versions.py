@@ -230,7 +230,7 @@ def unused_working_files(
     unused: list[str] = []
     for day in attempts.days(pipeline):
         # A backfill may be making an old day at this moment
-        under_way = run_leases.state(pipeline, day) == run_leases.OPEN
+        under_way = run_leases.state(pipeline, day) == "open"
         is_old = (as_of - day).days > keep_days and not under_way
         # Read before folders are listed, so that an attempt committed in between is not deleted
         newest = {s: attempts.latest(pipeline, day, s) for s in (*STAGES, REFRESH.name)}
@@ -265,9 +265,7 @@ def versions_in_use(
     newest = parent_of(run.state, date.max)
     if newest:
         under_way = (
-            day
-            for day in attempts.days(pipeline)
-            if run_leases.state(pipeline, day) == run_leases.OPEN
+            day for day in attempts.days(pipeline) if run_leases.state(pipeline, day) == "open"
         )
         filled_in = {*under_way, *_days_to_come(run.state, since)}
         days = {version_date(newest) + timedelta(days=1), today, *filled_in}

@@ -27,7 +27,7 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire.runs import notifications, run_leases
-from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
+from twinspire.runs.day_status import DayStatus, day_statuses
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
@@ -159,7 +159,7 @@ def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:
     # Days before the first one that was run do not count
     first = min(attempts.days(pipeline), default=day)
     week = day_statuses(pipeline, max(first, day - timedelta(days=6)), day)
-    days = [status for status in week if status.remedy() and status.state != UNDER_WAY]
+    days = [status for status in week if status.remedy() and status.state != "under way"]
     for row in stretches(days):
         console.print(_sentence(row), soft_wrap=True)
     return [_as_json(status) for status in days]
@@ -248,7 +248,7 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
         "state": run_leases.state(p, chosen),
         "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
     }
-    if result["state"] == run_leases.SKIPPED:
+    if result["state"] == "skipped":
         # The recorded reason begins with the name of the stage
         result["reason"] = run_leases.last_reason(p, chosen).partition(": ")[2]
     if measure := newest["measure"]:

@@ -8,7 +8,6 @@ from typing import get_args
 from index_builder.registry.versions import Status
 from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.run_leases import FAILED, KILLED, LATE, OPEN, PUBLISHED, REFUSED, SKIPPED
 from twinspire.runs.stage_tasks import StageTask, is_current, late_events, plan_stage
 from twinspire.runs.stages import STAGES
 from twinspire_core import storage
@@ -18,13 +17,8 @@ from twinspire_core.contracts.attempts import Attempt, Promote
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.errors import TwinspireError, with_full_stop
 
-ROLLED_BACK = "rolled back"
-STALE = "stale"
-MISSING = "missing"
-UNDER_WAY = "under way"
-NO_LOGS = "no logs"
 # How runs end without a version
-_UNPUBLISHED = (FAILED, KILLED, LATE, SKIPPED)
+_UNPUBLISHED = ("failed", "killed", "late", "skipped")
 _LATER_RUNS = {"failed": "Its last run failed", "killed": "Its last run was killed"}
 
 
@@ -33,7 +27,8 @@ class DayStatus:
     """A day.
 
     Attributes:
-      state: one of the words above.
+      state: `published`, `refused`, `rolled back`, `stale`, `missing`, `no logs`, `under way`, or how its
+        last run ended without a version.
       reason: why the day is in that state; may be empty.
       version: its newest version, if it has one.
       live: whether that version is live.
@@ -94,7 +89,7 @@ def day_statuses(
         one.date: one
         for one in reversed(run.registry.statuses())
         # A refused refresh says nothing about the day that its towers were trained on
-        if not (one.refreshes and one.status in (REFUSED, ROLLED_BACK))
+        if not (one.refreshes and one.status in ("refused", "rolled back"))
     }
     kept = attempts.partials_by_day(attempts.partials_folder(pipeline))
     for day in days:
@@ -138,15 +133,15 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     """
     outcome = run_leases.state(run.pipeline, run.day) if worked_on else None
     state, reason = _state(run, newest, outcome, has_folder=has_folder)
-    late = late_events(run) if state in (PUBLISHED, REFUSED) else 0
-    if state == PUBLISHED and newest and newest.stored:
+    late = late_events(run) if state in ("published", "refused") else 0
+    if state == "published" and newest and newest.stored:
         changed = why_stale(run)
         if late:
             changed = f"{late:,} events came after it was run. {changed}".strip()
         if changed:
-            state, reason = STALE, changed
+            state, reason = "stale", changed
     live = newest.version if newest and newest.status == "live" else None
-    if state == PUBLISHED and live and not reason:
+    if state == "published" and live and not reason:
         verdict = GateVerdict.find(run.registry.folder(live))
         if verdict and (why := verdict.why_not_trees):
             reason = with_full_stop(why)
@@ -173,8 +168,8 @@ def _state(
     run: DayRun, newest: Status | None, outcome: str | None, *, has_folder: bool
 ) -> tuple[str, str]:
     """The state of a day, stale or not, and the reason, which may be empty."""
-    if outcome == OPEN:
-        return UNDER_WAY, ""
+    if outcome == "open":
+        return "under way", ""
     ended = outcome if outcome in _UNPUBLISHED else ""
     why = ""
     if ended == "failed" and (known := run_leases.last_reason(run.pipeline, run.day)):
@@ -182,11 +177,11 @@ def _state(
     if newest is None:
         return _without_version(run, ended, why, has_folder=has_folder)
     # A version keeps its state, however a later run of its day ended
-    if newest.status in (REFUSED, ROLLED_BACK):
+    if newest.status in ("refused", "rolled back"):
         return newest.status, newest.reason
     if ended not in _LATER_RUNS:
-        return PUBLISHED, ""
-    return PUBLISHED, f"{_LATER_RUNS[ended]}: {why}" if why else f"{_LATER_RUNS[ended]}."
+        return "published", ""
+    return "published", f"{_LATER_RUNS[ended]}: {why}" if why else f"{_LATER_RUNS[ended]}."
 
 
 def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> tuple[str, str]:
@@ -199,7 +194,7 @@ def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> 
         return ended, "Its logs were missing or incomplete when it was run; now there are logs."
     if ended:
         return ended, why
-    return (MISSING, "It has logs, but was never run.") if there else (NO_LOGS, "")
+    return ("missing", "It has logs, but was never run.") if there else ("no logs", "")
 
 
 def why_stale(run: DayRun) -> str:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,13 +30,8 @@ from twinspire_core.contracts import attempts
 from twinspire_core.errors import NotItsTurn, UsageError, format_message, in_one_line
 from twinspire_core.terminal import console
 
-OPEN = "open"
-PUBLISHED = "published"
-REFUSED = "refused"
-SKIPPED = "skipped"
-LATE = "late"
-FAILED = "failed"
-KILLED = "killed"
+Outcome = Literal["open", "published", "refused", "skipped", "late", "failed", "killed"]
+"""How a run ended; `open` until then."""
 
 _LONGEST_NAME = 160  # characters of a run's name in the name of a file, which may have 255 in all
 
@@ -97,7 +92,7 @@ class RunLease:
     @property
     def is_open(self) -> bool:
         """Whether no end of the run was recorded."""
-        return self.outcome == OPEN
+        return self.outcome == "open"
 
     def record(self) -> LeaseRecord:
         """Reads the record."""
@@ -125,7 +120,7 @@ def _lease_of(pipeline: Pipeline, day: date, run: str) -> RunLease | None:
     return next((lease for lease in newest(pipeline, day) if lease.run == name), None)
 
 
-def write(pipeline: Pipeline, day: date, run: str, outcome: str, **fields: Any) -> None:
+def write(pipeline: Pipeline, day: date, run: str, outcome: Outcome, **fields: Any) -> None:
     """Adds a record of a run, with these fields of `LeaseRecord`."""
     home = _home(pipeline, day)
     numbers = [int(file.split(" ")[0]) for file in storage.list_names(home)]
@@ -156,7 +151,7 @@ def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
     """Records that a run of the day is under way. A run that goes on after a failure is recorded again."""
     lease = _lease_of(pipeline, day, run)
     if lease is None or not lease.is_open or lease.record().reason:
-        write(pipeline, day, run, OPEN)
+        write(pipeline, day, run, "open")
 
 
 def note_failed_try(pipeline: Pipeline, day: date, run: str, reason: str) -> None:
@@ -164,14 +159,14 @@ def note_failed_try(pipeline: Pipeline, day: date, run: str, reason: str) -> Non
     lease = _lease_of(pipeline, day, run)
     # A run that is one process records its own end
     if lease and lease.is_open and lease.record().process is None:
-        write(pipeline, day, run, OPEN, reason=reason)
+        write(pipeline, day, run, "open", reason=reason)
 
 
 @contextmanager
 def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
     """Starts a run of the day in this process and ends it with the block. Yields the run's name."""
     run = f"run-{secrets.token_hex(4)}"
-    write(pipeline, day, run, OPEN, process=identity())
+    write(pipeline, day, run, "open", process=identity())
     reason: str | None = None
     try:
         yield run
@@ -196,7 +191,7 @@ def end_runs(
         for lease in newest(pipeline, day):
             if lease.is_open and (run is None or lease.run == _as_file_name(run)):
                 why = lease.record().reason or reason
-                write(pipeline, day, lease.run, FAILED, reason=why)
+                write(pipeline, day, lease.run, "failed", reason=why)
                 ended.append(lease.run)
     return ended
 
@@ -212,9 +207,9 @@ def state(pipeline: Pipeline, day: date) -> str | None:
     if not leases:
         return None
     if any(lease.is_open and not lease.is_orphaned() for lease in leases):
-        return OPEN
+        return "open"
     # If the last one is open, its process was killed, and nobody has recorded that yet
-    return KILLED if leases[-1].is_open else leases[-1].outcome
+    return "killed" if leases[-1].is_open else leases[-1].outcome
 
 
 def last_reason(pipeline: Pipeline, day: date) -> str:
@@ -237,7 +232,7 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
         orphaned = [lease for lease in open_runs if lease.is_orphaned()]
         for lease in orphaned:
             # Recorded, because processes on other machines cannot see that this process is gone
-            write(pipeline, earlier, lease.run, KILLED)
+            write(pipeline, earlier, lease.run, "killed")
         if len(open_runs) > len(orphaned):
             unfinished.append(earlier)
     return unfinished
@@ -251,7 +246,7 @@ def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) 
         if record.waits_for == list(unfinished):
             return datetime.now(UTC) - record.at
     # A file keeps the time, because a scheduler asks again in many short processes
-    write(pipeline, day, run, OPEN, waits_for=list(unfinished))
+    write(pipeline, day, run, "open", waits_for=list(unfinished))
     return timedelta(0)
 
 
@@ -300,7 +295,7 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
             error = UsageError(
                 f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task."
             )
-            write(pipeline, day, run, FAILED, reason=in_one_line(error))
+            write(pipeline, day, run, "failed", reason=in_one_line(error))
             raise error
         # While several days are ahead, waiting here would only take a slot from them
         if time.monotonic() >= deadline or len(unfinished) > 1:

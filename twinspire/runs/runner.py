@@ -104,9 +104,7 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         # `BaseException`, because Ctrl-C ends the run, too
         cause = explain(error) or error
         reason = f"{stage.name}: {in_one_line(cause)}"
-        outcome = next(
-            (end for kinds, end in _OUTCOMES if isinstance(cause, kinds)), run_leases.FAILED
-        )
+        outcome = next((end for kinds, end in _OUTCOMES if isinstance(cause, kinds)), "failed")
         if outcome:
             try:
                 _end_lease(run, outcome, reason)
@@ -122,22 +120,22 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
             raise cause from error
         raise
     if stage.publishes:
-        _end_lease(run, run_leases.PUBLISHED)
+        _end_lease(run, "published")
 
 
-def _end_lease(run: DayRun, outcome: str, reason: str | None = None) -> None:
+def _end_lease(run: DayRun, outcome: run_leases.Outcome, reason: str | None = None) -> None:
     if run.lease:
         run_leases.write(run.pipeline, run.day, run.lease, outcome, reason=reason)
 
 
 # How a run of the day ends by an error, the first that fits; None if the run goes on when the stage is
 # tried again. Any other error makes it `failed`
-_OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str | None], ...] = (
-    ((LogsLate,), run_leases.LATE),
+_OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], run_leases.Outcome | None], ...] = (
+    ((LogsLate,), "late"),
     # A scheduler stops a task by SIGTERM, and tries it again or closes the day
     ((TryAgain, RunnerFailed, SystemExit), None),
-    ((GateRefused,), run_leases.REFUSED),
-    ((NothingToDo,), run_leases.SKIPPED),
+    ((GateRefused,), "refused"),
+    ((NothingToDo,), "skipped"),
 )
 
 
@@ -146,8 +144,8 @@ def _was_notified(error: BaseException, before: str | None) -> bool:
     stay late, and a scheduler whose task was killed finds a refused version again.
     """
     if isinstance(error, GateRefused):
-        return error.is_found and before == run_leases.REFUSED
-    return isinstance(error, LogsLate) and before == run_leases.LATE
+        return error.is_found and before == "refused"
+    return isinstance(error, LogsLate) and before == "late"
 
 
 def _run_stage(

@@ -316,11 +316,9 @@ class IndexTimings(Timings):
       batch_queries_per_s: queries searched in batches.
       exact_queries_per_s: queries compared with all items, in batches.
       single_ms_median, single_ms_p99: of queries searched one by one.
-      tried_ms: time of a query in a batch, for each of `IndexFigures.tried`.
     """
 
     batch_queries_per_s: float
     exact_queries_per_s: float
     single_ms_median: float
     single_ms_p99: float
-    tried_ms: Sequence[float] = ()

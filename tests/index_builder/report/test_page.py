@@ -52,7 +52,7 @@ def test_what_was_measured_stands_there(facts):
     assert "7 taken items were not in" in parts["slices"]
     assert "a factor of 1.25" in parts["learning"]
     assert "finds 0.9850 of the 10 exact neighbours; the target is 0.98" in parts["index"]
-    assert "all 40 0.9900 700 0.500" in parts["index"] and "0.50 ms for one query" in parts["index"]
+    assert "all 40 0.9900 700" in parts["index"] and "0.50 ms for one query" in parts["index"]
     assert "3 of 1,000 records were malformed and left out (0.30%)" in parts["data"]
     assert "• price: odd" in parts["data"] and "no time 3" in parts["data"]
     assert "Note: few users." in parts["gate"]

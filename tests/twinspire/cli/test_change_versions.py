@@ -85,7 +85,7 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
 
     run_leases.acquire_day(pipeline, DAY, "backfill")
     assert old() == []
-    run_leases.write(pipeline, DAY, "backfill", run_leases.FAILED)
+    run_leases.write(pipeline, DAY, "backfill", "failed")
     assert old() == [home]
 
 
@@ -151,7 +151,7 @@ def test_a_day_that_was_only_tried_makes_no_other_old(backfilled):
     for n in (0, 1):
         run(DAY + timedelta(days=n))
     yesterday = date.today() - timedelta(days=1)
-    run_leases.write(load(file), yesterday, "a run", run_leases.LATE)
+    run_leases.write(load(file), yesterday, "a run", "late")
     assert pruned(file, "--keep", "0") == ([], [])
 
 
@@ -175,7 +175,7 @@ def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):
     pipeline, filled_in = load(file), DAY + timedelta(days=1)
     run_leases.acquire_day(pipeline, filled_in, "backfill")
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([], [])
-    run_leases.write(pipeline, filled_in, "backfill", run_leases.FAILED)
+    run_leases.write(pipeline, filled_in, "backfill", "failed")
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])
 
 

@@ -59,7 +59,7 @@ def test_runs_of_any_name_are_told_apart(pipeline):
         run_leases.acquire_day(pipeline, DAY, run)
     found = [lease.run for lease in run_leases.open_leases(pipeline, DAY)]
     assert len(set(found)) == len(names)
-    run_leases.write(pipeline, DAY, names[1], run_leases.PUBLISHED)
+    run_leases.write(pipeline, DAY, names[1], "published")
     assert run_leases.end_runs(pipeline, [DAY], names[0]) == [found[0]]
     left = {lease.run for lease in run_leases.open_leases(pipeline, DAY)}
     assert left == set(found[2:])
