@@ -138,6 +138,7 @@ def add_users(ctx: StageContext, staged: Path) -> None:
         return
     folder.mkdir()
     unused = {*PERSONAL_HALF_LIVES} - used
+    # `is`, because 1 == True, and one user may be asked for
     newest = None if most is True else _seen_last(users, most)
     for uri in parquet_files.list_parquet(users):
         table = parquet_files.read_file(uri)

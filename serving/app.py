@@ -228,6 +228,7 @@ def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.C
         http=partial(  # type: ignore[arg-type]  # whatever makes a connection
             LimitedConnection, max_head=settings.max_head, patience=settings.client_timeout
         ),
+        # Otherwise uvicorn would accept upgrades to WebSocket, which no path understands
         ws="none",
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,

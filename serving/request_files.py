@@ -92,6 +92,7 @@ def recommend_lines(
         doing(f"answering the requests of {queries}") as show,
         _writing_aside(target, ids, parquet=parquet) as write,
     ):
+        # The progress is divided by it, and a file may be empty
         size = max(1, file.stat().st_size)
         # A thread parses the next lines while these are answered.
         for lines, table in prefetched(read_requests(requests, file, queries), 1):

@@ -83,29 +83,22 @@ def served_limits(limits: _Limits) -> dict[str, float]:
     return {**two_tower_limits(limits), **own}
 
 
-def below(name: str, value: float | None, least: float, meaning: str) -> Iterator[Finding]:
-    """Refuses what is missing, no number, or less."""
+def beyond(
+    name: str, value: float | None, limit: float, meaning: str, *, is_ceiling: bool = False
+) -> Iterator[Finding]:
+    """Refuses what is missing, is no number, or lies beyond a floor or ceiling."""
+    must, where = ("not exceed", "above") if is_ceiling else ("reach", "below")
     if value is None or not math.isfinite(value):
-        yield Finding(True, f"{name} is {_missing(value)}; it must reach {least:.4f}, {meaning}")
-    elif value < least:
-        yield Finding(True, f"{name} is {value:.4f}, below {least:.4f}, {meaning}")
-
-
-def _above(name: str, value: float | None, most: float, meaning: str) -> Iterator[Finding]:
-    """Refuses what is missing, no number, or more."""
-    if value is None or not math.isfinite(value):
-        yield Finding(
-            True, f"{name} is {_missing(value)}; it must not exceed {most:.4f}, {meaning}"
-        )
-    elif value > most:
-        yield Finding(True, f"{name} is {value:.4f}, above {most:.4f}, {meaning}")
+        what = "missing" if value is None else f"{value}, not a number"
+        yield Finding(True, f"{name} is {what}; it must {must} {limit:.4f}, {meaning}")
+    elif value > limit if is_ceiling else value < limit:
+        yield Finding(True, f"{name} is {value:.4f}, {where} {limit:.4f}, {meaning}")
 
 
 def _judge(
     measures: Measures | None, gate: GateConfig, limits_of: Callable[[_Limits], _Limits]
 ) -> Iterator[Finding]:
-    kinds = (("floor", gate.floors, below), ("ceiling", gate.ceilings, _above))
-    for kind, limits, beyond in kinds:
+    for kind, limits in (("floor", gate.floors), ("ceiling", gate.ceilings)):
         for name, limit in limits_of(limits).items():
             measure, side, _ = split_name(name)
             users = measures.users_of_slice(name) if measures else 0
@@ -120,16 +113,13 @@ def _judge(
             if why_not:
                 yield Finding(False, f"the {kind} of {limit:g} is not applied to {name}: {why_not}")
             else:
-                yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
-
-
-def _missing(value: float | None) -> str:
-    return "missing" if value is None else f"{value}, not a number"
+                meaning = f"its {kind} in gate.{kind}s"
+                yield from beyond(name, value, limit, meaning, is_ceiling=kind == "ceiling")
 
 
 def judge_index(version: JudgedVersion, _: GateConfig, index: IndexConfig) -> Iterator[Finding]:
     """Refuses an index that finds too few of the exact neighbours."""
-    yield from below(
+    yield from beyond(
         "index recall", version.index_recall, index.recall_target, "index.recall_target"
     )
 

@@ -45,7 +45,7 @@ from index_builder.gate.comparison import (
     compare_with_best,
     finite,
 )
-from index_builder.gate.limits import below
+from index_builder.gate.limits import beyond
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures
@@ -98,7 +98,7 @@ def _judge_newest(
     elif lists.baseline is None:
         yield Finding(False, "not compared with a baseline: no earlier version was accepted")
         # Later versions are compared with this one: its measure must be a number
-        yield from below(
+        yield from beyond(
             gate.metric, whole.candidate, 0.0, "so that later versions can be compared with it"
         )
     else:
@@ -119,7 +119,7 @@ def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
     measured = finite(whole.candidate) is not None
     chance = measured and whole.high is not None and whole.high >= 0
     meaning = f"the lowest value that gate.max_drop = {gate.max_drop:g} allows for a baseline of {before:.4f}"
-    for _, text in below(whole.name, whole.candidate, before * (1 - gate.max_drop), meaning):
+    for _, text in beyond(whole.name, whole.candidate, before * (1 - gate.max_drop), meaning):
         yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
 
 

@@ -23,7 +23,7 @@ from index_builder.gate.comparison import (
     finite,
 )
 from index_builder.gate.limits import (
-    below,
+    beyond,
     judge_exchange,
     judge_index,
     judge_limits,
@@ -121,7 +121,7 @@ def judge_refresh(
       quality: the figures by which the gate judged the towers; the verdict repeats them.
     """
     findings = [
-        *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
+        *beyond("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
         *judge_exchange("not in", refreshed.new, refreshed.before),
         *judge_exchange("gone from", refreshed.withdrawn, refreshed.before),
         *judge_skew(refreshed.skew, gate, unasked=refreshed.unasked),

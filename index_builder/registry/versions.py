@@ -126,6 +126,7 @@ class Versions:
 
     def live(self) -> str | None:
         """The live version: what the last entry says."""
+        # Servers ask every two seconds: one entry is read, and not the whole log
         last = self._log_files.newest()
         return last.live if last else None
 

@@ -230,6 +230,7 @@ def _svg_figure(
     # Ids follow from the salt. Without one, equal charts would differ in their bytes.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
         figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
+        # The page is light or dark, and its own background has to show through
         figure.patch.set_alpha(0)
         axes = figure.subplots()
         axes.patch.set_alpha(0)

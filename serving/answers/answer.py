@@ -82,6 +82,7 @@ class AnswerWarnings:
 
     def _why_short(self, query: int, selected: Selected | None) -> str | None:
         """Why a list has fewer than `k` items; None if it has them all."""
+        # Python's integer, because NumPy's would be written differently in the text below
         count = int(self.counts[query])
         if count == self.k:
             return None

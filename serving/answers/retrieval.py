@@ -242,6 +242,7 @@ def _retrieve_ranked(
         encoded.queries,
         k,
         vectors=Vectors(queries=encoded.vectors, items=version.index.vectors),
+        # The batches of a server keep all cores busy already
         threads=1,
     )
     chosen = ranked.best(length, exclude)

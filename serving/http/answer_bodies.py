@@ -167,6 +167,7 @@ def _begin_results(
     answer = recommend(version, requests.lay_out(queries), options, now=now)
     # For all lists at once: each operation of NumPy costs microseconds, whatever its size.
     counts = answer.counts.tolist()
+    # Rows after the end of a list are -1 and read the last item; `count` cuts them off
     items, sources = version.ids[answer.rows], answer.main_names()
     results = [
         _result(version, query, answer, row, items[row, :count], sources[row, :count], options)

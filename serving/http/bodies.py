@@ -136,6 +136,7 @@ class BodyParser:
         self._options: Keys = OPTIONS | {"k": k}
         options = _optional(self._options)
         length = Field(min_length=1, max_length=settings.max_queries, fail_fast=True)
+        # Any, because mypy cannot know a type that is made at run time
         queries: Any = Annotated[list[requests.query_type], length]  # type: ignore[name-defined]
         self.one_query = _body("One", {"query": Required[requests.query_type], **options})
         self.several_queries = _body("Several", {"queries": Required[queries], **options})

@@ -42,6 +42,7 @@ TYPES = {
 }
 """Status and meaning of each type."""
 _LONGEST = 200  # characters of a detail, which may hold any key that a client made up
+# As nginx counts them. HTTP has no status for it, because nobody receives the answer
 GONE = 499
 """Status under which a request is counted if its client left before the answer."""
 

@@ -142,6 +142,7 @@ class Batcher:
             self._pending += job.weight
             self._line_up(job)
             self._waiting.notify()
+        # Outside of the lock: a figure that is late by one request does no harm
         self._metrics.pending.set(self._pending)
         return job.future
 

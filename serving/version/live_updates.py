@@ -276,6 +276,7 @@ class VersionUpdater:
         self._own_together = sources.by_name.get(CO_OCCURRENCE)
         self._visits_fitted = 0  # microseconds since 1970; 0: the version's own is in use
         self._new = NewItems(new_items)
+        # Long ago, so that the first new items join without waiting
         self._grew = 0
 
     @property

@@ -122,6 +122,7 @@ class Version:
     @cached_property
     def fixed_order(self) -> FixedOrder:
         """The blend of sources that makes lists without a ranker."""
+        # If the two-tower is the only source, nothing was fitted, and there is no file
         return FixedOrder.find(self.home) or FixedOrder.of([TWO_TOWER])
 
     @cached_property

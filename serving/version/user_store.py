@@ -76,6 +76,7 @@ class UserStore:
         """At most `most` user ids, spread evenly over the table; loads it."""
         count = len(self._ids)
         wanted = min(count, most)
+        # Not the first ones, because neighbours in the table may be alike
         rows = [n * count // wanted for n in range(wanted)]
         return self._table["_user"].take(rows).to_pylist()
 

@@ -185,6 +185,7 @@ class AirflowRest:
             runs += page["dag_runs"]
             # The server may send smaller pages than asked for
             if not page["dag_runs"] or len(runs) >= page["total_entries"]:
+                # "9" comes after every date
                 return sorted(runs, key=lambda run: run["data_interval_start"] or "9")
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:

@@ -123,6 +123,7 @@ def try_(
     given: Mapping[Role, str | None] = pipeline_file.given_columns(user, item, time, event)
     drafted = open_pipeline(str(home.file)) if home.file.exists() else None
     if drafted:
+        # It may hold what a person has edited since
         say(f"{home.file} exists: it is not changed.")
         given = _as_drafted(home, drafted, given, time_zone, tables)
         time_zone = drafted.pipeline.time_zone

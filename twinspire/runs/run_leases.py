@@ -143,6 +143,7 @@ def _as_file_name(run: str) -> str:
     if len(name) <= _LONGEST_NAME:
         return name
     # Long names may differ only at the end, which is cut off
+    # A scheduler's name may hold halves of characters, which UTF-8 alone refuses
     digest = hashlib.sha256(run.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{name[: _LONGEST_NAME - 17]}-{digest}"
 
