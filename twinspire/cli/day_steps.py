@@ -33,7 +33,7 @@ from twinspire.cli.shared import (
 )
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.stages import STAGES
+from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.native_code import never_import
@@ -248,9 +248,9 @@ def publish(
 def _stage(
     name: str, file: str, date: str, as_json: bool, *, run: str | None, **options: Any
 ) -> None:
-    # Arrow, Beam and Matplotlib load pandas, although most stages do not need it. `run` has all stages in
+    # Arrow, Beam and Matplotlib load pandas, which only TensorFlow Transform needs. `run` has all stages in
     # one process, and so does not block it
-    if not STAGES[name].needs_pandas:
+    if name != FEATURES.name:
         never_import("pandas")
     with json_on_error(name, as_json) as known:
         known["day"] = date  # as typed, because it may not be a date

@@ -20,8 +20,6 @@ from twinspire_core.display.table import Row, Style, Table, count, in_style, num
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
 
-Place = str | None
-
 
 def evaluate(
     pipeline: PipelineFile,
@@ -29,20 +27,21 @@ def evaluate(
         str, typer.Option(metavar="FILE", help="A file with the items that each user took.")
     ],
     queries: Annotated[
-        Place,
+        str | None,
         typer.Option(
             metavar="FILE", help="Score a version on this file of queries: user and raw features."
         ),
     ] = None,
     version: VersionOption = None,
     recs: Annotated[
-        Place,
+        str | None,
         typer.Option(
             metavar="FILE", help="Score this file of recommendations: user and items, best first."
         ),
     ] = None,
     corpus: Annotated[
-        Place, typer.Option(metavar="FILE", help="With --recs: the catalogue, to measure coverage.")
+        str | None,
+        typer.Option(metavar="FILE", help="With --recs: the catalogue, to measure coverage."),
     ] = None,
     k: Annotated[
         list[int] | None,

@@ -105,7 +105,7 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
     start = NO_START
     if stage.starts_from_settings:
         start = find_start(run, parent.version if parent else None)
-    replays = stage.replays and _replays(run, stage, parent)
+    replays = stage.reads_source and _replays(run, stage, parent)
     digests = source_digests(run, mode, replays=replays) if stage.reads_source else {}
     context = StageContext(
         pipeline=run.pipeline,
@@ -115,7 +115,7 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
         inputs={name: attempt.uri for name, attempt in earlier.items()},
         out="",
         promote=promote,
-        best=run.best() if stage.measures_best else None,
+        best=run.best() if stage.waits_for_turn else None,
         start=start,
         reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests),
         replays=replays,

@@ -37,19 +37,17 @@ class Stage:
         differ between two runs of the same inputs, so no key depends on them.
       inherits: whether its output depends on the parent version.
       reads_source: whether it reads the day's logs. They have to be there and plausible; a run that
-        starts before them is late.
-      replays: whether it makes earlier days again if no parent has rows for a ranker.
+        starts before them is late. If no parent has rows for a ranker, it makes earlier days again.
       takes_mode: whether its output depends on the mode that is asked for. Other stages have the
         mode of the stage before them.
       waits_for_turn: whether it goes on from the version of an earlier day. Then it waits for earlier
-        days that are under way, and reports days that were left out.
-      measures_best: whether it also measures the best accepted version before the day.
+        days that are under way, and reports days that were left out. It also measures
+        the best accepted version before the day.
       starts_from_settings: whether it starts from the index settings of an earlier version.
       publishes: whether it publishes a version: the gate may refuse that, `--promote` counts, and
         the run of the day has then ended.
       output_is_version: whether its whole output is the version, and its files are only steps to it.
       same_parent_as: an earlier stage whose parent must still be the day's parent.
-      needs_pandas: whether a library that it uses needs pandas; other stages do not load it.
     """
 
     name: str
@@ -60,15 +58,12 @@ class Stage:
     derived: tuple[str, ...] = ()
     inherits: bool = False
     reads_source: bool = False
-    replays: bool = False
     takes_mode: bool = False
     waits_for_turn: bool = False
-    measures_best: bool = False
     starts_from_settings: bool = False
     publishes: bool = False
     output_is_version: bool = False
     same_parent_as: str | None = None
-    needs_pandas: bool = False
 
     def load(self) -> StageFunction:
         """Imports the function that runs the stage."""
@@ -96,9 +91,7 @@ FEATURES = Stage(
     # Names in the transform's graph differ between two runs, but the rows that it made do not
     derived=("transform/", "statistics.json", "report.json"),
     reads_source=True,
-    replays=True,
     takes_mode=True,
-    needs_pandas=True,  # TensorFlow Transform does
 )
 TRAIN = Stage(
     name="train",
@@ -117,7 +110,6 @@ TRAIN = Stage(
     inherits=True,
     takes_mode=True,
     waits_for_turn=True,
-    measures_best=True,
 )
 MEASURE = Stage(
     name="measure",
