@@ -154,15 +154,12 @@ class VersionFacts(TypedDict, total=False):
     notes: Annotated[list[str], _about("Parts of the version that this server cannot use.")]
 
 
-class _PipelineVersion(TypedDict):
-    pipeline: str
-    version: Annotated[str | None, _about("The live version; null: none answers yet.")]
-
-
 @with_config(_CLOSED)
-class VersionAnswer(_PipelineVersion, VersionFacts):
+class VersionAnswer(VersionFacts):
     """The answer of `/v1/version`."""
 
+    pipeline: str
+    version: Annotated[str | None, _about("The live version; null: none answers yet.")]
     loading: Annotated[str | None, _about("The version that is being loaded.")]
     failure: Annotated[
         LoadFailure | None, _about("Why the newest live version could not be loaded.")

@@ -349,7 +349,8 @@ def terminal_table(table: Table) -> rich.table.Table:
         # If there is no room and no prose, names are broken before figures lose digits
         folds = prose or not (table.prose or figures)
         drawn.add_column(
-            Text(_broken(name) if figures else name),
+            # A line for each word of a heading, so that the column is no wider than its figures
+            Text(name.replace(" ", "\n").replace("@", "\n@") if figures else name),
             justify="right" if figures else "left",
             no_wrap=not folds,
             # A word that is longer than its column goes on in the next line, so that paths can be copied
@@ -363,9 +364,3 @@ def terminal_table(table: Table) -> rich.table.Table:
                 *(Text(text, style=LOOKS[style] if style else "") for text, style in cells)
             )
     return drawn
-
-
-def _broken(heading: str) -> str:
-    """A heading of figures, with a line for each word."""
-    # So the column is no wider than its figures
-    return heading.replace(" ", "\n").replace("@", "\n@")
