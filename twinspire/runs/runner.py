@@ -104,7 +104,7 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         # `BaseException`, because Ctrl-C ends the run, too
         cause = explain(error) or error
         reason = f"{stage.name}: {in_one_line(cause)}"
-        outcome = next((end for kinds, end in _OUTCOMES if isinstance(cause, kinds)), "failed")
+        outcome = next(end for kinds, end in _OUTCOMES if isinstance(cause, kinds))
         if outcome:
             try:
                 _end_lease(run, outcome, reason)
@@ -129,13 +129,14 @@ def _end_lease(run: DayRun, outcome: run_leases.Outcome, reason: str | None = No
 
 
 # How a run of the day ends by an error, the first that fits; None if the run goes on when the stage is
-# tried again. Any other error makes it `failed`
+# tried again
 _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], run_leases.Outcome | None], ...] = (
     ((LogsLate,), "late"),
     # A scheduler stops a task by SIGTERM, and tries it again or closes the day
     ((TryAgain, RunnerFailed, SystemExit), None),
     ((GateRefused,), "refused"),
     ((NothingToDo,), "skipped"),
+    ((BaseException,), "failed"),
 )
 
 
