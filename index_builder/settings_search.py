@@ -207,6 +207,7 @@ def tune(
     best: Point | None = None
     for ladder in sorted(
         candidates(index.settings, len(index)),
+        # By factors and not by differences, because each ladder rescores some times as many as the one before
         key=lambda ladder: abs(math.log(begin / ladder[0].rescored)),
     ):
         if best:

@@ -114,6 +114,7 @@ def choose_best(
     """
     parent = line[-1]
     gone = list[str]()
+    # Sorting is stable, so that of equals the newest stays first
     for version, height in sorted(
         _eligible(line, state, day), key=lambda standing: -standing.height
     ):

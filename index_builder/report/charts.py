@@ -135,6 +135,7 @@ def by_day(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{num2date(v):%-d %b}"))
         axes.set_xlim(at.min() - 0.4, at.max() + 0.4)
         axes.xaxis.grid(False)
+        # From 0, so that a small change does not look like a large one
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     return svg[0]

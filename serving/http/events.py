@@ -194,6 +194,7 @@ class EventFeed:
 
     def stop(self) -> None:
         """Ends the thread."""
+        # It may be fitting a source, for which the end of the server must not wait
         self._stop.set()
         self._thread.join(1)
 

@@ -85,7 +85,9 @@ class Batcher:
         self._limit = pending
         self._pending = 0
         self._threads = [
-            Thread(target=self._run, name="twinspire-batches", daemon=True) for _ in range(threads)
+            # Daemons, so that a server that fails at its start ends
+            Thread(target=self._run, name="twinspire-batches", daemon=True)
+            for _ in range(threads)
         ]
         # Guards all that follows, and wakes a worker when a job comes: jobs without a filter, jobs by
         # their filter, and turns of the filters and of jobs that are answered part by part.

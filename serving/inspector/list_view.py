@@ -253,6 +253,7 @@ def _rows(
     # Tags first: what the user had is the first of them, and the source the last.
     tags = _tags_of_items(version, version.rows(answer["items"]).tolist())
     ranked = answer.get("source") == RANKED
+    # A ranker's trees do not add up scores of sources
     title = "It listed the item highest." if ranked else "It contributed most to the score."
     rows: list[Row] = []
     for rank, described in enumerate(answer["display"]):

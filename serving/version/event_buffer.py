@@ -51,6 +51,7 @@ class EventBuffer:
     def __init__(self, most: int) -> None:
         self._most = most
         self._items: list[str] = []
+        # 64 bits each; as Python's integers, a million events would take five times the memory
         self._times = array("q")
         self._users = array("q")
         self._forgotten = 0

@@ -116,6 +116,7 @@ class Board:
 
     def progress(self) -> str:
         """How many days have ended, and how long the others will take at this speed."""
+        # Also days that ended before this command began to watch
         ended = sum(self.runs.get(day, {}).get("state") in DONE for day in self.days)
         text = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
         if 0 < ended < len(self.days):

@@ -131,6 +131,7 @@ def score_tables(
     first = next(iter(lists.values()))
     names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", "mrr"]
     rows = _rows(lists, names)
+    # Below the list that they belong to
     rows[1:1] = _intervals(first, names)
     yield Table(
         head=["", *map(heading, names)],

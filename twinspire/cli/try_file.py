@@ -196,6 +196,7 @@ def _free_port(given: int | None) -> int:
       UsageError: the given port is taken.
     """
     # Checked before any work, so that a long run does not end with this error
+    # For 0, the system chooses a free one
     for port in (_PORT, 0) if given is None else (given,):
         try:
             with socket.create_server(("127.0.0.1", port)) as tried:

@@ -103,6 +103,7 @@ def tune(
 
 def _tell(metric: str, most: int, before: int, began: float, trial: "Trial", number: int) -> None:
     """Prints the outcome of a trial, and how long the others will take."""
+    # By the trials of this call alone: how long earlier ones took was not kept
     left = (monotonic() - began) / (number - before) * (most - number)
     outcome = trial.outcome
     if trial.days:

@@ -212,6 +212,7 @@ def plan_refresh(
       GateRefused: the day brings nothing new, and `promote` is not `yes`.
     """
     towers = _find_towers(run, version)
+    # A day that the gate refused had logs, or it would have been skipped
     if promote != "yes" and not unasked:
         _check_news(run)
     _check_features(run, towers.holder)

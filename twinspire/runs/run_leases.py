@@ -374,6 +374,7 @@ def _born(pid: int) -> int | None:
     if not fields:
         return None
     # A zombie (Z) has ended, but its parent has not collected its exit code
+    # The start is field 22 of the line, and these begin with field 3
     return 0 if fields[0] == "Z" else int(fields[19])
 
 
