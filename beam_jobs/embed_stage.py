@@ -69,7 +69,7 @@ def run(ctx: attempts.StageContext) -> dict[str, int]:
         since = start_of(ctx.day - timedelta(days=_ACTIVE_DAYS - 1), p.zone)
         sample = sample_users(rows, since, MOST_QUERIES, batches.BATCH_ROWS)
         of_queries = sample | "Embed queries" >> beam.ParDo(to_queries)
-        _ = (of_items, of_queries) | beam.Flatten() | "Rows" >> worker_view.WriteRows(ctx.out)
+        worker_view.write_rows((of_items, of_queries) | beam.Flatten(), ctx.out)
 
     # Held before the job: if it runs in this process, it uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None

@@ -76,7 +76,7 @@ def _transform(ctx: attempts.StageContext) -> None:
     # A second job, since the graph has to be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
         names = job | "Examples" >> beam.Create(examples, reshuffle=False)
-        _ = graph.apply_graph(names, p, ctx.out) | "Rows" >> worker_view.WriteRows(ctx.out)
+        worker_view.write_rows(graph.apply_graph(names, p, ctx.out), ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
     worker_view.check_written(ctx.out, worker_view.take(ctx.out))

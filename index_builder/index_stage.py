@@ -184,7 +184,7 @@ def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> I
         recall=measured.mean,
         recall_error=measured.error,
         recall_target=wanted.recall_target,
-        settings=asdict(index.settings),
+        settings=index.settings,
         reasons=built.reasons,
         tuning=built.origin.model_copy(update={"searched": built.origin.searched or str(day)}),
         queries=SampledQueries(
@@ -294,7 +294,7 @@ def _take_over(
 
     inherited = start.index
     assert inherited, "of a start that is fit"
-    settings = Settings(**{name: getattr(inherited.settings, name) for name in Settings.__slots__})
+    settings = inherited.settings
     if settings.kind == "exact":
         return ExactIndex(vectors, settings), ""
     index = ScannIndex.build(

@@ -34,34 +34,27 @@ _QUESTION = "question.json"
 _ANSWER = "answer.json"
 
 
-class WriteRows(beam.PTransform):
+def write_rows(written: PCollection, out: str) -> None:
     """(folder below the stage's output, rows written to it) -> `ROWS`, the sums by folder."""
-
-    def __init__(self, out: str) -> None:
-        super().__init__()
-        self._place = storage.join(out, ROWS)
-
-    def expand(self, written: PCollection) -> PCollection:
-        """Adds up and writes."""
-        # So that the file is written even if no row was.
-        # Not by Beam's metrics, which count a bundle twice that is tried again.
-        nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
-        counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
-        uri = self._place  # not by `self`, which would go to the workers
-        write = beam.MapTuple(lambda _, rows: _write(rows, uri))
-        return counts | beam.GroupByKey() | "Write" >> write
+    # So that the file is written even if no row was.
+    nothing = written.pipeline | "No rows" >> beam.Create([("", 0)], reshuffle=False)
+    counts = (written, nothing) | "Rows of all" >> beam.Flatten() | "Rows by 0" >> beam.WithKeys(0)
+    uri = storage.join(out, ROWS)
+    # Not by Beam's metrics, which count a bundle twice that is tried again.
+    write = beam.MapTuple(lambda _, rows: _write(rows, uri))
+    _ = counts | "Rows together" >> beam.GroupByKey() | "Write rows" >> write
 
 
 def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
     rows: Counter[str] = Counter()
     for folder, n in counts:
         rows[folder] += n
-    # `+` drops counts of 0, such as that of the empty name which `expand` adds
+    # `+` drops counts of 0, such as that of the empty name which `write_rows` adds.
     storage.write_bytes(place, json.dumps(+rows).encode())
 
 
 def take(out: str) -> dict[str, int]:
-    """Reads the sums of `WriteRows` that are not 0, and removes the file.
+    """Reads the sums of `write_rows` that are not 0, and removes the file.
 
     Raises:
       UsageError: it is not there.

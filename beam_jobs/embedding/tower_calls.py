@@ -77,18 +77,6 @@ def spread_batches(batches: PCollection) -> PCollection:
     )
 
 
-def batches_of(rows: pa.Table, part: int, size: int) -> Iterator[Batch]:
-    """Rows cut into batches.
-
-    Args:
-      rows: part of a larger table.
-      part: its number among the parts, for the names of the batches.
-      size: largest number of rows in a batch.
-    """
-    for number, start in enumerate(range(0, len(rows), size)):
-        yield Batch(f"part-{part:05d}-{number:05d}", compact(rows.slice(start, size)))
-
-
 def compact(table: pa.Table) -> pa.RecordBatch:
     """The rows in buffers of their own: when a slice is sent, its whole parent goes with it."""
     if not table.num_rows:
@@ -195,8 +183,12 @@ def _active(batch: Batch, since: int) -> pa.RecordBatch:
     return batch.rows.filter(pc.greater_equal(last_time, since))
 
 
-def _cut(rows: pa.RecordBatch | None, size: int) -> Iterable[Batch]:
-    return [] if rows is None else batches_of(pa.Table.from_batches([rows]), 0, size)
+def _cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
+    """Batches of the sample, None without users; each has at most `size` rows."""
+    if rows is not None:
+        for number, start in enumerate(range(0, rows.num_rows, size)):
+            part = pa.Table.from_batches([rows.slice(start, size)])
+            yield Batch(f"part-00000-{number:05d}", compact(part))
 
 
 class Sample(beam.CombineFn):

@@ -17,8 +17,8 @@ import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
 from beam_jobs import hashing
-from beam_jobs.features import event_packs, read_steps, table_steps
-from beam_jobs.features.report import Count, Counted, Counters
+from beam_jobs.features import read_steps, table_steps
+from beam_jobs.features.report import Count, Counters
 from beam_jobs.ingest.records import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
@@ -42,7 +42,6 @@ _WORK = {
     table_steps.ANALYSIS: pa.RecordBatch,
     table_steps.EVALUATION: _Named,
     table_steps.USERS: _Named,
-    table_steps.SEQUENCES: _Named,
 }
 _EXAMPLES = {read_steps.COUNTS: Count, table_steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {
@@ -92,17 +91,11 @@ class RawFeatures(beam.PTransform):
         moments = begin | "Moments" >> beam.Create(job.plan.corpora)
         corpora = moments | "Corpora" >> _tag(table_steps.FinishCorpus(job), _CORPUS, table)
         finish_queries = table_steps.FinishQueries(job)
-        finish_users = table_steps.FinishUsers(
-            job, feature_schema.users_schema(job.p), Counted.KNOWN_USERS
-        )
-        finish_sequences = table_steps.FinishUsers(
-            job, feature_schema.sequences_schema(), Counted.LISTED, "users"
-        )
+        finish_users = table_steps.FinishUsers(job)
         counts = [
             *(part[read_steps.COUNTS] for part in (read, made, corpora, examples)),
             finish("Evaluation", table_steps.EVALUATION, _count_by(finish_queries, held_out)),
             finish("Users", table_steps.USERS, _count_by(finish_users)),
-            finish("Sequences", table_steps.SEQUENCES, _count_by(finish_sequences)),
         ]
         _write_together("Counters", counts, lambda parts: Counters(parts).write(job.out))
         rejected = [part[read_steps.REJECTED] for part in (read, corpora)]
@@ -125,8 +118,8 @@ def _read_records(begin: PBegin, job: FeatureJob) -> Any:
     """Reads all files: `RECORDS` by shard of their user, `COUNTS`, `REJECTED`. Small files are read
     together, and large ones part by part.
     """
-    groups = begin | "Files" >> beam.Create(event_packs.plan_packs(job), reshuffle=False)
-    parts = groups | "Cut" >> beam.FlatMap(event_packs.cut, job.p.source.format)
+    groups = begin | "Files" >> beam.Create(read_steps.plan_packs(job), reshuffle=False)
+    parts = groups | "Cut" >> beam.FlatMap(read_steps.cut, job.p.source.format)
     # Without a shuffle here, Beam would fuse reading with cutting, and one worker would read all
     # parts of a large file.
     spread = parts | "Spread parts" >> beam.Reshuffle()

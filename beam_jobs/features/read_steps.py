@@ -1,26 +1,18 @@
 """The step that reads files of logs and of users' snapshots, and gives records by the shard of
 their user.
 
-Records that an earlier run has read come from its partials. Records that this run reads are stored
-in new partials (event_packs.py).
+Files are read in packs: small files of a day together, and a large one part by part. Records that an
+earlier run has read come from its partials. Records that this run reads are stored in new partials
+(partials.py).
 
 `process` of steps with tagged outputs yields `Any`: Beam reads its annotation, and takes the types
 of tagged outputs from job_graph.py.
-
-A partial is one file:
-
-Arrow stream   the events, batch by batch, compressed by zstd
-JSON           counts, and rejected records, whose files are numbers within the pack
-8 bytes        length of the JSON, little-endian
-32 bytes       SHA-256 of all that (twinspire_core/contracts/attempts.py)
 """
 
-import functools
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -30,15 +22,16 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches, engine
-from beam_jobs.features.event_packs import Pack, PackPart, slices
+from beam_jobs.features import partials
+from beam_jobs.features.partials import ReadOutput
 from beam_jobs.features.report import Count, Counted, count, count_of
 from beam_jobs.ingest import day_files, records
-from beam_jobs.ingest.records import FILE_BITS, KEPT_PER_FILE, ORDER, RecordChecker, Rejected
+from beam_jobs.ingest.records import FILE_BITS, ORDER, Rejected
 from beam_jobs.point_in_time.job import FeatureJob
-from beam_jobs.point_in_time.user_shard import UserEventLimit, relevant_types
+from beam_jobs.point_in_time.user_shard import relevant_types
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, forgotten_users
+from twinspire_core.records.record_file import RecordFile
 
 RECORDS = "records"
 """(shard, batch): events or users."""
@@ -48,14 +41,121 @@ REJECTED = "rejected"
 """Records that break a rule, to be written down."""
 SHUFFLED_ROWS = 250_000
 """Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
+PACKED_BYTES = 4 << 20
+"""Size of raw files that are read by one call, roughly."""
+Slice: TypeAlias = tuple[int, int | None]
+"""A file by its number in the pack, and a part of it as `RecordFile.parts` names it."""
 # The counts that files of a folder may have for earlier days, too.
 _OF_ALL_DAYS = {Counted.STRAGGLERS, Counted.EXCESS}
-_LENGTH_BYTES = 8
-# A stream has some thousand rows: starting threads takes longer than unpacking them.
-_ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
-_PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
-ReadOutput: TypeAlias = pl.DataFrame | Count | Rejected
-"""What reading gives: good records, counts, or a record that breaks a rule."""
+
+
+class Pack(NamedTuple):
+    """Files of one table and day.
+
+    Attributes:
+      files: one, or several small ones.
+      first: number of the first of them among all files of the table.
+      stem: beginning of the URIs of the partial; None if what is read is not kept.
+      parts: parts of that partial; 0 if no run has written it yet.
+    """
+
+    files: tuple[day_files.SourceFile, ...]
+    first: int
+    stem: str | None = None
+    parts: int = 0
+
+    @property
+    def table(self) -> day_files.Table:
+        """The files' table."""
+        return self.files[0].table
+
+    @property
+    def day(self) -> date:
+        """The date in the name of the files' folder."""
+        return self.files[0].day
+
+    @property
+    def size(self) -> int:
+        """Of all files, in bytes."""
+        return sum(file.size for file in self.files)
+
+
+class PackPart(NamedTuple):
+    """What one call reads of a pack: part number `part`, from 0, of `parts`."""
+
+    pack: Pack
+    part: int
+    parts: int
+
+
+def plan_packs(job: FeatureJob) -> list[list[Pack]]:
+    """All that a run reads, in groups that are read together."""
+    events = _packed(job.inputs.events.values())
+    if job.partials is not None:
+        kept = partials.Partials(job, job.partials)
+        events = [Pack(pack.files, pack.first, *kept.of(pack.files)) for pack in events]
+    # Late events come after all others in the order of the logs. Their packs have no partials: only
+    # some files of these folders are read, and the run of the folder's own day keeps them all.
+    number = sum(len(pack.files) for pack in events)
+    events += [
+        pack._replace(first=number + pack.first) for pack in _packed(job.late.files.values())
+    ]
+    return _together([*events, *_packed(job.inputs.users.values())])
+
+
+def _packed(days: Iterable[Sequence[day_files.SourceFile]]) -> list[Pack]:
+    """Puts small files of a day together. The files are of one table, given day by day."""
+    packs: list[Pack] = []
+    number = 0
+    for files in days:
+        room = 0
+        for place, file in enumerate(files):
+            # A file larger than the room is a pack of its own, which is read in parts.
+            if place and file.size <= room:
+                packs[-1] = packs[-1]._replace(files=(*packs[-1].files, file))
+            else:
+                packs.append(Pack((file,), number))
+                room = PACKED_BYTES
+            room -= file.size
+            number += 1
+    return packs
+
+
+def _together(packs: Iterable[Pack]) -> list[list[Pack]]:
+    """Groups small packs of a table, so that many days of few events are not many batches of few
+    rows.
+    """
+    groups: list[list[Pack]] = []
+    room = 0
+    for pack in packs:
+        if not groups or pack.size > room or pack.table != groups[-1][0].table:
+            groups.append([])
+            room = PACKED_BYTES
+        groups[-1].append(pack)
+        room -= pack.size
+    return groups
+
+
+def cut(group: Sequence[Pack], given_format: str) -> Iterator[list[PackPart]]:
+    """What is read by one call: all of several packs, or one part of a large one."""
+    parts = []
+    for pack in group:
+        number = pack.parts or len(slices(pack, given_format))
+        parts += [PackPart(pack, part, number) for part in range(number)]
+    if len(group) == 1:
+        yield from ([part] for part in parts)
+    else:
+        yield parts
+
+
+def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
+    """What each part of a pack has of its files: each a part of the only file; or all of several."""
+    all_slices = [
+        (number, part)
+        for number, file in enumerate(pack.files)
+        for part in RecordFile.of(file.uri, given_format).parts()
+    ]
+    return [all_slices] if len(pack.files) > 1 else [[slice_] for slice_ in all_slices]
 
 
 class JobStep(beam.DoFn):
@@ -65,6 +165,10 @@ class JobStep(beam.DoFn):
         self.out = job.out
         self._job = job
         self._p = job.p
+
+    def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
+        # A bundle that is tried again writes the same bytes under the same name.
+        storage.write_bytes(storage.join(self.out, name), batches.parquet(list(rows)))
 
 
 class Read(JobStep):
@@ -111,21 +215,19 @@ class Read(JobStep):
             )
         if pack.stem is None:
             return _read_events(self._job, pack, part.part)
-        uri = attempts.partial_uri(pack.stem, part.part, part.parts)
-        # None as well if the file is gone, or damaged.
-        content = attempts.read_partial(uri) if pack.parts else None
-        if content is None:
+        uri = partials.part_uri(pack.stem, part.part, part.parts)
+        kept = partials.find(uri, pack.files) if pack.parts else None
+        if kept is None:
             return self._read_and_keep(pack, part.part, uri)
         # Somebody may have been forgotten while the partial was being written.
         forgotten = self._job.forgotten
-        kept = _kept(content, pack)
         return (
             forgotten.drop(output) if isinstance(output, pl.DataFrame) else output
             for output in kept
         )
 
     def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[ReadOutput]:
-        writer = _PartialWriter(pack)
+        writer = partials.PartialWriter(pack.files)
         for output in _read_events(self._job, pack, part):
             writer.add(output)
             yield output
@@ -159,6 +261,40 @@ class Read(JobStep):
             yield TaggedOutput(RECORDS, (shard, batch))
 
 
+_USER_DAY = ("_user", "_day")
+# Column: events that the user had that day in earlier blocks. A feature may be called `before`.
+_BEFORE = "_before"
+# Users with more events in a block are counted across blocks. For all others, that is not worth it.
+_WATCHED = 100
+
+
+class UserEventLimit:
+    """Drops events beyond the limit within a part of a file, whose blocks come in order."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def take(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a block, with `_user` and `_day`, that are within the limit so far."""
+        # Users with few events in a block are not counted, so that blocks of ordinary users cost
+        # nothing: what slips through is dropped by `user_shard.within`.
+        many = pl.col("n") > min(_WATCHED, self._most)
+        counts = rows.group_by(_USER_DAY).len("n").filter(many)
+        if counts.is_empty():
+            return rows
+        before = [self._counts[user_day] for user_day in counts.select(_USER_DAY).iter_rows()]
+        self._counts.update({(user, day): n for user, day, n in counts.iter_rows()})
+        counted = rows.join(
+            counts.with_columns(pl.Series(_BEFORE, before)),
+            on=_USER_DAY,
+            how="left",
+            maintain_order="left",
+        )
+        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
+        return counted.filter((place < self._most).fill_null(True)).select(rows.columns)
+
+
 def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[ReadOutput]:
     """Reads a part of a pack of events, without those of forgotten users.
 
@@ -184,29 +320,25 @@ def _read_records(
     """Reads a part of a file, the one of this number in its pack: records that break no rule and are
     not of forgotten users; counts; the first rejected records.
     """
-    wanted = job.columns[file.table]
-    checker = RecordChecker(job.p, file, number, wanted)
-    room = KEPT_PER_FILE
-    for block in records.read_blocks(job.p.source.format, file, part, wanted):
-        if isinstance(block, Rejected):
-            # A line that cannot be read names no user, so it may be about a forgotten one.
-            rejected = [block._replace(value=forgotten_users.WITHHELD) if job.forgotten else block]
-            reasons: Mapping[str, int] = {block.reason: 1}
-        else:
-            checked = checker.take(block)
-            rejected = checked.rejected
-            reasons = checked.reasons
-            yield count_of(file, Counted.GOOD, len(checked.good))
-            for what, n in checked.misplaced.items():
-                yield count_of(file, Counted(what), n)
-            yield job.forgotten.drop(checked.good)
-        for reason, n in reasons.items():
-            yield count_of(file, Counted.REJECTED, n, reason)
-        yield from rejected[:room]
-        room = max(0, room - len(rejected))
-    for column in checker.close():
-        yield count_of(file, Counted.ABSENT, 1, column.use)
+    account = records.Account()
+    yield from records.read_records(
+        job.p,
+        file,
+        job.columns[file.table],
+        account,
+        number=number,
+        part=part,
+        forgotten=job.forgotten,
+    )
+    yield count_of(file, Counted.GOOD, account.good)
     yield count_of(file, Counted.PARTS, 1)
+    for what, n in account.misplaced.items():
+        yield count_of(file, Counted(what), n)
+    for reason, n in account.reasons.items():
+        yield count_of(file, Counted.REJECTED, n, reason)
+    for column in account.absent:
+        yield count_of(file, Counted.ABSENT, 1, column.use)
+    yield from account.rejected
 
 
 def _relevant(
@@ -248,77 +380,3 @@ def _by_day(what: Counted, rows: pl.DataFrame) -> Iterator[Count]:
     """Counts of events by the day that they belong to."""
     for day, n in rows["_day"].value_counts().iter_rows():
         yield count(what, "events", day_plan.date_of(day), n)
-
-
-class _PartialWriter:
-    """Collects what is read of a part of a pack, compressed in memory, and writes it to a file."""
-
-    def __init__(self, pack: Pack) -> None:
-        self._pack = pack
-        self._sink = pa.BufferOutputStream()
-        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
-        self._counts: Counter[tuple[str, str, str, str]] = Counter()
-        self._rejected: list[Rejected] = []
-
-    def add(self, output: ReadOutput) -> None:
-        match output:
-            case Count():
-                self._counts[output[:-1]] += output.n
-            case Rejected():
-                self._rejected.append(output)
-            case _:
-                batch = batches.to_batch(output)
-                if self._stream is None:
-                    self._stream = pa.ipc.new_stream(self._sink, batch.schema, options=_PRESSED)
-                self._stream.write_batch(batch)
-
-    def write(self, uri: str) -> None:
-        """Writes the file, unless the logs have changed since they were digested."""
-        if not _is_unchanged(self._pack):
-            return  # what was read is not what the key says
-        if self._stream is not None:
-            self._stream.close()
-        number_of = {file.uri: number for number, file in enumerate(self._pack.files)}
-        rejected = [
-            (number_of[record.file], record.row, record.reason, record.value)
-            for record in self._rejected
-        ]
-        # Sorted: bytes do not depend on the order in which counts came.
-        counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
-        account = json.dumps({"counts": counts, "rejected": rejected}).encode()
-        length = len(account).to_bytes(_LENGTH_BYTES, "little")
-        attempts.write_partial(uri, b"".join([self._sink.getvalue().to_pybytes(), account, length]))
-
-
-def _is_unchanged(pack: Pack) -> bool:
-    """Whether the files, which are of one folder, have the digests that they were listed with."""
-    first = pack.files[0]
-    folder = first.uri.removesuffix(f"/{first.name}")
-    listed = {file.uri: file for file in storage.list_files(folder)}
-    return all(
-        file.uri in listed and _digest(listed[file.uri]) == file.digest for file in pack.files
-    )
-
-
-# Each part of a large file asks for its digest. Size and time are in the key, as the folder lists them,
-# so a file that was written again is digested again.
-@functools.lru_cache(maxsize=1024)
-def _digest(file: storage.FileInfo) -> str:
-    # An object store keeps digests of its own kind; a disk keeps none.
-    return file.digest or storage.file_digest(file.uri)
-
-
-def _kept(content: memoryview, pack: Pack) -> Iterator[ReadOutput]:
-    """What a partial holds of a part of a pack."""
-    end = len(content) - _LENGTH_BYTES
-    start = end - int.from_bytes(content[end:], "little")
-    account = json.loads(bytes(content[start:end]))
-    yield from (Count(*fields) for fields in account["counts"])
-    for number, *fields in account["rejected"]:
-        yield Rejected.of(pack.files[number], *fields)
-    if not start:
-        return
-    with pa.ipc.open_stream(content[:start], options=_ONE_THREAD) as stream:
-        frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in stream]
-    # Most streams have one batch, which `concat` would copy.
-    yield frames[0] if len(frames) == 1 else pl.concat(frames)

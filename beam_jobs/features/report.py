@@ -44,8 +44,6 @@ class Counted(StrEnum):
     EXCESS: events beyond `source.max_user_events`, by the day of their time.
     USERS, ITEMS: those with a positive on the job's day.
     EXAMPLES, HELD_OUT_EXAMPLES: by their day.
-    QUERIES: by the day that they measure.
-    KNOWN_USERS: users as of the end of the job's day.
     LISTED: rows of other tables of items or users; detail: their folder in the output.
     UNLISTED_ITEMS: items with events that the snapshot lacks.
     """
@@ -65,8 +63,6 @@ class Counted(StrEnum):
     ITEMS = "items"
     EXAMPLES = "examples"
     HELD_OUT_EXAMPLES = "held out examples"
-    QUERIES = "queries"
-    KNOWN_USERS = "known users"
     LISTED = "listed"
     UNLISTED_ITEMS = "unlisted items"
 
@@ -170,7 +166,7 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
         users=events(Counted.USERS),
         items=events(Counted.ITEMS),
         held_out_positives=events(Counted.HELD_OUT_EXAMPLES),
-        known_users=events(Counted.KNOWN_USERS),
+        known_users=listed("users", feature_schema.USERS),
         corpus_end=listed("items", feature_schema.CORPUS_END),
         unlisted_items=counters.of(Counted.UNLISTED_ITEMS, "items", day),
         snapshots=Snapshots(
@@ -206,10 +202,6 @@ def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
         f"{feature_schema.EXAMPLES}/dt={at}": counters.of(Counted.EXAMPLES, "events", at)
         for at in job.plan.examples
     }
-    rows[feature_schema.EVALUATION] = sum(
-        [counters.of(Counted.QUERIES, "events", at) for at in job.plan.evaluation]
-    )
-    rows[feature_schema.USERS] = counters.of(Counted.KNOWN_USERS, "events", day)
     for table in ("items", "users"):
         rows |= counters.by_detail(Counted.LISTED, table, day)
     return rows

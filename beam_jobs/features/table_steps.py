@@ -1,7 +1,8 @@
 """Steps that make the tables of the feature job: examples, queries, users, sequences and corpora.
 
 A shard of the users makes rows (`Work`), which lack what only all shards together know. With that,
-rows become files (`Finish...`).
+rows become files (`Finish...`): the side inputs of these steps are the count table of all items and, by
+number of the day, the last sampling hash that is held out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +25,6 @@ from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import examples, item_counts, items
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
-from twinspire_core import storage
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
@@ -40,9 +40,7 @@ ANALYSIS = "analysis"
 EVALUATION = "evaluation"
 """(file, batch of its queries, without who is held out)."""
 USERS = "users"
-"""(file, batch of its rows)."""
-SEQUENCES = "sequences"
-"""(file, batch of its rows)."""
+"""(file, batch of its rows), of the users and of their sequences."""
 
 WORKED_ROWS = 1_000_000
 """Events up to which shards are worked on together: an operation on columns costs something for each
@@ -65,7 +63,7 @@ class Work(JobStep):
         parts = list(map(batches.restore, element[1]))
         rows = sum(part.num_rows for part in parts)
         users = pc.count_distinct(pa.chunked_array([part["_user"] for part in parts])).as_py()
-        # Users times the window must fit into 63 bits (user_shard.Timeline).
+        # Users times the window must fit into 63 bits (examples.Timeline).
         window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
         too_many = self._users + users > (1 << 62) // window
         # Beam lets outputs come later than their element, as long as the bundle has not ended.
@@ -135,17 +133,20 @@ class Work(JobStep):
             rows = examples.replayed_queries(events, day)
             folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
             yield from self._table(EVALUATION, folder, [(0, rows)], _unfinished_queries(p))
-        users = events.by_file(examples.users(events))
-        yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
+        yield from self._table(
+            USERS,
+            feature_schema.USERS,
+            events.by_file(examples.users(events)),
+            feature_schema.users_schema(p),
+        )
         if p.sources.fitted:
-            # They are sorted by user, who is not written.
-            schema = feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
             for moment in plan.table_days:
                 yield from self._table(
-                    SEQUENCES,
+                    USERS,
                     plan.folder(feature_schema.SEQUENCES, moment),
                     events.by_file(examples.sequences(events, moment)),
-                    schema,
+                    # They are sorted by user, who is not written.
+                    feature_schema.sequences_schema().append(pa.field("_user", pa.string())),
                 )
 
     def _table(
@@ -186,19 +187,7 @@ def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]
         yield TaggedOutput(COUNTS, count(what, "events", day_plan.date_of(day), n))
 
 
-class Finish(JobStep):
-    """Frames that shards made -> files; yields counts.
-
-    Side inputs are what all shards know together: the count table and, by number of the day, the last
-    sampling hash that is held out.
-    """
-
-    def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
-        # A bundle that is tried again writes the same bytes under the same name.
-        storage.write_bytes(storage.join(self.out, name), batches.parquet(list(rows)))
-
-
-class FinishExamples(Finish):
+class FinishExamples(JobStep):
     """(file, batches of its rows) -> the file, sorted by time, user, item; `COUNTS`, and `EXAMPLES` of
     the run's day.
     """
@@ -215,8 +204,7 @@ class FinishExamples(Finish):
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
         rows, histories = self._sorted(list(map(batches.restore, parts)))
         rows = rows.with_columns(_is_held_out(held_out, day).alias("_holdout"))
-        rows = item_counts.add(self._p, rows, items.known_at(self._job, day, _frame(table)))
-        rows = items.with_item_features(self._job, rows, self._job.inputs.items_of.get(day), day)
+        rows = items.with_features_of(self._job, rows, day, _frame(table))
         plain = batches.to_batches(rows, feature_schema.example_schema(self._p))
         finished = list(batches.with_lists(plain, histories))
         self._write(name, finished)
@@ -240,7 +228,7 @@ class FinishExamples(Finish):
         return rows[order], in_order
 
 
-class AnalyseItems(Finish):
+class AnalyseItems(JobStep):
     """Any element -> batches of the item tower's `analysis_schema`."""
 
     @engine.fails_fast
@@ -264,7 +252,7 @@ class AnalyseItems(Finish):
                 row += len(events)
 
 
-class FinishQueries(Finish):
+class FinishQueries(JobStep):
     """(file, batches of its rows) -> the file: all users of the last day, and held-out users of earlier
     days.
     """
@@ -275,50 +263,42 @@ class FinishQueries(Finish):
         """Writes a file."""
         name, parts = element
         rows = batches.to_frame(map(batches.restore, parts))
-        schema = feature_schema.evaluation_schema(self._p)
         if name.startswith(f"{feature_schema.REPLAY}/"):
             # Users with the largest hashes, who are never held out.
             some = rows.top_k(self._job.most_replayed, by=SAMPLING_HASH).sort("_user")
             finished = some.with_columns(pl.lit(False).alias("_holdout"))
-            self._write(name, batches.to_batches(finished, schema))
-            folder = name.rpartition("/")[0]
-            yield count(Counted.LISTED, "users", self._job.plan.day, len(some), folder)
-            return
-        days = []
-        for day in self._job.plan.evaluation:
-            queries = rows.filter(pl.col("_day") == day).sort("_user")
-            queries = queries.with_columns(_is_held_out(held_out, day).alias("_holdout"))
-            # Of earlier days, only users whom no version was trained on are measured.
-            if day != self._job.plan.day:
-                queries = queries.filter("_holdout")
-            days.append(queries)
-            yield count(Counted.QUERIES, "events", day, len(queries))
-        self._write(name, batches.to_batches(pl.concat(days), schema))
+        else:
+            days = []
+            for day in self._job.plan.evaluation:
+                queries = rows.filter(pl.col("_day") == day).sort("_user")
+                queries = queries.with_columns(_is_held_out(held_out, day).alias("_holdout"))
+                # Of earlier days, only users whom no version was trained on are measured.
+                if day != self._job.plan.day:
+                    queries = queries.filter("_holdout")
+                days.append(queries)
+            finished = pl.concat(days)
+        schema = feature_schema.evaluation_schema(self._p)
+        self._write(name, batches.to_batches(finished, schema))
+        yield _listed(self._job, "users", name, len(finished))
 
 
-class FinishUsers(Finish):
-    """(file, batches of its rows) -> the file of a table with a row for each user, sorted by `_user`."""
-
-    def __init__(
-        self, job: FeatureJob, schema: pa.Schema, what: Counted, table: Table = "events"
-    ) -> None:
-        """Sets the columns of the table, and as what its rows are counted."""
-        super().__init__(job)
-        self._schema = schema
-        self._what = what
-        self._table = table
+class FinishUsers(JobStep):
+    """(file, batches of its rows) -> the file, of the users or of their sequences, sorted by `_user`."""
 
     def process(self, element: tuple[str, Iterable[pa.RecordBatch]]) -> Iterator[Count]:
         """Writes a file."""
         name, parts = element
         # The batches are of several shards, in any order.
         rows = batches.to_frame(map(batches.restore, parts)).sort("_user")
-        self._write(name, batches.to_batches(rows, self._schema))
-        detail = name.rpartition("/")[0] if self._what == Counted.LISTED else ""
-        yield count(self._what, self._table, self._job.plan.day, len(rows), detail)
+        of_users = name.startswith(f"{feature_schema.USERS}/")
+        schema = (
+            feature_schema.users_schema(self._p) if of_users else feature_schema.sequences_schema()
+        )
+        self._write(name, batches.to_batches(rows, schema))
+        yield _listed(self._job, "users", name, len(rows))
 
 
-class FinishCorpus(Finish):
+class FinishCorpus(JobStep):
     """Day -> the corpus as of its start; with the last of the days, `COUNTS` and `REJECTED` records of
     the items.
     """
@@ -326,7 +306,6 @@ class FinishCorpus(Finish):
     @engine.fails_fast
     def process(self, moment: date, table: pa.RecordBatch) -> Iterator[Any]:
         """Writes the files."""
-        day = self._job.plan.day
         counts = _frame(table)
         folder = self._job.plan.folder(feature_schema.CORPUS, moment)
         rows = items.corpus(self._job, moment, counts)
@@ -337,7 +316,7 @@ class FinishCorpus(Finish):
             if moment not in self._job.plan.table_days:
                 rows = items.taken_before(rows, moment, counts)
         self._write_corpus(folder, rows, schema)
-        yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
+        yield TaggedOutput(COUNTS, _listed(self._job, "items", f"{folder}/", len(rows)))
         if moment == self._job.plan.measured[-1]:
             yield from self._of_items(counts)
 
@@ -365,6 +344,11 @@ class FinishCorpus(Finish):
                 counts.append(count(Counted.REJECTED, "items", snapshot_day, n, reason))
             yield from (TaggedOutput(REJECTED, record) for record in account.rejected)
         yield from (TaggedOutput(COUNTS, counted) for counted in counts)
+
+
+def _listed(job: FeatureJob, table: Table, file: str, rows: int) -> Count:
+    """The count of the rows of a file, by its folder."""
+    return count(Counted.LISTED, table, job.plan.day, rows, file.rpartition("/")[0])
 
 
 def _is_held_out(last_hashes: Mapping[int, int], day: date) -> pl.Expr:

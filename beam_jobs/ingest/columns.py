@@ -86,16 +86,16 @@ def _of_events(p: Pipeline) -> list[Column]:
         Column(name="_item", source=c.item, kind="key", use="columns.item", required=True),
         _time("_time", c.time, "columns.time", p, required=True),
     ]
-    if c.reward:
-        columns.append(
-            Column(
-                name="_reward", source=c.reward, kind="reward", use="columns.reward", required=True
-            )
-        )
-    if c.label:
-        columns.append(Column(name=LABEL, source=c.label, kind="number", use="columns.label"))
-    if c.event:
-        columns.append(Column(name="_type", source=c.event, kind="category", use="columns.event"))
+    declared: list[tuple[str, str | None, Kind, str]] = [
+        ("_reward", c.reward, "reward", "columns.reward"),
+        (LABEL, c.label, "number", "columns.label"),
+        ("_type", c.event, "category", "columns.event"),
+    ]
+    columns += [
+        Column(name=name, source=source, kind=kind, use=use, required=name == "_reward")
+        for name, source, kind, use in declared
+        if source
+    ]
     return columns + _features(p, "events")
 
 

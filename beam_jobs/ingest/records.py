@@ -7,7 +7,8 @@ Events from before `source.late_days` and events of future days are counted and 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -16,9 +17,10 @@ import numpy as np
 import polars as pl
 
 from beam_jobs import day_plan
-from beam_jobs.ingest.columns import RAW, Column, Reading, WrongType, read_as
+from beam_jobs.ingest.columns import RAW, Column, WrongType, read_as
 from beam_jobs.ingest.day_files import SourceFile
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.forgotten_users import NOBODY, WITHHELD, ForgottenUsers
 from twinspire_core.errors import BadData
 from twinspire_core.records.json_lines import JSON_TYPES, JsonObject, first_keys
 from twinspire_core.records.raw_files import Unreadable, readable
@@ -81,22 +83,13 @@ class Block(NamedTuple):
     text: bool
 
 
-def read_blocks(
+def _read_blocks(
     given: str, file: SourceFile, part: int | None, columns: Sequence[Column]
 ) -> Iterator[Block | Rejected]:
-    """Reads a part of a file.
+    """Reads a part of a file as it is written.
 
     A key that no line of a block of JSON Lines has gives no column. A line is rejected if a value has a
     type that the column's use does not allow; other mixed types become text.
-
-    Args:
-      given: `source.format` of the pipeline file.
-      file: a file of events, items or users.
-      part: one of `RecordFile.parts`, or None for all of it.
-      columns: declarations of the columns to read.
-
-    Raises:
-      BadData: the file cannot be read, or lacks a column.
     """
     raw = RecordFile.of(file.uri, given)
 
@@ -204,115 +197,127 @@ class DayBounds(NamedTuple):
         return {what: n for what, n in counts.items() if n}
 
 
-class CheckedRecords(NamedTuple):
-    """The records of a block.
+@dataclass(slots=True)
+class Account:
+    """What became of the records of some files.
 
     Attributes:
-      good: those that break no rule, with the columns' names and `_order`.
-      rejected: the first of those that break a rule.
-      reasons: how many break a rule, by reason.
-      misplaced: events with a time of another day than their folder's (`DayBounds.count_misplaced`).
+      good: records that broke no rule.
+      rejected: the first malformed ones of each file.
+      reasons: how many malformed ones, by reason.
+      misplaced: events of another day than their folder's (`DayBounds.count_misplaced`).
+      absent: columns that no record of the last file had, as can happen in JSON Lines.
     """
 
-    good: pl.DataFrame
-    rejected: list[Rejected]
-    reasons: Mapping[str, int]
-    misplaced: Mapping[str, int]
+    good: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    misplaced: Counter[str] = field(default_factory=Counter)
+    absent: list[Column] = field(default_factory=list)
 
 
-class RecordChecker:
-    """Turns a file's blocks into records."""
+def read_records(
+    p: Pipeline,
+    file: SourceFile,
+    columns: Sequence[Column],
+    account: Account,
+    *,
+    number: int = 0,
+    part: int | None = None,
+    forgotten: ForgottenUsers = NOBODY,
+) -> Iterator[pl.DataFrame]:
+    """Reads a part of a file, and checks its records.
 
-    def __init__(
-        self, p: Pipeline, file: SourceFile, number: int, columns: Sequence[Column]
-    ) -> None:
-        """Takes a file, its number among all files that are read together, and the columns to read."""
-        self._file = file
-        self._number = number
-        self._columns = columns
-        self._bounds = DayBounds.of(p, file.day) if file.table == "events" else None
-        self._clip = p.columns.reward_clip
-        self._kept = 0
-        self._present: set[str] = set()
-        self._rows = 0
+    Args:
+      p: the parsed pipeline file.
+      file: a file of events, items or users.
+      columns: declarations of the columns to read.
+      account: is told what becomes of the records.
+      number: of the file among all files that are read together.
+      part: one of `RecordFile.parts`, or None for all of it.
+      forgotten: users whose records are dropped, after they were counted.
 
-    def take(self, block: Block) -> CheckedRecords:
-        """Checks a block.
+    Yields: records that break no rule, with the columns' names and `_order`.
 
-        Raises:
-          BadData: a column's type cannot serve its use.
-        """
-        self._rows += len(block.numbers)
-        self._present.update(block.rows.columns)
-        order = pl.Series(ORDER, block.numbers) + (self._number << FILE_BITS)
-        # With the order: a block without any of the columns would have no height.
-        rows = pl.DataFrame([*block.rows, order])
-        absent = {RAW + column.source for column in self._columns} - set(rows.columns)
-        rows = rows.with_columns(pl.lit(None).alias(name) for name in absent)
+    Raises:
+      BadData: the file cannot be read, a column's type cannot serve its use, or a required column is
+        missing.
+    """
+    bounds = DayBounds.of(p, file.day) if file.table == "events" else None
+    absent = list(columns)
+    has_rows = False
+    room = KEPT_PER_FILE
+    for block in _read_blocks(p.source.format, file, part, columns):
+        if isinstance(block, Rejected):
+            # A line that cannot be read names no user, so it may be about a forgotten one.
+            rejected = [block._replace(value=WITHHELD) if forgotten else block]
+            account.reasons[block.reason] += 1
+        else:
+            has_rows = True
+            absent = [column for column in absent if RAW + column.source not in block.rows.columns]
+            order = pl.Series(ORDER, block.numbers) + (number << FILE_BITS)
+            good, bad, rules = _check(file, columns, block, order)
+            if "_reward" in good.columns:
+                clipped = pl.col("_reward").clip(*p.columns.reward_clip)
+                good = good.with_columns(clipped.cast(pl.Float32))
+            if bounds is not None:
+                account.misplaced.update(bounds.count_misplaced(good["_time"]))
+                good = good.filter(bounds.allow(good["_time"]))
+            account.good += len(good)
+            # Several rules may have the same reason.
+            for rule, n in bad.group_by(_RULE).len().iter_rows():
+                account.reasons[rules[rule]] += n
+            rejected = _explain(file, columns, bad.head(room), rules)
+            yield forgotten.drop(good)
+        # Of the file, not of the block: a broken file would else be written down as a whole.
+        account.rejected += rejected[:room]
+        room = max(0, room - len(rejected))
+    account.absent = absent if has_rows else []
+    if required := [column for column in account.absent if column.required]:
+        raise _missing(file, required, first_keys(file.uri))
 
-        readings = [
-            self._read_as(column, rows.schema[RAW + column.source], block.text)
-            for column in self._columns
-        ]
-        # A record counts for the first rule that it breaks: each column has one.
-        first_broken = pl.coalesce(
-            *(pl.when(reading.nonsense).then(pl.lit(i)) for i, reading in enumerate(readings)),
-            pl.lit(None, pl.Int32),
-        )
-        # The rules refer to the converted values, so those must be columns before the rules run.
-        converted = rows.with_columns(reading.values for reading in readings)
-        checked = converted.with_columns(first_broken.alias(_RULE))
 
-        good = checked.filter(pl.col(_RULE).is_null())
-        good = good.select(*(column.name for column in self._columns), ORDER)
-        if "_reward" in good.columns:
-            good = good.with_columns(pl.col("_reward").clip(*self._clip).cast(pl.Float32))
-        misplaced: dict[str, int] = {}
-        if self._bounds is not None:
-            misplaced = self._bounds.count_misplaced(good["_time"])
-            good = good.filter(self._bounds.allow(good["_time"]))
-        bad = checked.filter(pl.col(_RULE).is_not_null())
-        # Several rules may have the same reason.
-        reasons: Counter[str] = Counter()
-        for rule, n in bad.group_by(_RULE).len().iter_rows():
-            reasons[readings[rule].reason] += n
-        return CheckedRecords(good, self._explain(bad, readings), reasons, misplaced)
-
-    def _read_as(self, column: Column, kind: pl.DataType, text: bool) -> Reading:
+def _check(
+    file: SourceFile, columns: Sequence[Column], block: Block, order: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """The records of a block that break no rule; the raw ones that break one, with its number as
+    `_RULE`; and by that number the reasons.
+    """
+    # With the order: a block without any of the columns would have no height.
+    rows = pl.DataFrame([*block.rows, order])
+    missing = {RAW + column.source for column in columns} - set(rows.columns)
+    rows = rows.with_columns(pl.lit(None).alias(name) for name in missing)
+    readings = []
+    for column in columns:
+        kind = rows.schema[RAW + column.source]
         try:
-            return read_as(column, kind, text=text)
+            readings.append(read_as(column, kind, text=block.text))
         except WrongType as e:
             raise BadData(
-                f"{column.use} of {self._file.table} must be {e}; column {column.source!r} of"
-                f" {self._file.uri} is {kind}. Write the column with the right type, or name another"
-                " column in the pipeline file."
+                f"{column.use} of {file.table} must be {e}; column {column.source!r} of {file.uri} is"
+                f" {kind}. Write the column with the right type, or name another column in the"
+                " pipeline file."
             ) from e
+    # A record counts for the first rule that it breaks: each column has one.
+    first_broken = pl.coalesce(
+        *(pl.when(reading.nonsense).then(pl.lit(i)) for i, reading in enumerate(readings)),
+        pl.lit(None, pl.Int32),
+    )
+    # The rules refer to the converted values, so those must be columns before the rules run.
+    converted = rows.with_columns(reading.values for reading in readings)
+    checked = converted.with_columns(first_broken.alias(_RULE))
+    is_good = pl.col(_RULE).is_null()
+    good = checked.filter(is_good).select(*(column.name for column in columns), ORDER)
+    return good, checked.filter(~is_good), [reading.reason for reading in readings]
 
-    def _explain(self, bad: pl.DataFrame, readings: Sequence[Reading]) -> list[Rejected]:
-        """The first bad records of the file, as they are written down."""
-        shown = bad.head(max(0, KEPT_PER_FILE - self._kept))
-        # Of the file, not of the block: a broken file would else be written down as a whole.
-        self._kept += len(shown)
-        explained = []
-        for row in shown.iter_rows(named=True):
-            rule = row[_RULE]
-            number = row[ORDER] & _RECORD_MASK
-            value = repr(row[RAW + self._columns[rule].source])
-            explained.append(Rejected.of(self._file, number, readings[rule].reason, value))
-        return explained
 
-    def close(self) -> list[Column]:
-        """Ends the file.
-
-        Returns: columns that no record had, as can happen in JSON Lines.
-
-        Raises:
-          BadData: one of them is required.
-        """
-        if not self._rows:
-            return []
-        absent = [column for column in self._columns if RAW + column.source not in self._present]
-        required = [column for column in absent if column.required]
-        if required:
-            raise _missing(self._file, required, first_keys(self._file.uri))
-        return absent
+def _explain(
+    file: SourceFile, columns: Sequence[Column], bad: pl.DataFrame, rules: Sequence[str]
+) -> list[Rejected]:
+    """Bad records as they are written down."""
+    explained = []
+    for row in bad.iter_rows(named=True):
+        rule = row[_RULE]
+        value = repr(row[RAW + columns[rule].source])
+        explained.append(Rejected.of(file, row[ORDER] & _RECORD_MASK, rules[rule], value))
+    return explained

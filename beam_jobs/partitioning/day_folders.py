@@ -137,14 +137,6 @@ def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 PART = "part-0.parquet"
 
 
-class Changes(NamedTuple):
-    """How many days are new, had other rows before, or already had the same bytes."""
-
-    written: int
-    replaced: int
-    unchanged: int
-
-
 class _Loss(NamedTuple):
     """A day that would lose rows.
 
@@ -169,7 +161,7 @@ def put_days(
     time: str | None,
     replace: bool = False,
     marker: str | None = None,
-) -> Changes:
+) -> tuple[int, int, int]:
     """Writes the files of the days, except those that exist already with the same bytes.
 
     Args:
@@ -179,6 +171,8 @@ def put_days(
       time: column of the time; without it a day is one snapshot, which replaces an earlier one.
       replace: write a day also where rows of the existing file would be lost.
       marker: name of an empty file that is written after the rows.
+
+    Returns: how many days are new, had other rows before, or already had the same bytes.
 
     Raises:
       UsageError: an existing day has rows that the new ones lack, and `replace` is not given.
@@ -199,7 +193,7 @@ def put_days(
         done = storage.join(template.replace("{date}", str(day)), marker) if marker else None
         if done and not storage.exists(done):
             storage.write_bytes(done, b"")
-    return Changes(len(days) - len(existing), len(others), len(unchanged))
+    return len(days) - len(existing), len(others), len(unchanged)
 
 
 def _part(template: str, day: date) -> str:

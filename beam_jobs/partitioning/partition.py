@@ -32,7 +32,7 @@ from beam_jobs.partitioning.calendar_days import (
     unit_warning,
     with_timestamps,
 )
-from beam_jobs.partitioning.day_folders import Changes, Spill, put_days
+from beam_jobs.partitioning.day_folders import Spill, put_days
 from beam_jobs.partitioning.log_tables import (
     Aside,
     Format,
@@ -134,7 +134,7 @@ def partition(
         if rejected is not None and summary.rejected:
             summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
-        changes = put_days(
+        summary.written, summary.replaced, summary.unchanged = put_days(
             spill,
             scratch / "out",
             out,
@@ -142,7 +142,14 @@ def partition(
             replace=replace,
             marker=layout.done_marker,
         )
-        _count_days(spill.days(), changes, summary)
+        days = spill.days()
+        summary.days = len(days)
+        if days:
+            summary.first, summary.last = days[0], days[-1]
+            span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
+            with_rows = set(days)
+            missing = (day for day in span if day not in with_rows)
+            summary.missing = list(islice(missing, _LISTED_DAYS))
     return summary
 
 
@@ -278,14 +285,3 @@ def _days(
             is_row=True,
         )
     return days, table
-
-
-def _count_days(days: Sequence[date], changes: Changes, summary: Summary) -> None:
-    """Adds to the summary which days there are, and what was done with them."""
-    summary.written, summary.replaced, summary.unchanged = changes
-    summary.days = len(days)
-    if days:
-        summary.first, summary.last = days[0], days[-1]
-        with_rows = set(days)
-        span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
-        summary.missing = list(islice((day for day in span if day not in with_rows), _LISTED_DAYS))

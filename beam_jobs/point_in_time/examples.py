@@ -18,6 +18,8 @@ from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.errors import UsageError
+from twinspire_core.search.ragged import list_ranges
 
 TAIL = "_tail"
 """The user's last items, oldest first."""
@@ -181,7 +183,7 @@ def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, ba
     """Examples without item features, some thousands at a time: the file that they go to, the rows, and
     their histories by column.
     """
-    timeline = user_shard.Timeline(shard.past)
+    timeline = Timeline(shard.past)
     for day in shard.job.plan.examples:
         rows = shard.positives(day)
         if rows.is_empty():
@@ -230,7 +232,7 @@ def _in_blocks(
         for some in block.iter_slices(batches.ROW_GROUP):
             low = some[_LOW].to_numpy()
             high = some[_HIGH].to_numpy()
-            tails = user_shard.gather(shard.items, numbers, low, high)
+            tails = gather(shard.items, numbers, low, high)
             histories = dict.fromkeys(shard.job.p.of_kind(HistoryFeature), tails)
             yield f"{folder}/{name}.parquet", some, histories
 
@@ -244,3 +246,73 @@ def _reward(p: Pipeline, rows: pl.DataFrame) -> pl.Expr:
         p.columns.weights, default=1.0, return_dtype=pl.Float64
     )
     return (logged * factors).cast(pl.Float32)
+
+
+class Timeline:
+    """Events in order of user and time, in which a binary search finds what a user did before a moment.
+
+    Example: a user has events at 10, 20 and 30; before 30 there are the first two.
+      >>> timeline = Timeline(pl.DataFrame({"_code": [0, 0, 0], "_time": [10, 20, 30]}))
+      >>> queries = pl.DataFrame({"_code": [0], "_time": [30]})
+      >>> low, high = timeline.spans(queries, start=0, length=5)
+      >>> low.tolist(), high.tolist()
+      ([0], [2])
+    """
+
+    def __init__(self, past: pl.DataFrame) -> None:
+        """Takes events sorted by user and time, with `_code` and `_time`."""
+        codes = past["_code"].to_numpy().astype(np.int64)
+        times = past["_time"].to_numpy()
+        # User and time in one integer: the events are in its order. One more than the span of the
+        # times leaves room for a moment after all events, which must not run into the next user's.
+        self._first = int(times.min()) if len(times) else 0
+        self._width = int(times.max()) - self._first + 2 if len(times) else 1
+        self._last_code = int(codes.max(initial=0))
+        self._keys = codes * self._width + (times - self._first)
+
+    def spans(
+        self, queries: pl.DataFrame, start: np.ndarray | int, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds, for each query, the user's last events before it.
+
+        Args:
+          queries: [N] rows with `_code` and `_time`: the user, and the moment.
+          start: [N] or one int64, microseconds; events before it do not count.
+          length: largest number of events.
+
+        Returns: [N] and [N] int64, low and high: the events from low[i] up to, but without, high[i]
+          are those of query i, oldest first.
+        """
+        moments = queries["_time"].to_numpy()
+        if not len(self._keys) or not len(moments):
+            nothing = np.zeros(len(moments), np.int64)
+            return nothing, nothing
+        codes = queries["_code"].to_numpy().astype(np.int64)
+        if (max(int(codes.max()), self._last_code) + 1) * self._width >= 1 << 63:
+            raise UsageError(
+                f"A shard can have up to {(1 << 63) // self._width:,} users for this many days; found"
+                f" {codes.max():,}. Raise beam.shards."
+            )
+        base = codes * self._width
+        ends = base + np.clip(moments - self._first, 0, self._width - 1)
+        starts = base + np.clip(np.asarray(start) - self._first, 0, self._width - 1)
+        # Side left: an event at the very moment is not before it.
+        high = np.searchsorted(self._keys, ends, side="left")
+        low = np.searchsorted(self._keys, starts, side="left")
+        # A start after the moment gives an empty span, not one of negative length.
+        return np.minimum(np.maximum(low, high - length), high), high
+
+
+def gather(
+    items: pl.Series, numbers: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> batches.CodedLists:
+    """Lists of the items of the events from low[i] up to high[i].
+
+    Args:
+      numbers: [M], places in `items` of the events.
+      high: [N] int64, at least `low`.
+
+    Returns: N lists.
+    """
+    lengths = high - low
+    return batches.CodedLists(items, numbers[list_ranges(low, lengths)], lengths)

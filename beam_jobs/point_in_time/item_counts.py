@@ -306,7 +306,7 @@ class Windows:
 
 
 def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
-    """Decayed counts of items at the start of a day.
+    """Decayed counts of items at the start of a day, and since when they are taken.
 
     Args:
       p: says which half-lives are counted.
@@ -314,7 +314,8 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
       moment: the day. Its own events do not count, nor those before the window: the longer one of
         `window.count_days` and `window.history_days`.
 
-    Returns: `_item`, and a float64 column for each half-life, as of the moment.
+    Returns: `_item`; a float64 column for each half-life, as of the moment; `_first_seen`, days from the
+      item's first event.
     """
     rows = table.filter(_window(max(p.window.count_days, p.window.history_days), moment))
     items = rows["_item"].unique(maintain_order=True)
@@ -331,7 +332,9 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     for name, half_life in _trending_columns(p).items():
         as_of_moment = rows[name].to_numpy() / WEIGHT_OF_ONE * 0.5 ** (age / half_life)
         sums.append(pl.Series(name, np.add.reduceat(as_of_moment, starts)))
-    return pl.DataFrame([items, *sums])
+    first = np.minimum.reduceat(rows["first"].to_numpy(), starts)
+    first_seen = pl.Series(FIRST_SEEN, (start - first) / day_plan.MICROSECONDS_OF_A_DAY, pl.Float32)
+    return pl.DataFrame([items, *sums, first_seen])
 
 
 def repurchases(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
@@ -346,16 +349,6 @@ def repurchases(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
         (again / users).cast(pl.Float32).alias(AGAIN),
         pl.when(again > 0).then(gaps / again).cast(pl.Float32).alias(AGAIN_DAYS),
     )
-
-
-def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
-    """Days from an item's first event to the start of `day`, within the longer one of
-    `window.count_days` and `window.history_days`: `_item` and `_first_seen`.
-    """
-    longest = max(p.window.count_days, p.window.history_days)
-    first = table.filter(_window(longest, day)).group_by("_item").agg(pl.col("first").min())
-    age = (day_plan.start_of(day, p.zone) - pl.col("first")) / day_plan.MICROSECONDS_OF_A_DAY
-    return first.select("_item", age.cast(pl.Float32).alias(FIRST_SEEN))
 
 
 def add(p: Pipeline, rows: pl.DataFrame, figures: pl.DataFrame) -> pl.DataFrame:

@@ -4,9 +4,9 @@ They come from the snapshot that is valid then, which is read once per process, 
 """
 
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias, cast
 
@@ -16,8 +16,7 @@ import pyarrow as pa
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
 from beam_jobs.ingest.columns import EMPTY_TYPES, Column
-from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.records import ORDER, RecordChecker, Rejected, read_blocks
+from beam_jobs.ingest.records import ORDER, Account, read_records
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.feature_kinds import AgeFeature
@@ -54,25 +53,15 @@ class FrameCache:
 
 
 @dataclass(slots=True)
-class Account:
-    """What became of the records of a snapshot's files.
+class SnapshotAccount(Account):
+    """What became of the records of a snapshot's files; `duplicates`: those whose item comes again later."""
 
-    Attributes:
-      good: records that were not malformed.
-      rejected: the first malformed ones of each file.
-      reasons: how many malformed ones, by reason.
-      duplicates: records whose item comes again later.
-    """
-
-    good: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
 
 
 _snapshots = FrameCache(1 << 30)
 _known = FrameCache(1 << 28)
-_accounts: dict[tuple[str, date], Account] = {}
+_accounts: dict[tuple[str, date], SnapshotAccount] = {}
 _windows: dict[str, item_counts.Windows] = {}
 _windows_lock = threading.Lock()
 
@@ -87,24 +76,24 @@ def snapshot(job: FeatureJob, day: date) -> pl.DataFrame:
     key = (job.token, day)
 
     def read() -> pl.DataFrame:
-        _accounts[key] = Account()
+        _accounts[key] = SnapshotAccount()
         return _read(job, day, _accounts[key])
 
     return _snapshots.get(key, read)
 
 
-def account(job: FeatureJob, day: date) -> Account:
+def account(job: FeatureJob, day: date) -> SnapshotAccount:
     """What became of the records of a snapshot's files."""
     snapshot(job, day)
     return _accounts[job.token, day]
 
 
-def _read(job: FeatureJob, day: date, account: Account) -> pl.DataFrame:
+def _read(job: FeatureJob, day: date, account: SnapshotAccount) -> pl.DataFrame:
     wanted = job.columns["items"]
     frames = [
         frame
         for number, file in enumerate(job.inputs.items[day])
-        for frame in _records(job, number, file, account)
+        for frame in read_records(job.p, file, wanted, account, number=number)
     ]
     if not frames:
         return pl.DataFrame(schema={c.name: EMPTY_TYPES.get(c.kind, pl.String) for c in wanted})
@@ -113,24 +102,6 @@ def _read(job: FeatureJob, day: date, account: Account) -> pl.DataFrame:
     last = rows.unique("_item", keep="last", maintain_order=True).drop(ORDER)
     account.duplicates = len(rows) - len(last)
     return last.with_columns(_typed(last[c.name]) for c in wanted if c.kind == "raw")
-
-
-def _records(
-    job: FeatureJob, number: int, file: SourceFile, account: Account
-) -> Iterator[pl.DataFrame]:
-    wanted = job.columns["items"]
-    checker = RecordChecker(job.p, file, number, wanted)
-    for block in read_blocks(job.p.source.format, file, None, wanted):
-        if isinstance(block, Rejected):
-            account.rejected.append(block)
-            account.reasons[block.reason] += 1
-            continue
-        checked = checker.take(block)
-        account.good += len(checked.good)
-        account.rejected += checked.rejected
-        account.reasons.update(checked.reasons)
-        yield checked.good
-    checker.close()
 
 
 def _alike(frames: list[pl.DataFrame], wanted: Sequence[Column]) -> list[pl.DataFrame]:
@@ -179,10 +150,8 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
         # Joined in full: its window may be longer than those of the other counts.
         trending = item_counts.trending(job.p, table, moment)
         figures_of_items = figures_of_items.join(trending, on="_item", how="full", coalesce=True)
-        for figures in (item_counts.first_seen, item_counts.repurchases):
-            figures_of_items = figures_of_items.join(
-                figures(job.p, table, moment), on="_item", how="left"
-            )
+        repurchases = item_counts.repurchases(job.p, table, moment)
+        figures_of_items = figures_of_items.join(repurchases, on="_item", how="left")
     recent = figures_of_items.filter(pl.col("_recent") > 0)
     if snapshot_day is None:
         return _named(job, with_item_features(job, recent, None, moment))
@@ -268,6 +237,14 @@ def unlisted(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
     if snapshot_day is None:
         return taken.clear()
     return taken.join(snapshot(job, snapshot_day), on="_item", how="anti")
+
+
+def with_features_of(
+    job: FeatureJob, rows: pl.DataFrame, day: date, table: pl.DataFrame
+) -> pl.DataFrame:
+    """Adds to rows with `_item` all item features as of the start of a day; `table` is the count table."""
+    rows = item_counts.add(job.p, rows, known_at(job, day, table))
+    return with_item_features(job, rows, job.inputs.items_of.get(day), day)
 
 
 def with_item_features(

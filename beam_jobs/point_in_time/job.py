@@ -90,50 +90,42 @@ def find_late_events(
     files: dict[date, tuple[SourceFile, ...]] = {}
     unreadable: dict[date, str] = {}
     wanted = of_tables(p)["events"]
+    time = [column for column in wanted if column.name == "_time"]
     bounds = records.DayBounds.of(p, day)
     of_day = Digest()
     # Catalogue refreshes depend on the events of all earlier days, the day's own run on the day's.
     of_all = Digest()
     for folder_day, listed in later.items():
+        # Of the folder alone, so that nothing of it counts if one of its files cannot be read.
+        of_day_there = Digest()
+        of_all_there = Digest()
+        holding = []
         try:
-            digests = [(file, *_late_in(p, file, wanted, bounds)) for file in listed]
+            for file in listed:
+                # Most files of later days hold no late event: reading their times is enough to know.
+                if not any(len(rows) for rows in _until(p, file, time, bounds.end)):
+                    continue
+                before = of_all_there.events
+                for rows in _until(p, file, wanted, bounds.end):
+                    of_day_there.add(rows.filter(pl.col("_time") >= bounds.start))
+                    of_all_there.add(rows)
+                if of_all_there.events > before:
+                    holding.append(file)
         except BadData as e:
             # The day itself is complete without these events, so it does not fail.
             unreadable[folder_day] = str(e)
             continue
-        holding = []
-        for file, in_file_of_day, in_file_of_all in digests:
-            if in_file_of_all.events:
-                of_day.merge(in_file_of_day)
-                of_all.merge(in_file_of_all)
-                holding.append(file)
+        of_day.merge(of_day_there)
+        of_all.merge(of_all_there)
         if holding:
             files[folder_day] = tuple(holding)
     return LateEvents(files, of_day.events, str(of_day), str(of_all), unreadable)
 
 
-def _late_in(
-    p: Pipeline, file: SourceFile, wanted: list[Column], day: records.DayBounds
-) -> tuple[Digest, Digest]:
-    """The file's events of the day, and of all days up to it."""
-    time = [column for column in wanted if column.name == "_time"]
-    of_day = Digest()
-    of_all = Digest()
-    # Most files of later days hold no late event: reading their times is enough to know.
-    if any(len(rows) for rows in _until(p, file, time, day.end)):
-        for rows in _until(p, file, wanted, day.end):
-            of_day.add(rows.filter(pl.col("_time") >= day.start))
-            of_all.add(rows)
-    return of_day, of_all
-
-
 def _until(p: Pipeline, file: SourceFile, wanted: list[Column], end: int) -> Iterator[pl.DataFrame]:
     """The file's events before an instant, with some of their columns."""
-    checker = records.RecordChecker(p, file, 0, wanted)
-    for block in records.read_blocks(p.source.format, file, None, wanted):
-        if not isinstance(block, records.Rejected):
-            yield checker.take(block).good.filter(pl.col("_time") < end).drop(records.ORDER)
-    checker.close()
+    for rows in records.read_records(p, file, wanted, records.Account()):
+        yield rows.filter(pl.col("_time") < end).drop(records.ORDER)
 
 
 BLOCK_ROWS = 50_000

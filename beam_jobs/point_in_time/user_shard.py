@@ -19,12 +19,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-import numpy as np
 import polars as pl
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.beam.batches import CodedLists
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.item_counts import ITEM_NUMBER, WEIGHT_OF_ONE, decayed_weight
@@ -36,14 +34,7 @@ from twinspire_core.contracts.feature_schema import (
     PERSONAL_SPAN,
     VISITS,
 )
-from twinspire_core.errors import UsageError
-from twinspire_core.search.ragged import list_ranges
 
-_USER_DAY = ("_user", "_day")
-# Column: events that the user had that day in earlier blocks. A feature may be called `before`.
-_BEFORE = "_before"
-# Users with more events in a block are counted across blocks. For all others, that is not worth it.
-_WATCHED = 100
 SAMPLING_HASH = "_sampling_hash"
 """A number drawn for the user and the day; the users with the smallest are held out."""
 _PLACE = "_place"
@@ -66,33 +57,6 @@ def _history_types(p: Pipeline) -> tuple[str, ...]:
 def of_type(types: Sequence[str]) -> pl.Expr:
     """Whether an event is of one of these types; always true without types."""
     return pl.col("_type").is_in(types).fill_null(False) if types else pl.lit(True)
-
-
-class UserEventLimit:
-    """Drops events beyond the limit within a part of a file, whose blocks come in order."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._counts: Counter[tuple[str, int]] = Counter()
-
-    def take(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a block, with `_user` and `_day`, that are within the limit so far."""
-        # Users with few events in a block are not counted, so that blocks of ordinary users cost
-        # nothing: what slips through is dropped by `within`.
-        many = pl.col("n") > min(_WATCHED, self._most)
-        counts = rows.group_by(_USER_DAY).len("n").filter(many)
-        if counts.is_empty():
-            return rows
-        before = [self._counts[user_day] for user_day in counts.select(_USER_DAY).iter_rows()]
-        self._counts.update({(user, day): n for user, day, n in counts.iter_rows()})
-        counted = rows.join(
-            counts.with_columns(pl.Series(_BEFORE, before)),
-            on=_USER_DAY,
-            how="left",
-            maintain_order="left",
-        )
-        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
-        return counted.filter((place < self._most).fill_null(True)).select(rows.columns)
 
 
 def within(events: pl.DataFrame, most: int, user: str = "_user") -> pl.DataFrame:
@@ -236,74 +200,6 @@ class UserShard:
         snapshot = self._users.filter(is_valid).drop("_snapshot", "_order")
         # A user may come twice in the files; the last record counts.
         return snapshot.unique("_user", keep="last")
-
-
-class Timeline:
-    """Events in order of user and time, in which a binary search finds what a user did before a moment.
-
-    Example: a user has events at 10, 20 and 30; before 30 there are the first two.
-      >>> timeline = Timeline(pl.DataFrame({"_code": [0, 0, 0], "_time": [10, 20, 30]}))
-      >>> queries = pl.DataFrame({"_code": [0], "_time": [30]})
-      >>> low, high = timeline.spans(queries, start=0, length=5)
-      >>> low.tolist(), high.tolist()
-      ([0], [2])
-    """
-
-    def __init__(self, past: pl.DataFrame) -> None:
-        """Takes events sorted by user and time, with `_code` and `_time`."""
-        codes = past["_code"].to_numpy().astype(np.int64)
-        times = past["_time"].to_numpy()
-        # User and time in one integer: the events are in its order. One more than the span of the
-        # times leaves room for a moment after all events, which must not run into the next user's.
-        self._first = int(times.min()) if len(times) else 0
-        self._width = int(times.max()) - self._first + 2 if len(times) else 1
-        self._last_code = int(codes.max(initial=0))
-        self._keys = codes * self._width + (times - self._first)
-
-    def spans(
-        self, queries: pl.DataFrame, start: np.ndarray | int, length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Finds, for each query, the user's last events before it.
-
-        Args:
-          queries: [N] rows with `_code` and `_time`: the user, and the moment.
-          start: [N] or one int64, microseconds; events before it do not count.
-          length: largest number of events.
-
-        Returns: [N] and [N] int64, low and high: the events from low[i] up to, but without, high[i]
-          are those of query i, oldest first.
-        """
-        moments = queries["_time"].to_numpy()
-        if not len(self._keys) or not len(moments):
-            nothing = np.zeros(len(moments), np.int64)
-            return nothing, nothing
-        codes = queries["_code"].to_numpy().astype(np.int64)
-        if (max(int(codes.max()), self._last_code) + 1) * self._width >= 1 << 63:
-            raise UsageError(
-                f"A shard can have up to {(1 << 63) // self._width:,} users for this many days; found"
-                f" {codes.max():,}. Raise beam.shards."
-            )
-        base = codes * self._width
-        ends = base + np.clip(moments - self._first, 0, self._width - 1)
-        starts = base + np.clip(np.asarray(start) - self._first, 0, self._width - 1)
-        # Side left: an event at the very moment is not before it.
-        high = np.searchsorted(self._keys, ends, side="left")
-        low = np.searchsorted(self._keys, starts, side="left")
-        # A start after the moment gives an empty span, not one of negative length.
-        return np.minimum(np.maximum(low, high - length), high), high
-
-
-def gather(items: pl.Series, numbers: np.ndarray, low: np.ndarray, high: np.ndarray) -> CodedLists:
-    """Lists of the items of the events from low[i] up to high[i].
-
-    Args:
-      numbers: [M], places in `items` of the events.
-      high: [N] int64, at least `low`.
-
-    Returns: N lists.
-    """
-    lengths = high - low
-    return CodedLists(items, numbers[list_ranges(low, lengths)], lengths)
 
 
 def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:

@@ -282,13 +282,11 @@ def _span(instants: pl.Series) -> str:
 def _event_types(p: Pipeline, sample: TableSample) -> Remark | None:
     """A remark on declared event types that do not occur on the day."""
     assert p.columns.event is not None
-    positives = p.columns.positives
-    declared = dict.fromkeys([*positives, *p.columns.weights])
-    counts = _counts(sample.values_of(p.columns.event), declared)
-    remark = _absent(declared, counts)
-    if remark and positives and not any(counts[kind] for kind in positives):
-        return Remark(f"no event is one of columns.positives: there is {remark.words}", True)
-    return remark and Remark(f"of positives and weights there is {remark.words}", remark.is_error)
+    declared = list(dict.fromkeys([*p.columns.positives, *p.columns.weights]))
+    nothing = "no event is one of columns.positives"
+    return _remark_on_absent(
+        sample, p.columns.event, declared, "positives and weights", nothing, p.columns.positives
+    )
 
 
 def _filtered(p: Pipeline, sample: TableSample, column: str) -> Remark | None:
@@ -296,11 +294,45 @@ def _filtered(p: Pipeline, sample: TableSample, column: str) -> Remark | None:
     kind = sample.rows[column].dtype
     inner = kind.inner if isinstance(kind, pl.List) else kind
     declared = [_text(value, inner) for value in p.corpus.filter[column]]  # type: ignore[arg-type]
+    nothing = "no item passes corpus.filter"
+    return _remark_on_absent(sample, column, declared, "corpus.filter", nothing, declared)
+
+
+def _remark_on_absent(
+    sample: TableSample,
+    column: str,
+    declared: Collection[str],
+    named: str,
+    nothing: str,
+    needed: Collection[str],
+) -> Remark | None:
+    """A remark on declared values that do not occur; an error if a value that occurs is spelled alike, or if
+    none of those that are needed occurs.
+
+    Args:
+      sample: of the table.
+      column: of the values.
+      declared: values in the pipeline file.
+      named: what declares them, in words.
+      nothing: what follows if none of the needed ones occurs, in words.
+      needed: of these, one at least must occur.
+    """
     counts = _counts(sample.values_of(column), declared)
-    remark = _absent(declared, counts)
-    if remark and not any(counts[value] for value in declared):
-        return Remark(f"no item passes corpus.filter: there is {remark.words}", True)
-    return remark and Remark(f"of corpus.filter there is {remark.words}", remark.is_error)
+    absent = [value for value in declared if not counts[value]]
+    if not absent:
+        return None
+    # Spelled alike, the value that occurs is most probably the one that was meant.
+    others = {value.lower(): value for value, n in counts.items() if n and value not in declared}
+    near = {value: get_close_matches(value.lower(), others, 1) for value in absent}
+    names = [
+        f"{value!r} (did you mean {others[near[value][0]]!r}?)" if near[value] else repr(value)
+        for value in absent
+    ]
+    most = ", ".join(repr(value) for value, n in counts.most_common(_SHOWN) if n)
+    words = f"there is no {', '.join(names)}, but {most or 'nothing'}"
+    if needed and not any(counts[value] for value in needed):
+        return Remark(f"{nothing}: {words}", True)
+    return Remark(f"of {named} {words}", any(near.values()))
 
 
 def _counts(blocks: Iterable[pl.Series], declared: Collection[str]) -> Counter[str]:
@@ -324,19 +356,3 @@ def _text(value: object, kind: pl.DataType) -> str:
         return str(bool(value)).lower()
     is_whole = isinstance(value, int | float) and float(value).is_integer()
     return str(int(value)) if is_whole else str(value)  # type: ignore[call-overload]
-
-
-def _absent(declared: Collection[str], counts: Counter[str]) -> Remark | None:
-    """A remark on declared values that do not occur; an error if a value that occurs is spelled alike."""
-    absent = [value for value in declared if not counts[value]]
-    if not absent:
-        return None
-    # Spelled alike, the value that occurs is most probably the one that was meant.
-    others = {value.lower(): value for value, n in counts.items() if n and value not in declared}
-    near = {value: get_close_matches(value.lower(), others, 1) for value in absent}
-    named = [
-        f"{value!r} (did you mean {others[near[value][0]]!r}?)" if near[value] else repr(value)
-        for value in absent
-    ]
-    most = ", ".join(repr(value) for value, n in counts.most_common(_SHOWN) if n)
-    return Remark(f"no {', '.join(named)}, but {most or 'nothing'}", any(near.values()))

@@ -7,6 +7,9 @@
 The summary row holds all that TFT's analysers could compute, so the graph has no analyser: TFT traces
 it and writes it in this process, without a job. It writes local files, as TensorFlow cannot write to
 all places that `twinspire_core.storage` can.
+
+TFT takes every column as a list: a scalar is a list of one. Nulls become the missing values that
+preprocessing.py names.
 """
 
 import io
@@ -24,26 +27,23 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
-from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
+from tfx_bsl.tfxio.tensor_adapter import TensorAdapter, TensorAdapterConfig
 
 from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.transform import analysis
-from beam_jobs.transform.preprocessing import (
-    RepeatedValues,
-    adapter_config,
-    list_columns,
-    make_preprocessing_fn,
-    read_analysis,
-    to_tft,
-)
+from beam_jobs.transform.preprocessing import make_preprocessing_fn, read_analysis
 from twinspire_core import storage
+from twinspire_core.config.feature_kinds import VectorFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.search.ragged import arrow_lists
+from twinspire_core.errors import BadData
+from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, value_type
 
 _GRAPH = "transform_fn"
+MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 _PASSED = ("_time", "_user", "_item", "_reward", feature_schema.LABEL)
 # Types of columns that become rows of a table, by form; other columns keep their raw type.
 _IDS = {"id": pa.int64(), "ids": pa.list_(pa.int64())}
@@ -209,3 +209,117 @@ def _to_arrow(x: Any, kind: pa.DataType) -> pa.Array:
         offsets = np.arange(len(x) + 1, dtype=np.int32) * x.shape[1]
         return pa.ListArray.from_arrays(offsets, pa.array(x.numpy().ravel(), kind.value_type))
     return pa.array(x.numpy(), kind)
+
+
+def adapter_config(p: Pipeline) -> TensorAdapterConfig:
+    """How TFT turns batches made by `to_tft` into tensors."""
+    sizes = {name: f.size for name, f in p.of_kind(VectorFeature).items()}
+    fields = []
+    # The stage's files hold vectors as lists of any length; tensors need to know how long they are.
+    for field in feature_schema.query_columns(p) + feature_schema.item_columns(p):
+        if field.name in sizes:
+            field = field.with_type(pa.list_(field.type.value_type, sizes[field.name]))
+        fields.append(field)
+    lists = [pa.field(field.name, pa.list_(value_type(field.type))) for field in fields]
+    representations = {field.name: _representation(field) for field in fields}
+    return TensorAdapterConfig(pa.schema(lists), representations)
+
+
+def _representation(field: pa.Field) -> schema_pb2.TensorRepresentation:
+    """A sparse tensor of a list; a dense one, [B] or [B, size], of a scalar or a vector."""
+    rep = schema_pb2.TensorRepresentation()
+    if pa.types.is_list(field.type):
+        rep.varlen_sparse_tensor.column_name = field.name
+        return rep
+    rep.dense_tensor.column_name = field.name
+    rep.dense_tensor.shape.SetInParent()
+    if pa.types.is_fixed_size_list(field.type):
+        rep.dense_tensor.shape.dim.add(size=field.type.list_size)
+    return rep
+
+
+def list_columns(p: Pipeline) -> list[str]:
+    """Columns whose lists of strings become rows of a table, value by value."""
+    columns = feature_schema.query_columns(p) + feature_schema.item_columns(p)
+    return [field.name for field in columns if field.type == pa.list_(pa.string())]
+
+
+class RepeatedValues:
+    """Lists that repeat the same values, as histories do: the graph looks up each value once.
+
+    Attributes:
+      distinct: as many lists, the first of which has all distinct values; the others are empty.
+    """
+
+    def __init__(self, column: pa.ListArray) -> None:
+        """Of lists of strings, or of codes of a dictionary."""
+        values = column.flatten()
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
+        self._lengths = list_lengths(column)
+        # One value more stands for nulls, which have no code.
+        self._codes = values.indices.fill_null(len(values.dictionary))
+        distinct = pa.concat_arrays([values.dictionary.cast(pa.string()), pa.array([""])])
+        offsets = np.full(len(column) + 1, len(distinct), np.int32)
+        offsets[0] = 0
+        self.distinct = pa.ListArray.from_arrays(offsets, distinct)
+
+    def replaced(self, made: pa.Array) -> pa.ListArray:
+        """The lists again, of what was made of each distinct value."""
+        return arrow_lists(self._lengths, made.take(self._codes))
+
+
+def to_tft(batch: pa.RecordBatch, config: TensorAdapterConfig) -> pa.RecordBatch:
+    """Converts a batch of raw columns; those it lacks are missing in every row."""
+    columns = [
+        _to_list(batch, field, config.tensor_representations[field.name])
+        for field in config.arrow_schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=config.arrow_schema)
+
+
+def _to_list(
+    batch: pa.RecordBatch,
+    field: pa.Field,
+    representation: schema_pb2.TensorRepresentation,
+) -> pa.Array:
+    """A column as lists: of `size` values each if its tensor is dense, of any length if not."""
+    rows = batch.num_rows
+    kind = field.type.value_type
+    size = None
+    if representation.WhichOneof("kind") == "dense_tensor":
+        size = int(np.prod([dim.size for dim in representation.dense_tensor.shape.dim], initial=1))
+    if field.name not in batch.schema.names:
+        return _lists(pa.repeat(pa.scalar(MISSING[kind], kind), rows * (size or 0)), size, rows)
+    column = batch.column(field.name)
+    if not is_list(column.type):
+        return _lists(_filled(column, kind), 1, rows)
+    # Rebuilt rather than cast: the offsets of a sliced array begin anywhere.
+    if size is None:
+        return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
+    return _lists(_vectors(column, field.name, size, kind), size, rows)
+
+
+def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Array:
+    """Values of vectors of one size, zeros where there is none."""
+    lengths = list_lengths(column)
+    wrong = (lengths != 0) & (lengths != size)
+    if wrong.any():
+        raise BadData(
+            f"Every vector of features.{name} must have {size} numbers; found {wrong.sum()} of"
+            f" {len(lengths)} rows with others, such as {lengths[wrong][0]}. Correct the column, or set"
+            f" features.{name}.size."
+        )
+    # An empty vector is a missing one, which the graph knows as zeros.
+    values = np.zeros((len(lengths), size), kind.to_pandas_dtype())
+    values[lengths == size] = _filled(column.flatten(), kind).to_numpy().reshape(-1, size)
+    return pa.array(values.ravel())
+
+
+def _filled(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column.cast(kind).fill_null(pa.scalar(MISSING[kind], kind))
+
+
+def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
+    """Lists of `size` values each; empty ones if there is no size."""
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * (size or 0), values)

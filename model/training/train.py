@@ -34,8 +34,8 @@ from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import TrainingFigures
+from twinspire_core.contracts.json_files import Timings
 from twinspire_core.contracts.model_bundle import Tower
-from twinspire_core.contracts.trained_day import TrainTimings
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.terminal import console
 
@@ -102,9 +102,9 @@ class Trained:
         estimated: np.ndarray = self.frequency.log_q(items).numpy()
         return estimated
 
-    def timings(self) -> TrainTimings:
+    def timings(self) -> Timings:
         """The entry about training in timings.json."""
-        return TrainTimings(
+        return Timings(
             training_seconds=round(self.result.seconds, 2),
             examples_per_second=round(self.result.rate),
         )

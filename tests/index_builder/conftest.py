@@ -14,9 +14,9 @@ from index_builder import index_stage
 from index_builder.registry.registry import Registry
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
-from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import Parent, StageContext
 from twinspire_core.fusion.rank_fusion import FixedOrder
+from twinspire_core.sources import co_occurrence
 
 ITEMS = 300
 
@@ -142,7 +142,7 @@ def _features(folder, items):
     # i1 and i10 go together: rows of the corpus in order of id, where i10 is the third.
     rows = pa.array([[sorted(ids).index("i10")], [sorted(ids).index("i1")]], pa.list_(pa.int32()))
     near = pa.table({"_item": ["i1", "i10"], "_rows": rows, "_similarities": [[0.5], [0.5]]})
-    _shards(folder / "co_occurrence/end", near.cast(feature_schema.co_occurrence_schema()))
+    _shards(folder / "co_occurrence/end", near.cast(co_occurrence.SCHEMA))
     (folder / "users").mkdir()
     users = {"_user": ["u"], "_last_time": [datetime(2024, 5, 1)], "user": ["u"]}
     pq.write_table(pa.table(users), folder / "users/part-0.parquet")

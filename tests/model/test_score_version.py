@@ -8,9 +8,9 @@ import pytest
 from model.score_version import VersionParts, score_file, score_version
 from tests.model.split_by_hand import ITEMS, RECS, SHUFFLED, TRUTH, jsonl
 from tests.serving import rankers
-from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.sources.co_occurrence import SCHEMA
 from twinspire_core.sources.source import SourceTables
 
 # Device -> what it likes: ca, bd, d
@@ -27,7 +27,7 @@ VERSION = VersionParts(embed=by_device, vectors=SHUFFLED, tables=SourceTables(co
 def near(items, rows, similarities) -> pa.Table:
     """What was taken together with each item."""
     columns = {"_item": items, "_rows": rows, "_similarities": similarities}
-    return pa.Table.from_pydict(columns, co_occurrence_schema())
+    return pa.Table.from_pydict(columns, SCHEMA)
 
 
 def test_a_version_is_asked_raw_features(tiny):

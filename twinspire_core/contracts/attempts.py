@@ -10,21 +10,11 @@ Invariants, on a disk and on `gs://`:
   attempt does not exist for others.
   3. The output of a stage is its newest committed attempt.
 
-Apart from attempts lie partials, intermediate results of a day's logs, kept for the runs of later days:
-
-    <work_root>/<pipeline>/partials/dt=D/<kind>-<key>-<part>-of-<parts>.arrow
-
-Any run may write one, and any run may use it. Invariants:
-  1. The key is the digest of everything that the content is a function of: the digests of the files, the
-  settings, the format. So a partial is never stale and never changed.
-  2. No key of a stage depends on partials: the output is the same without them.
-  3. A file ends with a digest of its content. A damaged one counts as missing, and is made again.
-docs/decisions/0008-feature-job.md
+Apart from attempts lie partials (beam_jobs/features/partials.py), for the runs of later days, in
+`<work_root>/<pipeline>/partials/dt=D/`. No key of a stage depends on them.
 """
 
-import hashlib
 import json
-import re
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping
@@ -280,45 +270,11 @@ def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
 
 
 PARTIALS = "partials"
-_SEAL_BYTES = 32
-_PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<parts>\d+)\.arrow")
 
 
 def partials_folder(pipeline: Pipeline) -> str:
     """The folder of a pipeline's partials."""
     return place(pipeline, PARTIALS)
-
-
-def partial_stem(folder: str, day: date, kind: str, key: str) -> str:
-    """The URI that all parts of one partial begin with.
-
-    Args:
-      folder: the folder of all partials.
-      day: the day of the logs that it is made from.
-      kind: names what the partial holds.
-      key: digest of everything that its content is a function of.
-    """
-    return storage.join(folder, f"dt={day}", f"{kind}-{key}")
-
-
-def partial_uri(stem: str, part: int, parts: int) -> str:
-    """The file of a part, counted from 0."""
-    return f"{stem}-{part}-of-{parts}.arrow"
-
-
-def whole_partials(folder: str) -> dict[str, int]:
-    """The partials of a folder that are complete: the number of parts of each, by stem."""
-    # By the number of parts, too: a day that was cut into another number of parts before may have left some
-    # of them.
-    present: dict[tuple[str, int], set[int]] = defaultdict(set)
-    for file in storage.list_files(folder):
-        if match := _PART.fullmatch(file.path):
-            present[match["stem"], int(match["parts"])].add(int(match["part"]))
-    return {
-        storage.join(folder, stem): parts
-        for (stem, parts), numbers in sorted(present.items())
-        if numbers == set(range(parts))
-    }
 
 
 def partials_by_day(folder: str) -> dict[date, int]:
@@ -328,22 +284,3 @@ def partials_by_day(folder: str) -> dict[date, int]:
         if day := day_of(file.path.rpartition("/")[0]):
             sizes[day] += file.size
     return dict(sorted(sizes.items()))
-
-
-def write_partial(uri: str, content: bytes) -> None:
-    """Writes a whole file. It replaces an existing one."""
-    # Two runs that write the same file write the same content, so it does not matter which is last.
-    storage.write_bytes(uri, content + hashlib.sha256(content).digest())
-
-
-def read_partial(uri: str) -> memoryview | None:
-    """The content of a file; None where it is missing or damaged."""
-    try:
-        # A view, as partials are large: slicing bytes would copy them.
-        sealed = memoryview(storage.read_bytes(uri))
-    except FileNotFoundError:
-        return None  # deleted by a prune meanwhile
-    content = sealed[:-_SEAL_BYTES]
-    if hashlib.sha256(content).digest() != sealed[-_SEAL_BYTES:]:
-        return None
-    return content

@@ -243,17 +243,6 @@ def sequences_schema() -> pa.Schema:
     return pa.schema([("_items", STRINGS), ("_ages", pa.list_(pa.float32()))])
 
 
-def co_occurrence_schema() -> pa.Schema:
-    """`co_occurrence/start/`, `co_occurrence/end/`: what users took together, as of the start and the
-    end of the day.
-
-    One row per item that was taken with another one, sorted by `_item`. `_rows` are its neighbours,
-    nearest first: rows of the corpus of the same moment, in order of `_item`.
-    """
-    lists = [("_rows", pa.list_(pa.int32())), ("_similarities", pa.list_(pa.float32()))]
-    return pa.schema([("_item", pa.string()), *lists])
-
-
 def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
     """What a query says of the user's purchase history.
 

@@ -4,15 +4,9 @@
 """
 
 from datetime import date
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire_core.contracts.json_files import JsonFile, JsonPart, StoredModel, to_json
 
@@ -177,17 +171,13 @@ class FeaturesReport(_Part, StoredModel):
     days: ReadDays | None = None
     examples: dict[date, int] = Field(default_factory=dict)
     replayed: dict[date, int] = Field(default_factory=dict)
-    statistics: DayStatistics | None = None
-    skew: list[FeatureSkew] | None = None
+    # A part that the run did not reach is no key of the file.
+    statistics: DayStatistics | None = Field(default=None, exclude_if=lambda part: part is None)
+    skew: list[FeatureSkew] | None = Field(default=None, exclude_if=lambda part: part is None)
 
     def dump(self) -> bytes:
         """The content of the file, in which days are text."""
         return to_json(self.model_dump(mode="json"))
-
-    @model_serializer(mode="wrap")
-    def _without_unreached_parts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unreached = {name for name in ("statistics", "skew") if getattr(self, name) is None}
-        return {name: value for name, value in dump(self).items() if name not in unreached}
 
 
 class Column(JsonPart):

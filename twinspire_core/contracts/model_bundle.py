@@ -223,20 +223,14 @@ _LABEL = "_user_specified_name"
 
 
 def canonicalise(folder: Path) -> None:
-    """Rewrites the graph of the SavedModel in `folder`."""
-    file = folder / _GRAPH
-    file.write_bytes(canonical(file.read_bytes()))
-    (folder / _FINGERPRINT).unlink(missing_ok=True)
-
-
-def canonical(graph: bytes) -> bytes:
-    """An equivalent `saved_model.pb`: functions are numbered as they are first used, and tables have the
-    name of the vocabulary's file without its folder.
+    """Rewrites the graph of the SavedModel in `folder` as an equivalent one: functions are numbered as they
+    are first used, and tables have the name of the vocabulary's file without its folder.
     """
     # Here, as contracts must be importable without TensorFlow
     from tensorflow.core.protobuf import saved_model_pb2
 
-    saved = saved_model_pb2.SavedModel.FromString(graph)
+    file = folder / _GRAPH
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     for meta in saved.meta_graphs:
         library = meta.graph_def.library
         new = {name: f"{_COUNTED.sub('', name)}_{n}" for n, name in enumerate(_order(meta))}
@@ -255,8 +249,8 @@ def canonical(graph: bytes) -> bytes:
                     argument.attr[_LABEL].s = function.signature.input_arg[n].name.encode()
         _rename_objects(meta.object_graph_def, new)
         library.function.sort(key=lambda function: int(function.signature.name.rsplit("_", 1)[1]))
-    serialized: bytes = saved.SerializeToString(deterministic=True)
-    return serialized
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+    (folder / _FINGERPRINT).unlink(missing_ok=True)
 
 
 def _order(meta: Any) -> list[str]:

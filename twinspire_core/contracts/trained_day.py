@@ -3,7 +3,7 @@
 These are vectors of the day's queries and corpus, and what only training knows:
 
     training.json         `TrainedDay`
-    timings.json          `TrainTimings`
+    timings.json          `Timings`: seconds from the first batch to the last, examples a second
     vectors/before.npz    by a model that has not seen the day: the parent, or a first version before it
                           was trained on its last day; missing without either
     vectors/best.npz      by the best accepted version, where that is not the parent
@@ -27,7 +27,7 @@ from twinspire_core.contracts.day_metrics import (
     FrequencyFigures,
     TrainingFigures,
 )
-from twinspire_core.contracts.json_files import JsonFile, Timings
+from twinspire_core.contracts.json_files import JsonFile
 
 FOLDER = "vectors"
 BEFORE, BEST, VERSION = "before.npz", "best.npz", "version.npz"
@@ -115,10 +115,3 @@ class TrainedDay(JsonFile):
     gaps: Sequence[Mapping[str, str]] = ()
     auxiliary: AuxiliaryFigures | None = None
     frequency: FrequencyFigures | None = None
-
-
-class TrainTimings(Timings):
-    """`timings.json` of the train stage; `training_seconds` are from the first batch to the last."""
-
-    training_seconds: float
-    examples_per_second: int

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.json_files import JsonFile, JsonPart, Timings
 from twinspire_core.errors import BadData
+from twinspire_core.search.index import Kind, Settings
 
 VECTORS = "vectors"
 """Folder of the items' vectors, Parquet."""
@@ -207,27 +209,8 @@ def is_id(text: str) -> bool:
     return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{8}", text) is not None
 
 
-Kind = Literal["exact", "quantised", "tree"]
-
-
-class SearchSettings(JsonPart):
-    """How an index searches; twinspire_core/search/index.py explains the settings."""
-
-    kind: Kind
-    k: int
-    rescored: int = 0
-    leaves: int = 0
-    leaves_searched: int = 0
-    code_dimensions: Literal[1, 2] = 2
-
-    @property
-    def key(self) -> tuple[Kind, int, int, int, int, int]:
-        """The settings alone, to compare them without what was measured of them."""
-        scan = (self.rescored, self.leaves, self.leaves_searched)
-        return (self.kind, self.k, *scan, self.code_dimensions)
-
-
-class TriedSettings(SearchSettings):
+@dataclass(frozen=True, kw_only=True)
+class TriedSettings(Settings):
     """Settings that were measured on the tuning queries.
 
     Attributes:
@@ -302,7 +285,7 @@ class IndexFigures(JsonFile):
     recall: float
     recall_error: float
     recall_target: float
-    settings: SearchSettings
+    settings: Settings
     reasons: Sequence[str]
     tuning: SettingsOrigin
     queries: SampledQueries

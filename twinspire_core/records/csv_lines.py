@@ -81,7 +81,7 @@ def csv_blocks(
       names: of all columns, in order.
       first: number of the first record, as people count.
       wanted: columns to take; all by default.
-      block_bytes: text of a block; by default, or if it is 0, 4 MiB.
+      block_bytes: text of a block; by default, or if it is negative, 4 MiB.
 
     Yields: columns of strings and the records' numbers, [N] int64; an `Unreadable` comes after the
     block that it stands in.
@@ -98,7 +98,7 @@ def csv_blocks(
     # Malformed rows are numbered only if one thread reads.
     read = pa.csv.ReadOptions(
         use_threads=False,
-        block_size=block_bytes or _BLOCK,
+        block_size=_BLOCK if block_bytes is None or block_bytes < 0 else block_bytes,
         column_names=list(names),
         encoding=encoding,
     )

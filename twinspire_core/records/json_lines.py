@@ -81,10 +81,9 @@ def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
 def read_objects(
     text: Bytes, block_bytes: int | None = None, prepare: Prepare | None = None
 ) -> Iterator[Objects]:
-    """Yields the objects of a file, in blocks of text of that size; all at once if it is 0."""
-    whole = Objects([], [], [])
+    """Yields the objects of a file, in blocks of text of that size; all at once if it is -1."""
     for first, lines in _line_blocks(text, block_bytes or _BLOCK):
-        objects = whole if block_bytes == 0 else Objects([], [], [])
+        objects = Objects([], [], [])
         for number, line in enumerate(lines, first):
             if not line.strip():
                 continue
@@ -99,10 +98,7 @@ def read_objects(
                 continue
             objects.records.append(prepared)
             objects.numbers.append(number)
-        if objects is not whole:
-            yield objects
-    if block_bytes == 0:
-        yield whole
+        yield objects
 
 
 def _parsed(line: bytes) -> JsonObject | str:

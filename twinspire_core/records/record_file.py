@@ -36,7 +36,7 @@ from twinspire_core.records.raw_files import (
 
 BLOCK_ROWS = 1 << 17
 """Rows of a block of Parquet."""
-WHOLE = 0
+WHOLE = -1
 """The `block_bytes` that makes a JSON Lines file one block, in which each column has one type."""
 _COUNTED_BYTES = 8 << 20
 _DELIMITERS = (";", "\t", "|", ",")

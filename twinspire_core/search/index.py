@@ -6,7 +6,7 @@ ScaNN (scann_index.py) is imported only to open an index that it built.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -50,6 +50,11 @@ class Settings:
     leaves: int = 0
     leaves_searched: int = 0
     code_dimensions: Literal[1, 2] = 2
+
+    @property
+    def key(self) -> tuple[int | str, ...]:
+        """The settings alone, to compare them without what was measured of them."""
+        return tuple(getattr(self, field.name) for field in fields(Settings))
 
     def __post_init__(self) -> None:
         if self.k < 1:

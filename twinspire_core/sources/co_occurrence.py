@@ -28,7 +28,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.config import source_registry
-from twinspire_core.contracts import feature_schema
 from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import (
     Ragged,
@@ -43,6 +42,16 @@ from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, Sou
 from twinspire_core.sources.user_histories import Sequences
 
 TABLE = "co_occurrence"
+SCHEMA = pa.schema(
+    [
+        ("_item", pa.string()),
+        ("_rows", pa.list_(pa.int32())),
+        ("_similarities", pa.list_(pa.float32())),
+    ]
+)
+"""A row per item that was taken with another one, sorted by `_item`. `_rows` are its neighbours, nearest
+first: rows of the corpus of the same moment, in order of `_item`.
+"""
 KEPT = 50
 """Near items kept for each item."""
 SEEDS = 50
@@ -81,7 +90,7 @@ class NearItems(NamedTuple):
 
     @classmethod
     def of(cls, table: pa.Table, items: pa.Array | pa.ChunkedArray) -> Self:
-        """Reads rows of `feature_schema.co_occurrence_schema` for a corpus.
+        """Reads rows of `SCHEMA` for a corpus.
 
         Args:
           table: its near items are rows of the same corpus in order of id.
@@ -121,7 +130,7 @@ class CoOccurrenceSettings(NamedTuple):
 
 
 def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
-    """Rows of `feature_schema.co_occurrence_schema`: the near items of each item that has any."""
+    """Rows of `SCHEMA`: the near items of each item that has any."""
     span = float(sequences.ages.max(initial=0))
     # At least an hour: the events of one moment have no span, and would all weigh nothing.
     half_life = max(SPAN_SHARE * span, 1 / 24)
@@ -135,7 +144,7 @@ def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
         arrow_lists(lengths[some], pa.array(rows[is_there])),
         arrow_lists(lengths[some], pa.array(similarities[is_there])),
     ]
-    return pa.table(columns, schema=feature_schema.co_occurrence_schema())
+    return pa.table(columns, schema=SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)

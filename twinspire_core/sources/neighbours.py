@@ -34,7 +34,12 @@ from twinspire_core.search.ragged import (
     list_ranges,
 )
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
-from twinspire_core.sources.user_histories import Sequences, WeightedItems, of_length_one
+from twinspire_core.sources.user_histories import (
+    Sequences,
+    WeightedItems,
+    newest_first,
+    of_length_one,
+)
 
 TABLE = "neighbours"
 OWN = 0.5
@@ -59,11 +64,8 @@ def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     """
     taken = WeightedItems.of(sequences, len(corpus)).first(MOST_ITEMS)
     lengths = taken.items.lengths
-    last = np.full(taken.items.rows, np.inf, np.float32)
-    is_first = list_places(lengths) == 0
-    last[taken.items.row[is_first]] = taken.ages[is_first]
     # The newest users first, so that the limit drops the oldest lists.
-    order = np.argsort(last, kind="stable")
+    order = newest_first(taken.items, taken.ages)
     order = order[lengths[order] > 0]
     fitting = np.searchsorted(np.cumsum(lengths[order]), MOST_ENTRIES, side="right")
     order = order[:fitting]

@@ -277,12 +277,6 @@ class Sequences(NamedTuple):
         """Only the events where `keep`, [M] bool, holds."""
         return type(self)(self.items.where(keep), self.ages[keep])
 
-    def of_users(self, users: np.ndarray) -> Self:
-        """The users of these numbers, [K] int64 ascending."""
-        is_wanted = np.zeros(self.items.rows, bool)
-        is_wanted[users] = True
-        return type(self)(self.items.take(users), self.ages[is_wanted[self.items.row]])
-
     def newest_users(self, most_events: int) -> Self:
         """The users whose last events are the newest, as many as have `most_events` together, but at
         least one. The users stay in their order.
@@ -290,12 +284,10 @@ class Sequences(NamedTuple):
         lengths = self.items.lengths
         if lengths.sum() <= most_events:
             return self
-        last = np.full(self.items.rows, np.inf, np.float32)
-        is_first = list_places(lengths) == 0
-        last[self.items.row[is_first]] = self.ages[is_first]
-        order = np.argsort(last, kind="stable")
+        order = newest_first(self.items, self.ages)
         fitting = int(np.searchsorted(np.cumsum(lengths[order]), most_events, side="right"))
-        return self.of_users(np.sort(order[: max(1, fitting)]))
+        users = np.sort(order[: max(1, fitting)])
+        return type(self)(self.items.take(users), self.ages[np.isin(self.items.row, users)])
 
 
 class WeightedItems(NamedTuple):
@@ -338,6 +330,14 @@ class WeightedItems(NamedTuple):
         return type(self)(
             self.items.part(start, stop), self.weights[first:last], self.ages[first:last]
         )
+
+
+def newest_first(lists: Ragged, ages: np.ndarray) -> np.ndarray:
+    """[U] int64, the lists in order of the age of their first entry, empty ones last."""
+    youngest = np.full(lists.rows, np.inf, np.float32)
+    is_first = list_places(lists.lengths) == 0
+    youngest[lists.row[is_first]] = ages[is_first]
+    return np.argsort(youngest, kind="stable")
 
 
 def of_length_one(lists: Ragged, weights: np.ndarray) -> np.ndarray:

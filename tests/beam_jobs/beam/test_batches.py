@@ -10,7 +10,7 @@ import pytest
 
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import CodedLists
-from beam_jobs.point_in_time import items, user_shard
+from beam_jobs.point_in_time import examples, items
 from tests.serving.conftest import PIPELINE
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import UsageError
@@ -103,11 +103,11 @@ def test_histories_are_events_in_a_row():
     items = pl.Series([f"item {n}" for n in range(7)])
     of_event = np.array([3, 1, 1, 0, 6, 2, 5, 4])
     low, high = np.array([0, 7, 7, 4]), np.array([3, 7, 8, 8])
-    found = user_shard.gather(items, of_event, low, high).to_arrow().to_pylist()
+    found = examples.gather(items, of_event, low, high).to_arrow().to_pylist()
     rows = [of_event[a:b].tolist() for a, b in zip(low, high, strict=True)]
     assert found == [items[row].to_list() for row in rows]
     nothing = np.zeros(2, np.int64)
-    none = user_shard.gather(items[:0], of_event[:0], nothing, nothing)
+    none = examples.gather(items[:0], of_event[:0], nothing, nothing)
     assert none.to_arrow().to_pylist() == [[], []]
 
 

@@ -4,7 +4,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.beam import engine, worker_view
-from beam_jobs.beam.worker_view import WriteRows
 from twinspire_core.errors import UsageError
 
 
@@ -32,7 +31,7 @@ def test_a_file_that_went_to_another_host_is_missed(tmp_path):
 def test_rows_are_added_up_in_the_job(tmp_path, written):
     def build(job):
         pairs = job | beam.Create(written).with_output_types(tuple[str, int])
-        _ = pairs | WriteRows(str(tmp_path))
+        worker_view.write_rows(pairs, str(tmp_path))
 
     engine.run_job([], build, str(tmp_path))
     assert worker_view.take(str(tmp_path)) == ({"a": 11, "b": 2} if written else {})

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.beam import batches
-from beam_jobs.features import event_packs, read_steps
+from beam_jobs.features import partials, read_steps
 from beam_jobs.features.report import Count
 from beam_jobs.features_stage import write_raw
 from beam_jobs.ingest import day_files, records
@@ -20,7 +20,6 @@ from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests
 from twinspire_core import storage
-from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Reuse
 from twinspire_core.records.record_file import RecordFile
 
@@ -127,8 +126,8 @@ def test_what_is_read_is_the_same_whatever_happens(tmp_path_factory, seed, steps
 def read(made):
     """What the job reads: records by table and shard, counts, rejected records."""
     job = plan_job(made)
-    groups = event_packs.plan_packs(job)
-    parts = [part for group in groups for part in event_packs.cut(group, job.p.source.format)]
+    groups = read_steps.plan_packs(job)
+    parts = [part for group in groups for part in read_steps.cut(group, job.p.source.format)]
     rows, counts, rejected = {}, Counter(), []
     for found in (found for some in parts for found in read_steps.Read(job).process(some)):
         match found.tag:
@@ -243,9 +242,9 @@ def test_of_a_file_that_changes_between_two_parts_the_first_is_kept(tmp_path):
     world = odd_world(tmp_path, 3)
     large, rows = one_large_file(world)
     job = plan_job(context(world, tmp_path / "out", reuse=True))
-    groups = event_packs.plan_packs(job)
+    groups = read_steps.plan_packs(job)
     [pack] = [pack for group in groups for pack in group if pack.files[0].uri == str(large)]
-    first, second, *_ = event_packs.cut([pack], job.p.source.format)
+    first, second, *_ = read_steps.cut([pack], job.p.source.format)
     list(read_steps.Read(job).process(first))
     rows.reverse().write_parquet(large, row_group_size=len(rows) // 4 + 1)
     list(read_steps.Read(job).process(second))
@@ -272,7 +271,7 @@ def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path)
     def stems(**settings):
         world.settings |= settings
         job = plan_job(context(world, tmp_path / "out", reuse=True))
-        return [pack.stem for group in event_packs.plan_packs(job) for pack in group if pack.stem]
+        return [pack.stem for group in read_steps.plan_packs(job) for pack in group if pack.stem]
 
     seen = set(stems())
     assert set(stems(window="personal_days = 3", sources='use = ["history"]')) == seen
@@ -287,4 +286,4 @@ def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path)
         found = set(stems(**change))
         assert not found & seen, change
         seen |= found
-    assert attempts.whole_partials(str(world.folder / "partials")) == {}, "planning writes nothing"
+    assert partials.whole_partials(str(world.folder / "partials")) == {}, "planning writes nothing"

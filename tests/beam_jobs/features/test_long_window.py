@@ -6,7 +6,7 @@ import pytest
 
 from beam_jobs.day_plan import Plan
 from beam_jobs.features import read_steps, table_steps
-from beam_jobs.features.event_packs import Pack, PackPart
+from beam_jobs.features.read_steps import Pack, PackPart
 from beam_jobs.ingest import columns
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob, LateEvents

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import hashing
-from beam_jobs.features import event_packs, read_steps, table_steps
+from beam_jobs.features import read_steps, table_steps
 from beam_jobs.features_stage import write_raw, write_served
 from beam_jobs.point_in_time import job
 from tests import prism
@@ -178,7 +178,7 @@ def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeyp
     world, out = one
     monkeypatch.setattr(table_steps, "WORKED_ROWS", 1)
     monkeypatch.setattr(read_steps, "SHUFFLED_ROWS", 50)
-    monkeypatch.setattr(event_packs, "PACKED_BYTES", 0)
+    monkeypatch.setattr(read_steps, "PACKED_BYTES", 0)
     run(world, tmp_path / "alone", mode="full")
     assert digests(tmp_path / "alone") == digests(out)
 

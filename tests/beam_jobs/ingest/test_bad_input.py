@@ -359,7 +359,7 @@ def test_bytes_are_no_words_about_items(shop, key, kind, value):
 
 def test_any_other_error_stops_the_job_as_what_it_is(shop, monkeypatch, caplog):
     shop.parquet(good(5))
-    monkeypatch.setattr(records.RecordChecker, "take", lambda self, block: 1 / 0)
+    monkeypatch.setattr(records, "_check", lambda *_: 1 / 0)
     with pytest.raises(Exception, match="division by zero") as e:
         shop.run()
     assert not isinstance(e.value, TwinspireError)

@@ -284,7 +284,7 @@ def as_read(folder, pattern, kind):
     values = []
     for file in sorted(folder.rglob(pattern)):
         found = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
-        for block in records.read_blocks("auto", found, None, [column]):
+        for block in records._read_blocks("auto", found, None, [column]):
             read, _, _ = columns.read_as(column, block.rows.schema["=v"], text=block.text)
             values += block.rows.select(read)["v"].to_list()
     return values

@@ -173,12 +173,13 @@ def test_an_item_without_events_has_no_age(made):
     start = day_plan.start_of(DAY, world.zone)
     table = pl.DataFrame(
         {
-            "_item": ["a", "a", "old", "b"],
-            "_day": [day_plan.number(DAY) - back for back in (2, 1, 6, 0)],
-            "first": [start - 2 * DAY_US, start - DAY_US, start - 6 * DAY_US, start],
+            "_item": ["a", "a", "b", "old"],
+            "_day": [day_plan.number(DAY) - back for back in (2, 1, 0, 6)],
+            "first": [start - 2 * DAY_US, start - DAY_US, start, start - 6 * DAY_US],
         }
     )
-    first = item_counts.first_seen(world.pipeline, table, DAY)
+    table = table.with_columns(pl.lit(0).alias(name) for name in TRENDING_HALF_LIVES)
+    first = item_counts.trending(world.pipeline, table, DAY)
     asked = pl.DataFrame({"_item": ["old", "a", "b"]})
     added = item_counts.add(world.pipeline, asked, first)
     assert added["_first_seen"].to_list() == [None, 2, None]

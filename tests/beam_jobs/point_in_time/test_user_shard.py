@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from beam_jobs.features import read_steps
+from beam_jobs.features.read_steps import UserEventLimit
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import item_counts, user_shard
-from beam_jobs.point_in_time.user_shard import UserEventLimit, within
+from beam_jobs.point_in_time.user_shard import within
 
 NAMES = ["a", "B", "é", "z-", "", "ab", "a b", "日本", "0", "00"]
 """Strings whose order by bytes is not that of any alphabet."""
@@ -79,7 +81,7 @@ def first(events, most):
 
 @pytest.mark.parametrize("most", [1, 40, 400, 10_000])
 def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
-    monkeypatch.setattr(user_shard, "_WATCHED", 20)
+    monkeypatch.setattr(read_steps, "_WATCHED", 20)
     events = log()
     parts = []
     for part in events.iter_slices(1000):
@@ -98,7 +100,7 @@ def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
 
 
 def test_a_feature_may_have_any_name(monkeypatch):
-    monkeypatch.setattr(user_shard, "_WATCHED", 1)
+    monkeypatch.setattr(read_steps, "_WATCHED", 1)
     events = pl.DataFrame({"_user": ["u"] * 5, "_day": [1] * 5, ORDER: range(5)})
     events = events.with_columns(pl.lit("x").alias("before"), pl.lit("y").alias("n"))
     limit = UserEventLimit(3)

@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 
 from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph, preprocessing
-from beam_jobs.transform.preprocessing import RepeatedValues
+from beam_jobs.transform.graph import RepeatedValues
 from model.towers.export import vocabularies
 from tests.beam_jobs.transform.made_up_log import DAY, make, run, table_of, transformed
 from twinspire_core import storage
@@ -177,7 +177,7 @@ def test_vectors_of_another_size_are_named():
     batch = pa.record_batch({"image": images})
     why = r"features\.image must have 2 numbers; found 1 of 2 rows with others, such as 3"
     with pytest.raises(BadData, match=why):
-        preprocessing.to_tft(batch, preprocessing.adapter_config(p))
+        graph.to_tft(batch, graph.adapter_config(p))
 
 
 LISTS = [["a", "b", "a"], [], None, ["b", None, "c"], ["a"]]

@@ -12,8 +12,8 @@ from model.ranking import candidate_rows
 from model.ranking.candidate_rows import Asked, rows_of_day
 from model.ranking.fitting_days import renumbered, rows_before
 from tests.model.train_stage.two_days import FIRST, SECOND, context
-from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.co_occurrence import SCHEMA
 
 REPLAYED = FIRST - timedelta(days=1)
 
@@ -61,7 +61,7 @@ def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
 def test_a_table_of_some_days_ago_names_the_same_items_today():
     columns = {"_item": ["b", "c", "d"], "_rows": [[0, 2, 3], [0], [1, 2]]}
     columns["_similarities"] = [[0.9, 0.5, 0.1], [0.7], [0.4, 0.3]]
-    table = pa.table(columns, schema=co_occurrence_schema())
+    table = pa.table(columns, schema=SCHEMA)
     moved = renumbered(table, pa.array(["a", "b", "c", "d"]), pa.array(["b", "bb", "c", "d"]))
     assert moved.schema == table.schema
     assert [row["_item"] for row in moved.to_pylist()] == ["b", "d"]

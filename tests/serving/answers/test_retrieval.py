@@ -14,8 +14,8 @@ import pytest
 from serving.version.loaded_version import Version
 from tests.serving.asking import recommend
 from tests.serving.conftest import publish
-from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.fusion.rank_fusion import FixedOrder
+from twinspire_core.sources.co_occurrence import SCHEMA
 
 ALL = ("two_tower", "history", "popular", "co_occurrence")
 
@@ -28,7 +28,7 @@ def in_order(**weights: float) -> FixedOrder:
 def files(order: FixedOrder | None) -> dict[str, bytes]:
     rows = {"_item": ["i03", "i05"], "_rows": [[8], [8, 7]], "_similarities": [[0.25], [0.5, 0.25]]}
     sink = io.BytesIO()
-    pq.write_table(pa.table(rows, schema=co_occurrence_schema()), sink)
+    pq.write_table(pa.table(rows, schema=SCHEMA), sink)
     return {"co_occurrence.parquet": sink.getvalue()} | (
         {"fixed_order.json": order.dump()} if order else {}
     )

@@ -61,9 +61,9 @@ def test_folders_that_somebody_else_put_there_are_of_no_day(tmp_path):
 
 def test_what_somebody_else_put_beside_partials_is_of_no_day(tmp_path):
     day = date(2024, 3, 9)
-    stem = attempts.partial_stem(str(tmp_path), day, "events", "key")
-    attempts.write_partial(attempts.partial_uri(stem, 0, 1), b"four")
+    (tmp_path / f"dt={day}").mkdir()
+    (tmp_path / f"dt={day}" / "events-key-0-of-1.arrow").write_bytes(b"four")
     for stray in ("README", "dt=2024-03-10", "dt=2024-99-10/a", "dt=20240310/b", "d/e/f"):
         (tmp_path / stray).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / stray).touch()
-    assert attempts.partials_by_day(str(tmp_path)) == {day: 4 + 32}
+    assert attempts.partials_by_day(str(tmp_path)) == {day: 4}

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.ranking.ranker import RankingFeatures
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.co_occurrence import SCHEMA
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 from twinspire_core.sources.user_histories import HALF_LIVES, PersonalCounts
 
@@ -51,6 +51,6 @@ def described(name, value):
     corpus = CORPUS.append_column("_first_seen", pa.array([1.0, 2.0, None], pa.float32()))
     corpus = corpus.append_column("_attribute_brand", pa.array(["x", "y", None]))
     near = {"_item": ["a"], "_rows": [[1]], "_similarities": [[0.5]]}
-    near = pa.Table.from_pydict(near, co_occurrence_schema())
+    near = pa.Table.from_pydict(near, SCHEMA)
     tables = SourceTables(corpus=corpus, others={"co_occurrence": near})
     return RankingFeatures.of(tables).describe(name, value, list(LISTS))

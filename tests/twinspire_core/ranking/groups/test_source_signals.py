@@ -5,16 +5,16 @@ import pyarrow as pa
 import pytest
 
 from tests.twinspire_core.ranking.tiny import value, without_counts
-from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.groups import source_signals
 from twinspire_core.ranking.groups.source_signals import TowerCosines
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.co_occurrence import SCHEMA
 from twinspire_core.sources.source import Queries, ScoredLists
 
 NEAR = pa.Table.from_pydict(
     {"_item": ["a", "c"], "_rows": [[1, 2], [0]], "_similarities": [[0.5, 0.25], [0.25]]},
-    co_occurrence_schema(),
+    SCHEMA,
 )
 # The first user took a yesterday, once, and c before it, three times.
 BY_HAND = {
