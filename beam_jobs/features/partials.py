@@ -66,6 +66,7 @@ class Partials:
             "late_days": p.source.late_days,
             "max_user_events": p.source.max_user_events,
         }
+        # Listed once for all packs: a folder of a store takes a request for each thousand files.
         self._parts_by_stem = whole_partials(folder)
 
     def of(self, files: Sequence[SourceFile]) -> tuple[str | None, int]:

@@ -235,6 +235,7 @@ class Read(JobStep):
 
     def _is_counted(self, pack: Pack, output: Count) -> bool:
         """Whether a count is of a day that this run reports."""
+        # Partials have counts of any day, whatever the run that wrote them was for.
         if output.what == Counted.TYPES:
             return pack.day == self._job.plan.day
         if output.what in _OF_ALL_DAYS:
@@ -243,6 +244,8 @@ class Read(JobStep):
 
     def _placed(self, pack: Pack, rows: pl.DataFrame) -> pl.DataFrame:
         """The records of days that the run reads, with their place among all records of the table."""
+        # Files are numbered within their pack until now: so a partial is the same wherever its pack comes
+        # among all.
         rows = rows.with_columns(pl.col(ORDER) + (pack.first << FILE_BITS))
         if pack.table != "events":
             # Shards tell batches of users from batches of events by this column.

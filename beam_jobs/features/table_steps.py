@@ -201,6 +201,7 @@ class FinishExamples(JobStep):
     ) -> Iterator[Any]:
         """Writes a file."""
         name, parts = element
+        # A step knows of its rows only the file that they go to.
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
         rows, histories = self._sorted(list(map(batches.restore, parts)))
         rows = rows.with_columns(_is_held_out(held_out, day).alias("_holdout"))

@@ -286,6 +286,7 @@ def _check(
     # With the order: a block without any of the columns would have no height.
     rows = pl.DataFrame([*block.rows, order])
     missing = {RAW + column.source for column in columns} - set(rows.columns)
+    # A key that no line of the block has is null in all of them, and may be in the next block.
     rows = rows.with_columns(pl.lit(None).alias(name) for name in missing)
     readings = []
     for column in columns:

@@ -193,6 +193,7 @@ def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, ba
         low, high = timeline.spans(rows, shard.window_start(day), shard.length)
         rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
         rows = rows.join(shard.sampling_hashes(day), on="_user", how="left", maintain_order="left")
+        # Without histories, which `_in_blocks` adds: they are too large for a whole day at once.
         rows = _with_query_features(shard, rows, day)
         rows = rows.with_columns(_reward(shard.job.p, rows).alias("_reward"))
         yield from _in_blocks(shard, day, rows)

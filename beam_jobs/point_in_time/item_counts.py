@@ -202,6 +202,7 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
         "_lately": LATELY_DAYS,
         "_recent": p.corpus.days,
     }
+    # Of every item at the same moment, where `on_days` asks for each at moments of its own.
     item = np.arange(len(windows.items))
     end = np.full(len(item), day_plan.number(day))
     counts = {name: windows.events(item, end, length) for name, length in lengths.items()}
@@ -322,6 +323,7 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     # First row of each item, for sums over the rows of an item.
     starts = np.flatnonzero(rows["_item"].rle_id().diff().fill_null(1).to_numpy())
     start = day_plan.start_of(moment, p.zone)
+    # From the next day's start: the sum of a day is as of its end.
     since = {
         number: start - day_plan.start_of(day_plan.date_of(number + 1), p.zone)
         for number in rows["_day"].unique()

@@ -195,6 +195,7 @@ class FeatureJob:
     @property
     def most_replayed(self) -> int:
         """The most users of a replayed day."""
+        # Rounded up, so that many days do not leave a day without users.
         return -(-REPLAYED_USERS // max(1, len(self.plan.replay)))
 
     def for_workers(self) -> "FeatureJob":

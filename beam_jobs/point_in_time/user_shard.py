@@ -141,6 +141,7 @@ class UserShard:
         keys = ["_code", "_time", item_counts.ITEM_NUMBER]
         if "_type" in events.columns:
             keys.append("_type")
+        # The place stands for user and time, the first two keys.
         ordered = within_limit.sort(_PLACE, item_counts.ITEM_NUMBER, *keys[3:], "_order").drop(
             _PLACE
         )

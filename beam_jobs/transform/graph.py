@@ -105,6 +105,7 @@ class _Transform(beam.DoFn):
         folder = storage.join(self.out, feature_schema.TRANSFORM)
         graph = self._shared.acquire(lambda: Graph.download(self._p, folder))
         content = io.BytesIO(storage.read_bytes(storage.join(self.out, name)))
+        # Read as codes of a dictionary: the graph then looks up each string once.
         lists = [f"{column}.list.element" for column in list_columns(self._p)]
         file = pq.ParquetFile(content, read_dictionary=lists)
         sink = io.BytesIO()
