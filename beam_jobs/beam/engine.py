@@ -137,12 +137,10 @@ def _run_remotely(
     pipeline: beam.Pipeline, options: PipelineOptions, out: str, limit: float | None = None
 ) -> None:
     """Runs a job, and waits for its end; cancels it if the client is stopped."""
-    endpoint = endpoint_of(options)
-    job = _Job(out, endpoint, job_service.address_of(options))
+    job = _Job(out, endpoint_of(options), job_service.address_of(options))
     with job.watched(limit), _collected_output() as output:
         try:
-            if endpoint:  # the job goes to a service that runs already
-                job_service.JobService(endpoint).wait()
+            job.reach_service()
             job.result = pipeline.run()
             job.result.wait_until_finish()
         except BaseException as error:
@@ -186,6 +184,11 @@ class _Job:
             yield
         finally:
             stopped.set()
+
+    def reach_service(self) -> None:
+        """Waits until the job service answers, if the job goes to one that runs already."""
+        if self._endpoint:
+            job_service.JobService(self._endpoint).wait()
 
     def cancel(self) -> bool:
         """Cancels the job if it has not ended; returns whether there was one."""
