@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import contenders, logs, runs
-from benchmarks.quality.days import DEVELOPMENT
+from benchmarks.quality.days import DEVELOPMENT, TOWERS
 from benchmarks.quality.figures import HEADLINE, Result
 from benchmarks.quality.logs import CASES
 from benchmarks.quality.prepare import Prepared, prepare, slug
@@ -149,6 +149,8 @@ def _prepared(
 
 def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
     """The settings of a contender's runs."""
+    if plan.judge == TOWERS and name in contenders.SERVED:
+        return {"sources.use": ["two_tower"]}  # the towers learn the same, and a day costs half
     return dict(contenders.chosen(name, ready.split.name))
 
 

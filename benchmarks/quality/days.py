@@ -40,9 +40,11 @@ def _on(first: date, number: int) -> tuple[date, ...]:
     return tuple(first + timedelta(days=n) for n in range(number))
 
 
+TOWERS = "towers"
+"""The judgement of the two-tower alone, next to other models."""
 JUDGED: Mapping[str, tuple[date, ...]] = {
     "second-stage": _on(date(2017, 11, 20), 14),
-    "towers": _on(date(2017, 12, 4), 14),
+    TOWERS: _on(date(2017, 12, 4), 14),
 }
 """Days of purchases that are measured once, when the named work is done."""
 GROCERIES = Days(

@@ -36,10 +36,13 @@ _MISSING = "missing"
 _NO_TOKENS = pa.array([], pa.string())
 # Widths of their embeddings.
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
-HABITS = ".habits"
-"""The table for habits has the name of the items' table, with this suffix."""
-HABITS_WIDTH = 3
-"""Width of the part for habits, as a multiple of the trained part's width."""
+LINEAR = ".linear"
+"""The table of the linear part has the name of the items' table, with this suffix."""
+_LINEAR_WIDTHS = {"sqrtn": 3, "attention": 0.5}
+"""Widths of the linear part, as multiples of the trained part's width. What a user takes again and again
+needs a high rank, or items of others displace it. Where everything is taken once, a high rank lists the
+history itself.
+"""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
@@ -147,7 +150,7 @@ class Architecture:
       layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: whether there is a head that learns labels from the vectors
         (model/towers/auxiliary_head.py).
-      habits: name of the items' table for the part for habits (model/towers/habits.py); empty without
+      linear: name of the items' table for the linear part (model/towers/linear_part.py); empty without
         that part.
     """
 
@@ -155,7 +158,12 @@ class Architecture:
     columns: Mapping[str, Sequence[FeatureColumn]]
     layers: Mapping[str, Sequence[int]]
     auxiliary: bool = False
-    habits: str = ""
+    linear: str = ""
+
+    @property
+    def histories(self) -> list[str]:
+        """Names of the columns with a user's history."""
+        return [column.name for column in self.columns["query"] if column.kind == "history"]
 
     @property
     def lists(self) -> list[str]:
@@ -191,18 +199,19 @@ def design(
     for name, feature in pipeline.features.items():
         columns[feature.tower] += _columns(pipeline, name, feature, tables)
     train = pipeline.train
-    habits = ""
-    if any(column.root for column in columns["query"]) and not train.auxiliary.weight:
+    linear = ""
+    width = _LINEAR_WIDTHS.get(train.history.pooling)
+    if width and pipeline.of_kind(HistoryFeature) and not train.auxiliary.weight:
         items = tables[str(pipeline.item_id)]
-        habits = items.name + HABITS
-        rank = HABITS_WIDTH * train.dimension - 1
-        tables[habits] = replace(items, name=habits, dimension=rank, fitted=True)
+        linear = items.name + LINEAR
+        rank = max(1, int(width * train.dimension) - 1)
+        tables[linear] = replace(items, name=linear, dimension=rank, fitted=True)
     return Architecture(
         tables=tables,
         columns=columns,
         layers=dict.fromkeys(SIDES, (*train.layers, train.dimension)),
         auxiliary=bool(train.auxiliary.weight),
-        habits=habits,
+        linear=linear,
     )
 
 

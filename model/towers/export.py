@@ -15,7 +15,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from model.towers.architecture import SIDES
-from model.towers.habits import with_habits
+from model.towers.linear_part import with_linear_part
 from model.towers.two_tower import TwoTower, encode
 from twinspire_core.config.feature_kinds import Feature, HistoryFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -253,7 +253,7 @@ class RawTower(tf.Module):
         super().__init__()
         # An item tower must not carry the table of users: it is large, and holds their ids.
         names = [column.table for column in model.architecture.columns[side]]
-        used = {*filter(None, [*names, model.architecture.habits])}
+        used = {*filter(None, [*names, model.architecture.linear])}
         self.side = side
         self.architecture = model.architecture
         self.transform = transform
@@ -271,7 +271,7 @@ class RawTower(tf.Module):
         """Encodes raw columns, as `Transform.inputs` describes them; vectors of length 1."""
         features = self.transform(raw)
         vector = encode(self.architecture, self.side, self.tables, self.dense, features)
-        return with_habits(self.architecture, self.side, vector, self.tables, features)
+        return with_linear_part(self.architecture, self.side, vector, self.tables, features)
 
 
 class _InMemory(NamedTuple):

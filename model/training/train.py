@@ -23,7 +23,7 @@ from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
 from model.towers.export import Transform, export, transforms, vocabularies
-from model.towers.habits import fit_habits
+from model.towers.linear_part import fit_linear_part
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.checkpoint import TableState, TrainingState
@@ -52,7 +52,7 @@ LEAST_INITIAL_GAP = 100_000
 """The least gap, in rows, that is assumed for an item that was seen once."""
 
 MOST_HISTORIES = 10_000
-"""The most users whose histories the part for habits is fitted to."""
+"""The most users whose histories the linear part is fitted to."""
 
 REPLAYED = 9
 """Rows of the window that are replayed for each row of the last day. With three, lists for the next days
@@ -148,9 +148,9 @@ def train_towers(
         corpus = read_corpus(folder, towers_transforms["item"], columns)
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
     # Only from scratch: later versions inherit the fitted table, so that the vectors of all items stay
-    # comparable. Items that came later have no part for habits until then.
-    if not state and model.architecture.habits:
-        fit_habits(model, newest_histories(days, model.architecture), settings.seed)
+    # comparable. Items that came later have no linear part until then.
+    if not state and model.architecture.linear:
+        fit_linear_part(model, newest_histories(days, model.architecture), settings.seed)
 
     def measure_before_last_day() -> None:
         nonlocal inherited_head
@@ -300,7 +300,7 @@ def training_days(
 
 def newest_histories(days: Iterable[tuple[date, Rows]], architecture: Architecture) -> np.ndarray:
     """The newest history of each of up to `MOST_HISTORIES` users, [U, L] int32."""
-    column = next(column.name for column in architecture.columns["query"] if column.root)
+    column = architecture.histories[0]
     users, lists = [], []
     for _, rows in days:
         # Ascending by fingerprint, so that the first ones are a sample of users, the same on all days.

@@ -54,7 +54,7 @@ def test_training_moves_every_columns_weights(trained):
             assert np.abs(after.dense[name].values - weight.values).max() > 1e-5, name
     for name, table in before.tables.items():
         moved = (after.tables[name].values.numpy() != table.values.numpy()).any(1)
-        if name == after.architecture.habits:
+        if name == after.architecture.linear:
             assert not moved.any(), "it is fitted, not trained"
             continue
         sides = after.architecture.columns.values()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.towers.habits import fit_habits, with_habits
+from model.towers.linear_part import fit_linear_part, with_linear_part
 from model.towers.two_tower import TwoTower
 from twinspire_core.errors import UsageError
 
@@ -72,26 +72,26 @@ def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
 
 
 @pytest.fixture
-def habits(tiny):
-    """A model of habits whose part for them is fitted to forty users, and their histories."""
+def fitted(tiny):
+    """A model whose linear part is fitted to forty users, and their histories."""
     pipeline = tiny.pipeline(train={"history": {"pooling": "sqrtn"}})
     model = TwoTower(tiny.architecture(pipeline), seed=1)
     rng = np.random.default_rng(0)
     histories = rng.integers(0, 25, (40, 12), np.int32)  # 0 is padding, from 21 on rows are shared
-    fit_habits(model, histories, seed=0)
+    fit_linear_part(model, histories, seed=0)
     return model, histories
 
 
-def _with_habits(model, side, features, trained=None):
+def _vectors(model, side, features, trained=None):
     tables = {name: weight.values for name, weight in model.tables.items()}
     if trained is None:
         trained = tf.zeros([len(next(iter(features.values()))), 8])
-    return with_habits(model.architecture, side, trained, tables, features).numpy()
+    return with_linear_part(model.architecture, side, trained, tables, features).numpy()
 
 
-def test_the_part_for_habits_scores_items_as_the_counts_nearest_matrix_of_its_rank(habits):
-    model, histories = habits
-    rows, width = model.tables["item.habits"].values.shape
+def test_the_linear_part_scores_items_as_the_counts_nearest_matrix_of_its_rank(fitted):
+    model, histories = fitted
+    rows, width = model.tables["item.linear"].values.shape
     rank = min(width, 19)  # 20 items have rows, and SciPy's svds finds one less
     counts = np.zeros((40, rows))
     np.add.at(counts, (np.arange(40)[:, None], histories), 1)
@@ -99,30 +99,30 @@ def test_the_part_for_habits_scores_items_as_the_counts_nearest_matrix_of_its_ra
     right = np.linalg.svd(counts / np.sqrt(counts.sum(1, keepdims=True)))[2][:rank]
     expected = counts @ right.T
     expected = expected / np.linalg.norm(expected, axis=1, keepdims=True) @ right
-    queries = _with_habits(model, "query", {"recent": histories})
-    items = _with_habits(model, "item", {"item": np.arange(rows)})
+    queries = _vectors(model, "query", {"recent": histories})
+    items = _vectors(model, "item", {"item": np.arange(rows)})
     np.testing.assert_allclose(queries @ items.T, expected, atol=1e-5)
     for vectors in (queries, items):
         np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
 
 
-def test_a_query_weighs_the_part_for_habits_four_times_as_much_as_the_trained_part(habits):
-    model, histories = habits
+def test_a_query_weighs_the_linear_part_four_times_as_much_as_the_trained_part(fitted):
+    model, histories = fitted
     asked = {"query": {"recent": histories}, "item": {"item": np.arange(20)}}
     rng = np.random.default_rng(1)
     trained = {side: rng.normal(size=(rows, 8)) for side, rows in (("query", 40), ("item", 20))}
     trained = {s: (x / np.linalg.norm(x, axis=1)[:, None]).astype("f4") for s, x in trained.items()}
-    alone = [_with_habits(model, side, asked[side]) for side in asked]
-    both = [_with_habits(model, side, asked[side], trained[side]) for side in asked]
+    alone = [_vectors(model, side, asked[side]) for side in asked]
+    both = [_vectors(model, side, asked[side], trained[side]) for side in asked]
     expected = trained["query"] @ trained["item"].T + 4 * alone[0] @ alone[1].T
     np.testing.assert_allclose(both[0] @ both[1].T, expected / np.sqrt(17 * 2), atol=1e-5)
 
 
-def test_the_part_for_habits_says_nothing_of_a_new_user_or_a_new_item(habits):
-    model, histories = habits
-    new_user = _with_habits(model, "query", {"recent": np.zeros((1, 5), np.int32)})
+def test_the_linear_part_says_nothing_of_a_new_user_or_a_new_item(fitted):
+    model, histories = fitted
+    new_user = _vectors(model, "query", {"recent": np.zeros((1, 5), np.int32)})
     assert not new_user.any()
-    shared_row = model.architecture.tables["item.habits"].first_shared
-    new_item = _with_habits(model, "item", {"item": np.array([shared_row])})
-    queries = _with_habits(model, "query", {"recent": histories})
+    shared_row = model.architecture.tables["item.linear"].first_shared
+    new_item = _vectors(model, "item", {"item": np.array([shared_row])})
+    queries = _vectors(model, "query", {"recent": histories})
     np.testing.assert_allclose(queries @ new_item.T, 0, atol=1e-7)

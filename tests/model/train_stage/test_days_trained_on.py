@@ -104,7 +104,7 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
         assert min(blocks for _, blocks, _ in [*scratch, *warm]) > 1
 
 
-def test_the_part_for_habits_is_fitted_from_scratch_and_kept_by_a_day_that_goes_on(shop, tmp_path):
+def test_the_linear_part_is_fitted_from_scratch_and_kept_by_a_day_that_goes_on(shop, tmp_path):
     history = shop.pipeline.train.history.model_copy(update={"pooling": "sqrtn"})
     p = with_train(shop.pipeline, history=history, auxiliary=AuxiliaryConfig())
     first = learn.train_towers(context(p, FIRST, tmp_path), shop.features1, None)
@@ -114,7 +114,7 @@ def test_the_part_for_habits_is_fitted_from_scratch_and_kept_by_a_day_that_goes_
     second = learn.train_towers(
         context(p, SECOND, tmp_path, parent=tmp_path), shop.features2, state
     )
-    name = second.model.architecture.habits
+    name = second.model.architecture.linear
     before, after = (trained.model.tables[name].values.numpy() for trained in (first, second))
     keys = [trained.model.architecture.tables[name].keys for trained in (first, second)]
     row = pc.index_in(keys[1], value_set=keys[0])

@@ -36,7 +36,7 @@ def test_the_last_day_comes_after_all_passes_over_the_others(tiny):
     assert int(frequency.seen.numpy()) == 50 + 31 + 20, "its clock is the logs'"
 
 
-def test_the_part_for_habits_is_fitted_to_the_newest_history_of_each_user(tiny):
+def test_the_linear_part_is_fitted_to_the_newest_history_of_each_user(tiny):
     pipeline = tiny.pipeline(train={"history": {"pooling": "sqrtn"}})
     days = [(MONDAY, tiny.rows(3)), (TUESDAY, tiny.rows(2, seed=1))]
     for (_, rows), users in zip(days, ([7, 9, 7], [9, 4]), strict=True):

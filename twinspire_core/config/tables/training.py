@@ -59,9 +59,9 @@ class HistoryEncoderConfig(Strict):
         "mean",
         description=(
             "`mean`: the mean. `sqrtn`: the sum divided by the square root of the length,"
-            " which keeps more of what is typical of a long history; vectors get a second part"
-            " for habits, three times as wide as `dimension`. `attention`: causal self-attention, for"
-            " logs in which the order matters."
+            " which keeps more of what is typical of a long history. `attention`: causal self-attention,"
+            " for logs in which the order matters. With these two, vectors get a second, linear part"
+            " (PureSVD): three times as wide as `dimension` with `sqrtn`, half as wide with `attention`."
         ),
     )
 

@@ -1,12 +1,11 @@
-"""The part of the vectors for habits: items that users take again and again.
+"""The linear part of the vectors: PureSVD, which ranks what goes with a whole history.
 
-It is PureSVD (Cremonesi, Koren and Turrin, RecSys 2010) of how often each user took each item. V are the
+PureSVD (Cremonesi, Koren and Turrin, RecSys 2010) factorises how often each user took each item. V are the
 right singular vectors. An item i is [V_i, sqrt(1 - |V_i|^2)]. A history is [the sum of V_j over its items
 j, scaled to length 1, 0]. Their dot product is proportional to the approximated count.
 
-In a vector, this part follows the trained part. It is not trained, because the softmax makes it worse. It
-ranks items that the user took before better than the trained part. A user without a history, and a new
-item, have only the trained part. docs/decisions/0026-training.md
+In a vector, this part follows the trained part. It is not trained, because the softmax makes it worse. A
+user without a history, and a new item, have only the trained part. docs/decisions/0026-training.md
 
 B rows, D the dimension of the trained vectors, R the rank.
 """
@@ -18,7 +17,7 @@ import tensorflow as tf
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
-from model.towers.architecture import HABITS, Architecture
+from model.towers.architecture import LINEAR, Architecture
 from model.towers.list_encoders import mean_of_present
 from model.towers.two_tower import TwoTower
 
@@ -29,14 +28,14 @@ but their last number would then make all items similar.
 _TINY = 1e-12
 
 
-def with_habits(
+def with_linear_part(
     architecture: Architecture,
     side: str,
     vector: tf.Tensor,
     tables: Mapping[str, tf.Variable],
     features: Mapping[str, tf.Tensor],
 ) -> tf.Tensor:
-    """Appends the part for habits to the trained vectors, if the architecture has one.
+    """Appends the linear part to the trained vectors, if the architecture has one.
 
     Args:
       side: the tower, `query` or `item`.
@@ -46,30 +45,30 @@ def with_habits(
 
     Returns: [B, D + R + 1] float32, every row of length 1.
     """
-    if not architecture.habits:
+    if not architecture.linear:
         return vector
-    table = tables[architecture.habits]
+    table = tables[architecture.linear]
     if side == "query":
-        ids = [features[column.name] for column in architecture.columns[side] if column.root]
-        own = sum(mean_of_present(tf.gather(table, lists), lists) for lists in ids)
-        own = _WEIGHT * tf.math.l2_normalize(own, axis=1, epsilon=_TINY)
-        last = tf.zeros_like(own[:, :1])
+        ids = [features[column] for column in architecture.histories]
+        linear = sum(mean_of_present(tf.gather(table, lists), lists) for lists in ids)
+        linear = _WEIGHT * tf.math.l2_normalize(linear, axis=1, epsilon=_TINY)
+        last = tf.zeros_like(linear[:, :1])
     else:
-        own = tf.gather(table, features[architecture.habits.removesuffix(HABITS)])
-        last = tf.sqrt(tf.maximum(0.0, 1 - tf.reduce_sum(own**2, 1, keepdims=True)))
-    both = tf.math.l2_normalize(tf.concat([vector, own, last], 1), axis=1, epsilon=_TINY)
+        linear = tf.gather(table, features[architecture.linear.removesuffix(LINEAR)])
+        last = tf.sqrt(tf.maximum(0.0, 1 - tf.reduce_sum(linear**2, 1, keepdims=True)))
+    both = tf.math.l2_normalize(tf.concat([vector, linear, last], 1), axis=1, epsilon=_TINY)
     # The transform graph may leave the shapes of its outputs open.
     return tf.ensure_shape(both, [None, vector.shape[1] + table.shape[1] + 1])
 
 
-def fit_habits(model: TwoTower, histories: np.ndarray, seed: int) -> None:
-    """Fits the items' table for habits; a user's counts are divided by the root of the history's length.
+def fit_linear_part(model: TwoTower, histories: np.ndarray, seed: int) -> None:
+    """Fits the items' table; a user's counts are divided by the root of the history's length.
 
     Args:
-      model: one whose architecture has `habits`.
+      model: one whose architecture has a linear part.
       histories: [U, L] int32, one per user; 0 is padding.
     """
-    name = model.architecture.habits
+    name = model.architecture.linear
     table = model.tables[name]
     # Shared rows stay zero: many new items share a row, and its counts say nothing about one of them.
     has_row = (histories > 0) & (histories < model.architecture.tables[name].first_shared)
