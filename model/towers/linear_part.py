@@ -21,7 +21,7 @@ from model.towers.architecture import LINEAR, Architecture
 from model.towers.list_encoders import mean_of_present
 from model.towers.two_tower import TwoTower
 
-_WEIGHT = 4.0
+_WEIGHT = 6.0
 """Weight of this part in a query, against 1 for the trained one. On the items' side it would rank the same,
 but their last number would then make all items similar.
 """

@@ -106,7 +106,7 @@ def test_the_linear_part_scores_items_as_the_counts_nearest_matrix_of_its_rank(f
         np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
 
 
-def test_a_query_weighs_the_linear_part_four_times_as_much_as_the_trained_part(fitted):
+def test_a_query_weighs_the_linear_part_six_times_as_much_as_the_trained_part(fitted):
     model, histories = fitted
     asked = {"query": {"recent": histories}, "item": {"item": np.arange(20)}}
     rng = np.random.default_rng(1)
@@ -114,8 +114,8 @@ def test_a_query_weighs_the_linear_part_four_times_as_much_as_the_trained_part(f
     trained = {s: (x / np.linalg.norm(x, axis=1)[:, None]).astype("f4") for s, x in trained.items()}
     alone = [_vectors(model, side, asked[side]) for side in asked]
     both = [_vectors(model, side, asked[side], trained[side]) for side in asked]
-    expected = trained["query"] @ trained["item"].T + 4 * alone[0] @ alone[1].T
-    np.testing.assert_allclose(both[0] @ both[1].T, expected / np.sqrt(17 * 2), atol=1e-5)
+    expected = trained["query"] @ trained["item"].T + 6 * alone[0] @ alone[1].T
+    np.testing.assert_allclose(both[0] @ both[1].T, expected / np.sqrt(37 * 2), atol=1e-5)
 
 
 def test_the_linear_part_says_nothing_of_a_new_user_or_a_new_item(fitted):
