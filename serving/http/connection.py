@@ -6,10 +6,12 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
+    RequestResponseCycle,
 )
 
 from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
 
+_SLOWEST = 1 << 15  # bytes of an answer that a client must take in a second
 _PIECE = 4096  # bytes that are parsed at a time
 
 
@@ -19,7 +21,8 @@ class LimitedConnection(HttpToolsProtocol):
     Args:
       max_head: the most bytes of a request besides its body: first line, headers, sizes of chunks,
         trailers. The parser itself would keep a header of any length.
-      patience: seconds that a client may take to send the headers of a request.
+      patience: seconds that a client may take to send the headers of a request, and to take the rest of
+        an answer when the server ends. The speed at which it takes an answer is checked as often.
       options: further arguments of uvicorn's protocol.
     """
 
@@ -29,7 +32,9 @@ class LimitedConnection(HttpToolsProtocol):
         self._patience = patience
         self._head = 0  # bytes of the present request besides its body
         self._in_head = False
+        self._answered: RequestResponseCycle | None = None  # the request that is being answered
         self._no_request: TimerHandle | None = None  # runs while a request is awaited
+        self._not_taken: TimerHandle | None = None  # runs while the client has bytes to take
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -38,8 +43,14 @@ class LimitedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        if self._no_request is not None:
-            self._no_request.cancel()
+        for timer in (self._no_request, self._not_taken):
+            if timer is not None:
+                timer.cancel()
+        # Uvicorn tells only the request that was read last. If a client has sent several at once, an
+        # earlier one is being answered.
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -70,6 +81,39 @@ class LimitedConnection(HttpToolsProtocol):
         """A part of its body."""
         self._head -= len(body)
         super().on_body(body)
+
+    def pause_writing(self) -> None:
+        """The client does not take the answer as fast as it is sent."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """The client has taken the answer that waited."""
+        super().resume_writing()
+        if self._not_taken is not None:
+            self._not_taken.cancel()
+
+    def _await_taking(self) -> None:
+        """Starts the timer. When it ends, the client must have taken some of the waiting answer."""
+        waiting = self.transport.get_write_buffer_size()
+        self._not_taken = self.loop.call_later(self._patience, self._check_taken, waiting)
+
+    def _check_taken(self, waited: int) -> None:
+        taken = waited - self.transport.get_write_buffer_size()
+        if taken < _SLOWEST * self._patience:
+            self.transport.abort()
+        else:
+            self._await_taking()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        super().shutdown()
+        if self.transport.is_closing():  # as soon as the client has taken its answer, or time is up
+            self.loop.call_later(self._patience, self.transport.abort)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _await_request(self) -> None:
         """Starts the timer for a request where one is awaited: none has come yet, the last one is

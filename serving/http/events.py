@@ -118,7 +118,7 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
       Problem: one event is wrong. Then no event of the body counts.
     """
     try:
-        body = EventsBody.model_validate(read_object(content))
+        body = EventsBody.model_validate(read_object(content, 2 * MOST))
     except ValidationError as e:
         raise _explain(e.errors()[0]) from e
     # Events without a time are of now, all of the same moment.

@@ -22,7 +22,8 @@ class Settings:
       max_ids: most entries of a list or object in a body, such as the ids of a history.
       max_body: most bytes of a request body.
       max_head: most bytes of a request besides its body: headers, sizes of chunks, trailers.
-      client_timeout: seconds that a client may take to send headers, and again to send the body.
+      client_timeout: seconds that a client may take to send headers, and again to send the body. The
+        speed at which a client takes its answer is checked as often.
       max_batch: weight of the queries in one batch (serving/http/micro_batching.py). A larger one
         raises throughput a little and latency a lot.
       max_pending: weight of the queries that may wait. Further requests get status 503, so that waiting

@@ -67,7 +67,8 @@ def serve(
         typer.Option(
             min=0.1,
             max=3600,
-            help="Seconds that a client may take to send the headers, and as many to send the body.",
+            help="Seconds that a client may take to send the headers, to send the body, and to read the"
+            " answer.",
         ),
     ] = 10.0,
     access_log: Annotated[

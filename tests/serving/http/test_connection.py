@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+from fastapi import Response
 
 from serving.app import create_app
 from serving.http.server_settings import Settings
@@ -157,3 +158,45 @@ def test_a_body_that_does_not_come_is_told(server):
         assert time.monotonic() - started < PATIENCE + 1
     assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert b'"type":"timed_out"' in said
+
+
+def test_who_takes_no_answer_is_hung_up_on(server):
+    """Answers that wait in memory for a client that reads none."""
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n"
+    with connection(server) as one:
+        one.settimeout(10)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while True:
+                one.sendall(ask * 100)
+
+
+LARGE = b"x" * 12_000_000
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Iterator[httpx.Client]:
+    """A server with an answer that no buffer of the system holds."""
+    app = create_app(shop(tmp_path_factory.mktemp("large")), Settings(client_timeout=PATIENCE))
+    app.add_api_route("/large", lambda: Response(LARGE), response_class=Response)
+    with running(app) as asking:
+        yield asking
+
+
+def take(server: httpx.Client, pauses: list[float], at_once: int) -> int:
+    """Takes a part of an answer and waits, again and again, then takes the rest; how much there was."""
+    taken = 0
+    with connection(server) as one:
+        one.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for pause in pauses:
+            taken += len(one.recv(at_once))
+            time.sleep(pause)
+        return taken + len(until_closed(one))
+
+
+def test_who_takes_an_answer_slowly_and_steadily_gets_all_of_it(large):
+    """In four times as long as somebody may take nothing."""
+    assert take(large, [4 * PATIENCE / 60] * 60, len(LARGE) // 60) > len(LARGE)
+
+
+def test_who_takes_a_byte_now_and_then_does_not(large):
+    assert take(large, [PATIENCE / 5] * 15, 1) < len(LARGE)
