@@ -2,12 +2,13 @@
 
 import re
 import shlex
-import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
@@ -130,15 +131,12 @@ def try_(
     csv = raw_logs.csv_of(files, delimiter, encoding)
     log = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
     if drafted:
-        _lay_out(home, log, tables)
+        _lay_out(home, home, log, tables)
     else:
-        try:
-            _lay_out(home, log, tables)
-            _draft(home, log, tables)
-        except BaseException:
-            # All or nothing, so that the command can be typed again after any error
-            shutil.rmtree(home.folder, ignore_errors=True)
-            raise
+        # All or nothing, so that the command can be typed again, also after it was killed
+        with _made_whole(home) as made:
+            _lay_out(home, made, log, tables)
+            _draft(home, made, log, tables)
     pipeline = open_pipeline(str(home.file))
     outcomes = _run(home, pipeline, days, as_json)
     example = _say_what_next(home, pipeline, address)
@@ -239,17 +237,35 @@ def _as_drafted(
     return roles
 
 
-def _lay_out(home: _Home, log: Log, tables: Mapping[str, Path]) -> None:
+@contextmanager
+def _made_whole(home: _Home) -> Iterator[_Home]:
+    """A temporary folder that becomes the home if all goes well; otherwise it is deleted."""
+    final = home.folder.resolve()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as partial:
+        # A folder inside, because a temporary folder is readable only by its owner
+        made = Path(partial, final.name)
+        made.mkdir()
+        yield _Home(made, home.name)
+        if final.exists() and any(final.iterdir()):
+            raise UsageError(
+                f"`twinspire try` needs a new folder; another command has just made {home.folder}."
+                " Name another folder: --out FOLDER or --name NAME."
+            )
+        made.rename(final)
+
+
+def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
     """Lays out the events, and items and users as snapshots of the day before."""
     from beam_jobs.partitioning.calendar_days import Layout
 
-    rejected = home.folder / "rejected.jsonl"
+    rejected = "rejected.jsonl"
     options = {
         "time": log.columns["time"],
         "time-unit": log.form.unit,
         "time-format": log.form.format,
         "time-zone": log.zone,
-        "rejected": rejected,
+        "rejected": home.folder / rejected,
     }
     echo("partition", *log.files, "--out", home.day("events"), *flags(options, log.csv))
     layout = Layout(
@@ -261,24 +277,24 @@ def _lay_out(home: _Home, log: Log, tables: Mapping[str, Path]) -> None:
     )
     events = raw_logs.lay_out(
         log.files,
-        home.day("events"),
+        made.day("events"),
         layout,
-        rejected=str(rejected),
+        rejected=str(made.folder / rejected),
         max_rejected=_MAX_REJECTED,
     )
     if events.first is None:
         raise BadData(f"There are no events in {', '.join(log.files)}. Give another file.")
     if events.rejected:
-        say(f"Rejected rows are in {rejected}.")
+        say(f"Rejected rows are in {home.folder / rejected}.")
     # Snapshots are of the day before, so that items and users are known at the first event
     before = events.first - timedelta(days=1)
     for kind, file in tables.items():
         csv = raw_logs.csv_of([file], None, None)
         echo("partition", str(file), "--out", home.day(kind), *flags({"snapshot": before}, csv))
-        raw_logs.lay_out([str(file)], home.day(kind), Layout(snapshot=before, csv=csv))
+        raw_logs.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
 
 
-def _draft(home: _Home, log: Log, tables: Mapping[str, Path]) -> None:
+def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
     """Writes the pipeline file."""
     from beam_jobs.scaffold import draft
 
@@ -288,14 +304,14 @@ def _draft(home: _Home, log: Log, tables: Mapping[str, Path]) -> None:
     echo("init", str(home.logs("events")), *flags(options))
     text = draft.draft(
         home.name,
-        home.logs("events"),
-        home.logs("items") if "items" in tables else None,
-        home.logs("users") if "users" in tables else None,
+        made.logs("events"),
+        made.logs("items") if "items" in tables else None,
+        made.logs("users") if "users" in tables else None,
         log.zone,
-        home.folder,
+        made.folder,
         log.columns,
     )
-    home.file.write_text(text)
+    made.file.write_text(text)
     say(f"Wrote {home.file}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from twinspire.cli import raw_logs
+from twinspire.cli import raw_logs, try_file
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.records.csv_lines import CsvOptions
@@ -139,6 +139,15 @@ def test_the_layout_can_be_typed_as_it_is_shown(monkeypatch, tmp_path):
     (shown,) = [line for line in told.splitlines() if line.startswith("$ twinspire partition")]
     assert CliRunner().invoke(app, shlex.split(shown)[2:]).exit_code == 0
     assert len((tmp_path / "clear" / "rejected.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    home = try_file._Home(tmp_path / "shop", "shop")
+    whole = try_file._made_whole
+    with pytest.raises(UsageError, match="another command"), whole(home), whole(home) as second:
+        second.file.write_text("second")
+        assert not home.folder.exists()
+    assert [file.read_text() for file in tmp_path.glob("*/*")] == ["second"]
 
 
 def test_a_port_that_is_taken_is_found_out_before_the_work(monkeypatch, tmp_path):
