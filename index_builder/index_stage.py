@@ -48,7 +48,8 @@ from twinspire_core.contracts.version_manifest import (
     TriedSettings,
 )
 from twinspire_core.errors import BadData
-from twinspire_core.search.index import EXACT_SHARE, ExactIndex, Index, Kind, Settings
+from twinspire_core.search.index import EXACT_SHARE, ExactIndex, Index
+from twinspire_core.search.index_settings import Kind, Settings
 from twinspire_core.terminal import console
 
 SEED = 0

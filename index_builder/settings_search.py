@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from twinspire_core.search.index import EXACT_SHARE, NONE, Index, Kind, Settings
+from twinspire_core.search.index import EXACT_SHARE, NONE, Index
+from twinspire_core.search.index_settings import Kind, Settings
 from twinspire_core.search.top_k import QUERY_BLOCK, exact_search
 
 # Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item

@@ -11,7 +11,8 @@ import pyarrow as pa
 from serving.requests.request_model import EXCLUDE, SEEN
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST
-from twinspire_core.search.index import NONE, ExactIndex, Index, Settings
+from twinspire_core.search.index import NONE, ExactIndex, Index
+from twinspire_core.search.index_settings import Settings
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
 from twinspire_core.sources import user_histories
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.json_files import JsonFile, JsonPart, Timings
 from twinspire_core.errors import BadData
-from twinspire_core.search.index import Kind, Settings
+from twinspire_core.search.index_settings import Kind, Settings
 
 VECTORS = "vectors"
 """Folder of the items' vectors, Parquet."""

@@ -17,9 +17,9 @@ from twinspire_core.search.index import (
     EXACT_SHARE,
     NONE,
     STORED_VECTORS,
-    Settings,
     write_config,
 )
+from twinspire_core.search.index_settings import Settings
 from twinspire_core.search.top_k import CORES, checked_queries, exact_search
 
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
