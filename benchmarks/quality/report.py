@@ -14,14 +14,15 @@ from benchmarks.quality import served, served_with_events
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.contenders import AS_OF_EVENTS, READ_THE_DAY
 from benchmarks.quality.data import ROOT
-from benchmarks.quality.days import DEVELOPMENT
+from benchmarks.quality.days import DEVELOPMENT, TOWERS
 from benchmarks.quality.figures import HEADLINE, METRICS, SLICES, Result, by_case, holm, ratio
 from benchmarks.quality.logs import CASES
 
 OURS = "twinspire/served"
 SENT = served_with_events.NAME
 """The same with live events: compared with peers that know them, too."""
-PAIRS = (("twinspire/two-tower", "tfrs"), served.ON_DEMAND)
+TWO_TOWER = "twinspire/two-tower"
+PAIRS = ((TWO_TOWER, "tfrs"), served.ON_DEMAND)
 """Our two-tower against the peer's; a first version against a version of an older chain."""
 MEASURES = (HEADLINE, "ndcg@10")
 ALL = "all"
@@ -59,13 +60,21 @@ def ratios(results: Iterable[Result]) -> list[Row]:
     """All ratios of measured contenders, as in results.json; for `HEADLINE` also in slices of users."""
     made: list[Row] = []
     for (case, _), contenders in by_case(results).items():
+        period = next(iter(contenders.values())).period
         for peer in contenders:
             if not peer.startswith("twinspire"):
-                reads = peer in READ_THE_DAY and case in AS_OF_EVENTS
-                made += _ratios_of(contenders, SENT if reads else OURS, peer, MEASURES)
-        for above, below in PAIRS:
+                above = _compared(case, period, peer)
+                made += _ratios_of(contenders, above, peer, MEASURES, slices=period != TOWERS)
+        for above, below in () if period == TOWERS else PAIRS:
             made += _ratios_of(contenders, above, below, (HEADLINE,), slices=False)
     return made
+
+
+def _compared(case: str, period: str, peer: str) -> str:
+    """The contender of ours that a peer is compared with."""
+    if period == TOWERS:
+        return TWO_TOWER
+    return SENT if peer in READ_THE_DAY and case in AS_OF_EVENTS else OURS
 
 
 def _ratios_of(
@@ -165,8 +174,9 @@ def _label(row: Row) -> str:
 
 
 def _days(row: Row) -> str:
-    """Whether the days are development or judged days."""
-    return DEVELOPMENT if row["period"] == DEVELOPMENT else "judged"
+    """Whether the days are development or judged days, and of which judgement."""
+    names = {DEVELOPMENT: DEVELOPMENT, TOWERS: "judged, two-tower alone"}
+    return names.get(row["period"], "judged")
 
 
 def short_table(results: Results) -> str:
@@ -179,9 +189,10 @@ def short_table(results: Results) -> str:
     ]
     for case, measure in product(IN_SHORT, MEASURES):
         rows = [r for r in results["figures"] if r["case"] == case and r["counts"]]
-        judged = [r for r in rows if r["period"] != DEVELOPMENT] or rows
-        ours = next(r for r in judged if r["contender"] == OURS)
-        best = max((r for r in judged if not _is_ours(r)), key=lambda r: r[measure])
+        served_rows = [r for r in rows if r["contender"] == OURS]
+        ours = max(served_rows, key=lambda r: r["period"] != DEVELOPMENT)
+        peers = [r for r in rows if r["period"] == ours["period"] and not _is_ours(r)]
+        best = max(peers, key=lambda r: r[measure])
         ours_to_best = _ratio_to(best, measure, results)
         ratio_text = (
             _ratio(ours_to_best) if ours_to_best else f"{ours[measure] / best[measure]:.3f}"
@@ -220,9 +231,9 @@ def _is_ours(row: Row) -> bool:
 
 
 def _ratio_to(row: Row, measure: str, results: Results) -> Row | None:
-    """The ratio of the served lists to a figure's contender."""
-    reads = row["contender"] in READ_THE_DAY and row["case"] in AS_OF_EVENTS
-    key = {"users": ALL, "measure": measure, "above": SENT if reads else OURS}
+    """The ratio of our lists to those of a figure's contender."""
+    above = _compared(row["case"], row["period"], row["contender"])
+    key = {"users": ALL, "measure": measure, "above": above}
     key |= {name: row[name] for name in ("case", "period", "kind")} | {"below": row["contender"]}
     return next((r for r in results["ratios"] if key.items() <= r.items()), None)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -106,6 +107,14 @@ def test_peers_that_know_the_day_are_compared_with_what_was_sent_it() -> None:
     both = {("twinspire/served", "ials")}
     assert pairs("globo/last-click") == both | {("twinspire/sent", "popular_decayed")}
     assert pairs("globo/next-day") == both | {("twinspire/served", "popular_decayed")}
+
+
+def test_on_the_days_that_judge_the_two_tower_peers_are_compared_with_it_alone() -> None:
+    names = ("twinspire/two-tower", "tfrs", "ials")
+    measured = [replace(result(name, [[0.3] * 9]), period="towers") for name in names]
+    pairs = [(row["above"], row["below"], row["measure"]) for row in report.ratios(measured)]
+    expected = product(names[:1], names[1:], ("recall@50", "ndcg@10"))
+    assert pairs == list(expected)
 
 
 def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray) -> dict:
