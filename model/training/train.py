@@ -147,9 +147,10 @@ def train_towers(
         columns = model.architecture.columns["item"]
         corpus = read_corpus(folder, towers_transforms["item"], columns)
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
-    # Only from scratch: later versions inherit the fitted table, so that the vectors of all items stay
-    # comparable. Items that came later have no linear part until then.
-    if not state and model.architecture.linear:
+    # Later versions inherit the fitted table, so that the vectors of all items stay comparable. Items
+    # that came later have no linear part until the next training from scratch.
+    linear = model.architecture.linear
+    if linear and not (state and linear in state.tables):
         fit_linear_part(model, newest_histories(days, model.architecture), settings.seed)
 
     def measure_before_last_day() -> None:

@@ -24,9 +24,13 @@ VALUES = {key: f"of-{key.lower()}" for key in compose_file.ASKED} | {"LOGS": "/s
 # In a process of its own: importing Airflow sets up folders, logging and a database's URL.
 ASK_AIRFLOW = """
 import json
+from airflow.cli.cli_config import ActionCommand, GroupCommand
+from airflow.cli.cli_parser import airflow_commands
 from airflow.configuration import conf
 options = {f"{s}.{o}".lower() for s, d in conf.configuration_description.items() for o in d["options"]}
-print(json.dumps(sorted(options)))
+commands = [c.name if isinstance(c, ActionCommand) else f"{c.name} {s.name}"
+            for c in airflow_commands for s in (c.subcommands if isinstance(c, GroupCommand) else [c])]
+print(json.dumps([sorted(options), commands]))
 """
 
 
@@ -35,18 +39,31 @@ def services(tmp_path_factory):
     return compose_file.project(tmp_path_factory.mktemp("compose"), VALUES)["services"]
 
 
-def test_every_setting_is_one_that_airflow_has(tmp_path):
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """Options and commands of the installed Airflow."""
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow"))}
     done = subprocess.run(
-        [sys.executable, "-c", ASK_AIRFLOW],
-        env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", ASK_AIRFLOW], env=env, capture_output=True, text=True, check=True
     )
-    options = set(json.loads(done.stdout.splitlines()[-1]))
+    return tuple(map(set, json.loads(done.stdout.splitlines()[-1])))
+
+
+def test_every_setting_is_one_that_airflow_has(airflow):
     named = re.findall(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+?)(?:=|:)", DOCKERFILE + COMPOSE)
     assert len(named) > 8
-    assert {f"{section}.{option}".lower() for section, option in named} <= options
+    assert {f"{section}.{option}".lower() for section, option in named} <= airflow[0]
+
+
+def test_every_component_is_a_command_that_airflow_has(airflow, services):
+    told = [s["command"] for s in services.values() if s["image"] == "twinspire"]
+    lines = [command for command in told if command[0] == "airflow"]
+    # `users` is the auth manager's, and is listed where that is switched on.
+    scripts = [line for command in told for line in command if "airflow db" in line]
+    lines += [line.split() for line in scripts[0].splitlines() if line.startswith("airflow db")]
+    assert len(lines) == 5
+    for command in lines:
+        assert " ".join(command[1:3]) in airflow[1] or command[1] in airflow[1]
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "flink/Dockerfile", "dataflow/Dockerfile"])

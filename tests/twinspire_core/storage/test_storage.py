@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -202,3 +203,20 @@ def test_a_folder_may_be_deleted_by_several_at_once(tmp_path):
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(storage.delete_tree, [str(tmp_path / "x")] * 4))
         assert not (tmp_path / "x").exists()
+
+
+def test_a_further_store_is_a_module_and_a_line(gs_place, tmp_path, monkeypatch):
+    def of_disk(name):
+        return lambda uri, *data: getattr(storage.disk, name)(path(uri), *data)
+
+    def path(uri):
+        return str(tmp_path / uri.removeprefix("mem://"))
+
+    functions = {name: of_disk(name) for name in ("exists", "read_bytes", "write_bytes")}
+    upload = lambda uri, file: storage.write_bytes(uri, file.read_bytes())  # noqa: E731
+    monkeypatch.setitem(storage.STORES, "mem", SimpleNamespace(**functions, upload=upload))
+    storage.write_bytes(f"{gs_place}/a/f.txt", b"1")
+    storage.copy_tree(f"{gs_place}/a", "mem://b")
+    assert storage.read_bytes("mem://b/f.txt") == (tmp_path / "b/f.txt").read_bytes() == b"1"
+    with pytest.raises(UsageError, match=r"gs://BUCKET/NAME or mem://BUCKET/NAME; found s3://"):
+        storage.exists("s3://bucket/name")
