@@ -1,7 +1,8 @@
 """How an index searches. Without NumPy: every command reads manifests, which hold these settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 Kind = Literal["exact", "quantised", "tree"]
 
@@ -20,6 +21,9 @@ class Settings:
       code_dimensions: dimensions that share a code of 4 bits; 1 scans twice as much, and misses
         less. For one vector of 64 dimensions that is 16 or 32 bytes.
     """
+
+    # A later release may write more.
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "ignore"}
 
     kind: Kind
     k: int

@@ -144,19 +144,43 @@ _LONGEST = list(TRENDING_HALF_LIVES)[-1]
 
 
 @dataclass(frozen=True, slots=True)
-class Popular(Source):
-    """One order for all users, by decayed counts: the candidates first, then all others.
+class OrderForAll(Source):
+    """A source with one order of the corpus for all users.
 
     Attributes:
       order: [C] int64, best first.
-      scores: [C] float32 by item, the counts, not rising along the order.
+      scores: [C] float32 by item, not rising along the order.
     """
-
-    name = source_registry.POPULAR
-    depth = OF_EACH * len(HALF_LIVES)
 
     order: np.ndarray
     scores: np.ndarray
+
+    def first(self, items: int) -> Self:
+        """The same for the first items of the corpus alone."""
+        return type(self)(self.order[self.order < items], self.scores[:items])
+
+    def lists(
+        self,
+        queries: Queries,
+        depth: int,
+        *,
+        exclude: Ragged | None = None,
+        passing: np.ndarray | None = None,
+    ) -> ScoredLists:
+        """The first items of the order."""
+        order = self.order
+        if passing is not None:
+            order = order[passing[order]]
+        items = same_for_all(order, len(queries), depth, exclude=exclude)
+        return ScoredLists.by_item(items, self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Popular(OrderForAll):
+    """By decayed counts, which are the scores: the candidates first, then all others."""
+
+    name = source_registry.POPULAR
+    depth = OF_EACH * len(HALF_LIVES)
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
@@ -189,25 +213,6 @@ class Popular(Source):
         scores = np.empty(len(order), np.float32)
         scores[order] = np.minimum.accumulate(own[order])
         return cls(order, scores)
-
-    def first(self, items: int) -> Self:
-        """The same for the first items of the corpus alone."""
-        return type(self)(self.order[self.order < items], self.scores[:items])
-
-    def lists(
-        self,
-        queries: Queries,
-        depth: int,
-        *,
-        exclude: Ragged | None = None,
-        passing: np.ndarray | None = None,
-    ) -> ScoredLists:
-        """The first items of the order."""
-        order = self.order
-        if passing is not None:
-            order = order[passing[order]]
-        items = same_for_all(order, len(queries), depth, exclude=exclude)
-        return ScoredLists.by_item(items, self.scores)
 
 
 def decayed_counts(tables: SourceTables) -> list[tuple[str, np.ndarray]]:
