@@ -89,6 +89,17 @@ def _vectors(model, side, features, trained=None):
     return with_linear_part(model.architecture, side, trained, tables, features).numpy()
 
 
+@pytest.mark.parametrize(("pooling", "width"), [("mean", 8), ("sqrtn", 32), ("attention", 12)])
+def test_the_linear_part_is_as_wide_as_the_encoder_needs(tiny, pooling, width):
+    pipeline = tiny.pipeline(train={"history": {"pooling": pooling}})
+    model = TwoTower(tiny.architecture(pipeline), seed=1)
+    fitted = [spec.name for spec in model.architecture.tables.values() if spec.fitted]
+    assert fitted == ([] if pooling == "mean" else ["item.linear"])
+    for side, features in (("query", {"recent": [[3, 4]]}), ("item", {"item": [5]})):
+        ids = {name: np.array(rows, np.int32) for name, rows in features.items()}
+        assert _vectors(model, side, ids).shape == (1, width)
+
+
 def test_the_linear_part_scores_items_as_the_counts_nearest_matrix_of_its_rank(fitted):
     model, histories = fitted
     rows, width = model.tables["item.linear"].values.shape
