@@ -137,7 +137,7 @@ def score_tables(
         head=["", *map(heading, names)],
         rows=[*rows, *_rows(others, names)],
         title=f"{title}: {count(first.users)} users asked, {count(first.answered)} answered",
-        note=f"* lists {kind_text(next(iter(others.values())).kind)}" if others else "",
+        note=_note(others),
         sections=[len(rows)] if others else [],
     )
     both = {**lists, **others}
@@ -154,6 +154,12 @@ def score_tables(
             title=f"first {max(ks)}, all lists together",
             note="; ".join(_OF_ALL_LISTS[name] for name in known),
         )
+
+
+def _note(others: Mapping[str, Measures]) -> str:
+    """What the lists that are marked with * are."""
+    kinds = [kind_text(measures.kind) for measures in others.values()]
+    return f"* lists {kinds[0]}; serving.exclude_seen decides which are served" if kinds else ""
 
 
 def _rows(lists: Mapping[str, Measures], names: Sequence[str]) -> list[Row]:
