@@ -232,7 +232,7 @@ def read_records(
       p: the parsed pipeline file.
       file: a file of events, items or users.
       columns: declarations of the columns to read.
-      account: is told what becomes of the records.
+      account: gets what becomes of the records.
       number: of the file among all files that are read together.
       part: one of `RecordFile.parts`, or None for all of it.
       forgotten: users whose records are dropped, after they were counted.

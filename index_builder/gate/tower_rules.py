@@ -179,8 +179,8 @@ def _beyond(part: ComparedMeasure, allowed: float) -> float:
     if part.change is None or part.high is None or part.differ < LEAST_DIFFERENT:
         return -math.inf
     # The upper half: only how far the interval reaches up to what is allowed counts
-    half, beyond = part.high - part.change, -allowed - part.change
-    return beyond / half if half > 0 else math.copysign(math.inf, beyond)
+    half, excess = part.high - part.change, -allowed - part.change
+    return excess / half if half > 0 else math.copysign(math.inf, excess)
 
 
 def _judge_best(

@@ -221,8 +221,8 @@ def validate(
     )
 
 
-def _mark(one: "CheckedColumn") -> Cell:
-    return MARKS["failure" if not one.ok else "warning" if one.doubt else "ok"]
+def _mark(column: "CheckedColumn") -> Cell:
+    return MARKS["failure" if not column.ok else "warning" if column.doubt else "ok"]
 
 
 def config(

@@ -248,7 +248,7 @@ def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
 
 def print_json(value: Any) -> None:
     """One line on standard output."""
-    # Flushed, so that a process that is killed while it ends has told its result
+    # Flushed, so that a process that is killed while it ends has printed its result
     print(json.dumps(value, default=str), flush=True)
 
 
