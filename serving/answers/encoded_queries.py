@@ -19,18 +19,25 @@ the request's.
 B queries, E entries: pairs of a query and an item.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from serving.requests.json_values import Refused
-from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
+from serving.requests.query_rows import (
+    STORED_EVENTS,
+    STORED_HISTORY,
+    Basis,
+    complete,
+    read_bases,
+)
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
-from serving.version.user_store import STORED_PAST
+from serving.version.user_store import STORED_PAST, Unknown
 from twinspire_core.config.source_registry import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
@@ -99,6 +106,41 @@ def encode_queries(
         return EncodedQueries(np.zeros((len(table), 0), np.float32), queries, order, sources)
     queries = read_queries(version, table, personal=True)
     return EncodedQueries(_encode(version, table), queries, order, sources)
+
+
+class QueryVectors(NamedTuple):
+    """The query tower's vectors of B requests.
+
+    Attributes:
+      vectors: [B, D] float32.
+      known: [B] bool, whether the version knows the user; None if it stores no users.
+      bases: what each vector rests on.
+      unknown: for each query, warnings about values that training never saw.
+    """
+
+    vectors: np.ndarray
+    known: np.ndarray | None
+    bases: Sequence[Basis]
+    unknown: Unknown
+
+
+def query_vectors(version: Version, asked: pa.Table, now: datetime) -> QueryVectors:
+    """The vectors that the two-tower makes lists from.
+
+    Args:
+      asked: [B] rows of `Requests.table`.
+      now: the time of the requests, in the pipeline's time zone.
+
+    Raises:
+      Refused: the query tower has no finite vector for a request.
+    """
+    pipeline = version.pipeline
+    unknown = version.vocabularies.unknown(
+        asked
+    )  # of values in the request, so before it is completed
+    table, known = complete(asked, version.users, now, pipeline.history_name)
+    vectors = _encode(version, table)
+    return QueryVectors(vectors, known, read_bases(pipeline, asked, known), unknown)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:

@@ -5,22 +5,18 @@ by part.
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 
 from serving.answers.answer import Answer
+from serving.answers.encoded_queries import query_vectors
 from serving.answers.recommend import recommend, similar
 from serving.http.bodies import RecommendRequest, SimilarRequest, refused
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome, Parts
-from serving.http.openapi import (
-    OneAnswer,
-    Result,
-    SeveralAnswers,
-    SimilarAnswer,
-)
+from serving.http.openapi import Encoded, OneAnswer, Result, SimilarAnswer
 from serving.http.prometheus import Metrics
 from serving.requests.json_values import Refused
 from serving.requests.query_rows import Requests
@@ -54,7 +50,7 @@ def answer_batch(
 
 def _answer_alike(
     version: Version, requests: Requests, batch: list[RecommendRequest], metrics: Metrics
-) -> list[OneAnswer | SeveralAnswers | Exception]:
+) -> list[Mapping[str, Any] | Exception]:
     """Answers requests with equal options."""
     if not batch:
         return []
@@ -75,13 +71,19 @@ def _answer_alike(
             return [e]
         # One request causes the error. Each is answered alone, so that the others get their lists.
         return [_answer_alike(version, requests, [request], metrics)[0] for request in batch]
+    head = _head(version, batch[0].options)
     next_result = iter(results)
     return [
-        {"version": version.id, **next(next_result)}
+        {**head, **next(next_result)}
         if request.single
-        else {"version": version.id, "results": [next(next_result) for _ in request.queries]}
+        else {**head, "results": [next(next_result) for _ in request.queries]}
         for request in batch
     ]
+
+
+def _head(version: Version, options: ListRequest) -> dict[str, str]:
+    """What an answer says of the version."""
+    return {"version": version.id} | ({"towers": version.towers} if options.vectors else {})
 
 
 def answer_parts(
@@ -118,7 +120,8 @@ def answer_parts(
             for number, result in zip(numbers, part, strict=True):
                 results[number] = dump(result)
     # Joined from bytes: dumping thousands of lists at once would delay other answers.
-    return b'{"version":%b,"results":[%b]}' % (orjson.dumps(version.id), b",".join(results))
+    head = orjson.dumps(_head(version, request.options)).removesuffix(b"}")
+    return b'%b,"results":[%b]}' % (head, b",".join(results))
 
 
 def answer_one(
@@ -138,7 +141,7 @@ def answer_one(
     yield 1
     for _ in explaining:
         yield 0
-    return {"version": version.id, **result}
+    return cast("OneAnswer", {**_head(version, request.options), **result})
 
 
 def _begin_results(
@@ -148,9 +151,9 @@ def _begin_results(
     options: ListRequest,
     metrics: Metrics,
     now: datetime | None = None,
-) -> tuple[list[Result], Iterator[None]]:
-    """The lists for some queries, and an iterator that fills in their `reasons` step by step, for a few
-    items at a time.
+) -> tuple[Sequence[Result | Encoded], Iterator[None]]:
+    """The lists for some queries or their vectors, and an iterator that fills in the lists' `reasons` step
+    by step, for a few items at a time.
 
     Args:
       queries: values by column, as `RequestModel.parse` makes them.
@@ -159,6 +162,8 @@ def _begin_results(
       Problem: the version has no such source.
       Refused: it cannot answer a query; `row` is the query's number.
     """
+    if options.vectors:
+        return _vectors(version, requests, queries, now), iter(())
     # Asked first, for an error of its own: other UsageErrors are faults of the whole request.
     try:
         version.choose_source(options.source)
@@ -175,6 +180,25 @@ def _begin_results(
     ]
     _count(results, options, metrics)
     return results, _explain(results, answer)
+
+
+def _vectors(
+    version: Version, requests: Requests, queries: list[dict[str, Any]], now: datetime | None
+) -> list[Encoded]:
+    moment = now or datetime.now(version.pipeline.zone)
+    encoded = query_vectors(version, requests.lay_out(queries), moment)
+    results: list[Encoded] = []
+    for row, query in enumerate(queries):
+        result: Encoded = {
+            "user": query.get(USER),
+            "known": None if encoded.known is None else bool(encoded.known[row]),
+            "based_on": encoded.bases[row],
+            "vector": np.ascontiguousarray(encoded.vectors[row]),
+        }
+        if row in encoded.unknown:
+            result["notes"] = list(encoded.unknown[row])
+        results.append(result)
+    return results
 
 
 def _result(

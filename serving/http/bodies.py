@@ -8,6 +8,7 @@ than a correct one.
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, Required, TypeVar
 
 import numpy as np
@@ -121,11 +122,10 @@ def _count_objects(content: bytes) -> int:
 
 
 class RecommendRequest(NamedTuple):
-    """A request to `/v1/recommend`.
+    """A request to `/v1/recommend` or `/v1/encode`.
 
     Attributes:
       queries: at least one, as `RequestModel.parse` makes them.
-      options: options of all lists.
       single: whether the body had `query` instead of a list of `queries`.
     """
 
@@ -147,6 +147,7 @@ class BodyParser:
     Attributes:
       one_query: type of a body of `/v1/recommend` with one query.
       several_queries: type of one with a list of queries.
+      encode_body: type of a body of `/v1/encode`, of one query or several.
       similar_body: type of a body of `/v1/similar`.
     """
 
@@ -163,6 +164,9 @@ class BodyParser:
         queries: Any = Annotated[list[requests.query_type], length]  # type: ignore[name-defined]
         self.one_query = _body("One", {"query": Required[requests.query_type], **options})
         self.several_queries = _body("Several", {"queries": Required[queries], **options})
+        self.encode_body = _body("One", {"query": Required[requests.query_type]}) | _body(
+            "Several", {"queries": Required[queries]}
+        )
         self._similar_keys: Keys = {
             "item": Option(ONE_ITEM_ID, "An item of the live version's catalogue."),
             "k": k,
@@ -180,7 +184,7 @@ class BodyParser:
         """Reads a body of `/v1/recommend`.
 
         Raises:
-          Problem: the body is wrong. NaN and numbers too large for a double are not JSON.
+          Problem: it is wrong. NaN and numbers too large for a double are not JSON.
         """
         return self.recommend_from(read_object(content, self._most_objects))
 
@@ -192,12 +196,21 @@ class BodyParser:
         """
         return self.similar_from(read_object(content, self._most_objects))
 
-    def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
-        """The request in the JSON object of a body of `/v1/recommend`.
+    def encode(self, content: bytes) -> RecommendRequest:
+        """Reads a body of `/v1/encode`, which has no options. Errors are those of `recommend`."""
+        body = read_object(content, self._most_objects)
+        for key in body.keys() - _QUERIES:
+            raise self._unknown(key, {})
+        request = self._parse(body)
+        return request._replace(options=replace(request.options, vectors=True))
 
-        Raises:
-          Problem: the object is wrong.
-        """
+    def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
+        """The request in the JSON object of a body of `/v1/recommend`. Errors are those of `recommend`."""
+        request = self._parse(body)
+        self._check_items(len(request.queries), request.options)
+        return request
+
+    def _parse(self, body: Mapping[str, Any]) -> RecommendRequest:
         self._check_sizes(body)
         queries = _raw_queries(body)
         others = {key: value for key, value in body.items() if key not in _QUERIES}
@@ -215,9 +228,8 @@ class BodyParser:
                 parsed.append(self._requests.by_column(query))
             except Refused as e:
                 raise refused(e, _where(body, number)) from e
-        request = ListRequest(**without_nulls(checked))
-        self._check_items(len(parsed), request)
-        return RecommendRequest(parsed, request, single=body.get("queries") is None)
+        options = ListRequest(**without_nulls(checked))
+        return RecommendRequest(parsed, options, single=body.get("queries") is None)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
         """The request in the JSON object of a body of `/v1/similar`.

@@ -23,9 +23,12 @@ def _about(description: str, **more: Any) -> Any:
 
 
 _Items = Annotated[list[str], _about("Item ids, best first.")]
-_Scores = Annotated[
+_Numbers = Annotated[
     InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
     WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+]
+_Scores = Annotated[
+    _Numbers,
     _about(
         "Two-tower: cosines. Fixed order: sums of weights. Ranker: its scores. Other sources: by"
         " place."
@@ -42,9 +45,7 @@ class _OfVersion(TypedDict):
     version: Annotated[str, _about("The version that made the whole answer.")]
 
 
-class Result(TypedDict):
-    """A list for a query."""
-
+class _OfQuery(TypedDict):
     user: str | None
     known: Annotated[
         bool | None, _about("Whether the user is stored; null: the version stores no users.")
@@ -52,9 +53,41 @@ class Result(TypedDict):
     based_on: Annotated[
         Basis,
         _about(
-            "What the list is based on. `nothing`: everybody about whom nothing is known gets this list now."
+            "What the answer is based on. `nothing`: everybody about whom nothing is known gets this one now."
         ),
     ]
+    notes: NotRequired[_Notes]
+
+
+class Encoded(_OfQuery):
+    """The vector of a query."""
+
+    vector: Annotated[_Numbers, _about("Of the query tower. Its length is 1.")]
+
+
+class _OfTowers(_OfVersion):
+    towers: Annotated[
+        str,
+        _about(
+            "The version that these towers come from. Compare the vector only with items exported"
+            " with the same `towers`."
+        ),
+    ]
+
+
+class OneEncoded(_OfTowers, Encoded):
+    """The answer of `/v1/encode` to one query."""
+
+
+class SeveralEncoded(_OfTowers):
+    """The answer of `/v1/encode` to a list of queries."""
+
+    results: list[Encoded]
+
+
+class Result(_OfQuery):
+    """A list for a query."""
+
     source: str
     exclude_seen: Annotated[bool, _about("Whether items that the user had before are left out.")]
     items: _Items
@@ -84,7 +117,6 @@ class Result(TypedDict):
             _about("With `display`: the user's history, newest first."),
         ]
     ]
-    notes: NotRequired[_Notes]
 
 
 class OneAnswer(_OfVersion, Result):

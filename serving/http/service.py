@@ -24,7 +24,9 @@ from serving.http.openapi import (
     BODY,
     EventsAnswer,
     OneAnswer,
+    OneEncoded,
     SeveralAnswers,
+    SeveralEncoded,
     SimilarAnswer,
     VersionAnswer,
     VersionFacts,
@@ -224,6 +226,33 @@ def asking(service: Service) -> APIRouter:
         """
         wanted = await parse_body(parser.recommend, await _read(request, service))
         # If no version answers yet, say so at once, and not after the requests that wait.
+        service.check_ready()
+        return _json(await while_connected(request, service.batcher.submit(wanted)))
+
+    @made.post(
+        "/v1/encode",
+        summary="The vector of a query, or of several",
+        openapi_extra=openapi.body(
+            parser.encode_body,
+            {
+                "a stored user": {"query": {"user": "u1"}},
+                "raw features and a history": {"query": service.requests.model.example()},
+                "several at once": {
+                    "queries": [{"user": "u1"}, {"history": ["item1", "item2"]}],
+                },
+            },
+        ),
+        responses=openapi.responses(
+            "Vectors, in the order of the queries.", OneEncoded | SeveralEncoded, *BODY
+        ),
+        response_class=Response,
+    )
+    async def encode(request: Request) -> Response:
+        """Returns the query tower's vector of one `query`, or of each of several `queries`, to search an
+        exported catalogue by inner product. A query has the keys of `/v1/recommend`; `exclude`,
+        `allow` and `deny` do not change a vector. There are no options.
+        """
+        wanted = await parse_body(parser.encode, await _read(request, service))
         service.check_ready()
         return _json(await while_connected(request, service.batcher.submit(wanted)))
 

@@ -84,6 +84,7 @@ class ListRequest:
       exclude_seen: None leaves it to the version.
       new_share: None leaves it to the pipeline file.
       filter: items that all lists may hold; each query may narrow it further.
+      vectors: the query vectors instead of lists, which `/v1/encode` asks for.
     """
 
     k: Annotated[int, Option(whole_number(1, _LARGEST), "Items of a list.")] = 10
@@ -136,6 +137,7 @@ class ListRequest:
         ),
     ] = False
     filter: Filter = NO_FILTER
+    vectors: bool = False
 
 
 OPTIONS: dict[str, Option] = {

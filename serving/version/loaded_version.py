@@ -78,6 +78,11 @@ class Version:
         return self.manifest.version
 
     @property
+    def towers(self) -> str:
+        """Id of the version that its towers come from: another one for a refresh."""
+        return self.manifest.refreshes or self.id
+
+    @property
     def published(self) -> "Version":
         """This version without the items that came after it (serving/version/live_updates.py)."""
         return self

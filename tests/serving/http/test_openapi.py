@@ -68,7 +68,7 @@ def test_the_page_for_people_needs_no_network_and_says_all(client):
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/similar"])
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/encode", "/v1/similar"])
 def test_what_the_document_allows_and_forbids(client, path, mode):
     document = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     document.config.update(base_url=str(client.base_url))
@@ -116,7 +116,7 @@ def accepted(ctx, response, case) -> None:
     assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/similar"])
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/encode", "/v1/similar"])
 def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
     @settings(max_examples=40, derandomize=True, deadline=None, database=None)
     @given(
