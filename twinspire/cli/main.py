@@ -17,6 +17,7 @@ from twinspire.cli import (
     day_steps,
     doctor,
     evaluation,
+    export_items,
     forget,
     pipeline_file,
     raw_logs,
@@ -51,7 +52,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         run_days.refresh,
         show_days.notify,
     ),
-    "Read": (ask.recommend, ask.similar, serve.serve, evaluation.evaluate),
+    "Read": (ask.recommend, ask.similar, serve.serve, export_items.export, evaluation.evaluate),
     "Versions": (
         show_version.versions,
         show_version.show,

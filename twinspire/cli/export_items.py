@@ -1,0 +1,127 @@
+"""`twinspire export`: sends a version's items to a vector database, or writes them to files."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from twinspire.cli.shared import (
+    JsonLine,
+    PipelineFile,
+    VersionOption,
+    end_with_json,
+    open_pipeline,
+    say,
+)
+from twinspire_core.errors import (
+    TryAgain,
+    TwinspireError,
+    UsageError,
+    in_one_line,
+    with_full_stop,
+)
+from twinspire_core.terminal import doing
+
+if TYPE_CHECKING:  # they load NumPy, Arrow and more
+    from collections.abc import Callable
+
+    from twinspire.exports.exported_items import Changes, ExportedItems
+
+# The kinds of places, with the library that each needs and the extra that installs it
+_PLACES = {
+    "parquet": None,
+    "vertex": None,
+    "qdrant": ("qdrant_client", "qdrant"),
+    "postgresql": ("psycopg2", "postgres"),
+}
+
+
+def export(
+    pipeline: PipelineFile,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="PLACE",
+            help="`parquet:DIR`, `vertex:DIR`, `qdrant://HOST:PORT`, `qdrant:DIR` (a folder of Qdrant's"
+            " client) or `postgresql://USER@HOST/DATABASE` (with pgvector). A DIR may be"
+            " `gs://BUCKET/NAME`.",
+        ),
+    ],
+    version: VersionOption = None,
+    as_json: JsonLine = False,
+) -> None:
+    """Export item ids, vectors, attributes and display columns of a version.
+
+    A database gets only the items that are new or have changed since the last export, and loses
+    the items that are gone. To continue a killed export, type the same command again.
+
+    `/v1/encode` of `twinspire serve` gives the vector of a query. Search for the largest inner
+    product. Vectors of different towers must not be compared: every item has the `towers` of its
+    vector, and so has every answer of `/v1/encode`.
+
+    Keys and passwords come from QDRANT_API_KEY, and from PGPASSWORD or ~/.pgpass.
+    """
+    kind, colon, place = to.partition(":")
+    if kind not in _PLACES or not colon or not place.strip("/"):
+        raise UsageError(
+            "--to must be parquet:DIR, vertex:DIR, qdrant://HOST:PORT, qdrant:DIR or"
+            f" postgresql://USER@HOST/DATABASE; found {_without_password(to)}."
+        )
+    needed = _PLACES[kind]
+    if needed and find_spec(needed[0]) is None:
+        raise UsageError(
+            f"Exports to {kind} need {needed[0]}, which is not installed. Install it: pip install"
+            f" 'twinspire[{needed[1]}]'"
+        )
+    p = open_pipeline(pipeline)
+    with doing("opening the version"):
+        from serving.version.loaded_version import Version
+        from twinspire.exports.exported_items import ExportedItems
+
+        items = ExportedItems.of(Version.open(p, version))
+    with doing("comparing items with the last export") as progress:
+        changes = _send(items, kind, to, progress)
+    counts = changes.counts()
+    words = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    say(f"{items.version} is exported to {_without_password(to)}. Items: {words}.")
+    facts = {"pipeline": p.name, "version": items.version, "towers": items.towers}
+    end_with_json({**facts, **counts}, as_json)
+
+
+def _send(
+    items: "ExportedItems", kind: str, to: str, progress: "Callable[[str], None]"
+) -> "Changes":
+    from twinspire.exports import vector_files
+
+    if kind == "parquet":
+        return vector_files.to_parquet(items, to.removeprefix("parquet:"))
+    if kind == "vertex":
+        return vector_files.to_vertex(items, to.removeprefix("vertex:"))
+    if kind == "qdrant":
+        from twinspire.exports import qdrant
+
+        try:
+            return qdrant.to_qdrant(items, to, progress)
+        except qdrant.FAILURES as e:
+            raise _failed("Qdrant", to, e) from e
+    from twinspire.exports import pgvector
+
+    try:
+        return pgvector.to_postgres(items, to, progress)
+    except pgvector.FAILURES as e:
+        raise _failed("PostgreSQL with pgvector", to, e) from e
+
+
+def _failed(database: str, place: str, error: Exception) -> TwinspireError:
+    return TryAgain(
+        f"An export needs {database} at {_without_password(place)}; it failed with"
+        f" {with_full_stop(in_one_line(error))} Readers still see the export before. Check the address"
+        " and the rights of the account, then type the same command again."
+    )
+
+
+def _without_password(place: str) -> str:
+    password = urlsplit(place).password
+    return place.replace(f":{password}@", "@") if password else place

@@ -1,0 +1,1 @@
+"""Exports of a version's items to vector databases and files."""

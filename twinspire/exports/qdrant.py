@@ -1,0 +1,96 @@
+"""Items in Qdrant. Each towers' vectors have a collection of their own, `NAME-TOWERS`, and the alias `NAME` is the
+collection of the newest export.
+
+Order: delete outdated collections, send items, switch the alias. Readers of the alias see vectors of one pair of
+towers at any time. A killed export leaves the alias where it was, and what it has sent is not sent again.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_OID, uuid5
+
+from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import ApiException
+from qdrant_client.models import (
+    CreateAlias,
+    CreateAliasOperation,
+    DeleteAlias,
+    DeleteAliasOperation,
+    Distance,
+    PointIdsList,
+    PointStruct,
+    VectorParams,
+)
+
+from twinspire.exports.exported_items import BATCH, Changes, ExportedItems
+
+KEY = "QDRANT_API_KEY"
+FAILURES = (ApiException, ValueError, RuntimeError)  # the local mode has errors of Python
+_SCROLLED = 5_000  # points without vectors that are read at a time
+
+
+def connect(place: str) -> QdrantClient:
+    """Connects to `qdrant://HOST:PORT`, or opens a folder of the client's local mode, `qdrant:FOLDER`."""
+    parts = urlsplit(place)
+    if not parts.netloc:
+        return QdrantClient(path=parts.path)
+    # With a key the client uses TLS.
+    return QdrantClient(
+        host=parts.hostname, port=parts.port or 6333, api_key=os.environ.get(KEY), timeout=60
+    )
+
+
+def to_qdrant(items: ExportedItems, place: str, progress: Callable[[str], None]) -> Changes:
+    """Sends what is new or changed, deletes what is gone, and makes the collection the current one."""
+    with closing(connect(place)) as client:
+        return _export(items, client, progress)
+
+
+def _export(items: ExportedItems, client: QdrantClient, progress: Callable[[str], None]) -> Changes:
+    aliases = {one.alias_name: one.collection_name for one in client.get_aliases().aliases}
+    current = aliases.get(items.name)
+    collections = [one.name for one in client.get_collections().collections]
+    for name in items.outdated(collections, current):
+        client.delete_collection(name)
+    if items.table not in collections:
+        size = items.vectors.shape[1]
+        client.create_collection(items.table, VectorParams(size=size, distance=Distance.DOT))
+    changes = items.compared(dict(_digests(client, items.table)))
+    for begin in range(0, len(changes.sent), BATCH):
+        progress(f"sending items to Qdrant, {begin:,} of {len(changes.sent):,}")
+        rows = changes.sent[begin : begin + BATCH].tolist()
+        client.upsert(items.table, [_point(**items.record(row)) for row in rows])
+    for begin in range(0, len(changes.gone), BATCH):
+        some = [_point_id(item) for item in changes.gone[begin : begin + BATCH]]
+        client.delete(items.table, PointIdsList(points=some))
+    if current != items.table:
+        old = DeleteAlias(alias_name=items.name)
+        new = CreateAlias(collection_name=items.table, alias_name=items.name)
+        steps = [DeleteAliasOperation(delete_alias=old)] if current else []
+        client.update_collection_aliases([*steps, CreateAliasOperation(create_alias=new)])
+    return changes
+
+
+def _digests(client: QdrantClient, collection: str) -> Iterator[tuple[str, str]]:
+    """Ids of the items that a collection has, and their digests."""
+    offset = None
+    while True:
+        points, offset = client.scroll(
+            collection, limit=_SCROLLED, offset=offset, with_payload=["item", "digest"]
+        )
+        for point in points:
+            yield point.payload["item"], point.payload["digest"]
+        if offset is None:
+            return
+
+
+def _point(vector: list[float], **payload: Any) -> PointStruct:
+    return PointStruct(id=_point_id(payload["item"]), vector=vector, payload=payload)
+
+
+def _point_id(item: str) -> str:
+    # Qdrant has no other ids than UUIDs and whole numbers.
+    return str(uuid5(NAMESPACE_OID, item))
