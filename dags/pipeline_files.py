@@ -25,7 +25,7 @@ _UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
+_BUCKET = re.compile(r"(gs|s3|az)://[a-z0-9][a-z0-9._-]*(/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

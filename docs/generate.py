@@ -40,7 +40,7 @@ recommender, or a feature to one, is an edit to this file and no code.
   the nearest one. A key left out takes its default; those marked **required** have none.
 - `twinspire config PIPELINE` prints each value that holds, and where it comes from. Editors complete keys by the JSON
   Schema that `twinspire init` writes next to the file, and `twinspire config --schema` prints.
-- Relative paths start at the folder of the file. A path may be `gs://bucket/…`.
+- Relative paths start at the folder of the file. A path may be `gs://bucket/…`, `s3://bucket/…` or `az://container/…`.
 - `${{NAME}}` and `${{NAME:-default}}` are taken from the environment.
 - Durations are written `90s`, `15m`, `6h`, `2d`. A list is written `["a", "b"]`.
 - A stage is done again when a key that it uses has changed, and only then.

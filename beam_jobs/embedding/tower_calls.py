@@ -149,7 +149,7 @@ def write_plain(uri: str, table: pa.Table) -> None:
 
 
 def load_tower(uri: str) -> Tower:
-    """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
+    """A tower from the disk or an object store; TensorFlow itself reads local files only."""
     with (
         suppress_native_stderr(),
         block_tensorflow_extras(),

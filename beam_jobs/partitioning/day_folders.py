@@ -167,7 +167,7 @@ def put_days(
     Args:
       spill: holds the rows of each day.
       scratch: a local folder for new files, before they are uploaded.
-      template: folder of a day, with `{date}`. Local or `gs://`.
+      template: folder of a day, with `{date}`. Local or in an object store.
       time: column of the time; without it a day is one snapshot, which replaces an earlier one.
       replace: write a day also where rows of the existing file would be lost.
       marker: name of an empty file that is written after the rows.

@@ -94,8 +94,8 @@ def partition(
     """Lays files out by day.
 
     Args:
-      sources: files, folders or patterns; local, or `gs://` files and folders.
-      out: folder of a day, with `{date}`. Local or `gs://`.
+      sources: files, folders or patterns; local, or files and folders of an object store.
+      out: folder of a day, with `{date}`. Local or in an object store.
       layout: which row belongs to which day.
       rejected: JSON Lines file for records without a day and lines that are no records; without it,
         one of these is an error.

@@ -1,8 +1,8 @@
 """The registry: publishes versions, and says which one is live.
 
 Use `Registry(root, pipeline)` to change versions; to read them, `Versions` is enough
-(index_builder/registry/versions.py). What it stores lies below `<root>/<pipeline>/`, on a disk or on
-`gs://`:
+(index_builder/registry/versions.py). What it stores lies below `<root>/<pipeline>/`, on a disk or in an
+object store:
 
     versions/<version>/…      written once, never changed; its manifest last
     log/00000042.json         one entry per change (index_builder/registry/version_log.py); created

@@ -17,7 +17,7 @@ from twinspire_core.errors import BadData
 
 Action = Literal["publish", "refuse", "promote", "rollback", "pin", "unpin", "prune"]
 Promote = Literal["auto", "yes", "no"]
-# Entries read at the same time. On `gs://` each one is a request of its own, which mostly waits
+# Entries read at the same time. In a store each one is a request of its own, which mostly waits
 _AT_ONCE = 8
 _ENTRY = re.compile(r"[0-9]{8}\.json")
 
@@ -221,7 +221,7 @@ class LogFiles:
     """The log in a folder.
 
     Attributes:
-      folder: local path or `gs://`.
+      folder: local path, or a place in an object store.
     """
 
     folder: str

@@ -105,7 +105,7 @@ class Versions:
     """The versions of one recommender.
 
     Attributes:
-      root: local path or `gs://`.
+      root: local path, or a place in an object store.
       pipeline: name of the recommender.
     """
 
@@ -274,12 +274,12 @@ class Versions:
         return content
 
     def open(self, version: str | None = None, cache: Path | None = None) -> Path:
-        """A local folder with a version's files, its digests verified. Copies from `gs://` lack files that
+        """A local folder with a version's files, its digests verified. Copies from a store lack files that
         only other programs read.
 
         Args:
           version: as `find` takes it; by default the live one.
-          cache: where versions on `gs://` are downloaded to; a second call finds them there.
+          cache: where versions in an object store are downloaded to; a second call finds them there.
 
         Raises:
           UsageError: nothing is live, or no such version. BadData: a file does not match the
@@ -296,7 +296,7 @@ class Versions:
             raise
 
     def keep(self, home: Path) -> None:
-        """Marks a folder of `open` as still in use: a copy from `gs://` is deleted a week after its
+        """Marks a folder of `open` as still in use: a copy from a store is deleted a week after its
         last mark.
         """
         if storage.is_remote(self.root):

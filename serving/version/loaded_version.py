@@ -60,7 +60,7 @@ class Version:
 
         Args:
           version: id, the start of an id, or a day; by default the live version.
-          cache: local folder that versions on `gs://` are downloaded to.
+          cache: local folder that versions in an object store are downloaded to.
 
         Raises:
           UsageError: nothing is live, or `version` fits no version or several.

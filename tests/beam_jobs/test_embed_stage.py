@@ -142,13 +142,13 @@ def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, to
     assert outs[0] == outs[1] == outs[2]
 
 
-def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):
-    storage.copy_tree(features, f"{gs_place}/features")
-    storage.copy_tree(str(towers), f"{gs_place}/train")
-    places = (f"{gs_place}/{name}" for name in ("features", "train", "out"))
+def test_everything_in_an_object_store(tmp_path, features, towers, remote_place):
+    storage.copy_tree(features, f"{remote_place}/features")
+    storage.copy_tree(str(towers), f"{remote_place}/train")
+    places = (f"{remote_place}/{name}" for name in ("features", "train", "out"))
     assert embed_stage.run(context(*places))["items"] == 45
     numbers = [*range(100, 137), *range(200, 208)]
-    assert vectors(f"{gs_place}/out/items")["vector"].to_pylist() == expected_items(numbers)
+    assert vectors(f"{remote_place}/out/items")["vector"].to_pylist() == expected_items(numbers)
 
 
 @pytest.mark.system

@@ -216,6 +216,7 @@ def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
 def test_recommenders_of_the_same_logs_have_the_same_inlet(load, tmp_path):
     """Airflow keeps one asset for a place: another name for it would stop one of the DAGs."""
     places = {"one": "logs/dt={date}/", "two": "logs/dt={date}/", "three": "gs://[bad/dt={date}"}
+    places |= {"four": "s3://logs/shop/dt={date}/", "five": "az://logs/dt={date}/"}
     for name, events in places.items():
         text = f"[pipeline]\nname = '{name}'\n[source]\nevents = '{events}'\n"
         (tmp_path / f"{name}.toml").write_text(text)
@@ -223,6 +224,8 @@ def test_recommenders_of_the_same_logs_have_the_same_inlet(load, tmp_path):
     [one], [two] = (dags[name].get_task("day").inlets for name in ("one", "two"))
     assert (one.name, one.uri) == (two.name, two.uri)
     assert dags["three"].get_task("day").inlets == []
+    [four], [five] = (dags[name].get_task("day").inlets for name in ("four", "five"))
+    assert (four.uri, five.uri) == ("s3://logs/shop", "az://logs/")
 
 
 def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from index_builder import index_stage
 from index_builder.registry.registry import Registry
+from tests.object_servers import fresh_place
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
 from twinspire_core.contracts.attempts import Parent, StageContext
@@ -23,11 +24,12 @@ ITEMS = 300
 
 @pytest.fixture
 def pipeline(request, tmp_path):
-    """A recommender whose working files and registry lie on the disk, or in the object store for
-    the parameter "gs".
+    """A recommender whose working files and registry lie on the disk, or in the object store that
+    the parameter names.
     """
-    in_store = getattr(request, "param", "disk") == "gs"
-    return make_pipeline(request.getfixturevalue("gs_place") if in_store else tmp_path / "place")
+    scheme = getattr(request, "param", "disk")
+    in_store = scheme != "disk"
+    return make_pipeline(fresh_place(request, scheme) if in_store else tmp_path / "place")
 
 
 def make_pipeline(place, **tables):

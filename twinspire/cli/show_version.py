@@ -316,7 +316,7 @@ def report(
     if REPORT not in registry.manifest(chosen).files:
         raise UsageError(f"{chosen} has no report. Run its day again to make one.")
     content = registry.read(chosen, REPORT)
-    if not to and browse and storage.is_remote(place):  # a browser cannot read `gs://`
+    if not to and browse and storage.is_remote(place):  # a browser cannot read a store
         to = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")
     if to:
         place = str(Path(to) / f"{p.name}-{chosen}.html") if Path(to).is_dir() else to

@@ -3,7 +3,7 @@
 A stage is a function `run(ctx) -> summary` that writes below `ctx.out`, a folder
 `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`. Its `DONE.json`, which is written last, commits the attempt.
 
-Invariants, on a disk and on `gs://`:
+Invariants, on a disk and in an object store:
   1. A stage writes into an attempt folder of its own. Nothing is renamed, and nothing committed is
   changed, except by `twinspire forget`, which removes users from training states.
   2. `DONE.json` is created only if absent, after everything that it describes. Without it the

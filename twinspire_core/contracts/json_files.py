@@ -44,7 +44,7 @@ class StoredModel(BaseModel):
 
     @classmethod
     def read(cls, home: str | Path) -> Self:
-        """Reads the file of a folder, local or `gs://`.
+        """Reads the file of a folder, local or in an object store.
 
         Raises:
           FileNotFoundError: there is none.
@@ -53,14 +53,14 @@ class StoredModel(BaseModel):
 
     @classmethod
     def find(cls, home: str | Path) -> Self | None:
-        """Reads the file of a folder, local or `gs://`; None where there is none."""
+        """Reads the file of a folder, local or in an object store; None where there is none."""
         try:
             return cls.read(home)
         except FileNotFoundError:
             return None
 
     def write(self, home: str | Path) -> None:
-        """Writes the file into a folder, local or `gs://`."""
+        """Writes the file into a folder, local or in an object store."""
         storage.write_bytes(storage.join(str(home), self.FILE), self.dump())
 
     def dump(self) -> bytes:

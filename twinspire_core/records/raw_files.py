@@ -1,4 +1,4 @@
-"""Raw files on a disk or on `gs://`: their format, their bytes, and what in them cannot be read."""
+"""Raw files on a disk or in an object store: their format, their bytes, and what in them cannot be read."""
 
 import csv
 import gzip

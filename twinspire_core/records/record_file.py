@@ -60,7 +60,7 @@ class RecordBlock(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """A raw file of records on a disk or on `gs://`; text may be gzipped, whatever its name."""
+    """A raw file of records on a disk or in an object store; text may be gzipped, whatever its name."""
 
     uri: str
     kind: Kind

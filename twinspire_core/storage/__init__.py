@@ -1,8 +1,8 @@
-"""Files on a disk or on Google Cloud Storage, behind one set of functions.
+"""Files on a disk or in an object store, behind one set of functions.
 
-A place is a string: a local path, or `gs://bucket/name`. The functions are those that this project's
-formats need: whole files are written at once and never changed, folders are listed, and a file can be
-created only if it is absent.
+A place is a string: a local path, or `gs://bucket/name`, `s3://bucket/name` or `az://container/name`. The
+functions are those that this project's formats need: whole files are written at once and never changed,
+folders are listed, and a file can be created only if it is absent.
 """
 
 import os
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from twinspire_core.errors import UsageError
-from twinspire_core.storage import disk, gcs
+from twinspire_core.storage import disk, gcs, object_stores
 from twinspire_core.storage.store import FileInfo as FileInfo
 from twinspire_core.storage.store import RemoteStore, Store, map_each
 
-STORES: Mapping[str, RemoteStore] = {"gs": gcs}
+STORES: Mapping[str, RemoteStore] = {"gs": gcs, "s3": object_stores, "az": object_stores}
 """Stores other than the disk, by the scheme of their places. A new store is a module, and a line here."""
 # One slash is enough: `Path` turns the two slashes of `gs://` into one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
@@ -34,7 +34,7 @@ def _remote_store_of(uri: str) -> RemoteStore | None:
     """The store of a place; None for the disk.
 
     Raises:
-      UsageError: it has another scheme, such as `s3://`, which would be taken for a folder.
+      UsageError: it has another scheme, such as `http://`, which would be taken for a folder.
     """
     scheme = _SCHEME.match(uri)
     if not scheme:

@@ -109,7 +109,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
                 raise
             raise UsageError(
                 f"{uri} must be created with a hard link, but that failed: {e}. The file system"
-                " probably has no hard links. Use another one, or gs://."
+                " probably has no hard links. Use another one, or an object store."
             ) from e
     _sync_upwards(os.path.dirname(uri))
     return True

@@ -1,4 +1,4 @@
-"""Parquet files of the stages, listed and read on a disk and on `gs://`.
+"""Parquet files of the stages, listed and read on a disk and in an object store.
 
 Raw logs, which may be damaged or of other formats, are read by twinspire_core/records.
 """

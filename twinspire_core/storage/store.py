@@ -1,4 +1,4 @@
-"""The functions that each store, a disk or Google Cloud Storage, has in a module of its own."""
+"""The functions that the module of each store defines: of the disk, and of object stores."""
 
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -252,13 +252,13 @@ def test_of_a_file_that_changes_between_two_parts_the_first_is_kept(tmp_path):
     assert only.name.endswith("-0-of-4.arrow")
 
 
-def test_an_object_store_keeps_them_too(tmp_path, gs_place, opened):
+def test_an_object_store_keeps_them_too(tmp_path, remote_place, opened):
     world = worlds.make(tmp_path, 3)
     for table in ("events", "items", "users"):
-        storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
-    world.settings["root"] = f"{gs_place}/"
-    made = context(world, f"{gs_place}/out", reuse=True)
-    made = replace(made, reuse=replace(made.reuse, partials=f"{gs_place}/partials"))
+        storage.upload_tree(world.folder / table, f"{remote_place}/{table}")
+    world.settings["root"] = f"{remote_place}/"
+    made = context(world, f"{remote_place}/out", reuse=True)
+    made = replace(made, reuse=replace(made.reuse, partials=f"{remote_place}/partials"))
     first = read(made)
     assert len(set(opened)) > 5
     opened.clear()

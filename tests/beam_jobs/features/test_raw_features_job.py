@@ -291,12 +291,14 @@ def test_lots_are_alike_in_every_release():
 
 
 @pytest.mark.live
-def test_an_object_store_holds_the_same_bytes(one, gs_place, tmp_path):
+def test_an_object_store_holds_the_same_bytes(one, remote_place, tmp_path):
     world = worlds.make(tmp_path, ONE)
     for table in ("events", "items", "users"):
-        storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
-    remote = replace(world, settings={"root": f"{gs_place}/"})
-    context = replace(remote.context(tmp_path, mode="full", replays=True), out=f"{gs_place}/out")
+        storage.upload_tree(world.folder / table, f"{remote_place}/{table}")
+    remote = replace(world, settings={"root": f"{remote_place}/"})
+    context = replace(
+        remote.context(tmp_path, mode="full", replays=True), out=f"{remote_place}/out"
+    )
     write_raw(context, lambda rows: None).write(context.out)
-    storage.localize(f"{gs_place}/out", tmp_path / "remote")
+    storage.localize(f"{remote_place}/out", tmp_path / "remote")
     assert digests(tmp_path / "remote") == digests(one[1])

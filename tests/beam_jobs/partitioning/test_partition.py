@@ -94,16 +94,18 @@ def test_no_file_and_an_unknown_ending_are_usage_errors(tmp_path):
         lay_out(tmp_path, tmp_path / "log.xlsx", time="t")
 
 
-def test_to_and_from_an_object_store(tmp_path, gs_place):
+def test_to_and_from_an_object_store(tmp_path, remote_place):
     log = write(tmp_path / "log.jsonl.gz", {"t": "2017-10-15", "n": 1}, {"t": "2017-10-16", "n": 2})
-    storage.write_bytes(f"{gs_place}/raw/log.jsonl.gz", log.read_bytes())
-    layout, out = Layout(time="t", done_marker="_OK"), f"{gs_place}/events/dt={{date}}/"
+    storage.write_bytes(f"{remote_place}/raw/log.jsonl.gz", log.read_bytes())
+    layout, out = Layout(time="t", done_marker="_OK"), f"{remote_place}/events/dt={{date}}/"
     for done in ((2, 0), (0, 2)):
-        summary = partition([f"{gs_place}/raw"], out, layout)
+        summary = partition([f"{remote_place}/raw"], out, layout)
         assert (summary.written, summary.unchanged) == done
-    files = [f.path for f in storage.list_files(f"{gs_place}/events/dt=2017-10-16")]
+    files = [f.path for f in storage.list_files(f"{remote_place}/events/dt=2017-10-16")]
     assert files == ["_OK", "part-0.parquet"]
-    part = storage.localize(f"{gs_place}/events/dt=2017-10-16/part-0.parquet", tmp_path / "back")
+    part = storage.localize(
+        f"{remote_place}/events/dt=2017-10-16/part-0.parquet", tmp_path / "back"
+    )
     assert pq.ParquetFile(part).read().to_pylist() == [{"t": "2017-10-16", "n": 2}]
 
 

@@ -137,9 +137,9 @@ def test_same_bytes_from_several_processes(done, window, today, tmp_path):
     assert contents(str(tmp_path)) == contents(done)
 
 
-def test_in_the_object_store(done, window, today, gs_place):
-    run(make(), window, today, gs_place)
-    assert contents(gs_place) == contents(done)
+def test_in_the_object_store(done, window, today, remote_place):
+    run(make(), window, today, remote_place)
+    assert contents(remote_place) == contents(done)
 
 
 def test_nothing_to_learn(window, today, tmp_path):

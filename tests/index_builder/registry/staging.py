@@ -7,6 +7,8 @@ from pathlib import Path
 from index_builder.registry.registry import Registry
 from tests.published import described
 from twinspire_core.contracts.version_manifest import Manifest
+from twinspire_core.storage import STORES
+from twinspire_core.storage.store import RemoteStore
 
 ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
 
@@ -17,6 +19,11 @@ def staged(folder: Path, day: date, text: str, **fields) -> tuple[str, Manifest]
     for name in ("items.txt", "index/data.txt"):
         (folder / name).write_text(text)
     return str(folder), described(folder, "p", day, **fields)
+
+
+def store_of(place: str) -> RemoteStore:
+    """The module of a place's store."""
+    return STORES[place.partition(":")[0]]
 
 
 def contents(registry: Registry, cache: Path) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.registry.registry import Registry
-from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, staged
+from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, staged, store_of
 from tests.published import described
 from twinspire_core import storage
 from twinspire_core.contracts.version_manifest import File
@@ -23,11 +23,8 @@ def test_a_published_version_is_never_altered(publish, registry, tmp_path):
                 p: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes())
                 for p in Path(home).rglob("*.*")
             }
-        bucket = storage.gcs.blob(home).bucket
-        paths = [file.path for file in storage.list_files(home)]
-        return {
-            path: bucket.get_blob(f"place/p/versions/{one}/{path}").generation for path in paths
-        }
+        files = storage.list_files(home)
+        return {file.path: (file.written, storage.read_bytes(file.uri)) for file in files}
 
     first = snapshot()
     publish(ONE, "one")
@@ -84,8 +81,8 @@ def test_a_listing_made_while_entries_come_may_have_holes(publish, registry, mon
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "half downloaded"])
-def test_a_damaged_local_copy_is_replaced(gs_place, tmp_path, damage):
-    registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
+def test_a_damaged_local_copy_is_replaced(remote_place, tmp_path, damage):
+    registry, cache = Registry(remote_place, "p"), tmp_path / "cache"
     registry.publish(*staged(tmp_path / "new", ONE, "twelve bytes"), accepted=True, reason="")
     copy = registry.open(cache=cache)
     victim = copy / "index/data.txt"
@@ -116,9 +113,9 @@ def test_one_file_is_read_as_it_was_published(publish, registry):
 
 
 def test_copies_that_nobody_opens_and_killed_downloads_are_forgotten(
-    gs_place, tmp_path, monkeypatch
+    remote_place, tmp_path, monkeypatch
 ):
-    registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
+    registry, cache = Registry(remote_place, "p"), tmp_path / "cache"
     made = []
     for day in (ONE, TWO, THREE, date(2017, 10, 4)):
         folder, described_ = staged(tmp_path / str(day), day, "x")
@@ -154,11 +151,11 @@ def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
     assert (own / "tensorflow_serving").exists() == (not storage.is_remote(place))
 
 
-def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkeypatch):
-    registry = Registry(gs_place, "p")
+def test_a_copy_that_is_whole_is_not_downloaded_again(remote_place, tmp_path, monkeypatch):
+    registry = Registry(remote_place, "p")
     registry.publish(*staged(tmp_path / "new", ONE, "x"), accepted=True, reason="")
     registry.open(cache=tmp_path / "cache")
-    monkeypatch.setattr(storage.gcs, "download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr(store_of(remote_place), "download", lambda *_: pytest.fail("downloaded"))
     registry.open(cache=tmp_path / "cache")
 
 

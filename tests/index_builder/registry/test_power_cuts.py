@@ -3,15 +3,19 @@ sees.
 """
 
 import contextlib
+import importlib
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 
 from index_builder.registry.registry import Registry, prunable
-from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, cut_at, staged
+from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, cut_at, staged, store_of
+from tests.store_faults import faulty_store
 from twinspire_core import storage
+from twinspire_core.storage import object_stores
 
 
 def sweep(monkeypatch, tmp_path, place, owner, name, *, after=False) -> int:
@@ -81,8 +85,22 @@ def test_nothing_that_the_entry_relies_on_can_be_lost_by_a_power_cut(tmp_path, m
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before it is sent", "after it was done"])
-def test_power_cut_at_every_request(tmp_path, monkeypatch, gs_place, after):
-    assert sweep(monkeypatch, tmp_path, gs_place, requests.Session, "request", after=after) > 5
+def test_power_cut_at_every_request(tmp_path, monkeypatch, remote_place, after):
+    owner = requests.Session if remote_place.startswith("gs:") else Requests
+    monkeypatch.setattr(object_stores, "_library", Requests)
+    assert sweep(monkeypatch, tmp_path, remote_place, owner, "request", after=after) > 5
+
+
+class Requests:
+    """obstore, all of whose requests go through one method."""
+
+    def request(self, name, *args, **kwargs):
+        return getattr(importlib.import_module("obstore"), name)(*args, **kwargs)
+
+    def __getattr__(self, name):
+        if name in ("exceptions", "store"):  # these ask nothing
+            return importlib.import_module(f"obstore.{name}")
+        return partial(self.request, name)
 
 
 @pytest.mark.parametrize("place", ["gs"], indirect=True)
@@ -108,6 +126,27 @@ def test_every_reply_is_lost_once(publish, registry, monkeypatch):
     assert registry.live() == one and registry.verify(one)
 
 
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_every_reply_of_s3_is_lost_once(publish, registry, monkeypatch):
+    lost = set()
+
+    def fault(method, path):
+        if method == "GET" or (method, path) in lost:
+            return None
+        lost.add((method, path))
+        return "lost"
+
+    with faulty_store(os.environ["AWS_ENDPOINT_URL"]) as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        store.fault = fault
+        one, two = publish(ONE), publish(TWO)
+        registry.rollback(one, reason="")
+        registry.delete(two)
+        actions = [e.action for e in registry.log()]
+        assert len(lost) > 10 and actions == ["publish", "publish", "rollback", "prune"]
+        assert registry.live() == one and registry.verify(one)
+
+
 def test_a_deletion_that_was_killed_is_ended_by_the_next(publish, registry, monkeypatch):
     one, two = publish(ONE), publish(TWO)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -121,13 +160,13 @@ def test_a_deletion_that_was_killed_is_ended_by_the_next(publish, registry, monk
     assert prunable(registry, keep=5, keep_days=500, as_of=THREE) == []
 
 
-def test_a_killed_download_leaves_no_copy(gs_place, tmp_path, monkeypatch):
-    registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
+def test_a_killed_download_leaves_no_copy(remote_place, tmp_path, monkeypatch):
+    registry, cache = Registry(remote_place, "p"), tmp_path / "cache"
     version = registry.publish(
         *staged(tmp_path / "new", ONE, "x"), accepted=True, reason=""
     ).version
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        cut_at(patch, storage.gcs, "download", 1)
+        cut_at(patch, store_of(remote_place), "download", 1)
         registry.open(cache=cache)
     assert not (cache / "p" / version).exists()
     assert contents(registry, cache) == {"x"}

@@ -9,7 +9,7 @@ import pytest
 
 from index_builder.registry import versions
 from index_builder.registry.registry import Registry, prunable
-from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
+from tests.index_builder.registry.staging import ONE, THREE, TWO, staged, store_of
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
@@ -82,9 +82,10 @@ def test_a_reader_who_was_overtaken_starts_again(publish, registry, tmp_path, mo
 
 
 def test_a_reader_whose_files_go_while_they_are_copied_starts_again(
-    gs_place, tmp_path, monkeypatch
+    remote_place, tmp_path, monkeypatch
 ):
-    registry, real, waiting = Registry(gs_place, "p"), storage.gcs.download, [True]
+    registry, store, waiting = Registry(remote_place, "p"), store_of(remote_place), [True]
+    real = store.download
     one = registry.publish(*staged(tmp_path / "1", ONE, "1"), accepted=True, reason="").version
 
     def slow(uri, path):
@@ -93,7 +94,7 @@ def test_a_reader_whose_files_go_while_they_are_copied_starts_again(
             registry.delete(one)
         return real(uri, path)
 
-    monkeypatch.setattr(storage.gcs, "download", slow)
+    monkeypatch.setattr(store, "download", slow)
     assert registry.open(cache=tmp_path / "cache").name == registry.live() != one
 
 

@@ -165,11 +165,11 @@ def test_a_parent_whose_state_is_gone_and_a_day_without_rows_are_named(shop, tmp
 
 
 @pytest.mark.system
-def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
+def test_a_day_goes_from_store_to_store(shop, remote_place, tmp_path):
     for name in ("features2", "train1"):
-        storage.upload_tree(getattr(shop, name), storage.join(gs_place, name))
-    before = {"features_at": f"{gs_place}/features2", "parent": f"{gs_place}/train1"}
-    ctx = context(shop.pipeline, SECOND, f"{gs_place}/out", **before)
+        storage.upload_tree(getattr(shop, name), storage.join(remote_place, name))
+    before = {"features_at": f"{remote_place}/features2", "parent": f"{remote_place}/train1"}
+    ctx = context(shop.pipeline, SECOND, f"{remote_place}/out", **before)
     train_and_measure(ctx)
     metrics = json.loads(storage.read_bytes(storage.join(ctx.out, DayMetrics.FILE)))
     expected = flat(metrics_of(shop.train2)["progressive"])

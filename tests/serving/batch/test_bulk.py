@@ -145,15 +145,17 @@ def test_an_empty_file_gives_an_empty_file(version, tmp_path):
     assert pq.read_table(tmp_path / "recs.parquet").num_rows == 0
 
 
-def test_on_google_cloud_storage(version, tmp_path, gs_place):
+def test_in_an_object_store(version, tmp_path, remote_place):
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    storage.write_bytes(f"{gs_place}/in/queries.jsonl", Path(queries).read_bytes())
+    storage.write_bytes(f"{remote_place}/in/queries.jsonl", Path(queries).read_bytes())
     for source, target in (
         (queries, str(tmp_path / "recs.jsonl")),
-        (f"{gs_place}/in/queries.jsonl", f"{gs_place}/recs.jsonl"),
+        (f"{remote_place}/in/queries.jsonl", f"{remote_place}/recs.jsonl"),
     ):
         recommend_lines(version, source, target, 3, now=NOON)
-    assert storage.read_bytes(f"{gs_place}/recs.jsonl") == (tmp_path / "recs.jsonl").read_bytes()
+    assert (
+        storage.read_bytes(f"{remote_place}/recs.jsonl") == (tmp_path / "recs.jsonl").read_bytes()
+    )
 
 
 def test_without_a_file_standard_output_has_the_lists_and_nothing_else(

@@ -363,9 +363,9 @@ def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(
     assert (live.current.version.id, live.failure) == (second, None)
 
 
-def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
+def test_the_copy_that_answers_is_kept(towers, tmp_path, remote_place, monkeypatch):
     monkeypatch.setattr(
-        circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{gs_place}"')
+        circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{remote_place}"')
     )
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged")

@@ -77,11 +77,11 @@ def test_a_place_that_cannot_be_written_is_a_failure(tmp_path, pipeline, stores)
     assert (tmp_path / "registry").read_text() == "a file, not a folder"
 
 
-def test_an_object_store_is_tried_and_left_as_it_was(pipeline, stores, gs_place):
+def test_an_object_store_is_tried_and_left_as_it_was(pipeline, stores, remote_place):
     from twinspire_core import storage
 
-    assert stores(pipeline(registry=gs_place))["registry"].state == "ok"
-    assert storage.list_files(gs_place) == []
+    assert stores(pipeline(registry=remote_place))["registry"].state == "ok"
+    assert storage.list_files(remote_place) == []
 
 
 def test_a_store_that_creates_a_file_twice_is_a_failure(pipeline, stores, monkeypatch):

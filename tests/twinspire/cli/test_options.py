@@ -48,25 +48,25 @@ def test_also_in_errors_of_what_knows_no_command_line(here):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("partition", "s3://logs/a.csv", "--out", "events/{date}", "--time", "t"),
-        ("partition", "a.csv", "--out", "s3://logs/events", "--time", "t"),
-        ("init", "s3://logs/events"),
-        ("init", "a.csv", "--items", "s3://logs/items.csv"),
-        ("init", "a.csv", "--out", "s3://logs/shop.toml"),
-        ("evaluate", "shop.toml", "--truth", "s3://logs/truth", "--recs", "a.csv"),
-        ("evaluate", "shop.toml", "--truth", "a.csv", "--recs", "s3://logs/recs"),
+        ("partition", "ftp://logs/a.csv", "--out", "events/{date}", "--time", "t"),
+        ("partition", "a.csv", "--out", "ftp://logs/events", "--time", "t"),
+        ("init", "ftp://logs/events"),
+        ("init", "a.csv", "--items", "ftp://logs/items.csv"),
+        ("init", "a.csv", "--out", "ftp://logs/shop.toml"),
+        ("evaluate", "shop.toml", "--truth", "ftp://logs/truth", "--recs", "a.csv"),
+        ("evaluate", "shop.toml", "--truth", "a.csv", "--recs", "ftp://logs/recs"),
         ("status", "lake.toml"),
     ],
 )
 def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
     (here / "a.csv").write_text("user,item,t\nu1,i1,2024-03-01T00:00:00\n")
     (here / "shop.toml").write_text(FILE.format(here))
-    (here / "lake.toml").write_text(FILE.format("s3://lake"))
+    (here / "lake.toml").write_text(FILE.format("ftp://lake"))
     before = sorted(here.rglob("*"))
     done = CliRunner().invoke(app, [*arguments])
     assert isinstance(done.exception, UsageError), done.output
     rule = r"A path must be local or gs://BUCKET/NAME|files on this machine"
-    assert re.search(rf"({rule}).*; found s3:/", str(done.exception))
+    assert re.search(rf"({rule}).*; found ftp:/", str(done.exception))
     assert sorted(here.rglob("*")) == before, "nothing was written"
 
 

@@ -79,6 +79,7 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
         ("/data", "https://shop.example/", "https://shop.example/report?version=v1"),
         ("gs://b/r", "https://shop.example", "https://shop.example/report?version=v1"),
         ("gs://b/r", None, "https://storage.cloud.google.com/b/r/shop/versions/v1/report.html"),
+        ("s3://b/r", None, None),
         ("/data", None, None),
     ],
 )

@@ -146,7 +146,11 @@ LISTS = '[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n'
         ),
         ('name = "shop"', "name = 7", "pipeline.name: must be text in quotes; found 7"),
         ('["buy"]', '"buy"', "columns.positives: must be a list in brackets; found 'buy'"),
-        ('events = "logs/', 'events = "s3://logs/', "gs://BUCKET/NAME; found s3://logs/dt={date}/"),
+        (
+            'events = "logs/',
+            'events = "ftp://logs/',
+            "az://BUCKET/NAME; found ftp://logs/dt={date}/",
+        ),
         ("[source]", "work_root = 'file:///work'\n[source]", "Write the path alone, /work."),
         ("dimension = 16", "dimension = 0", "dimension: Input should be greater than or equal to"),
         ("days = 3", "days = 15", "features.sold.days is 15, more than window.count_days = 14"),

@@ -74,4 +74,4 @@ def _place(value: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(_place)]
-"""A local path, or `gs://`."""
+"""A local path, or a place in an object store."""

@@ -17,7 +17,7 @@ class SourceConfig(Strict):
     """Where the logs are. `{date}` stands for the day, as in 2017-10-16."""
 
     events: Place = Field(
-        description="Folder of one day's events, with `{date}`. Local path or `gs://`.",
+        description="Folder of one day's events, with `{date}`. Local path, `gs://`, `s3://` or `az://`.",
         json_schema_extra=BASIC,
     )
     items: Place | None = Field(

@@ -45,7 +45,7 @@ class PipelineConfig(Strict):
     )
     work_root: Place = Field(
         "work",
-        description="Working files of the stages. Local path or `gs://`.",
+        description="Working files of the stages. Local path, `gs://`, `s3://` or `az://`.",
         json_schema_extra=BASIC,
     )
 
@@ -69,7 +69,9 @@ class IndexConfig(Strict):
 class RegistryConfig(Strict):
     """Where versions are published, and how long things are kept."""
 
-    root: Place = Field("registry", description="Local path or `gs://`.", json_schema_extra=BASIC)
+    root: Place = Field(
+        "registry", description="Local path, `gs://`, `s3://` or `az://`.", json_schema_extra=BASIC
+    )
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
     keep_days: int = Field(
         30, ge=1, description="Days kept by `prune`, back from the newest that was run."
