@@ -3,6 +3,7 @@ encoder.
 
     python -m benchmarks.training                100 steps of each, five times in turn
     python -m benchmarks.training --tfrs WORK    against TensorFlow Recommenders
+    python -m benchmarks.training --sasrec WORK  against SASRec of RecTools
 
 Rows are synthetic: 1,500 items with frequencies by Zipf's law, 900 users, histories with 40 to 100% of the
 longest length, 64 dimensions and a hidden layer of 128 in both towers, and the paper's correction. `long` has
@@ -13,7 +14,9 @@ in memory is timed, including the making of batches, without the first step, whi
 figures of the same machine and hour.
 
 `--tfrs` also trains the same towers on the same rows with TensorFlow Recommenders, in an environment that it
-makes under WORK: with the same correction, learning rate and initial Adagrad slots.
+makes under WORK: with the same correction, learning rate and initial Adagrad slots. `--sasrec` trains on
+1,024 shoppers with 51 events each: two blocks of attention over 50 places, 64 wide, and about 1,000
+examples a step, with as many negatives as ours has in its batch, and with RecTools's own number of them.
 """
 
 import argparse
@@ -29,6 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 
 from benchmarks.quality.arrays import described
 from benchmarks.quality.command import cpu_seconds, environment
@@ -142,7 +146,7 @@ def rows_of(case: Case, steps: int) -> Rows:
     )
 
 
-TFRS_STEPS = {512: 100, 4_096: 20, 16_384: 4}
+TFRS_STEPS = {512: 100, 4_096: 40, 16_384: 16}
 """Timed steps by batch size. The losses of the last four are compared."""
 
 
@@ -155,6 +159,10 @@ def against_tfrs(work: Path) -> None:
             update={"correction": "batch", "id_dropout": 0.0}
         )
         ours = _cost_of_ours(case, rows, train)
+        products = _cost_of_products(case)
+        print(
+            f"{batch} rows, products of the loss alone: {products / ours[0]:.0%} of our CPU seconds"
+        )
         for xla in (False, True):
             theirs = _cost_of_tfrs(case, rows, train, xla, work.resolve() / f"tfrs-{batch}")
             print(
@@ -165,9 +173,11 @@ def against_tfrs(work: Path) -> None:
             )
 
 
-def _cost_of_ours(case: Case, rows: Rows, train: TrainConfig) -> tuple[float, float]:
+def _cost_of_ours(
+    case: Case, rows: Rows, train: TrainConfig, pipeline: Pipeline | None = None
+) -> tuple[float, float]:
     """CPU seconds per example, and the loss at the end."""
-    model = TwoTower(architecture_of(case, pipeline_of(case)), seed=0)
+    model = TwoTower(architecture_of(case, pipeline or pipeline_of(case)), seed=0)
     parts = np.split(np.arange(len(rows)), [case.batch])  # the first step compiles
     days = [(date(2024, 1, 1), training_rows.select(rows, part)) for part in parts]
     ends = []
@@ -180,6 +190,23 @@ def _cost_of_ours(case: Case, rows: Rows, train: TrainConfig) -> tuple[float, fl
     result = run_training(model, frequency, days, train, report=report)
     losses = [loss for _, loss in result.curve]
     return (ends[1] - ends[0]) / len(parts[1]), float(np.mean(losses[-4:]))
+
+
+def _cost_of_products(case: Case) -> float:
+    """CPU seconds per example of the loss's three matrix products, at the machine's speed for large ones."""
+    rows = tf.random.normal([min(case.batch, 1_024), case.dimension])
+    candidates = tf.random.normal([case.batch, case.dimension])
+    logits = tf.matmul(rows, candidates, transpose_b=True)
+    times = (
+        TIMES * max(TFRS_STEPS) // case.batch
+    )  # more of the small ones: the clock has steps of 10 ms
+    begin = cpu_seconds()
+    for _ in range(times):
+        tf.matmul(rows, candidates, transpose_b=True)
+        tf.matmul(logits, candidates)
+        last = tf.matmul(logits, rows, transpose_a=True)
+    last.numpy()
+    return (cpu_seconds() - begin) / (times * len(rows))
 
 
 def _cost_of_tfrs(
@@ -206,12 +233,78 @@ def _cost_of_tfrs(
     return spent / (len(rows) - case.batch), float(steps[-4:, 1].mean()) / case.batch
 
 
+SHOPPERS = 2_048
+SEQUENCES = 20
+"""Shoppers whose events fill one step of about 1,000 examples."""
+
+
+def against_sasrec(work: Path) -> None:
+    """Prints examples per CPU second of the sequence encoder and of SASRec."""
+    case = Case(SEQUENCES * 50, "attention", users=SHOPPERS, layers=())
+    log = np.random.default_rng(0).integers(1, case.items + 1, (SHOPPERS, case.length + 1))
+    pipeline = pipeline_of(case)
+    features = {name: pipeline.features[name] for name in ("recent", "item")}
+    pipeline = pipeline.model_copy(update={"features": features})
+    settings = {"correction": "batch", "id_dropout": 0.0, "order": "shuffled"}
+    train = pipeline.train.model_copy(update=settings)
+    ours, _ = _cost_of_ours(case, _sequence_rows(log), train, pipeline)
+    folder = work.resolve() / "sasrec"
+    folder.mkdir(parents=True, exist_ok=True)
+    user, place = np.indices(log.shape)
+    np.savez(folder / "log.npz", user=user.ravel(), item=log.ravel(), time=place.ravel())
+    spec = architecture_of(case, pipeline).columns["query"][0].attention
+    assert spec is not None
+    same = {"blocks": spec.layers, "heads": spec.heads, "dropout": spec.dropout}
+    same |= {"factors": spec.width}
+    same |= {"model": "sasrec", "length": case.length, "batch_size": SEQUENCES, "cases": []}
+    same |= {"loss": "sampled_softmax", "learning_rate": 0.003, "epochs": 1, "patience": 10}
+    same |= {"cpu_seconds": 10_000, "days": 0, "seed": 0}
+    for negatives in (case.batch, 128):
+        files = [str(folder / name) for name in ("settings.json", "steps.npz")]
+        Path(files[0]).write_text(json.dumps({**same, "negatives": negatives}))
+        python = environment("rectools", work.resolve())
+        command = [str(python), "-m", "benchmarks.quality.rectools_peer", str(folder), *files]
+        subprocess.run(command, check=True)
+        steps = np.load(files[1])["steps"]
+        theirs = (steps[-1] - steps[0]) / ((len(steps) - 1) * case.batch)
+        print(
+            f"SASRec with {negatives} negatives: {1 / ours:,.0f} against {1 / theirs:,.0f} examples"
+            f" per CPU second, {theirs / ours:.2f} times",
+            flush=True,
+        )
+
+
+def _sequence_rows(log: np.ndarray) -> Rows:
+    """A row for each event but a shopper's first, with all earlier ones as its history.
+
+    Args:
+      log: [N, L + 1] numbers of items, oldest first.
+    """
+    shoppers, length = log.shape[0], log.shape[1] - 1
+    place = np.tile(np.arange(length), shoppers)
+    user = np.repeat(np.arange(shoppers), length)
+    history = np.where(np.arange(length) <= place[:, np.newaxis], log[user, :-1], 0)
+    order = np.argsort(place, kind="stable")
+    item = log[:, 1:].ravel()[order]
+    return Rows(
+        features={"recent": history[order].astype(np.int32), "item": item.astype(np.int32)},
+        user=user[order],
+        item=item,
+        reward=np.ones(len(item), np.float32),
+        time=place[order] * 1_000_000,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tfrs", type=Path, metavar="WORK", help="compare with TFRS instead")
+    parser.add_argument("--sasrec", type=Path, metavar="WORK", help="compare with SASRec instead")
     options = parser.parse_args()
+    if options.sasrec:
+        against_sasrec(options.sasrec)
+        return
     if options.tfrs:
         against_tfrs(options.tfrs)
         return

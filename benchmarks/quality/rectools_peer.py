@@ -46,8 +46,10 @@ class Best(Callback):
         self.state = None
         self.worse = 0
         self.passes = 0
+        self.steps = []
 
     def on_train_batch_end(self, trainer, module, *_):
+        self.steps.append(time.process_time())
         if time.process_time() > self.until:
             trainer.should_stop = True
 
@@ -144,7 +146,7 @@ def train(log, settings):
     print(
         f"{best.passes} whole passes, {model.fit_trainer.global_step} steps, loss {best.loss:.4f}"
     )
-    return model
+    return model, best.steps
 
 
 def rank(model, settings, log, asked):
@@ -183,7 +185,10 @@ def main():
     settings = json.loads(Path(sys.argv[2]).read_text())
     out = Path(sys.argv[3])
     log = dict(np.load(folder / "log.npz"))
-    model = train(log, settings)
+    model, steps = train(log, settings)
+    if not settings["cases"]:
+        np.savez(out, steps=steps)
+        return
     ranked = {
         name: rank(model, settings, log, dict(np.load(folder / f"history-{name}.npz")))
         for name in settings["cases"]
