@@ -3,9 +3,9 @@
 It is a DAG file of its own, because an import error of twinspire_dags.py would hide the healthy DAGs, too.
 """
 
-from pipeline_files import folder, read
+from twinspire.airflow.pipeline_files import folder, read
 
-recommenders, problems = read(folder())
+recommenders, problems = read(folder(__file__))
 if problems:
     raise ImportError(
         "these pipeline files have no DAG until you correct them:\n" + "\n".join(problems)

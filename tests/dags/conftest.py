@@ -175,7 +175,6 @@ def load(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
-        patch.syspath_prepend(str(DAGS))
         from airflow.dag_processing.dagbag import DagBag
 
         def parse(pipelines):

@@ -45,18 +45,19 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
         import airflow.sdk, airflow.timetables.interval, airflow.providers.standard.operators.bash
         before = set(sys.modules)
         began = time.process_time()
-        import twinspire_dags, upkeep_dags, broken_pipeline_files
+        import twinspire_dags, broken_pipeline_files
         seconds = time.process_time() - began
-        print(*sorted({m.partition(".")[0] for m in sys.modules}), f"seconds={seconds}", sep="\\n")
+        print(*sorted({m.partition(".")[0] for m in set(sys.modules) - before}), f"seconds={seconds}", sep="\\n")
     """
     env = dict.fromkeys(("AIRFLOW_HOME", "TWINSPIRE_PIPELINES"), str(tmp_path))
     env = os.environ | env | {"PYTHONPATH": str(DAGS)}
     run = [sys.executable, "-c", textwrap.dedent(code)]
     *modules, seconds = subprocess.run(
-        run, env=env, capture_output=True, text=True, check=True
+        run, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"tensorflow", "apache_beam", "scann", "pyarrow", "polars"} & set(modules)
-    assert not {"twinspire", "beam_jobs", "model", "index_builder", "serving"} & set(modules)
+    ours = {"twinspire_core", "beam_jobs", "model", "index_builder", "serving"}
+    assert not ours & set(modules)
     assert {"twinspire_dags", "broken_pipeline_files"} <= set(modules)
     assert float(seconds.removeprefix("seconds=")) < 1
 
@@ -66,7 +67,7 @@ def test_airflow_takes_no_module_for_a_dag_file_that_has_no_dags():
     from airflow.utils.file import list_py_file_paths
 
     found = {Path(file).name for file in list_py_file_paths(DAGS)}
-    assert found == {"twinspire_dags.py", "upkeep_dags.py", "broken_pipeline_files.py"}
+    assert found == {"twinspire_dags.py", "broken_pipeline_files.py"}
 
 
 def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
@@ -134,7 +135,7 @@ def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
 
 
 def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
-    import telling_others
+    from twinspire.airflow import telling_others
 
     sent = {}
     monkeypatch.setattr(telling_others.stats, "gauge", sent.__setitem__)
@@ -149,7 +150,8 @@ def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
 def test_what_a_command_said_is_told_with_how_it_ended(bag, exit_code):
     """Also to whom `notify.command` tells it, who need not have the log of the task."""
     from airflow.sdk.exceptions import AirflowException
-    from stage_tasks import TwinspireOperator
+
+    from twinspire.airflow.command_tasks import TwinspireOperator
 
     line = json.dumps({"status": "TryAgain", "reason": "gs://logs is away."})
     for said, told in ((line, "gs://logs is away."), ("", "the log says why")):
@@ -193,7 +195,7 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
 
 
 def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
-    from telling_others import announcement, live_version, went_live
+    from twinspire.airflow.telling_others import announcement, live_version, went_live
 
     dag = bag.dags["groceries"]
     assert {task.task_id for task in dag.tasks if task.outlets} == {"publish", "refresh"}
@@ -228,12 +230,27 @@ def test_recommenders_of_the_same_logs_have_the_same_inlet(load, tmp_path):
     assert (four.uri, five.uri) == ("s3://logs/shop", "az://logs/")
 
 
-def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("shop.toml", {}, r"absolute path.*with_name"),
+        ("/nowhere/shop.toml", {}, "/nowhere/shop.toml"),
+        ("/nowhere/shop.toml", {"schedule": "@daily"}, r"sets schedule itself.*\[pipeline\]"),
+    ],
+)
+def test_a_dag_file_of_ones_own_gets_an_error_that_says_what_to_write(bag, name, arguments, said):
+    from twinspire.airflow import recommender_dag
+
+    with pytest.raises(ValueError, match=said):
+        recommender_dag(name, **arguments)
+
+
+def test_a_worker_parses_the_dags_of_one_recommender(load, write, tmp_path, monkeypatch):
     for name in ("one", "two"):
         write(tmp_path / f"{name}.toml", name=name)
     for dag in ("two", "two.prune"):
         monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag)
-        assert set(load(tmp_path).dags) == {dag}
+        assert set(load(tmp_path).dags) == {"two", "two.monitor", "two.prune"}
 
 
 def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag):
@@ -262,7 +279,7 @@ def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag)
 def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
     bag, tmp_path, monkeypatch, exit_code, day, told
 ):
-    from stage_tasks import StageFailed
+    from twinspire.airflow.command_tasks import StageFailed
 
     typed = record_typed(tmp_path, monkeypatch)
     context = {
@@ -304,7 +321,7 @@ FIGURES = "what is served 0.515, history alone 0.497, the two-tower 0.300; notes
     ],
 )
 def test_the_log_of_a_task_that_publishes_ends_in_three_lines(result, what, why, report):
-    from telling_others import last_lines
+    from twinspire.airflow.telling_others import last_lines
 
     lines = last_lines({"status": "done", **VERSION, **result})
     assert lines[0].startswith(VERSION["version"]) and len(lines) == 3

@@ -43,11 +43,11 @@ def test_every_stage_is_a_pod_and_the_day_is_as_it_was(pods):
 def test_without_the_setting_kubernetes_is_not_imported(load, write, tmp_path, monkeypatch):
     import sys
 
-    monkeypatch.delitem(sys.modules, "stage_pods", raising=False)
+    monkeypatch.delitem(sys.modules, "twinspire.airflow.stage_pods", raising=False)
     write(tmp_path / "shop.toml", name="shop")
     loaded = load(tmp_path)
     assert "TwinspirePod" not in {type(t).__name__ for t in loaded.dags["shop"].tasks}
-    assert "stage_pods" not in sys.modules
+    assert "twinspire.airflow.stage_pods" not in sys.modules
 
 
 @pytest.mark.parametrize("name", [*ORDER, "refresh"])

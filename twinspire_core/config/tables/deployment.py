@@ -37,7 +37,7 @@ class PipelineConfig(Strict):
             " not succeeded this long after its scheduled start: `6h`."
         ),
     )
-    # The default is in dags/pipeline_files.py: only Airflow retries, and it cannot import this package
+    # The default is in twinspire/airflow/pipeline_files.py: only Airflow retries, without this package
     retries: int | None = Field(
         None,
         ge=0,

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.lineage import get_hook_lineage_collector
 from airflow.sdk.observability import stats
-from pipeline_files import Recommender
+
+from twinspire.airflow.pipeline_files import Recommender
 
 NOTIFIED = (1, 2, 3, 4, 5)  # exit codes of commands that have run notify.command themselves
 
@@ -20,20 +23,20 @@ def live_version(name: str) -> Asset:
     return Asset(name=f"{name}/live", uri=f"x-twinspire://{name}/live")
 
 
-def went_live(result: dict) -> bool:
+def went_live(result: dict[str, Any]) -> bool:
     """Whether a stage made a version go live that was not live before."""
     made = "done" in (result["status"], result.get("refresh", {}).get("status"))
     return made and bool(result.get("live"))
 
 
-def announcement(result: dict) -> dict:
+def announcement(result: dict[str, Any]) -> dict[str, Any]:
     """The content of the event about a version that went live: the version, its day, and its measure for
     users on whom it was not trained.
     """
     return {"version": result["version"], "day": result["day"], **_measured(result)}
 
 
-def last_lines(result: dict) -> list[str]:
+def last_lines(result: dict[str, Any]) -> list[str]:
     """The last lines of the log of a task that publishes: the version, how good it is, its report.
 
     Args:
@@ -52,7 +55,7 @@ def last_lines(result: dict) -> list[str]:
     return [f"{version} {what}.", _quality(result), f"Report: {report}"]
 
 
-def _quality(result: dict) -> str:
+def _quality(result: dict[str, Any]) -> str:
     """How good the gate found a version: by the served lists of the day, or by its two-tower."""
     gate = result.get("gate") or {}
     served = gate.get("sources")
@@ -69,17 +72,17 @@ def _quality(result: dict) -> str:
     return f"{gate['metric']} of {', '.join(known)}; notes of the gate: {notes}."
 
 
-def _measured(result: dict) -> dict:
+def _measured(result: dict[str, Any]) -> dict[str, Any]:
     gate = result.get("gate") or {}
     return {gate["metric"]: gate.get("candidate")} if gate.get("metric") else {}
 
 
-def tell_of_failure(recommender: Recommender):
+def tell_of_failure(recommender: Recommender) -> Callable[[Any], None]:
     """A callback for a task that has failed finally. It runs `notify.command` of the pipeline file, unless
     the command that failed has run it.
     """
 
-    def tell(context):
+    def tell(context: Any) -> None:
         error = context.get("exception")
         if getattr(error, "exit_code", None) in NOTIFIED:
             return
@@ -96,7 +99,7 @@ def tell_of_failure(recommender: Recommender):
     return tell
 
 
-def tell_of_late_day(file: str, context: dict) -> None:
+def tell_of_late_day(file: str, context: dict[str, Any]) -> None:
     """Runs `notify.command` for a run that has not succeeded by its deadline. Airflow calls it by its name."""
     run = context["dag_run"]
     # Days of a backfill are late anyway, and whoever starts a manual run watches it
@@ -120,14 +123,14 @@ class ReportLink(BaseOperatorLink):
 
     name = "Report"
 
-    def get_link(self, operator, *, ti_key):
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address, when the task has ended."""
         return (
             operator.report or ""
         )  # Airflow shows no button for empty text, but a dead one for None
 
 
-def collect_lineage(task, result: dict) -> None:
+def collect_lineage(task: Any, result: dict[str, Any]) -> None:
     """Reports what a stage read and wrote, for example to OpenLineage, if somebody collects lineage."""
     collector = get_hook_lineage_collector()
     for place in result.get("inputs", {}).values():
@@ -141,7 +144,7 @@ def _uri(place: str) -> str:
     return place if "://" in place else Path(place).absolute().as_uri()
 
 
-def send_gauges(task, result: dict) -> None:
+def send_gauges(task: Any, result: dict[str, Any]) -> None:
     """Sends each figure of a command's last line, and what the gate measured, as
     `twinspire.PIPELINE.TASK.FIGURE` to where Airflow sends its own: StatsD or OpenTelemetry.
     """

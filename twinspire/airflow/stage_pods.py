@@ -3,11 +3,14 @@
 It is imported only if that is set, so that others do not need Airflow's provider for Kubernetes.
 """
 
+from typing import Any
+
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowException
-from stage_tasks import conclude
-from telling_others import ReportLink
+
+from twinspire.airflow.command_tasks import conclude
+from twinspire.airflow.telling_others import ReportLink
 
 # The XCom of a pod: its container writes this file, and a sidecar reads it.
 RESULT = "/airflow/xcom/return.json"
@@ -24,7 +27,7 @@ class TwinspirePod(KubernetesPodOperator):
 
     report: str | None = None
 
-    def __init__(self, *, bash_command: str, template: str, announces: str = "", **kwargs):
+    def __init__(self, *, bash_command: str, template: str, announces: str = "", **kwargs: Any):
         super().__init__(
             pod_template_file=template,
             cmds=["bash", "-c"],
@@ -37,9 +40,10 @@ class TwinspirePod(KubernetesPodOperator):
         self.operator_extra_links = (ReportLink(),) if announces else ()
         self.announces = announces
         self.exit_code: int | None = None
-        self.result: dict | None = None
+        self.result: dict[str, Any] | None = None
 
-    def execute(self, context):
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Runs the pod, and ends as its command's exit code says."""
         try:
             self.result = super().execute(context)
         except AirflowException:
@@ -48,14 +52,16 @@ class TwinspirePod(KubernetesPodOperator):
                 raise
         return conclude(self, context, self.exit_code or 0, self.result or {})
 
-    def cleanup(self, pod, remote_pod, xcom_result=None, context=None):
+    def cleanup(
+        self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None
+    ) -> None:
         """Keeps how the command ended, before the pod is deleted."""
         self.exit_code = exit_code(remote_pod, self.base_container_name)
         self.result = xcom_result
         super().cleanup(pod=pod, remote_pod=remote_pod, xcom_result=xcom_result, context=context)
 
 
-def exit_code(pod, container: str) -> int | None:
+def exit_code(pod: Any, container: str) -> int | None:
     """The exit code of a pod's container; None if it did not end by itself."""
     status = pod.status if pod else None
     if status is None or status.reason in TAKEN_AWAY:

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,9 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
-from pipeline_files import Recommender
-from telling_others import (
+
+from twinspire.airflow.pipeline_files import Recommender
+from twinspire.airflow.telling_others import (
     ReportLink,
     announcement,
     collect_lineage,
@@ -42,8 +44,22 @@ class StageFailed(AirflowFailException):
         self.exit_code = exit_code
 
 
-def task_defaults(recommender: Recommender) -> dict[str, Any]:
-    """Arguments of all tasks of a recommender's DAGs: owner, retries, and who is notified."""
+def shared_arguments(
+    recommender: Recommender, kind: str, given: Mapping[str, Any], **of_tasks: Any
+) -> dict[str, Any]:
+    """Arguments of a recommender's DAG: tags, and owner, retries and notification of its tasks.
+
+    Args:
+      kind: the tag that tells daily runs from upkeep.
+      given: arguments of Airflow's `DAG` that are added, and win where both set a task's argument.
+      **of_tasks: further arguments of the tasks of this DAG.
+    """
+    defaults = {**_task_defaults(recommender), **of_tasks, **given.get("default_args", {})}
+    tags = ["twinspire", kind, *given.get("tags", ())]
+    return {**given, "tags": tags, "default_args": defaults}
+
+
+def _task_defaults(recommender: Recommender) -> dict[str, Any]:
     return {
         "owner": "twinspire",
         "retries": recommender.retries,
@@ -65,7 +81,7 @@ class TwinspireOperator(BashOperator):
 
     report: str | None = None
 
-    def __init__(self, *, announces: str = "", **kwargs):
+    def __init__(self, *, announces: str = "", **kwargs: Any):
         # An alias, because a plain outlet announces every run that succeeds. Most runs of a backfill do not
         # change the live version
         outlets = [AssetAlias(f"{announces} versions")] if announces else []
@@ -73,14 +89,15 @@ class TwinspireOperator(BashOperator):
         self.operator_extra_links = (ReportLink(),) if announces else ()
         self.announces = announces
 
-    def execute(self, context):
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Runs the command, and ends as its exit code says."""
         done = self.subprocess_hook.run_command(
             ["bash", "-c", self.bash_command], env=self.get_env(context)
         )
         return conclude(self, context, done.exit_code, _json(done.output))
 
 
-def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
+def conclude(task: Any, context: Any, exit_code: int, result: dict[str, Any]) -> dict[str, Any]:
     """Turns the end of a command into what Airflow does next, and reports it.
 
     Args:
@@ -130,7 +147,7 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
     return result
 
 
-def _json(line: str) -> dict:
+def _json(line: str) -> dict[str, Any]:
     """A command's last line."""
     try:
         return json.loads(line)
@@ -164,14 +181,14 @@ def stage(
     """One command as one task: on Airflow's machine, or in a pod if TWINSPIRE_POD is set.
 
     Args:
-      options: of the command.
-      name: of the command; by default the task's.
-      before: shell code that runs first.
-      **kwargs: the operator's.
+      options: of the command, as the shell reads them.
+      name: of the command; by default that of the task.
+      before: shell code that runs before the command.
+      **kwargs: arguments of the operator, such as `trigger_rule`.
     """
     line = before + command(name or task_id, recommender, options)
     if template := pod_template():
-        from stage_pods import TwinspirePod
+        from twinspire.airflow.stage_pods import TwinspirePod
 
         return TwinspirePod(task_id=task_id, bash_command=line, template=template, **kwargs)
     return TwinspireOperator(task_id=task_id, bash_command=line, append_env=True, **kwargs)

@@ -4,10 +4,13 @@ Each recommender has its own, so that you can pause one, and see its runs alone.
 """
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, get_parsing_context
-from pipeline_files import Recommender, folder, read
-from stage_tasks import stage, task_defaults
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from twinspire.airflow.command_tasks import shared_arguments, stage
+from twinspire.airflow.pipeline_files import Recommender
 
 MONITOR = """### Is the live version well?
 
@@ -36,8 +39,13 @@ COMMANDS = {  # off the full hour, when everything else begins
 }
 
 
-def upkeep(recommender: Recommender, name: str) -> DAG:
-    """A DAG of one command, whose name is the task's, too."""
+def upkeep_dag(recommender: Recommender, name: str, dag_arguments: Mapping[str, Any]) -> DAG:
+    """A DAG of one command, whose name is the task's, too.
+
+    Args:
+      name: of an entry of `COMMANDS`.
+      dag_arguments: what `recommender_dag` was given for Airflow's `DAG`.
+    """
     cron, command, options, about = COMMANDS[name]
     with DAG(
         f"{recommender.name}.{name}",
@@ -45,15 +53,7 @@ def upkeep(recommender: Recommender, name: str) -> DAG:
         catchup=False,
         max_active_runs=1,
         doc_md=about.replace("PIPELINE", shlex.quote(str(recommender.file))),
-        tags=["twinspire", "upkeep"],
-        default_args=task_defaults(recommender),
+        **shared_arguments(recommender, "upkeep", dag_arguments),
     ) as made:
         stage(command, recommender, options)
     return made
-
-
-only = get_parsing_context().dag_id
-for one in read(folder())[0]:
-    for each in COMMANDS:
-        if only in (None, f"{one.name}.{each}"):
-            upkeep(one, each)

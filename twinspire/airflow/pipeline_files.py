@@ -1,7 +1,5 @@
-"""Finds the recommenders: the `[pipeline]` table of every TOML file in the pipelines folder.
-
-The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` next to this folder. Of the other tables only
-`source.events` is read, which says where the logs are.
+"""Reads what Airflow needs of pipeline files: the table `[pipeline]`, and of `source.events` the folder
+of the logs.
 """
 
 import os
@@ -10,13 +8,14 @@ import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.exceptions import AirflowTimetableInvalid
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 RETRIES = 3
 """How often a task is tried again, if the pipeline file does not say it."""
-# As in twinspire_core/config/tables/deployment.py, which Airflow's environment cannot import.
+# As in twinspire_core/config/tables/deployment.py, which Airflow's environment cannot import
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {
@@ -51,10 +50,10 @@ class Recommender:
     deadline: timedelta | None = None
 
 
-def folder() -> Path:
-    """The folder of the pipeline files."""
+def folder(dag_file: str) -> Path:
+    """The folder `$TWINSPIRE_PIPELINES`, or `pipelines/` next to the folder of a DAG file."""
     return Path(
-        os.environ.get("TWINSPIRE_PIPELINES") or Path(__file__).parent.parent / "pipelines"
+        os.environ.get("TWINSPIRE_PIPELINES") or Path(dag_file).parents[1] / "pipelines"
     ).absolute()
 
 
@@ -67,16 +66,28 @@ def read(where: Path) -> tuple[list[Recommender], list[str]]:
     problems = []
     for file in sorted(where.glob("*.toml")):
         try:
-            recommender = _recommender(file)
+            recommender = read_file(file)
             if other := by_name.get(recommender.name):
                 raise ValueError(
-                    f"[pipeline] name must be unique; {other.file.name} has {other.name!r}, too"
+                    f"{file}: [pipeline] name must be unique; {other.file.name} has {other.name!r}, too."
                 )
             by_name[recommender.name] = recommender
-        except (OSError, ValueError, tomllib.TOMLDecodeError) as e:
+        except ValueError as e:
             # Collected: an error here would take the DAGs of all other files away.
-            problems.append(f"{file}: {e}.")
+            problems.append(str(e))
     return [by_name[name] for name in sorted(by_name)], problems
+
+
+def read_file(file: Path) -> Recommender:
+    """Reads a pipeline file.
+
+    Raises:
+      ValueError: it has an error, or cannot be read.
+    """
+    try:
+        return _recommender(file)
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{file}: {e}.") from e
 
 
 def _recommender(file: Path) -> Recommender:
@@ -126,7 +137,7 @@ def _deadline(value: object) -> timedelta | None:
     return int(parsed[1]) * _UNITS[parsed[2]]
 
 
-def _timetable(header: dict) -> CronDataIntervalTimetable:
+def _timetable(header: dict[str, Any]) -> CronDataIntervalTimetable:
     schedule, zone = header.get("schedule", "0 0 * * *"), header.get("time_zone", "UTC")
     if not isinstance(schedule, str) or len(schedule.split()) != 5:
         raise ValueError(
