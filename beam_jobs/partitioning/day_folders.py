@@ -257,7 +257,7 @@ def _refuse(losses: Sequence[_Loss], time: str) -> None:
     more = f" So would {len(losses) - 1} more days." if len(losses) > 1 else ""
     raise UsageError(
         f"Writing a day replaces its existing file; {first.file} has {first.rows:,} rows, and"
-        f" {first.lost:,} of them would be lost, because the new files do not have them.{more}"
-        " Give all files with rows of a day together, leave such days out (--from, --to), or add"
-        " --replace if the new files are right. Nothing was written."
+        f" {first.lost:,} of them would be lost, because they are not among the new rows.{more}"
+        " Give all rows of a day together, leave such days out (--from, --to), or add"
+        " --replace if the new rows are right. Nothing was written."
     )

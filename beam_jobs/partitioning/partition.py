@@ -13,8 +13,8 @@ existing day would lose rows, nothing is written (day_folders.py).
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from difflib import get_close_matches
@@ -109,7 +109,37 @@ def partition(
       BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
         given.
     """
-    # Checked before anything is read: reading may take hours.
+    with scratch_for(out, rejected) as scratch:
+        files = _find(sources, scratch / "in", layout.format)
+        # Text becomes numbers only where all files are CSV: in other formats it is meant as text.
+        all_csv = {format_of(file, layout.format) for file in files} == {"csv"}
+        numbers = TextNumbers(tuple(layout.text)) if all_csv else None
+        spill = Spill(scratch / "rows", spill_bytes, numbers)
+        with (scratch / "rejected.jsonl").open("w") as written_aside:
+            aside = Aside(written_aside, keep_going=rejected is not None)
+            summary = collect(_read(files, layout, aside, progress), layout, spill, aside)
+            # Raises an error if too many records were set aside; nothing is written then.
+            aside.close(0 if rejected is None else int(max_rejected * summary.rows))
+        if rejected is not None and summary.rejected:
+            summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
+            storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
+        put(summary, spill, scratch, out, layout, replace)
+    days = spill.days()
+    if days:
+        span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
+        with_rows = set(days)
+        missing = (day for day in span if day not in with_rows)
+        summary.missing = list(islice(missing, _LISTED_DAYS))
+    return summary
+
+
+@contextmanager
+def scratch_for(out: str, rejected: str | None = None) -> Iterator[Path]:
+    """A folder for temporary files, if the places of the results are right.
+
+    Raises:
+      UsageError: one is not. Raised before anything is read, because reading may take hours.
+    """
     for uri in (out, rejected or ""):
         storage.is_remote(uri)
     if "{date}" not in out:
@@ -117,40 +147,28 @@ def partition(
             "--out must be the folder of one day and contain {date}, as in"
             f" '{storage.join(out, 'dt={date}')}/'; found {out!r}. Nothing was read."
         )
-    with ExitStack() as stack:
-        folder = tempfile.TemporaryDirectory(prefix="twinspire-partition-")
-        scratch = Path(stack.enter_context(folder))
-        files = _find(sources, scratch / "in", layout.format)
-        written_aside = stack.enter_context((scratch / "rejected.jsonl").open("w"))
-        aside = Aside(written_aside, keep_going=rejected is not None)
+    with tempfile.TemporaryDirectory(prefix="twinspire-partition-") as folder:
+        scratch = Path(folder)
         (scratch / "rows").mkdir()
-        # Text becomes numbers only where all files are CSV: in other formats it is meant as text.
-        all_csv = {format_of(file, layout.format) for file in files} == {"csv"}
-        numbers = TextNumbers(tuple(layout.text)) if all_csv else None
-        spill = Spill(scratch / "rows", spill_bytes, numbers)
-        summary = _collect(files, layout, spill, aside, progress)
-        # Raises an error if too many records were set aside; nothing is written then.
-        aside.close(0 if rejected is None else int(max_rejected * summary.rows))
-        if rejected is not None and summary.rejected:
-            summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
-            storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
-        summary.written, summary.replaced, summary.unchanged = put_days(
-            spill,
-            scratch / "out",
-            out,
-            time=layout.time,
-            replace=replace,
-            marker=layout.done_marker,
-        )
-        days = spill.days()
-        summary.days = len(days)
-        if days:
-            summary.first, summary.last = days[0], days[-1]
-            span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
-            with_rows = set(days)
-            missing = (day for day in span if day not in with_rows)
-            summary.missing = list(islice(missing, _LISTED_DAYS))
-    return summary
+        yield scratch
+
+
+def put(
+    summary: Summary, spill: Spill, scratch: Path, out: str, layout: Layout, replace: bool
+) -> None:
+    """Writes the days, and counts them."""
+    summary.written, summary.replaced, summary.unchanged = put_days(
+        spill,
+        scratch / "out",
+        out,
+        time=layout.time,
+        replace=replace,
+        marker=layout.done_marker,
+    )
+    days = spill.days()
+    summary.days = len(days)
+    if days:
+        summary.first, summary.last = days[0], days[-1]
 
 
 def _rejected_warning(summary: Summary, advice: str) -> str | None:
@@ -185,17 +203,13 @@ def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]
     return files
 
 
-def _collect(
-    files: list[Path], layout: Layout, spill: Spill, aside: Aside, progress: Progress
-) -> Summary:
-    """Reads all files, and gives their rows to the spill, each with its day."""
-    summary = Summary()
+def _read(
+    files: list[Path], layout: Layout, aside: Aside, progress: Progress
+) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of files in tables, each with the path of its file."""
     total = sum(path.stat().st_size for path in files)
-    first = layout.first or date.min
-    last = layout.last or date.max
     done = 0
     for path in files:
-        row = 0
         size = path.stat().st_size
 
         # Bound as defaults: a closure would see the values of a later round.
@@ -203,22 +217,33 @@ def _collect(
             progress(done + int(share * size), total)
 
         for raw in read(path, aside.take, layout.format, layout.csv, show):
-            table = _rename(flat(raw), layout, path)
-            days, table = _days(table, layout, path, row, aside)
-            if layout.time and not summary.warning:
-                summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
-            inside = (days >= first) & (days <= last)
-            summary.outside += int((~inside).sum())  # a null is neither inside nor outside
-            spill.add(table, days, inside.fill_null(False))
-            row += len(table)
-        summary.rows += row
+            yield str(path), flat(raw)
         done += size
-    summary.rows += aside.lines
+
+
+def collect(
+    tables: Iterable[tuple[str, pa.Table]], layout: Layout, spill: Spill, aside: Aside
+) -> Summary:
+    """Gives the rows of tables to the spill, each with its day. Tables come with the name of their source."""
+    summary = Summary()
+    first = layout.first or date.min
+    last = layout.last or date.max
+    rows_of: Counter[str] = Counter()
+    for source, raw in tables:
+        table = _rename(raw, layout, source)
+        days, table = _days(table, layout, source, rows_of[source], aside)
+        if layout.time and not summary.warning:
+            summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
+        inside = (days >= first) & (days <= last)
+        summary.outside += int((~inside).sum())  # a null is neither inside nor outside
+        spill.add(table, days, inside.fill_null(False))
+        rows_of[source] += len(table)
+    summary.rows = rows_of.total() + aside.lines
     summary.rejected = aside.count
     return summary
 
 
-def _rename(table: pa.Table, layout: Layout, path: Path) -> pa.Table:
+def _rename(table: pa.Table, layout: Layout, path: str) -> pa.Table:
     """The table with its columns renamed."""
     required = list(layout.rename)
     if layout.time and layout.time not in layout.rename.values():
@@ -235,7 +260,7 @@ def _rename(table: pa.Table, layout: Layout, path: Path) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _require(name: str, table: pa.Table, path: Path) -> None:
+def _require(name: str, table: pa.Table, path: str) -> None:
     names = table.column_names
     if name in names:
         return
@@ -255,7 +280,7 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
 
 
 def _days(
-    table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside
+    table: pa.Table, layout: Layout, path: str, row: int, aside: Aside
 ) -> tuple[pl.Series, pa.Table]:
     """The day of each row, [N] Date, null for rows that are set aside; and the table, with timestamps if
     its times have a format.
@@ -281,7 +306,7 @@ def _days(
         # The time as the file has it: with a format, the table now holds a null in its place.
         record = json.dumps({**table.slice(at, 1).to_pylist()[0], layout.time: value}, default=str)
         aside.take(
-            Malformed(str(path), f"row {row + at + 1}", f"{layout.time} {reason}", record),
+            Malformed(path, f"row {row + at + 1}", f"{layout.time} {reason}", record),
             is_row=True,
         )
     return days, table

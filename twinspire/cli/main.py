@@ -14,13 +14,13 @@ from twinspire.cli import (
     ask,
     backfill,
     change_versions,
+    daily_folders,
     day_steps,
     doctor,
     evaluation,
     export_items,
     forget,
     pipeline_file,
-    raw_logs,
     run_days,
     serve,
     show_days,
@@ -38,7 +38,7 @@ from twinspire_core.version import __version__
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (
         try_file.try_,
-        raw_logs.partition,
+        daily_folders.partition,
         pipeline_file.init,
         pipeline_file.validate,
         pipeline_file.config,

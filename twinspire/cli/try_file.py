@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import typer
 
 from index_builder.registry.registry import Registry
-from twinspire.cli import pipeline_file, raw_logs, run_days, serve
+from twinspire.cli import daily_folders, pipeline_file, raw_logs, run_days, serve
 from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, UserColumn
 from twinspire.cli.raw_logs import Log, echo, flags
 from twinspire.cli.shared import (
@@ -275,7 +275,7 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         time_zone=log.zone,
         csv=log.csv,
     )
-    events = raw_logs.lay_out(
+    events = daily_folders.lay_out(
         log.files,
         made.day("events"),
         layout,
@@ -291,7 +291,7 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
     for kind, file in tables.items():
         csv = raw_logs.csv_of([file], None, None)
         echo("partition", str(file), "--out", home.day(kind), *flags({"snapshot": before}, csv))
-        raw_logs.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
+        daily_folders.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
 
 
 def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:

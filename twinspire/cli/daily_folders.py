@@ -1,0 +1,214 @@
+"""`partition`: lays the rows of files or of a query out as one folder per day."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from twinspire.cli.shared import JsonLine, end_with_json, parse_date, say
+from twinspire_core.errors import UsageError, listed
+from twinspire_core.terminal import console, doing
+
+if TYPE_CHECKING:
+    from beam_jobs.partitioning.calendar_days import Layout
+    from beam_jobs.partitioning.partition import Summary
+
+
+def partition(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="FOLDER", help="The folder of one day. {date} stands for its date."
+        ),
+    ],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines, or these with .gz."),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Instead of files: 'select … where at >= {start} and at < {end}', asked for each day from --from"
+            " to --to (by default the same day).",
+        ),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="TWINSPIRE_DATABASE",
+            help="For --query: postgresql://USER@HOST/NAME, delta:FOLDER (of a table) or iceberg:CATALOG. The"
+            " variable TWINSPIRE_DATABASE hides a password from process lists.",
+        ),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column with the time of a row.")
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE", help="For a table of items or users: write all rows to this day."
+        ),
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(metavar="s|ms|us", help="The unit of times that are numbers.")
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="The format of times that are text, such as '%d.%m.%Y %H:%M:%S'.",
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="The time zone of the days.")
+    ] = "UTC",
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Leave out earlier days.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Leave out later days.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")
+    ] = None,
+    file_format: Annotated[
+        Literal["auto", "parquet", "jsonl", "csv"],
+        typer.Option("--format", help="auto: the file's ending says it."),
+    ] = "auto",
+    delimiter: Annotated[
+        str | None, typer.Option(help="CSV: the character between columns.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="CSV without a header line: the names of the columns."),
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option(help="CSV: the encoding, such as cp1252, latin-1 or utf-16.")
+    ] = "utf-8",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="CSV: keep the numbers of this column as text."),
+    ] = None,
+    done_marker: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write an empty file of this name last."),
+    ] = None,
+    rejected: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write malformed records to this file.")
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace days even if they lose rows."),
+    ] = False,
+    as_json: JsonLine = False,
+) -> None:
+    """Write raw logs, or the rows of a query, into one folder per day, as all stages read them. Unchanged
+    days are not rewritten.
+    """
+    # Imported here, because most commands do not read logs
+    from beam_jobs.partitioning.calendar_days import Layout
+    from twinspire_core.records.csv_lines import CsvOptions
+
+    renamed: dict[str, str] = {}
+    for pair in rename or []:
+        old, _, new = pair.partition("=")
+        if not new:
+            raise UsageError(f"--rename must be written OLD=NEW; found {old!r}.")
+        renamed[old] = new
+    layout = Layout(
+        time=time,
+        time_unit=time_unit,
+        time_format=time_format,
+        time_zone=time_zone,
+        snapshot=parse_date(snapshot) if snapshot else None,
+        first=parse_date(first) if first else None,
+        last=parse_date(last) if last else None,
+        rename=renamed,
+        format=file_format,
+        csv=CsvOptions(
+            delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding
+        ),
+        text=text or (),
+        done_marker=done_marker,
+    )
+    if query is None:
+        if not sources:
+            raise UsageError("partition needs files, or --query and --database. Add one of them.")
+        summary = lay_out(sources, to, layout, rejected=rejected, replace=replace)
+    else:
+        for_files = bool(sources or rejected or text or layout.csv != CsvOptions())
+        if for_files or file_format != "auto" or not database:
+            raise UsageError(
+                "--query needs --database URL, or the variable TWINSPIRE_DATABASE, and goes without files and"
+                " their options (--rejected, --format, --delimiter, --columns, --encoding, --text). Correct"
+                " the options."
+            )
+        summary = _lay_out_query(query, database, to, layout, replace=replace)
+    end_with_json(asdict(summary), as_json)
+
+
+def lay_out(
+    sources: list[str],
+    to: str,
+    layout: "Layout",
+    *,
+    rejected: str | None = None,
+    max_rejected: float = 1.0,
+    replace: bool = False,
+) -> "Summary":
+    """Lays files out by day with a progress line, and prints the result (`beam_jobs.partitioning`)."""
+    from beam_jobs.partitioning import partition as logs
+
+    with doing("reading the files") as update:
+        summary = logs.partition(
+            sources,
+            to,
+            layout,
+            rejected=rejected,
+            max_rejected=max_rejected,
+            replace=replace,
+            progress=lambda done, total: update(f"reading the files: {done / max(1, total):.0%}"),
+        )
+    return _report(summary)
+
+
+def _lay_out_query(
+    query: str, database: str, to: str, layout: "Layout", *, replace: bool
+) -> "Summary":
+    from beam_jobs.partitioning.queried_days import partition_query
+
+    with doing("asking the database") as update:
+        summary = partition_query(
+            query,
+            database,
+            to,
+            layout,
+            replace=replace,
+            progress=lambda day, rows: update(f"reading {day}: {rows:,} rows"),
+        )
+    return _report(summary)
+
+
+def _report(summary: "Summary") -> "Summary":
+    if summary.warning:
+        console.print(f"Warning: {summary.warning}", soft_wrap=True)
+    say(_outcome(summary))
+    return summary
+
+
+def _outcome(summary: "Summary") -> str:
+    """What was written, in sentences."""
+    if not summary.days:
+        return f"{summary.rows:,} rows were read, and none was written."
+    text = f"{summary.rows:,} rows, in {summary.days:,} days from {summary.first} to {summary.last}"
+    text += f": {summary.written:,} days written, {summary.unchanged:,} unchanged"
+    text += f", {summary.replaced:,} replaced." if summary.replaced else "."
+    if summary.outside:
+        text += f" {summary.outside:,} rows are of days outside of --from and --to."
+    if summary.rejected:
+        text += f" {summary.rejected:,} malformed rows were rejected."
+    if summary.missing:
+        text += f" Days without rows: {listed([str(day) for day in summary.missing])}."
+    return text
