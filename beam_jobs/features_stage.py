@@ -79,21 +79,21 @@ def _transform(ctx: attempts.StageContext) -> None:
         worker_view.write_rows(graph.apply_graph(names, p, ctx.out), ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
-    worker_view.check_written(ctx.out, worker_view.take(ctx.out))
+    worker_view.take(ctx.out)
 
 
 def _statistics(ctx: attempts.StageContext) -> features_report.DayStatistics:
     """Looks for anomalies in the day's statistics, compared with those of the newest earlier day."""
     p = ctx.pipeline
+    then, compared = features_report.StatisticsFile(), None
     # No cache key depends on that day: docs/decisions/0003-attempts-and-keys.md
     for day in reversed(attempts.days(p)):
         if day < ctx.day and (attempt := attempts.latest(p, day, "features")):
-            checked = anomalies.check_day(
-                p, ctx.out, features_report.StatisticsFile.read(attempt.uri), str(day)
-            )
+            then = features_report.StatisticsFile.read(attempt.uri)
             compared = features_report.ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
-            return checked.model_copy(update={"compared_with": compared})
-    return anomalies.check_day(p, ctx.out)
+            break
+    checked = anomalies.check_day(p, ctx.out, then, str(compared.day) if compared else "")
+    return checked.model_copy(update={"compared_with": compared})
 
 
 def write_raw(

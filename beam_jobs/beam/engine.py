@@ -23,7 +23,7 @@ from typing import Any
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
@@ -90,10 +90,10 @@ def run_job(
         # Its import may have been blocked, where Beam was loaded for a job of this process.
         with suppress(ImportError):
             import apache_beam.io.gcp.gcsfilesystem  # noqa: F401
-        parsed = PipelineOptions(named(options, out))
-        pipeline = beam.Pipeline(options=parsed)
+        job = _Job(options, out)
+        pipeline = beam.Pipeline(options=job.options)
         build(pipeline)
-        _run_remotely(pipeline, parsed, out, limit)
+        job.run(pipeline, limit)
 
 
 def _run_here(pipeline: beam.Pipeline) -> None:
@@ -114,58 +114,42 @@ def _unforeseen(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], TwinspireError))
 
 
-def endpoint_of(options: PipelineOptions) -> str:
-    """Address of the job service; empty for runners that have none, or start their own."""
-    endpoint = options.view_as(PortableOptions).job_endpoint or ""
-    return "" if endpoint == "embed" else endpoint
-
-
-def named(options: Sequence[str], out: str) -> list[str]:
-    """The user's options, with the name of the job that writes `out`."""
-    # Beam takes the time that the service has for an answer as the limit of the whole job, too. So it
-    # is unlimited here, and whether the service answers is checked before. Of an option that is given
-    # twice, the last value holds.
-    unlimited = 10 * 365 * 24 * 3600
-    return [
-        *options,
-        f"--job_name={job_service.job_name(out)}",
-        f"--job_server_timeout={unlimited}",
-    ]
-
-
-def _run_remotely(
-    pipeline: beam.Pipeline, options: PipelineOptions, out: str, limit: float | None = None
-) -> None:
-    """Runs a job, and waits for its end; cancels it if the client is stopped."""
-    job = _Job(out, endpoint_of(options), job_service.address_of(options))
-    with job.watched(limit), _collected_output() as output:
-        try:
-            job.reach_service()
-            job.result = pipeline.run()
-            job.result.wait_until_finish()
-        except BaseException as error:
-            # Also after Ctrl-C and SIGTERM: else the job would go on, and nobody would wait for it.
-            job.cancel()
-            if not isinstance(error, Exception):
-                raise
-            raise job.reason(error, output.getvalue()) from error
-
-
 class _Job:
-    """A job, from before it is handed over until it has ended."""
+    """A job on another runner, from before it is handed over until it has ended."""
 
-    def __init__(self, out: str, endpoint: str, flink: str = "") -> None:
+    def __init__(self, options: Sequence[str], out: str) -> None:
         self.name = job_service.job_name(out)
+        # Beam takes the time that the service has for an answer as the limit of the whole job, too. So it
+        # is unlimited here, and whether the service answers is checked before. Of an option that is given
+        # twice, the last value holds.
+        unlimited = f"--job_server_timeout={10 * 365 * 24 * 3600}"
+        self.options = PipelineOptions([*options, f"--job_name={self.name}", unlimited])
         self.result: PipelineResult | None = None
         # Bound to the present stderr, which is redirected while the job runs.
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self._out = out
-        self._endpoint = endpoint
-        self._flink = flink
+        self._endpoint = job_service.endpoint_of(self.options)
+        self._flink = job_service.flink_of(self.options)
         self._took_longer_than: float | None = None
 
+    def run(self, pipeline: beam.Pipeline, limit: float | None) -> None:
+        """Runs the job, and waits for its end; cancels it if the client is stopped."""
+        with self._watched(limit), _collected_output() as output:
+            try:
+                # Where no service runs yet, the runner starts one.
+                if self._endpoint:
+                    job_service.JobService(self._endpoint).wait()
+                self.result = pipeline.run()
+                self.result.wait_until_finish()
+            except BaseException as error:
+                # Also after Ctrl-C and SIGTERM: else the job would go on, and nobody would wait for it.
+                self.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                raise self._reason(error, output.getvalue()) from error
+
     @contextmanager
-    def watched(self, limit: float | None) -> Iterator[None]:
+    def _watched(self, limit: float | None) -> Iterator[None]:
         """Cancels the job as soon as a step leaves a note, or when its time is over."""
         stopped = threading.Event()
         end = time.monotonic() + limit if limit else float("inf")
@@ -184,11 +168,6 @@ class _Job:
             yield
         finally:
             stopped.set()
-
-    def reach_service(self) -> None:
-        """Waits until the job service answers, if the job goes to one that runs already."""
-        if self._endpoint:
-            job_service.JobService(self._endpoint).wait()
 
     def cancel(self) -> bool:
         """Cancels the job if it has not ended; returns whether there was one."""
@@ -218,7 +197,7 @@ class _Job:
         except Exception:  # stores raise errors of any kind, and the next look may succeed
             return None
 
-    def reason(self, error: Exception, output: str) -> TwinspireError:
+    def _reason(self, error: Exception, output: str) -> TwinspireError:
         """The error to raise in place of the runner's, whose output is written to `LOG`."""
         if known := self._note() or next(own_errors(error), None):
             return known
@@ -236,6 +215,7 @@ class _Job:
         log = storage.join(self._out, LOG)
         text = "".join(traceback.format_exception(error))
         storage.write_bytes(log, f"{output}\n{text}".encode())
+        # Without a result, `pipeline.run` itself has raised.
         if self.result is None:
             return UsageError(
                 f"The runner in beam.options did not accept the job: {last_line(text)}. The full"

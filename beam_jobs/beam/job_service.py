@@ -11,7 +11,11 @@ from contextlib import suppress
 
 import grpc
 import httpx
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+)
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
 
@@ -117,7 +121,13 @@ class JobService:
         return len(jobs)
 
 
-def address_of(options: PipelineOptions) -> str:
+def endpoint_of(options: PipelineOptions) -> str:
+    """Address of the job service; empty for runners that have none, or start their own."""
+    endpoint = options.view_as(PortableOptions).job_endpoint or ""
+    return "" if endpoint == "embed" else endpoint
+
+
+def flink_of(options: PipelineOptions) -> str:
     """Where Flink's REST API answers; empty if the options do not say."""
     master = options.view_as(FlinkRunnerOptions).flink_master or ""
     if not master or master.startswith("["):  # [auto], [local]

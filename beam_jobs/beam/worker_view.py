@@ -54,14 +54,16 @@ def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
 
 
 def take(out: str) -> dict[str, int]:
-    """Reads the sums of `write_rows` that are not 0, and removes the file.
+    """Reads the sums of `write_rows` that are not 0, removes the file, and compares them with the rows that
+    the client sees.
 
     Raises:
-      UsageError: it is not there.
+      UsageError: the file is not there, or a folder holds other rows.
     """
     uri = storage.join(out, ROWS)
     rows: dict[str, int] = json.loads(read_written(uri))
     storage.delete_file(uri)
+    check_written(out, rows)
     return rows
 
 

@@ -19,7 +19,7 @@ import polars as pl
 from beam_jobs.day_plan import Plan, Scope, days_to_replay, known_days, make_plan
 from beam_jobs.ingest import day_files, records
 from beam_jobs.ingest.columns import Column, of_tables
-from beam_jobs.ingest.day_files import SourceFile, later_files
+from beam_jobs.ingest.day_files import SourceFile
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, forgotten_users
 from twinspire_core.errors import BadData, format_message
@@ -73,7 +73,7 @@ class LateEvents(NamedTuple):
 
 
 def find_late_events(
-    p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None
+    p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]]
 ) -> LateEvents:
     """Finds the late events of a day. Of files without any, only the column of times is read.
 
@@ -83,10 +83,8 @@ def find_late_events(
     Args:
       p: the parsed pipeline file.
       day: the day that the events belong to.
-      later: files of the days after it; listed now by default.
+      later: files of the days after it, from `day_files.later_files`.
     """
-    if later is None:
-        later = later_files(p, day)
     files: dict[date, tuple[SourceFile, ...]] = {}
     unreadable: dict[date, str] = {}
     wanted = of_tables(p)["events"]

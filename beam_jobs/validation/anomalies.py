@@ -39,7 +39,7 @@ class ComparedDays(NamedTuple):
     p: Pipeline
     now: StatisticsFile
     then: StatisticsFile
-    when: str = "the day before"
+    when: str
 
     def pairs(self) -> Iterator[tuple[str, Column, Column]]:
         """Columns that both days have, with the same type."""
@@ -49,14 +49,12 @@ class ComparedDays(NamedTuple):
                 yield name, now, then
 
 
-def check_day(
-    p: Pipeline, out: str, earlier: StatisticsFile | None = None, when: str = "the day before"
-) -> DayStatistics:
+def check_day(p: Pipeline, out: str, then: StatisticsFile, when: str) -> DayStatistics:
     """Looks for anomalies, and writes them into the day's statistics.
 
     Args:
       out: URI of the features stage's output, with statistics.
-      earlier: statistics of the newest earlier day; None on the first.
+      then: statistics of the newest earlier day; empty on the first day.
       when: that day, as messages call it.
 
     Returns: their part of the report, without the day that they were compared with.
@@ -64,7 +62,7 @@ def check_day(
     Raises:
       BadData: there are anomalies, and `statistics.on_anomaly` is `fail`.
     """
-    compared = ComparedDays(p, StatisticsFile.read(out), earlier or StatisticsFile(), when)
+    compared = ComparedDays(p, StatisticsFile.read(out), then, when)
     drift = drifts(compared)
     anomalies = find(compared, drift)
     # The day's values are judged by those known before it, and then added: what is new today is
@@ -152,6 +150,7 @@ def _all_missing(c: ComparedDays) -> Iterator[tuple[str, str]]:
 def _unknown(c: ComparedDays) -> Iterator[tuple[str, str]]:
     """Categories of which too many values were never seen before."""
     for name, now, _ in c.pairs():
+        # Without a list of all earlier values, every value would look new.
         if name not in c.then.known:
             continue
         known = set(c.then.known[name])

@@ -37,11 +37,10 @@ _UNIT = 149
 _NOT_DATA = ("_time", "_holdout")
 
 
-def columns(p: Pipeline) -> list[str]:
+def columns(p: Pipeline, schema: pa.Schema) -> list[str]:
     """Columns of the examples with statistics: features, reward, label, and ids that are no feature."""
     features = {"_user": p.user_id, "_item": p.item_id}
-    names = feature_schema.example_schema(p).names
-    return [name for name in names if name not in _NOT_DATA and not features.get(name)]
+    return [name for name in schema.names if name not in _NOT_DATA and not features.get(name)]
 
 
 class Smallest:
@@ -303,7 +302,7 @@ def write_statistics(examples: PCollection, training: PCollection, p: Pipeline, 
     schema = feature_schema.example_schema(p)
     parts = []
     for part, batches, names in (
-        ("examples", examples, columns(p)),
+        ("examples", examples, columns(p, schema)),
         ("training", training, compared_features(p)),
     ):
         combine = beam.CombineGlobally(Collect(names)).without_defaults()
@@ -355,5 +354,4 @@ def _plain(values: pa.Array) -> list[Any]:
     """Strings, or the shortest decimal numbers that are these float32."""
     if pa.types.is_floating(values.type):
         values = values.cast(pa.string()).cast(pa.float64())
-    plain: list[Any] = values.to_pylist()
-    return plain
+    return values.to_pylist()

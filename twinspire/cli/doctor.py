@@ -265,13 +265,13 @@ def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Chec
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from beam_jobs.beam import engine
+    from beam_jobs.beam import engine, job_service
 
     options = pipeline.beam.options
     runner = engine.runner_of(options)
     if runner is None:
         return
-    service = _service(runner, engine.endpoint_of(PipelineOptions(list(options))))
+    service = _service(runner, job_service.endpoint_of(PipelineOptions(list(options))))
     yield service
     root = pipeline.pipeline.work_root
     if runner != "DataflowRunner":

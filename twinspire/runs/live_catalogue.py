@@ -85,6 +85,7 @@ def refresh(
             raise cause from error
         raise
     made = attempt.summary["version"]
+    # Equal content is the same version, which may have been rolled back before.
     if run.state.fate.get(made) == "rolled back":
         again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
         console.print(f"{made} was rolled back, and does not go live. To make it live: {again}")
@@ -226,9 +227,11 @@ def plan_refresh(
     }
     # Late events count in a catalogue. No later day goes on from it, so they can make it stale
     if run.pipeline.source.late_days:
+        from beam_jobs.ingest.day_files import later_files
         from beam_jobs.point_in_time import job
 
-        if late := job.find_late_events(run.pipeline, run.day).digest_of_all:
+        later = later_files(run.pipeline, run.day)
+        if late := job.find_late_events(run.pipeline, run.day, later).digest_of_all:
             facts["late"] = late
     if unasked:
         facts["unasked"] = True  # the gate judges it more strictly

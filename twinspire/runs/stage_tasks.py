@@ -174,6 +174,7 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     Raises:
       BadData: the folder of a later day cannot be read.
     """
+    from beam_jobs.ingest.day_files import later_files
     from beam_jobs.point_in_time import job
 
     if not pipeline.source.late_days:
@@ -181,7 +182,7 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     done = attempts.latest(pipeline, day, "features")
     if done is None:
         return 0
-    late = job.find_late_events(pipeline, day)
+    late = job.find_late_events(pipeline, day, later_files(pipeline, day))
     if late.unreadable:
         raise BadData("\n".join(late.unreadable.values()))
     # By digest, because the same events may be in other files now

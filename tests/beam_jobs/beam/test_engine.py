@@ -106,13 +106,13 @@ def test_a_job_that_takes_longer_than_it_may(service, out):
 @pytest.mark.system
 def test_a_job_whose_time_is_over_before_it_is_handed_over(service, out, monkeypatch):
     """As on a machine that is busy: the watch does not end before there is a job to cancel."""
-    reach = engine._Job.reach_service
+    wait = job_service.JobService.wait
 
-    def reach_late(job):
+    def answer_late(self):
         time.sleep(4)
-        reach(job)
+        wait(self)
 
-    monkeypatch.setattr(engine._Job, "reach_service", reach_late)
+    monkeypatch.setattr(job_service.JobService, "wait", answer_late)
     with pytest.raises(RunnerFailed, match=r"did not end within 1 s.*was cancelled"):
         run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=1)
     assert "RUNNING" not in service.states(job_service.job_name(str(out)))

@@ -103,4 +103,4 @@ def test_something_else_answers_or_nothing(flink):
     ],
 )
 def test_the_address_is_one_of_the_options(given, address):
-    assert job_service.address_of(PipelineOptions(given)) == address
+    assert job_service.flink_of(PipelineOptions(given)) == address

@@ -22,6 +22,11 @@ HALF = DAY + timedelta(days=3)
 """Day of a folder that is half written when the day is run."""
 
 
+def found(p):
+    """The day's late events."""
+    return find_late_events(p, DAY, day_files.later_files(p, DAY))
+
+
 def on(day):
     """A time in the middle of a day."""
     noon = worlds.datetime(day.year, day.month, day.day, 17, tzinfo=worlds.UTC)
@@ -87,7 +92,7 @@ def test_they_are_counted(late):
     n = sum(n for (day, _), n in moved.items() if day == DAY)
     earlier = sum(n for (_, to), n in moved.items() if to == DAY) + 1
     counted = {"of_earlier_days": earlier, "of_later_days": 2, "stragglers": n, "left_out": 3}
-    assert report["late"] == counted | {"digest": find_late_events(world.pipeline, DAY).digest}
+    assert report["late"] == counted | {"digest": found(world.pipeline).digest}
     assert n > 5 and report["rows"] == len(world.events[DAY]) and report["rejected"] == {}
 
 
@@ -123,8 +128,8 @@ def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
     later = DAY + timedelta(days=1)
     world.events = {later: [dict(world.events[DAY][0], at=on(DAY))]}
     worlds.write(world, "parquet")
-    assert find_late_events(world.pipeline, DAY).events == 0
+    assert found(world.pipeline).events == 0
     assert not plan_job(world.context(tmp_path / "out")).late.files
     (tmp_path / "events" / f"dt={later}" / "_SUCCESS").touch()
-    assert find_late_events(world.pipeline, DAY).events == 1
+    assert found(world.pipeline).events == 1
     assert list(plan_job(world.context(tmp_path / "out")).late.files) == [later]

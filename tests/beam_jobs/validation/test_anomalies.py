@@ -11,9 +11,10 @@ from twinspire_core.contracts.features_report import DayStatistics, StatisticsFi
 from twinspire_core.errors import BadData
 
 
-def check(p, out, earlier=None, *when):
+def check(p, out, earlier=None, when="the day before"):
     """Anomalies of a day beside those of another one, of which the outputs are given."""
-    return anomalies.check_day(p, out, earlier and StatisticsFile.read(earlier), *when)
+    then = StatisticsFile.read(earlier) if earlier else StatisticsFile()
+    return anomalies.check_day(p, out, then, when)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_a_feature_that_is_new_or_of_another_type_is_not_compared(usual):
     price = now.examples["price"].model_copy(update={"type": "string"})
     known = {"price": ["cheap", "dear"]}
     then = StatisticsFile(rows=now.rows, examples={"price": price}, known=known)
-    compared = anomalies.ComparedDays(make(), now, then)
+    compared = anomalies.ComparedDays(make(), now, then, "the day before")
     assert anomalies.drifts(compared) == {} and anomalies.find(compared, {}) == []
 
 

@@ -24,7 +24,8 @@ SCHEMA = feature_schema.example_schema(make())
 
 def collected(batches):
     """The columns of batches, two of which travel as one part, in this order."""
-    combine = Collect(columns(make()))
+    p = make()
+    combine = Collect(columns(p, feature_schema.example_schema(p)))
     parts = []
     for number, batch in enumerate(batches):
         if number % 2 == 0:
