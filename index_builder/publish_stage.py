@@ -192,9 +192,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
         add_source_table(ctx, staged, name)
     # Only for its digest, which a server compares with its own file. Code is never imported from a registry
     for name in own_digests(ctx.pipeline.sources.use):
-        (staged / version_manifest.own_source(name)).write_bytes(
-            Path(ENTRIES[name].path).read_bytes()
-        )
+        (staged / f"{name}.py").write_bytes(Path(ENTRIES[name].path).read_bytes())
 
 
 def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:

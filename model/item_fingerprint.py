@@ -40,8 +40,7 @@ def splitmix64(x: np.ndarray) -> np.ndarray:
     """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = x ^ (x >> np.uint64(31))
-    return mixed
+    return x ^ (x >> np.uint64(31))
 
 
 def _words(data: np.ndarray, start: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -311,8 +311,7 @@ def popularity(
 
 def _shares(groups: np.ndarray) -> list[float]:
     counts = np.bincount(groups, minlength=GROUPS + 1)
-    shares: list[float] = np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
-    return shares
+    return np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
 
 
 def rank_uncorrected(
@@ -346,8 +345,7 @@ def rank_uncorrected(
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[met], -log_q[met, np.newaxis]], axis=1, dtype=np.float32)
     # The place -1, the end of a list, reads the -1 that is appended.
-    ranked: np.ndarray = np.append(met, -1)[top_k(query, item, k)]
-    return ranked
+    return np.append(met, -1)[top_k(query, item, k)]
 
 
 def pick_examples(

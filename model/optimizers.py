@@ -44,8 +44,7 @@ def decay_slots(slots: np.ndarray, decay: float) -> np.ndarray:
     """
     if decay == 1:
         return slots
-    decayed: np.ndarray = np.maximum(slots * np.float32(decay), np.float32(START))
-    return decayed
+    return np.maximum(slots * np.float32(decay), np.float32(START))
 
 
 BETA_1 = 0.9

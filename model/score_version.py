@@ -174,8 +174,7 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
         )
     column = vectors.column("vector").combine_chunks()
     values = np.asarray(column.flatten(), np.float32).reshape(len(column), -1)
-    rows: np.ndarray = values[position.to_numpy()]
-    return rows
+    return values[position.to_numpy()]
 
 
 def score_file(

@@ -104,7 +104,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
         loss is not finite.
       BadData: the features do not match the pipeline file.
     """
-    _check_parents_state(ctx)
     if ctx.pipeline.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with tempfile.TemporaryDirectory() as scratch:
@@ -131,22 +130,18 @@ def run(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _check_parents_state(ctx: StageContext) -> None:
-    # Checked first: without the state, hours of training would end in an error.
-    if ctx.parent and ctx.mode != "full" and not model_bundle.has_state(ctx.parent.train):
-        raise UsageError(
-            "A warm start needs the training state of its parent; the state of"
-            f" {ctx.parent.version} is not at {ctx.parent.train}. It was probably deleted. Train from"
-            " scratch with --mode full."
-        )
-
-
 def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
     """Finds the stage's inputs, and downloads those that are remote."""
     towers = list(model_bundle.TOWERS.values())
     folders = [feature_schema.TRANSFORM, feature_schema.TRANSFORMED]
     state = None
     if ctx.parent and ctx.mode == "incremental":
+        if not storage.exists(storage.join(ctx.parent.train, model_bundle.STATE)):
+            raise UsageError(
+                "A warm start needs the training state of its parent; the state of"
+                f" {ctx.parent.version} is not at {ctx.parent.train}. It was probably deleted. Train from"
+                " scratch with --mode full."
+            )
         attempt = local_parts(ctx.parent.train, [model_bundle.STATE], scratch / "state")
         state = attempt / model_bundle.STATE
     return _Inputs(

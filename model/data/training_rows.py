@@ -137,8 +137,7 @@ def _convert(batch: pa.RecordBatch, column: FeatureColumn) -> np.ndarray:
     name = column.name
     if column.form in ("number", "id"):
         dtype = pa.float32() if column.form == "number" else pa.int32()
-        converted: np.ndarray = batch.column(name).cast(dtype).to_numpy(zero_copy_only=False)
-        return converted
+        return batch.column(name).cast(dtype).to_numpy(zero_copy_only=False)
     is_vector = column.form == "vector"
     ids = model_bundle.Input("int64", True)
     spec = model_bundle.Input("float32", True, column.width) if is_vector else ids

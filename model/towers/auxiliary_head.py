@@ -107,8 +107,7 @@ class Head(tf.Module):
 
 def known_labels(labels: np.ndarray) -> np.ndarray:
     """The labels without those that are missing, of [N] with nan for none."""
-    labelled: np.ndarray = labels[np.isfinite(labels)]
-    return labelled
+    return labels[np.isfinite(labels)]
 
 
 class LabelledClicks(NamedTuple):

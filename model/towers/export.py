@@ -169,7 +169,10 @@ class _Graph:
             return_elements=[tensor.name for tensor in ends],
             name="",
         )
-        return {column: _dense(x) for column, x in zip(raw, _packed(outputs, copied), strict=True)}
+        return {
+            column: tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
+            for column, x in zip(raw, _packed(outputs, copied), strict=True)
+        }
 
     def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
         captured = self._captures[name]
@@ -194,6 +197,7 @@ def _nodes(ends: list[tf.Tensor]) -> list[Any]:
             node = tf.compat.v1.NodeDef()
             node.CopyFrom(op.node_def)
             del node.input[:]
+            # A name that begins with ^ is that of a control input.
             node.input.extend(name for name in op.node_def.input if not name.startswith("^"))
             nodes[op.name] = node
             open_ops += [tensor.op for tensor in op.inputs]
@@ -232,13 +236,8 @@ def _sparse(x: tf.Tensor) -> tf.SparseTensor:
     return tf.SparseTensor(indices, tf.gather_nd(x, indices), tf.shape(x, tf.int64))
 
 
-def _dense(x: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
-    return tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
-
-
 def _flat(x: tf.Tensor | tf.SparseTensor) -> list[tf.Tensor]:
-    flat: list[tf.Tensor] = tf.nest.flatten(x, expand_composites=True)
-    return flat
+    return tf.nest.flatten(x, expand_composites=True)
 
 
 def _packed(structure: Any, flat: list[tf.Tensor]) -> Any:

@@ -222,5 +222,4 @@ def _fixed_size_lists(matrix: np.ndarray) -> pa.Array:
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     array = column.combine_chunks()
-    rows: np.ndarray = array.flatten().to_numpy().reshape(len(array), -1)
-    return rows
+    return array.flatten().to_numpy().reshape(len(array), -1)

@@ -99,8 +99,7 @@ class Trained:
 
     def log_q(self, items: np.ndarray) -> np.ndarray:
         """Natural logs of the estimated shares of items (fingerprints, [N] int64), [N] float32."""
-        estimated: np.ndarray = self.frequency.log_q(items).numpy()
-        return estimated
+        return self.frequency.log_q(items).numpy()
 
     def timings(self) -> Timings:
         """The entry about training in timings.json."""

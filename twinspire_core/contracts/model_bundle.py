@@ -107,11 +107,6 @@ class Tower:
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
 
 
-def has_state(train: str) -> bool:
-    """Whether a train attempt still has the state that training can go on from."""
-    return storage.exists(storage.join(train, STATE))
-
-
 def batches(
     table: pa.Table, inputs: Mapping[str, Input], rows: int
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -270,6 +265,7 @@ def _order(meta: Any) -> list[str]:
     for node in meta.object_graph_def.nodes:
         visit(node.function.concrete_functions)
         visit([node.bare_concrete_function.concrete_function_name])
+    # What nothing refers to comes last; by length first, so that f_9 comes before f_10.
     visit(sorted(bodies, key=lambda name: (len(name), name)))
     return list(ordered)
 

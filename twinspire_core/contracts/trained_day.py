@@ -84,8 +84,7 @@ def write_log_q(attempt: Path, log_q: np.ndarray) -> None:
 
 def find_log_q(attempt: str) -> np.ndarray | None:
     """The estimated shares of a train attempt, local or remote; None where there are none."""
-    log_q: np.ndarray | None = _load(attempt, _LOG_Q)
-    return log_q
+    return _load(attempt, _LOG_Q)
 
 
 def _load(attempt: str, name: str) -> Any:

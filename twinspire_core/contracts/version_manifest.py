@@ -57,11 +57,6 @@ def source_table(name: str) -> str:
     return f"{name}.parquet"
 
 
-def own_source(name: str) -> str:
-    """The file with the code of a source of the user's own."""
-    return f"{name}.py"
-
-
 class File(BaseModel):
     """A file of the version: the SHA-256 of its content in hex, and its size in bytes."""
 
