@@ -333,6 +333,7 @@ def _read_records(
         part=part,
         forgotten=job.forgotten,
     )
+    # Only now: the account is complete after the last record.
     yield count_of(file, Counted.GOOD, account.good)
     yield count_of(file, Counted.PARTS, 1)
     for what, n in account.misplaced.items():

@@ -214,6 +214,7 @@ def refuse_bad_day(job: FeatureJob, counters: Counters, report: FeaturesReport) 
         _check_rejected(job, counters, "events", day)
     check_snapshots(job, counters)
     if report.positives == 0:
+        # The usual cause is a wrong name in columns.positives, which the log's own types show.
         types = counters.by_detail(Counted.TYPES, "events", job.plan.day)
         most_frequent = sorted(types.items(), key=lambda item: -item[1])[:_SHOWN_TYPES]
         listed = ", ".join(f"{event_type or 'none'}: {n:,}" for event_type, n in most_frequent)

@@ -105,6 +105,7 @@ class Work(JobStep):
         share = self._job.p.evaluation.holdout
         most = self._job.most_held_out
         plan = self._job.plan
+        # Also of days without examples: who was held out then is measured today.
         for day in sorted({*plan.examples, *plan.evaluation, *plan.replay}):
             hashes = events.sampling_hashes(day)[SAMPLING_HASH].to_numpy()
             smallest = hashing.smallest(hashes, share, most)

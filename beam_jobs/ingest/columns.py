@@ -202,6 +202,7 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
     Raises:
       WrongType: no value of that type makes sense.
     """
+    # A file may lack all values of a column, and then has no type for it.
     if kind == pl.Null:
         empty = EMPTY_TYPES.get(column.kind, pl.String)
         value: list[Any] | None = [] if column.kind in ("categories", "vector") else None

@@ -88,6 +88,7 @@ def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
     factor = _MICROSECONDS[unit]
     value = pl.col("t")
     if numbers.dtype.is_integer():
+        # Compared before it is multiplied: the product of a large number would overflow.
         whole = value.cast(pl.Int64, strict=False)
         in_range = whole.is_between(-(_LIMIT // factor), _LIMIT // factor)
         instant = pl.when(in_range).then(whole) * factor

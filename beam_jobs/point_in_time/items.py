@@ -280,6 +280,7 @@ def _ages(job: FeatureJob, moment: date | pl.Expr) -> list[pl.Expr]:
     ages = []
     for name, feature in job.p.of_kind(AgeFeature).items():
         if feature.column:
+            # In days of 24 hours, also across a change of clocks.
             age = (start - pl.col(f"_born_{name}")) / day_plan.MICROSECONDS_OF_A_DAY
             ages.append(age.cast(pl.Float32).clip(0).alias(name))
     return ages

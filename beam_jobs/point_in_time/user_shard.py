@@ -269,6 +269,7 @@ def personal(past: pl.DataFrame, moment: int, most: int) -> pl.DataFrame:
         pl.col("_time").min().alias("_first"),
         pl.col("_day").n_unique().alias("_days"),
     )
+    # The last two break ties, so that equal events give equal lists.
     order = ["_user", "_personal_60d", "_time", "_item"]
     ranked = pairs.sort(order, descending=[False, True, True, False])
     last = (pl.lit(moment) - pl.col("_time")) / day_plan.MICROSECONDS_OF_A_DAY

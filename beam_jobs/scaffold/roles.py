@@ -120,6 +120,7 @@ def choose_columns(
             )
     chosen: dict[Role, str | None] = {}
     for role, proposal in propose(flat_rows, given).items():
+        # A column has one role, so what an earlier role took is no candidate any more.
         left = tuple(c for c in proposal.candidates if c.column not in chosen.values())
         proposal = proposal._replace(candidates=left)
         column = given[role] if role in given else _choose(proposal, flat_rows.columns, path, ask)

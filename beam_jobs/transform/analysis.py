@@ -72,6 +72,7 @@ def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]
     whole = summarise(p, batch)
     counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
     for name, [table] in whole.counts.items():
+        # A missing value gets no row of a table, however often it comes.
         rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
         for number, some in batches.slices(hashing.shards(rows["value"], PARTS), rows):
             counts[number][name] = [some.to_arrow().cast(table.schema)]

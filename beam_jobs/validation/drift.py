@@ -163,6 +163,7 @@ def measure_skew(p: Pipeline, out: str, trained: str | None = None) -> list[Feat
     if not folders or statistics is None:
         return []
     served = {}
+    # Read once for all features of a folder.
     for folder in set(folders.values()):
         names = [name for name, its_folder in folders.items() if its_folder == folder]
         names += filter(None, _WEIGHTS[folder])

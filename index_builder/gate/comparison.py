@@ -265,6 +265,7 @@ class LineMemory:
         for name, day in self.line.items():
             if day.best == version:
                 differences[name] = day.beside_best
+            # That day's parent was the best version, so the differences from its parent are those.
             elif day.against == version:
                 differences[name] = day.two_tower
         return differences

@@ -187,6 +187,7 @@ def judge_skew(
                 f"{feature.feature} differs between training and serving: {describe_skew(feature)}"
                 f" ({'; '.join(beyond)}). {_cause(feature)}"
             )
+            # Nobody is there to judge it, and its towers have never seen such values.
             unknown = unasked and feature.outside > MOST_OUTSIDE
             yield Finding(gate.on_skew == "refuse" or unknown, text)
 

@@ -119,6 +119,7 @@ def judge_order(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Ite
     if ranker is None or ranker.fitted is None:
         return
     trees = compare_all(ranker.holdout, gate.metric)
+    # With few held-out users, the trees are also compared on all users of the day.
     if not trees.is_known and ranker.on_day.change:
         trees = compare_all(ranker.on_day, gate.metric)
     if ranker.holdout.baseline is None:

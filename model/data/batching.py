@@ -329,6 +329,7 @@ def _first_rows(end: np.ndarray, bounds: np.ndarray, draws: np.ndarray) -> np.nd
 
 
 def _pack(column: Timelines, batch: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Rows of the runs [7, 7, 9] are in the sequences [0, 0, 1].
     is_last = np.append(run[1:] != run[:-1], True)
     sequence = np.cumsum(is_last) - is_last
     start = column.start[batch[is_last]]

@@ -291,6 +291,7 @@ def _slices(
             "true": int(is_true.sum()),
         }
         for side, of_side in measured.items():
+            # Without users, the means would be 0, as if all lists of the slice were bad.
             if of_side[name]["users"]:
                 ending = measure_names.key("", side, name)
                 of_side[name] |= {

@@ -83,6 +83,7 @@ def step_candidates(
         items = EncodedItems(*(tf.concat(pair, 0) for pair in zip(batch, drawn, strict=True)))
     rows = tf.size(batch.item)
     uniform = tf.cast(tf.size(items.item) - rows, tf.float32)
+    # A row's own item is its positive, so the other rows' items are its candidates.
     others = tf.maximum(tf.cast(rows, tf.float32) - 1, 1)
     q = (
         tf.ones_like(items.item, tf.float32)

@@ -69,6 +69,7 @@ def fit_day(
     ranker = None
     if has_ranker:
         ranker = fit_day_ranker(ctx, lists.sources.tables, rows, ranker_before)
+    # Also if it is the parent's: a version is served from its own files.
     if ranker:
         (out / RankerFile.FILE).write_bytes(ranker.described.dump())
         (out / ranker_files.MODEL).write_text(ranker.model)

@@ -199,6 +199,7 @@ def _judging_rows(days: Sequence[RankingRows]) -> int:
         users += rows.queries
         judging += len(rows.taken)
     if not judging:
+        # Whole queries, since an order is judged within a query.
         ends = np.cumsum(days[0].lengths)
         judging = int(ends[ends <= most].max(initial=0))
     return judging

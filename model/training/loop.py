@@ -148,8 +148,10 @@ class _Run:
         for size, arguments in prefetched(inputs, _PREFETCHED_BATCHES):
             self._losses.append(self._take_step(*arguments))
             done += size
+            # The first step also compiles the graph, so the rate leaves it out.
             if len(self._losses) == 1:
                 self._compiling = (done, perf_counter() - begin)
+            # Not after each step: reading a loss waits until the steps before it have ended.
             if perf_counter() - reported > 1 or done == len(rows):
                 reported = perf_counter()
                 newest = self._losses[losses_before:][-_LOSSES_REPORTED:]
@@ -196,6 +198,7 @@ class _Run:
         head = self._model.head
         if head and rows.label is not None:
             columns["label"] = rows.label
+            # Later passes see the same labels again, which would count them twice.
             if epoch == 0:
                 head.see(head.seen.merged(label_moments(rows.label)))
                 self._labels += len(known_labels(rows.label))
@@ -328,6 +331,7 @@ def shown(days: int) -> Iterator[Report]:
             nonlocal printed_at, line
             line = f"{day}  {done / rows:4.0%}  loss {loss:.3f}  {rate:,.0f} examples/s"
             update(line)
+            # A terminal shows the line in place; a log would get thousands.
             if not console.is_terminal and monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
                 printed_at = monotonic()
                 console.print(line)

@@ -92,6 +92,7 @@ def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, slot_decay
     row = position.fill_null(0).to_numpy().copy()
     row[is_new] = _shared_rows(spec.keys.filter(pa.array(is_new)), parent)
     slots = decay_slots(parent.slots[row], slot_decay)
+    # New rows have shared the row of rare values, whose slots belong to others, too.
     slots[is_new] = START
     weight = model.tables[spec.name]
     weight.values.assign(parent.values[row])
@@ -103,8 +104,7 @@ def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
     if not len(keys):  # a hashed table has no row `oov:0`, but it never has new keys
         return np.zeros(0, np.int64)
     first = pc.index_in(pa.scalar("oov:0"), value_set=parent.keys).as_py()
-    buckets: np.ndarray = first + shared_buckets(keys, parent.shared)
-    return buckets
+    return first + shared_buckets(keys, parent.shared)
 
 
 def _archive(
@@ -305,7 +305,4 @@ def shared_buckets(keys: pa.Array, shared: int) -> np.ndarray:
     tokens = pc.utf8_slice_codeunits(keys, 1).cast(pa.binary()).to_numpy(zero_copy_only=False)
     if not len(tokens):
         return np.zeros(0, np.int64)
-    buckets: np.ndarray = tf.strings.to_hash_bucket_fast(
-        tf.constant(tokens, tf.string), shared
-    ).numpy()
-    return buckets
+    return tf.strings.to_hash_bucket_fast(tf.constant(tokens, tf.string), shared).numpy()

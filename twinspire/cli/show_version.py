@@ -83,6 +83,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
         out.print(text, soft_wrap=True)
     out.print(_NOTES.format(metric=metric), style="dim")
     for status in statuses:
+        # An ordinary acceptance needs no explanation.
         if status.status != "accepted" and not status.reason.startswith("accepted"):
             out.print(f"{status.version} {status.status}: {status.reason}")
 

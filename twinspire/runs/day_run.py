@@ -103,6 +103,7 @@ class DayRun:
         if parent is None:
             return None
         metrics = DayMetrics.find(self.registry.folder(parent))
+        # Differences of other lists would add up with those of today's as if they were the same.
         if metrics is None or metrics.counted_lists != self.pipeline.serving.counted_lists:
             return None
         chosen = choose_best(

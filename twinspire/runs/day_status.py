@@ -133,6 +133,7 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     """
     outcome = run_leases.state(run.pipeline, run.day) if worked_on else None
     state, reason = _state(run, newest, outcome, has_folder=has_folder)
+    # Another day has yet to be run, and then reads all of its events.
     late = late_events(run) if state in ("published", "refused") else 0
     if state == "published" and newest and newest.stored:
         changed = why_stale(run)
@@ -187,6 +188,7 @@ def _state(
 def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> tuple[str, str]:
     from beam_jobs.ingest import day_files
 
+    # A folder may hold a marker alone, or nothing.
     there = has_folder and bool(day_files.files(run.pipeline, "events", run.day))
     if ended in ("late", "skipped") and not there:
         return ended, "It had no logs when it was run, and has none now."

@@ -235,6 +235,7 @@ class FixedOrder(JsonFile):
         own = weights.get(source, 0.0)
         others = sum(weights.values()) - own
         if (own > 0 or adding) and own < share * (own + others):
+            # Solves w / (w + others) = share for the source's weight w.
             weights[source] = others * share / (1 - share)
         whole = sum(weights.values())
         shares = {name: weight / whole for name, weight in weights.items()}

@@ -181,6 +181,7 @@ def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np
         for name, measure in _MEASURES.items():
             measures[f"{name}@{k}"] = measure(top, np.maximum(wanted, 1), k)
     reciprocal = np.zeros(len(wanted))
+    # Places ascend within a row, so the first hit of a row is its best.
     users_with_hits, first_hit = np.unique(hit.row, return_index=True)
     reciprocal[users_with_hits] = 1 / (hit.values[first_hit] + 1)
     measures["mrr"] = reciprocal

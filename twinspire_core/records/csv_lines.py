@@ -149,6 +149,7 @@ def _decoded(
     good = np.ones(len(batch), bool)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
+            # Fast for the usual file, in which every column is UTF-8.
             column.cast(pa.string())
         except pa.ArrowInvalid:
             for i in range(len(batch)):
@@ -201,6 +202,7 @@ def encoding_of(uri: str) -> str:
             likely = guess_encoding(whole + end or rest_of_line)
             if likely != "utf-8":
                 return likely
+            # A line that is cut in the middle could be cut in the middle of a character.
             rest = rest_of_line if end else b""
     return guess_encoding(rest)
 

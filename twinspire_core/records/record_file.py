@@ -106,6 +106,7 @@ class RecordFile:
                 last_byte = block[-1:]
         # The last line may have no end.
         lines += last_byte not in (b"", b"\n")
+        # An empty CSV has no header that could be left out.
         return max(0, lines - (self.kind == "csv"))
 
     def is_empty(self) -> bool:

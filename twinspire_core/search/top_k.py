@@ -104,6 +104,7 @@ def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarra
     for block in _blocks(len(vectors), ITEM_BLOCK):
         keys = _best_keys(queries @ vectors[block].T, k, block.start)
         if block.start > 0:
+            # A key holds score and row, so one sort merges both blocks, with ties by row.
             keys = np.sort(np.hstack([best, keys]), axis=1)
         best = keys[:, -k:]
     return best[:, ::-1]

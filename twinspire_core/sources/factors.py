@@ -68,6 +68,7 @@ def fit(sequences: Sequences, corpus: pa.Array, settings: IalsSettings = SETTING
     newest = sequences.newest_users(MOST_EVENTS)
     taken = WeightedItems.of(newest, len(corpus), HALF_LIFE)
     factors = fit_factors(taken.items, np.sqrt(taken.weights), len(corpus), settings)
+    # Items that nobody took have factors of 0, which say nothing.
     some = np.flatnonzero(factors.any(axis=1))
     lengths = np.full(len(some), factors.shape[1])
     lists = arrow_lists(lengths, pa.array(factors[some].ravel()))

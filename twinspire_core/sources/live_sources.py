@@ -143,6 +143,7 @@ class RecentVisits:
         order, row = self._by_user()
         ages = (self.moment - self._times[order]) / _DAY
         items = Ragged(self._items[order], row, int(row.max(initial=-1)) + 1)
+        # The table has a row for every item: a large corpus keeps fewer neighbours of each.
         kept = max(1, min(KEPT, _CELLS // max(1, self._corpus_size)))
         sequences = Sequences(items, ages.astype(np.float32))
         self.has_more = False

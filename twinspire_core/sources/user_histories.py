@@ -190,6 +190,7 @@ class PersonalCounts:
         own = self.entries.where(is_own[self.entries.row])
         others = other.entries.where(~is_own[other.entries.row])
         row = np.concatenate([own.row, others.row])
+        # Entries are positions in the arrays below, where the other counts come second.
         number = np.concatenate([own.values, others.values + len(self.item)])
         order = np.argsort(row, kind="stable")
         span = None

@@ -168,6 +168,7 @@ def _add_similarities(
                 if near < 0:
                     continue
                 pair = place[near]
+                # `place` is not cleared between queries: what it says of another query's pair is no answer.
                 if pair < first or pair >= end or items[pair] != near:
                     continue
                 similarity = similarities[newest[entry], column]
