@@ -2,9 +2,12 @@
 them.
 """
 
+import os
+
 from twinspire.runs.stages import STAGES
 from twinspire_core.native_code import block_import
 
+os.fsync = lambda handle: None  # as in conftest.py
 with block_import("keras"):
     for stage in STAGES.values():
         stage.load()
