@@ -39,6 +39,7 @@ EXTRAS = {
         "orjson>=3.13",
         "prometheus-client>=0.26",
         "jinja2>=3.1",
+        "matplotlib>=3.11",
     ],
     "gcs": ["apache-beam[gcp]>=2.77,<2.78", "google-cloud-storage>=3.17,<4"],
     "obstore": ["obstore>=0.12,<0.13"],
@@ -89,7 +90,7 @@ setup(
     package_data={
         **{package: ["py.typed"] for package in PACKAGES},
         "index_builder.report": ["page.html.jinja", "page.css"],
-        "twinspire_core.display": ["macros.html.jinja"],
+        "twinspire_core.display": ["macros.html.jinja", "parts.css"],
         "serving.inspector": ["page.css", "templates/*.jinja"],
     },
     install_requires=[

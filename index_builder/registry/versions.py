@@ -222,9 +222,13 @@ class Versions:
         version = parent_of(self.state(), day)
         return self.manifest(version) if version else None
 
-    def statuses(self) -> list[Status]:
-        """Every version of the log, newest day first."""
-        state = self.state()
+    def statuses(self, log: Sequence[Entry] | None = None) -> list[Status]:
+        """Every version of the log, newest day first.
+
+        Args:
+          log: all entries, if they were read already.
+        """
+        state = self.state() if log is None else State.of(log)
         stored = set(self.folders())
         statuses = [
             Status(

@@ -256,6 +256,12 @@ def _inline(written: str) -> str:
     text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", text)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
+    # Attributes, because the inspector's policy allows no styles of elements
+    text = re.sub(
+        r'style="([^"]*)"',
+        lambda match: re.sub(r"([\w-]+): ([^;]*)(; )?", r'\1="\2" ', match[1]).rstrip(),
+        text,
+    )
     text = re.sub(
         r'<svg .*?viewBox="([^"]+)".*?>',
         r'<svg viewBox="\1" aria-hidden="true">',

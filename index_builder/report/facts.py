@@ -2,7 +2,7 @@
 knows these types and no others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from index_builder.registry.quality_history import quality_of
+from index_builder.registry.quality_history import VersionQuality, quality_of
 from index_builder.registry.version_log import Entry, State
-from index_builder.registry.versions import Versions
+from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts import day_metrics, version_manifest
@@ -234,14 +234,24 @@ def _examples(ctx: StageContext) -> list[ExampleList]:
 def _days(
     versions: Versions, log: Sequence[Entry], described: Manifest, metric: str
 ) -> Iterator[Day]:
-    """A version for each earlier day, oldest first: the newest accepted one, or else the newest."""
+    """A version for each earlier day, oldest first."""
+    chosen = best_of_days(
+        v for v in versions.statuses(log) if v.stored and v.date < described.date
+    )[-_MOST_DAYS:]
+    return trend_days(chosen, quality_of(versions, log, [v.version for v in chosen]), metric)
+
+
+def best_of_days(statuses: Iterable[Status]) -> list[Status]:
+    """A version for each day, oldest first: the newest accepted one, or else the newest."""
     # Later entries of a day replace earlier ones, so the best one comes last.
-    ranked = sorted(
-        versions.statuses(), key=lambda v: (v.date, v.status in ("live", "accepted"), v.at)
-    )
-    by_day = {v.date: v for v in ranked if v.stored and v.date < described.date}
-    chosen = list(by_day.values())[-_MOST_DAYS:]
-    qualities = quality_of(versions, log, [v.version for v in chosen])
+    ranked = sorted(statuses, key=lambda v: (v.date, v.status in ("live", "accepted"), v.at))
+    return list({v.date: v for v in ranked}.values())
+
+
+def trend_days(
+    chosen: Iterable[Status], qualities: Mapping[str, VersionQuality], metric: str
+) -> Iterator[Day]:
+    """What was served on the days of these versions."""
     for v in chosen:
         quality = qualities[v.version]
         # A figure of held-out users does not belong to the trend of what was served.

@@ -1,7 +1,6 @@
 """The page: its top, the gate's verdict, and the other sections in order."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 
 from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_tower_limits
 from index_builder.report import making_sections, quality_sections, training_sections
@@ -9,7 +8,7 @@ from index_builder.report.facts import Facts, Section
 from twinspire_core.config.source_registry import RANKED
 from twinspire_core.contracts.gate_verdict import ComparedFigures, LiftFigures, PooledFigures
 from twinspire_core.contracts.measures import RelativeChange, value_of
-from twinspire_core.display.pages import templates
+from twinspire_core.display.pages import style, templates
 from twinspire_core.display.quality_tables import interval_text, kind_text, list_name
 from twinspire_core.display.table import (
     NONE,
@@ -43,7 +42,7 @@ def render(facts: Facts) -> bytes:
             named_users=facts.user_store,
             item_names=facts.items,
             counted=counted,
-            css=files(__package__).joinpath("page.css").read_text(),
+            css=style(__package__),
         )
     )
     return page.encode()

@@ -1,5 +1,6 @@
 """The version's quality: day by day, its lists side by side, by slice, and what orders them."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from index_builder.report import charts
@@ -45,14 +46,15 @@ def trend(facts: Facts) -> Section:
         text=text,
         # A line needs two days. The section on lists has the held-out users of a single day.
         figures=[
-            *([_progressive(facts, measured)] if len(measured) > 1 else []),
+            *([trend_figure(measured, facts.metric)] if len(measured) > 1 else []),
             *([_held_out(facts, held_out)] if len(held_out) > 1 else []),
         ],
-        tables=[_table(facts, measured)] if len(measured) == 1 else [],
+        tables=[_table(measured, facts.metric)] if len(measured) == 1 else [],
     )
 
 
-def _progressive(facts: Facts, days: list[Day]) -> Figure:
+def trend_figure(days: Sequence[Day], metric: str) -> Figure:
+    """The served lists next to the best simple list, over two days or more that have a figure."""
     figures = [day.served for day in days if day.served]
     series = [
         charts.Series(
@@ -75,8 +77,8 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
     )
     breaks = _breaks(days)
     return Figure(
-        title=f"{facts.metric} of the served lists by day",
-        svg=charts.by_day("trend", [d.day for d in days], series, facts.metric, list(breaks)),
+        title=f"{metric} of the served lists by day",
+        svg=charts.by_day("trend", [d.day for d in days], series, metric, list(breaks)),
         alt=(
             f"Lines over {len(days)} days, {days[0].day} to {days[-1].day}. On the last day: {last}."
         ),
@@ -84,11 +86,11 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
             ["All measured users of the day; the band is the 95% interval.", *breaks.values()]
         ),
         legend=marks,
-        table=_table(facts, days),
+        table=_table(days, metric),
     )
 
 
-def _breaks(days: list[Day]) -> dict[int, str]:
+def _breaks(days: Sequence[Day]) -> dict[int, str]:
     """Why figures cannot be compared with those of the days before, by the place of the day."""
     breaks = {}
     for place, (before, after) in enumerate(pairwise(days), 1):
@@ -104,7 +106,7 @@ def _breaks(days: list[Day]) -> dict[int, str]:
     return breaks
 
 
-def _table(facts: Facts, days: list[Day]) -> Table:
+def _table(days: Sequence[Day], metric: str) -> Table:
     rows = []
     for day in reversed(days):
         assert day.served, "days without a figure are left out"
@@ -125,7 +127,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
     return Table(
         head=["day", "served", "best simple list", "change", "two-tower", "users"],
         rows=rows,
-        title=f"{facts.metric}, the newest day first",
+        title=f"{metric}, the newest day first",
         note=" ".join(breaks.values()),
         sections=[len(days) - place for place in reversed(breaks)],
     )

@@ -33,6 +33,8 @@ from twinspire_core.sources.popular_and_history import popular_order
 
 LONGEST = 200
 """Most items of a list that a page shows."""
+MATCHES = 50
+"""Most items of a name that a page shows."""
 _BASIS = {
     "stored_user": "what the version knows of the user",
     "history": "the history",
@@ -210,6 +212,21 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[List
         item=_row(version.describe([row])[0], tags=_tags_of_items(version, [row])[0]),
         facts=_item_facts(version, row),
     )
+
+
+def find_items(version: Version, typed: str) -> list[Row]:
+    """The items that somebody means by an id or a name, the most popular first. A whole name wins over
+    a part of one; case does not count.
+    """
+    items = version.published.items
+    rows = version.rows([typed])
+    if rows[0] < 0:
+        names = pc.utf8_lower(items["_name"].fill_null(""))
+        rows = np.flatnonzero(pc.equal(names, typed.lower()))
+        if not len(rows):
+            rows = np.flatnonzero(pc.match_substring(names, typed.lower()))
+        rows = rows[np.argsort(-items["_popular"].take(rows).to_numpy(), kind="stable")]
+    return [_row(described) for described in version.describe(rows[:MATCHES])]
 
 
 def compared(views: Sequence[ListView]) -> list[ListView]:

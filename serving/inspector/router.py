@@ -4,18 +4,17 @@ Versions besides the live one: which are stored, and a few that were loaded beca
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Lock
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
-from index_builder.registry.quality_history import quality_of
-from index_builder.registry.registry import Registry, Status
+from index_builder.registry.registry import Registry
 from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
@@ -24,16 +23,19 @@ from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.list_view import (
     LONGEST,
+    MATCHES,
     CorpusView,
     ListView,
+    Row,
     compared,
+    find_items,
     recommended,
     similar,
 )
+from serving.inspector.registry_reader import Reading, RegistryReader
 from serving.requests.request_model import EXPLAINED
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.version_manifest import REPORT
-from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.errors import TwinspireError, UsageError
 
 log = logging.getLogger("twinspire.serve")
@@ -41,7 +43,6 @@ log = logging.getLogger("twinspire.serve")
 
 Ask = Callable[[Version, bool], Parts[ListView]]
 """Asks a version for a list; the second argument says whether it is the live one."""
-_FRESH = 5.0  # seconds until the registry is read again
 _OTHERS = 2  # versions that memory has room for besides the live one
 # The most pages that are made at once. Each takes much longer than a request.
 _PAGES = 8
@@ -67,26 +68,22 @@ class Inspector:
             service.requests.model, replace(settings, max_k=min(settings.max_k, LONGEST))
         )
         self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
-        self._stored: list[Status] = []
-        self._figures: dict[str, ServedFigure | None] = {}
-        self._next_reading = 0.0
-        self._reading = Lock()
+        self._reader = RegistryReader(service.pipeline)
         # Versions besides the live one. The one that was asked for last is at the end.
         self._others: dict[str, Version] = {}
         self._loading = Lock()  # memory has no room to load two at once
         self._at_work = 0
 
     async def lists(self, request: Request) -> Response:
-        """The list for a user; without one, users to choose from. If an item is named, items like it."""
+        """The list for a user, or items like an item; without either, the state of the recommender."""
         form = templating.Address.read(request.query_params.multi_items())
-        # Checks the form and gives the function that asks a version; None asks none.
-        checked = self._recommended if form.asks else None
-        if form.item or request.url.path == "/item":
-            checked = self._similar
+        is_item = bool(form.item) or request.url.path == "/item"
         try:
             with self._one_more():
-                shown = await run_in_threadpool(self._look_up, form, opens=checked is not None)
-                page = self._page(request, checked, *shown)
+                if not (form.asks or is_item):
+                    return await run_in_threadpool(self._home, form)
+                shown = await run_in_threadpool(self._look_up, form)
+                page = self._page(request, is_item, *shown)
                 return await while_connected(request, self._service.batcher.submit_parts(page, 1))
         except (Problem, TwinspireError) as e:
             return self._problem(request, e)
@@ -127,61 +124,45 @@ class Inspector:
             raise Problem("not_found", f"{version} has no report. Run its day again to make one.")
         return self._registry.read(version, REPORT)
 
+    def _home(self, form: templating.Address) -> Response:
+        served = self._service.live.current
+        if served:
+            form = self._named(form)
+        reading = self._reader.latest(served.version if served else None)
+        page = templating.home(self._service, served, form, reading, datetime.now(UTC))
+        return _html(page, 200 if served else 503)
+
     def _look_up(
-        self, form: templating.Address, *, opens: bool
-    ) -> tuple[
-        templating.Address,
-        Served,
-        ServedFigure | None,
-        list[tuple[str, str]],
-        list[Version | ListView],
-    ]:
-        """Finds the versions that an address names, in the registry if need be.
+        self, form: templating.Address
+    ) -> tuple[templating.Address, Served, Reading, list[Version | ListView], list[Row]]:
+        """Finds the versions that an address names, in the registry if need be, and opens them.
 
-        Args:
-          opens: whether to open them, because the page shows lists.
-
-        Returns: the address with whole ids, the live version, its quality, versions to choose from, and
-        the opened versions. In place of one that cannot be loaded, a view says why.
+        Returns: the address with whole ids, the live version, what is known of versions, the opened
+        ones, and the items of a name if there are several. In place of a version that cannot be
+        loaded, a view says why.
         """
         self._service.check_ready()
         # Taken once, so that no version that goes live meanwhile answers half a page.
         served = self._service.live.current
         assert served is not None
-        form = replace(
-            form,
-            version=form.version and self._find(form.version),
-            against=form.against and self._find(form.against),
-        )
+        form = self._named(form)
         # Takes long the first time: here, and not in the batcher's thread.
         CorpusView.of(served.version)
         live = served.version.id
-        stored, figure = self._read_registry(live)
-        choices = [
-            ("", f"live: {live}"),
-            *((one.version, f"{one.version}, {one.status}") for one in stored),
-        ]
         # Distinct, because a version next to itself says nothing.
-        names = dict.fromkeys(filter(None, (form.version or live, form.against))) if opens else ()
+        names = dict.fromkeys(filter(None, (form.version or live, form.against)))
         opened = {live: served.version} | self._open([name for name in names if name != live])
-        return form, served, figure, choices, [opened[name] for name in names]
+        shown = [opened[name] for name in names]
+        first = shown[0]
+        rows = find_items(first, form.item) if form.item and isinstance(first, Version) else []
+        if len(rows) == 1:
+            form = replace(form, item=rows[0].item)
+        return form, served, self._reader.latest(served.version), shown, rows
 
-    def _read_registry(self, live: str) -> tuple[list[Status], ServedFigure | None]:
-        """The stored versions, the newest day first, and the quality of the live version's lists, if it
-        is known. The registry is read at most every few seconds; what was read last is used while it
-        cannot be read.
-        """
-        with self._reading:
-            if live not in self._figures or time.monotonic() >= self._next_reading:
-                self._figures = {live: self._figures.get(live)}
-                self._next_reading = time.monotonic() + _FRESH
-                try:
-                    self._stored = [one for one in self._registry.statuses() if one.stored]
-                    quality = quality_of(self._registry, self._registry.log(), [live])[live]
-                    self._figures[live] = quality.in_front(self._service.pipeline.gate.metric)
-                except Exception as e:  # a broken store must not hide the live version
-                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
-            return self._stored, self._figures[live]
+    def _named(self, form: templating.Address) -> templating.Address:
+        """The address with the whole ids of its versions."""
+        version, against = (name and self._find(name) for name in (form.version, form.against))
+        return replace(form, version=version, against=against)
 
     def _open(self, names: list[str]) -> dict[str, Version | ListView]:
         """Versions besides the live one, loaded if they are not in memory. In place of one that cannot
@@ -213,33 +194,36 @@ class Inspector:
     def _page(
         self,
         request: Request,
-        checked: Callable[[templating.Address], Ask] | None,
+        is_item: bool,
         form: templating.Address,
         served: Served,
-        figure: ServedFigure | None,
-        choices: list[tuple[str, str]],
+        reading: Reading,
         opened: list[Version | ListView],
+        rows: list[Row],
     ) -> Parts[Response]:
+        if len(rows) > 1:
+            shown = {"typed": form.item, "rows": rows, "most": MATCHES}
+            shown["to_item"] = form.link_to_items()
+            return _html(templating.render("matches", self._service.pipeline, **shown), 200)
         views: list[ListView] = []
         problem: Problem | None = None
         try:
-            if checked:
-                ask = checked(form)
-                for version in opened:
-                    if isinstance(version, Version):
-                        views.append((yield from ask(version, version is served.version)))
-                    else:
-                        views.append(version)
-                views = compared(views)
+            ask = self._similar(form) if is_item else self._recommended(form)
+            for version in opened:
+                if isinstance(version, Version):
+                    views.append((yield from ask(version, version is served.version)))
+                else:
+                    views.append(version)
+            views = compared(views)
         except Problem as e:
             problem = e
             self._service.metrics.count_error(request.scope, e.type)
         yield 0  # other answers have a turn before the page is rendered
-        page = templating.view(self._service, served, form, figure, choices, views, problem)
+        page = templating.view(self._service, served, form, reading, views, problem)
         if problem:
             return _html(page, TYPES[problem.type][0])
         # Of two lists, one is enough for success.
-        return _html(page, min((view.status for view in views), default=200))
+        return _html(page, min(view.status for view in views))
 
     def _recommended(self, form: templating.Address) -> Ask:
         requests = self._service.requests

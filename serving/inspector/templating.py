@@ -13,8 +13,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cache, partial
-from importlib.resources import files
 from typing import Any, Self
 from urllib.parse import quote_plus, urlencode
 
@@ -23,15 +23,17 @@ from markupsafe import Markup, escape
 from serving.http.hot_swap import Served
 from serving.http.openapi import inlined
 from serving.http.service import Service
+from serving.inspector import morning
 from serving.inspector.list_view import LONGEST, CorpusView, ListView
+from serving.inspector.registry_reader import Reading
 from serving.requests.json_values import read_number
 from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.display.pages import templates
+from twinspire_core.display.pages import style, templates
 from twinspire_core.display.quality_tables import list_name
-from twinspire_core.display.served_figure import ServedFigure
-from twinspire_core.display.table import share
+from twinspire_core.display.table import counted, interval, number, share
+from twinspire_core.errors import format_message, with_full_stop
 from twinspire_core.version import __version__
 
 _TEXTS = ("user", "k", "source", "exclude_seen", "rules", "new_share", "version", "against", "item")
@@ -155,17 +157,11 @@ _PROPOSED = 12  # users that are shown as links
 
 
 @cache
-def style() -> str:
-    """The style sheet."""
-    return files(__package__).joinpath("page.css").read_text()
-
-
-@cache
 def policy() -> str:
     """The content security policy: a page has its own style, and sends forms to this server. No script
     runs.
     """
-    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(style(__package__).encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self';"
         " base-uri 'none'; frame-ancestors 'none'"
@@ -175,7 +171,9 @@ def policy() -> str:
 def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
     """A template by its name, filled in."""
     template = templates("serving.inspector", "templates").get_template(f"{name}.html.jinja")
-    return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
+    return template.render(
+        pipeline=pipeline.name, css=style(__package__), software=__version__, **shown
+    )
 
 
 def docs(pipeline: Pipeline, document: Mapping[str, Any], server: str) -> str:
@@ -215,8 +213,7 @@ def view(
     service: Service,
     served: Served,
     form: Address,
-    figure: ServedFigure | None,
-    choices: Sequence[tuple[str, str]],
+    reading: Reading,
     views: Sequence[ListView],
     problem: Exception | None,
 ) -> str:
@@ -224,43 +221,79 @@ def view(
 
     Args:
       form: the request in the page's address.
-      figure: quality of the live version's lists; None if it is not known.
-      choices: versions to choose from, each with a label.
-      views: the lists; if there is none, users to choose from are shown.
+      reading: what is known of the live version, and versions to choose from.
+      views: the lists.
       problem: why there is no list.
     """
-    version = served.version
-    pipeline = service.pipeline
-    corpus = CorpusView.of(version)
-    requests = service.requests.model
-    if form.item:
-        path = "/v1/similar"
-        body = form.similar_body()
-    else:
-        path = "/v1/recommend"
-        body = form.recommend_body(requests)
-    # Links to a few of the proposed users, spread over all of them.
-    step = max(1, len(corpus.users) // _PROPOSED)
+    path, body = "/v1/similar", form.similar_body()
+    if not form.item:
+        path, body = "/v1/recommend", form.recommend_body(service.requests.model)
     return render(
         "item" if form.item else "user",
-        pipeline,
-        form=form,
-        to_item=form.link_to_items(),
-        fields=[(field.key, field.value.hint) for field in requests.features],
-        attributes=[(name, corpus.values.get(name, [])) for name in pipeline.corpus.attributes],
-        users=corpus.users,
-        proposed=corpus.users[::step][:_PROPOSED],
-        exclude_seen=form.exclude_seen != "0" if form.exclude_seen else version.exclude_seen,
-        rules=_rules_text(pipeline.lists),
-        new_share=pipeline.lists.new_share,
-        sources={name: list_name(name) for name in version.sources},
-        choices=choices,
+        service.pipeline,
+        **_form(service, served, form, reading),
         views=views,
-        version=version,
-        figure=figure,
-        since=f"{served.since.astimezone(pipeline.zone):%-d %b %Y, %H:%M %Z}",
-        most=min(service.settings.max_k, LONGEST),
         path=path,
         body=json.dumps(body, ensure_ascii=False),
         problem=problem,
     )
+
+
+def home(
+    service: Service, served: Served | None, form: Address, reading: Reading, now: datetime
+) -> str:
+    """The page that says whether the recommender is well.
+
+    Args:
+      served: the live version; None if none answers yet.
+    """
+    pipeline = service.pipeline
+    problems = morning.find_problems(service, served, reading, now)
+    return render(
+        "home",
+        pipeline,
+        **(_form(service, served, form, reading) if served else {}),
+        served=served,
+        problems=problems,
+        first=morning.first_sentence(service, served, reading, problems),
+        reading=reading,
+        metric=pipeline.gate.metric,
+        last=morning.served_figure(pipeline, served, reading),
+        late=morning.days_without_version(reading),
+        day_text=morning.day_text,
+        moment=partial(morning.moment, pipeline),
+        list_name=list_name,
+        number=number,
+        interval=interval,
+        counted=counted,
+        command=format_message,
+        full=with_full_stop,
+    )
+
+
+def _form(service: Service, served: Served, form: Address, reading: Reading) -> dict[str, Any]:
+    """What the form of a list shows, and the state of the live version above it."""
+    version = served.version
+    pipeline = service.pipeline
+    corpus = CorpusView.of(version)
+    # Links to a few of the proposed users, spread over all of them.
+    step = max(1, len(corpus.users) // _PROPOSED)
+    labels = ((one.version, f"{one.version}, {one.status}") for one in reading.stored)
+    return {
+        "form": form,
+        "to_item": form.link_to_items(),
+        "fields": [(field.key, field.value.hint) for field in service.requests.model.features],
+        "attributes": [(name, corpus.values.get(name, [])) for name in pipeline.corpus.attributes],
+        "users": corpus.users,
+        "proposed": corpus.users[::step][:_PROPOSED],
+        "exclude_seen": form.exclude_seen != "0" if form.exclude_seen else version.exclude_seen,
+        "rules": _rules_text(pipeline.lists),
+        "new_share": pipeline.lists.new_share,
+        "sources": {name: list_name(name) for name in version.sources},
+        "choices": [("", f"live: {version.id}"), *labels],
+        "version": version,
+        "figure": morning.served_figure(pipeline, served, reading),
+        # Without the registry, since when this server answers from it
+        "since": morning.moment(pipeline, reading.live.get(version.id, (served.since, None))[0]),
+        "most": min(service.settings.max_k, LONGEST),
+    }

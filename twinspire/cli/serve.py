@@ -84,7 +84,8 @@ def serve(
     `curl 127.0.0.1:8000/v1/recommend -d '{"query": {"user": "1"}, "k": 10}'` asks for a user that
     the version stores. `{"query": {"history": ["981760", "1029743"], "age_group": "35-44"}}`
     describes a user. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a web
-    page that shows a user's history next to the list, and why each item is in the list.
+    page that says whether the recommender is well; it also shows any user's list, and why each item is
+    in the list.
 
     The server switches to a new live version without a pause. If the new version is damaged,
     the old one keeps answering, and `/v1/version` says why. After SIGTERM the server finishes open requests

@@ -130,17 +130,19 @@ def _check(file: str, as_json: bool) -> None:
     with json_on_error("status", as_json) as known:
         p = open_pipeline(file)
         with doing("checking the live version"):
-            from twinspire.runs.live_check import check_live, live_version
+            from serving.answers.live_check import check_live, live_version
 
             known["version"] = live = live_version(p)
             checks = check_live(p, live)
-        known["checks"] = [{"passed": not check.remedy, "text": check.text} for check in checks]
+        known["checks"] = [{"passed": not check.problem, "text": check.text} for check in checks]
         for check in checks:
-            if not check.remedy:
+            if not check.problem:
                 say(f"Passed: {check.text}.")
-        problems = [check for check in checks if check.remedy]
+        problems = [check for check in checks if check.problem]
         if problems:
-            reason = "\n".join(f"{with_full_stop(one.text)} {one.remedy}" for one in problems)
+            reason = "\n".join(
+                f"{with_full_stop(one.text)} {one.remedy}: {one.command}" for one in problems
+            )
             notifications.notify(
                 p,
                 "unwell",

@@ -1,8 +1,9 @@
-"""Templates of pages, and the macros that all of them may use. Apart from tables, as stages that show
-tables need no Jinja.
+"""Templates and styles of pages, and what all of them share: macros.html.jinja and parts.css. Apart from
+tables, as stages that show tables need no Jinja.
 """
 
 from functools import cache
+from importlib.resources import files
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -20,3 +21,10 @@ def templates(package: str, folder: str = "") -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def style(package: str) -> str:
+    """The style sheet of a package's pages: what all pages share, then its own page.css."""
+    sheets = files("twinspire_core.display") / "parts.css", files(package) / "page.css"
+    return "".join(sheet.read_text() for sheet in sheets)

@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -11,16 +10,17 @@ from index_builder.report import charts
 from index_builder.report.charts import COLOURS
 from index_builder.report.page import render
 from tests.index_builder.report.pages import FIRST
+from twinspire_core.display.pages import style
 
 
 def test_every_colour_is_defined_for_light_and_dark(facts):
-    light, dark = re.findall(
-        r":root \{(.*?)\}", files(charts.__package__).joinpath("page.css").read_text(), re.S
-    )
+    light, dark = re.findall(r":root \{(.*?)\}", style(charts.__package__), re.S)
     for scheme in (light, dark):
         assert set(re.findall(r"var\(--([\w-]+)\)", render(facts).decode())) - {"c"} <= set(
             re.findall(r"--(\w+):", scheme)
         )
+        used = re.findall(r"var\(--([\w-]+)\)", style("serving.inspector"))
+        assert set(used) - {"c"} <= set(re.findall(r"--(\w+):", scheme))
         assert set(COLOURS) <= set(re.findall(r"--(\w+):", scheme))
     assert not re.findall("|".join(COLOURS.values()), render(facts).decode()), (
         "no placeholder is left"
@@ -30,7 +30,7 @@ def test_every_colour_is_defined_for_light_and_dark(facts):
 def path_points(svg, colour, with_=""):
     """Places of the lines of a colour, in units of the picture."""
     drawn = re.findall(
-        rf'<path d="([^"]*)"[^>]*style="fill: none;[^"]*{with_}[^"]*stroke: var\(--{colour}\)', svg
+        rf'<path d="([^"]*)"[^>]*fill="none"[^>]*{with_}[^>]*stroke="var\(--{colour}\)"', svg
     )
     return [np.array(re.findall(r"[ML] (\S+) (\S+)", d), float) for d in drawn]
 

@@ -37,7 +37,8 @@ FAINT = """() => {
 }"""
 # Elements that reach beyond the right edge.
 OUTSIDE = """() => [...document.querySelectorAll("body *")]
-  .filter(e => !e.matches(".hidden, .skip") && e.getBoundingClientRect().right > innerWidth + .5)
+  .filter(e => !e.matches(".hidden, .skip") && !e.parentElement.closest(".scroll"))
+  .filter(e => e.getBoundingClientRect().right > innerWidth + .5)
   .map(e => e.tagName + " " + e.className + " " + e.textContent.slice(0, 30))"""
 
 
@@ -76,6 +77,7 @@ def views(asked: Shop) -> dict[str, int]:
         both: 200,
         f"/?user=who&history=i01{LONG}&feature.place={'9' * 80}": 422,
         f"/?user={LONG}": 404,
+        "/item?item=script": 200,
         f"/item?k=12&item={ITEMS[6].replace(chr(34), '%22')}": 200,
         f"/?version={LONG}": 404,
     }
@@ -111,6 +113,8 @@ def test_by_keyboard_from_a_user_to_similar_items(browser, asked):
         page.goto("/")
         tab_to(page, "User")
         page.keyboard.type("anna")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/?user=anna")
         tab_to(page, "Items")
         page.keyboard.type("5")
         tab_to(page, "Filters")

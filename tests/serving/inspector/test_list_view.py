@@ -14,7 +14,8 @@ from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
 from serving.inspector import templating
-from serving.inspector.list_view import ListView, Row, compared, recommended
+from serving.inspector.list_view import ListView, Row, compared, find_items, recommended
+from serving.inspector.registry_reader import Reading
 from serving.inspector.templating import Address
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import RequestModel
@@ -41,6 +42,20 @@ def test_how_items_moved():
     assert first.shared == second.shared == 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "items"),
+    [
+        ("i03", ["i03"]),
+        ("ITEM [4]", ["i04"]),  # its whole name, though more begin so
+        ("item [1", ["i11", "i10", "i01"]),  # a part: the most popular first
+        ("[", [f"i{n:02d}" for n in range(11, -1, -1)]),
+        ("nothing", []),
+    ],
+)
+def test_items_by_their_name(version, typed, items):
+    assert [row.item for row in find_items(version, typed)] == items
+
+
 def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     requests, settings = Requests(without_users.pipeline), Settings()
     parser = BodyParser(requests.model, settings)
@@ -55,11 +70,12 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
 
     service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
-    landing = templating.view(service, served, Address(), None, [], [], None)
+    service.live = SimpleNamespace(failure=None)
+    landing = templating.home(service, served, Address(), Reading(), served.since)
     assert "This version stores no users" in landing and "3 Jan 2024, 00:00 JST" in landing
-    assert "quality not measured" in landing
-    page = templating.view(service, served, Address(user="anna"), None, [], [found], None)
-    assert "Item [4]" in page and 'title="score"' in page
+    assert "have not been measured yet" in landing
+    page = templating.view(service, served, Address(user="anna"), Reading(), [found], None)
+    assert "quality not measured" in page and "Item [4]" in page and 'title="score"' in page
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(str.strip)

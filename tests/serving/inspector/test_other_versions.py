@@ -63,16 +63,3 @@ def test_a_page_that_waits_keeps_no_version_in_memory(inspector, monkeypatch):
         list(pages.map(lambda n: len(inspector._open([f"a{n}", f"b{n}"])), range(8)))
     # One that is kept, those of the page, and one of the page before
     assert len(counts) == 16 and max(counts) <= 4
-
-
-def test_the_versions_that_were_known_last_are_offered_while_the_registry_cannot_be_read(
-    inspector, monkeypatch
-):
-    stored = [SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]
-    answers = [stored]
-    monkeypatch.setattr(router, "_FRESH", 0)
-    inspector._registry = SimpleNamespace(statuses=lambda: answers.pop())
-    for _ in range(2):
-        known, figure = inspector._read_registry("a")
-        assert [one.version for one in known] == ["a"], "the second time, pop fails"
-        assert figure is None, "a registry that cannot be read has no figures"

@@ -17,6 +17,7 @@ from serving.inspector import templating
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import answering, running, shop, until
 from tests.serving.inspector.conftest import EVIL, ITEMS, Shop
+from twinspire_core import errors
 
 RANKED = re.compile(r'<li>\s*<span class="rank">(.*?)</li>', re.S)
 
@@ -45,13 +46,31 @@ def panels(page: str) -> list[str]:
     return re.split(r"<h2>Recommended", page)[1:]
 
 
-def test_it_opens_with_the_live_version_and_users_to_take(asked):
+def test_it_opens_with_the_state_and_users_to_take(asked, monkeypatch):
+    monkeypatch.setattr(errors, "_typed", "shop.toml")
     page = get(asked, "/")
-    assert asked.live in text(page) and "report" in page
+    said = text(page)
+    assert "Needs attention: the live version is too old" in said, "it is of 2024"
+    assert "See what became of the days since: twinspire status shop.toml" in said
+    assert f"3 Jan 2024 {asked.live}, live since" in said
+    assert f'<a href="/report?version={asked.damaged}">' in page
     for user in ("anna", "ben", "cat"):
         assert f'<a href="/?user={user}">{user}</a>' in page
-    assert "quality not measured" in text(page)
+    assert "No day has been measured yet" in said
     assert items(page) == []
+    chosen = get(asked, "/?version=2024-01-01")
+    assert f'<option value="{asked.early}" selected>' in chosen
+
+
+def test_an_item_by_its_name(asked):
+    page = get(asked, "/item?item=%3Cb%3Eitem%3C/b%3E+4&k=3")
+    assert (
+        "Items called" not in page and 'name="item" value="i04"' in page and len(items(page)) == 3
+    )
+    page = get(asked, "/item?item=script&user=anna")
+    assert (
+        "Items called “script”" in text(page) and '<a href="/item?user=anna&amp;item=i11">' in page
+    )
 
 
 def test_a_list_is_what_a_program_gets(asked):
@@ -218,7 +237,7 @@ def test_nothing_of_the_logs_is_markup(asked):
 
 
 def test_a_browser_is_told_to_run_nothing(asked):
-    for address in ("/", "/item?item=i01", "/?k=x"):
+    for address in ("/", "/item?item=i01", "/item?item=script", "/?k=x"):
         response = asked.ask.get(address)
         policy = response.headers["content-security-policy"]
         style = re.search(r"<style>(.*?)</style>", response.text, re.S)[1]

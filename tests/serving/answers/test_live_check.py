@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from serving.answers.live_check import check_live
 from tests.serving import conftest as circle
-from tests.serving.conftest import towers  # noqa: F401
 from twinspire.cli.main import app
-from twinspire.runs.live_check import check_live
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import NothingToDo, Unwell
 
@@ -19,7 +18,7 @@ NOON = datetime(2024, 1, 2, 3, tzinfo=UTC)  # in Tokyo, twelve hours after the e
 
 
 @pytest.fixture
-def shop(towers, tmp_path, monkeypatch):  # noqa: F811
+def shop(towers, tmp_path, monkeypatch):
     """Publishes a version whose stored users have these histories; messages go to `told`."""
 
     def publish(histories=(), past=(), exclude_seen=False, user_store=True, max_age="2d"):
@@ -46,7 +45,7 @@ def shop(towers, tmp_path, monkeypatch):  # noqa: F811
 
 def wrong(pipeline, live, now=NOON):
     """What does not pass."""
-    return [one.text for one in check_live(pipeline, live, now) if one.remedy]
+    return [one.text for one in check_live(pipeline, live, now) if one.problem]
 
 
 def test_a_version_is_too_old_once_its_day_ended_longer_ago_than_max_age(shop):
@@ -78,7 +77,7 @@ def test_most_users_get_lists_of_their_own(shop, histories, said):
 def test_without_stored_users_lists_are_made_for_histories_of_items(shop):
     pipeline, live = shop(user_store=False)
     *_, lists = check_live(pipeline, live, NOON)
-    assert "of 20 users" in lists.text and not lists.remedy
+    assert "of 20 users" in lists.text and not lists.problem
 
 
 def test_an_empty_list_is_wrong(shop):

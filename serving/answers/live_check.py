@@ -24,7 +24,7 @@ _ITEMS = 10
 _HISTORY = 5
 # The fewest users whose lists are compared: with fewer, equal lists prove nothing
 _FEWEST = 6
-_ROLL_BACK = "Go back to the version before: twinspire rollback PIPELINE"
+_ROLL_BACK = "Go back to the version before", "twinspire rollback PIPELINE"
 
 
 class Check(NamedTuple):
@@ -32,11 +32,19 @@ class Check(NamedTuple):
 
     Attributes:
       text: what was checked, the value found and the limit.
-      remedy: what to do; empty if the check passed.
+      problem: what is wrong, in a few words; empty if the check passed.
+      remedy: what to do.
+      command: the command that does it, with PIPELINE for the pipeline file.
     """
 
     text: str
+    problem: str = ""
     remedy: str = ""
+    command: str = ""
+
+
+def _judged(text: str, is_wrong: bool, *problem: str) -> Check:
+    return Check(text, *problem) if is_wrong else Check(text)
 
 
 def live_version(pipeline: Pipeline) -> str:
@@ -60,46 +68,39 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
       pipeline: with the limit, `registry.max_age`.
       now: by default the present.
     """
-    age = _check_age(pipeline, live, now or datetime.now(UTC))
+    age = check_age(pipeline, live, now or datetime.now(UTC))
     try:
-        return [age, *_check_lists(Version.open(pipeline, live))]
+        return [age, *check_lists(Version.open(pipeline, live))]
     except (BadData, UsageError) as error:
-        return [
-            age,
-            Check(
-                f"The live version must load and give lists; {live} does not: {error}", _ROLL_BACK
-            ),
-        ]
+        text = f"The live version must load and give lists; {live} does not: {error}"
+        return [age, Check(text, "the live version is damaged", *_ROLL_BACK)]
 
 
-def _check_age(pipeline: Pipeline, live: str, now: datetime) -> Check:
+def check_age(pipeline: Pipeline, live: str, now: datetime) -> Check:
+    """Checks that the day of the live version ended at most `registry.max_age` ago."""
     age = now - datetime.combine(version_date(live) + timedelta(days=1), clock(), pipeline.zone)
     most = pipeline.registry.max_age
     text = (
         f"The day of the live version {live} ended {_hours(age)} ago; at most {_hours(most)}"
         " are allowed (registry.max_age)"
     )
-    return Check(
-        text, "See what became of the days since: twinspire status PIPELINE" if age > most else ""
-    )
+    days = "See what became of the days since", "twinspire status PIPELINE"
+    return _judged(text, age > most, "the live version is too old", *days)
 
 
 def _hours(time: timedelta) -> str:
     return f"{time / timedelta(hours=1):,.0f} h"
 
 
-def _check_lists(version: Version) -> list[Check]:
+def check_lists(version: Version) -> list[Check]:
     """Checks the lists of the same few users each time, and of an unknown one."""
     users = _sample(version)
     # The empty query is a user about whom nothing is known
     answer = recommend(version, [*users, {}], ListRequest(k=_ITEMS))
     counts = answer.counts.tolist()
     empty = counts.count(0)
-    checks = [
-        Check(
-            f"{empty} of {len(counts)} lists are empty; no list may be", _ROLL_BACK if empty else ""
-        )
-    ]
+    text = f"{empty} of {len(counts)} lists are empty; no list may be"
+    checks = [_judged(text, empty > 0, "lists are empty", *_ROLL_BACK)]
     # Users without a history may all get the same popular items
     history = [True] * len(users) if answer.history is None else answer.history.to_pylist()
     lists = Counter(tuple(answer.rows[n]) for n in range(len(users)) if history[n])
@@ -107,7 +108,8 @@ def _check_lists(version: Version) -> list[Check]:
     if asked >= _FEWEST:
         same = max(lists.values())
         text = f"{same} of {asked} users get the same list; at most {asked // 2} users may"
-        checks.append(Check(text, _ROLL_BACK if same > asked // 2 else ""))
+        problem = "most users get the same list"
+        checks.append(_judged(text, same > asked // 2, problem, *_ROLL_BACK))
     return checks
 
 
