@@ -263,3 +263,10 @@ def test_dates_are_text_and_nan_is_null():
 def test_errors(to, code, words):
     said = typed("export", str(FROZEN / "shop.toml"), "--to", to, check=code)
     assert words in said and "secret" not in said
+
+
+@pytest.mark.parametrize("to", ["://shop:ge/heim@db/shop", "://shop@db/shop?password=geheim"])
+def test_no_message_has_the_password(to):
+    said = typed("export", "shop.toml", "--to", "mysql" + to, check=2)
+    assert "postgresql://USER@HOST/DATABASE" in said
+    assert "heim" not in said

@@ -1,8 +1,8 @@
 """`twinspire export`: sends a version's items to a vector database, or writes them to files."""
 
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -35,6 +35,9 @@ _PLACES = {
     "qdrant": ("qdrant_client", "qdrant"),
     "postgresql": ("psycopg2", "postgres"),
 }
+
+# Up to the last @, and among the options after the question mark
+_PASSWORD = re.compile(r"(://[^:@/]*):.*@|(password=)[^&]*")
 
 
 def export(
@@ -123,5 +126,5 @@ def _failed(database: str, place: str, error: Exception) -> TwinspireError:
 
 
 def _without_password(place: str) -> str:
-    password = urlsplit(place).password
-    return place.replace(f":{password}@", "@") if password else place
+    # Not by urlsplit, which does not see a password that has a slash
+    return _PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "password=***", place)
