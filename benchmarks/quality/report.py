@@ -144,13 +144,18 @@ def with_tables(text: str, results: Results) -> str:
 
 
 def figures_table(results: Results) -> str:
-    """For each case: our lists, the best peers, and the ratio of the served lists to each."""
+    """For each case: our lists, the best peers, and the ratio of the served lists to each. A case with judged
+    days shows only these.
+    """
     lines = [
         f"| case and days | contender | {' | '.join(METRICS)} | CPU s a day | served / it,"
         f" {' | '.join(MEASURES)} |",
         f"|---|---|{'--:|' * (len(METRICS) + 1 + len(MEASURES))}",
     ]
+    judged = {r["case"] for r in results["figures"] if r["period"] != DEVELOPMENT}
     for case in dict.fromkeys((r["case"], r["period"]) for r in results["figures"]):
+        if case[0] in judged and case[1] == DEVELOPMENT:
+            continue
         rows = [r for r in results["figures"] if (r["case"], r["period"]) == case and r["counts"]]
         ranked = sorted(rows, key=lambda r: (not _is_ours(r), -r[HEADLINE]))
         ours = sum(map(_is_ours, rows))

@@ -229,9 +229,10 @@ def _whole_number_as_text(_: Any, handler: GetCoreSchemaHandler) -> core_schema.
 
 
 _ID: Schema = {"type": ["string", "integer"], **_WHOLE}
-TEXT = _text({"type": ["string", "integer", "boolean"], **_WHOLE})
-USER_ID = _text({**_ID, "examples": ["u7"]})
-ITEM_ID = _text({**_ID, "examples": ["i3"]})
+_TEXT: Schema = {"type": ["string", "integer", "boolean"], **_WHOLE}
+TEXT = _text(_TEXT)
+USER_ID = _text({**_TEXT, "examples": ["u7"]})
+ITEM_ID = _text({**_TEXT, "examples": ["i3"]})
 ITEM_IDS = texts(ITEM_ID)
 ONE_ITEM_ID = _text({**_ID, "examples": ["i3"]}, _as_id)
 FLAG = ValueType(annotation=Annotated[bool, Strict()], expected="must be true or false")

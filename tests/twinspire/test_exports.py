@@ -257,7 +257,8 @@ def test_dates_are_text_and_nan_is_null():
     [
         ("ftp:x", 2, "must be parquet:DIR"),
         ("parquet:", 2, "must be parquet:DIR"),
-        ("postgresql://me:secret@127.0.0.1:1/x", 75, "postgresql://me@127.0.0.1:1/x"),
+        ("postgresql://me:secret@127.0.0.1:1/x", 2, "postgresql://me@127.0.0.1:1/x"),
+        ("postgresql://me@127.0.0.1:1/x", 75, "postgresql://me@127.0.0.1:1/x"),
     ],
 )
 def test_errors(to, code, words):
@@ -270,3 +271,5 @@ def test_no_message_has_the_password(to):
     said = typed("export", "shop.toml", "--to", "mysql" + to, check=2)
     assert "postgresql://USER@HOST/DATABASE" in said
     assert "heim" not in said
+    said = typed("export", "shop.toml", "--to", "postgresql" + to, check=2)
+    assert "PGPASSWORD" in said and "heim" not in said

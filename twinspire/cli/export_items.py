@@ -37,7 +37,7 @@ _PLACES = {
 }
 
 # Up to the last @, and among the options after the question mark
-_PASSWORD = re.compile(r"(://[^:@/]*):.*@|(password=)[^&]*")
+_PASSWORD = re.compile(r"(://[^:@/]*):.+@|(password=)[^&]+")
 
 
 def export(
@@ -72,6 +72,11 @@ def export(
             "--to must be parquet:DIR, vertex:DIR, qdrant://HOST:PORT, qdrant:DIR or"
             f" postgresql://USER@HOST/DATABASE; found {_without_password(to)}."
         )
+    if _PASSWORD.search(to):
+        raise UsageError(
+            "--to must not hold a password, which messages of the database could show;"
+            f" found one in {_without_password(to)}. Leave it out, and set PGPASSWORD or ~/.pgpass."
+        )
     needed = _PLACES[kind]
     if needed and find_spec(needed[0]) is None:
         raise UsageError(
@@ -88,7 +93,7 @@ def export(
         changes = _send(items, kind, to, progress)
     counts = changes.counts()
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    say(f"{items.version} is exported to {_without_password(to)}. Items: {words}.")
+    say(f"{items.version} is exported to {to}. Items: {words}.")
     facts = {"pipeline": p.name, "version": items.version, "towers": items.towers}
     end_with_json({**facts, **counts}, as_json)
 
@@ -119,7 +124,7 @@ def _send(
 
 def _failed(database: str, place: str, error: Exception) -> TwinspireError:
     return TryAgain(
-        f"An export needs {database} at {_without_password(place)}; it failed with"
+        f"An export needs {database} at {place}; it failed with"
         f" {with_full_stop(in_one_line(error))} Readers still see the export before. Check the address"
         " and the rights of the account, then type the same command again."
     )

@@ -42,6 +42,11 @@ def tell_mlflow(pipeline: Pipeline, version: str | None = None) -> None:
     try:
         if not address.startswith(("http://", "https://")):
             raise UsageError(f"{ADDRESS} must begin with http:// or https://; it does not.")
+        if "@" in address:  # messages of the client could show the password
+            raise UsageError(
+                f"{ADDRESS} must not hold a user or a password. Set MLFLOW_TRACKING_USERNAME and"
+                " MLFLOW_TRACKING_PASSWORD."
+            )
         with doing("telling MLflow"), _client(address) as client:
             _follow(client, pipeline, version)
     except Exception as error:
