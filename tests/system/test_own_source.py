@@ -12,6 +12,8 @@ from tests.system.days import FIRST, ROOT, registry_of, twinspire
 from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.contracts.day_metrics import DayMetrics
 
+pytestmark = pytest.mark.system
+
 [STEADY] = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs/guide/sources.md").read_text(), re.DOTALL
 )

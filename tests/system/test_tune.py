@@ -13,6 +13,8 @@ import pytest
 from tests import warm
 from tests.system.days import FIRST, attempt, twinspire
 
+pytestmark = pytest.mark.system
+
 KEYS = ("--key", "train.temperature", "--key", "train.epochs")
 
 
