@@ -25,6 +25,7 @@ _SELECT = re.compile(
 )
 # Of other characters in a password, libpq quotes parts of it in its errors
 _PASSWORD = re.compile(r"[\w.~%!$&'()*+,;=-]*", re.ASCII)
+_FIRST_ROUNDED = 2**53  # whole numbers from here on have no double of their own
 _UUID = r"(.{8})(.{4})(.{4})(.{4})(.{12})"
 
 
@@ -137,6 +138,17 @@ def _with_plain_types(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
+def _as_float(digits: pa.ChunkedArray) -> pa.ChunkedArray:
+    numbers = digits.cast(pa.float64())
+    # A double would make two long ids one
+    if (pc.max(pc.abs(numbers)).as_py() or 0) >= _FIRST_ROUNDED:
+        raise UsageError(
+            "A column of type numeric must hold numbers below 2^53, or its digits would be lost; it holds"
+            " larger ones. Cast it in --query, as in `id::text`."
+        )
+    return numbers
+
+
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -145,7 +157,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
             digits = pl.Series(stored).bin.encode("hex")
             return digits.str.replace(_UUID, "$1-$2-$3-$4-$5").to_arrow()
         is_number = getattr(kind, "type_name", "") == "numeric"
-        return stored.cast(pa.float64()) if is_number else stored
+        return _as_float(stored) if is_number else stored
     if pa.types.is_string_view(kind):
         return pc.cast(column, pa.large_string())
     return column

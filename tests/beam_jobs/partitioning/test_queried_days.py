@@ -175,6 +175,14 @@ def test_a_query_that_breaks_or_returns_other_days_writes_nothing(server, tmp_pa
     assert not [*tmp_path.rglob("*.parquet")]
 
 
+def test_numbers_whose_digits_would_be_lost_are_refused(server, tmp_path):
+    query = 'select 9007199254740993::numeric as "user", at from events ' + WHERE
+    layout = Layout(time="at", first=date(2024, 3, 30))
+    with pytest.raises(UsageError, match=r"numeric must hold numbers below 2\^53"):
+        partition_query(query, server, str(tmp_path / "dt={date}"), layout)
+    assert not list(tmp_path.iterdir())
+
+
 def test_types_of_postgresql_are_those_that_stages_read(server, tmp_path):
     query = (
         "select '8b5eb0e4-0c1f-4d5a-9c3e-0a9e5f0d2b11'::uuid as id, 12.50::numeric(8, 2) as price,"
