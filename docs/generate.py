@@ -101,6 +101,8 @@ One table per feature; the name is yours (lower-case letters, digits and `_`) an
 `kind` says what it is. The query tower sees the user and the request, the item tower sees the item; the model learns to
 place a user near the items that follow.
 """
+_SHARED_BY = 3
+"""What so many commands, or kinds of feature, take in the same way is described once."""
 
 
 def pipeline_file() -> str:
@@ -127,40 +129,51 @@ def _table(name: str, model: type[BaseModel]) -> Iterator[str]:
 
 def _features() -> Iterator[str]:
     yield FEATURES
+    uses = Counter(
+        _line(name, field) for kind in KINDS.values() for name, field in _own(kind).items()
+    )
+    shared = {line: None for line, count in uses.items() if count >= _SHARED_BY}
+    yield "\n".join(("What several kinds take:\n", *shared))
     for kind, model in KINDS.items():
         yield f"\n### kind `{kind}`\n\n{_prose(model)}\n"
-        yield from _keys({k: f for k, f in model.model_fields.items() if k != "kind"})
+        fields = _own(model)
+        also = {name: f for name, f in fields.items() if _line(name, f) in shared}
+        if also:
+            yield "- " + ", ".join(
+                f"`{f.alias or name}`{' (required)' if f.is_required() else ''}"
+                for name, f in also.items()
+            )
+        yield from _keys({name: field for name, field in fields.items() if name not in also})
+
+
+def _own(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {name: field for name, field in kind.model_fields.items() if name != "kind"}
 
 
 def _keys(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
-    """Basic keys in a table, the others in one that unfolds."""
+    """Basic keys in a list, the others in one that unfolds."""
     basic = {name: field for name, field in fields.items() if field.json_schema_extra == BASIC}
     others = {
         name: field
         for name, field in fields.items()
         if name not in basic and not _model(field.annotation)
     }
-    if basic:
-        yield from _rows(basic)
+    yield from (_line(name, field) for name, field in basic.items())
     if others:
         names = ", ".join(field.alias or name for name, field in others.items())
         yield f'\n<details markdown="1"><summary>Advanced: {names}</summary>\n'
-        yield from _rows(others)
+        yield from (_line(name, field) for name, field in others.items())
         yield "\n</details>"
 
 
-def _rows(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
-    yield "| key | value | default | meaning |\n|---|---|---|---|"
-    for name, field in fields.items():
-        yield f"| `{field.alias or name}` | {_value(field)} | {_default(field)} | {_cell(field.description or '')} |"
+def _line(name: str, field: FieldInfo) -> str:
+    """A key's line: its name, its values, its default, what it is for."""
+    of = ", ".join(filter(None, (_value(field), _default(field))))
+    return f"- `{field.alias or name}` ({of}): {field.description or ''}"
 
 
 def _prose(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split())
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _model(kind: Any) -> type[BaseModel] | None:
@@ -222,10 +235,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default if field.default is not PydanticUndefined else None
     if value is None or (isinstance(value, tuple | dict) and not value):
         return ""
-    return f"`{toml_text(value)}`"
-
-
-_SHARED_BY = 3  # commands: what so many take in the same way is described once
+    return f"default `{toml_text(value)}`"
 
 
 def commands() -> str:

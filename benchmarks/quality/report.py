@@ -19,6 +19,7 @@ from benchmarks.quality.figures import HEADLINE, METRICS, SLICES, Result, by_cas
 from benchmarks.quality.logs import CASES
 
 OURS = "twinspire/served"
+RANKED = "twinspire/ranked"
 SENT = served_with_events.NAME
 """The same with live events: compared with peers that know them, too."""
 TWO_TOWER = "twinspire/two-tower"
@@ -145,7 +146,7 @@ def with_tables(text: str, results: Results) -> str:
 
 def figures_table(results: Results) -> str:
     """For each case: our lists, the best peers, and the ratio of the served lists to each. A case with judged
-    days shows only these.
+    days shows only these. Its first row names the case.
     """
     lines = [
         f"| case and days | contender | {' | '.join(METRICS)} | CPU s a day | served / it,"
@@ -159,17 +160,27 @@ def figures_table(results: Results) -> str:
         rows = [r for r in results["figures"] if (r["case"], r["period"]) == case and r["counts"]]
         ranked = sorted(rows, key=lambda r: (not _is_ours(r), -r[HEADLINE]))
         ours = sum(map(_is_ours, rows))
-        lines += [_line(row, results) for row in ranked[: ours + PEERS_SHOWN]]
+        shown = [row for row in ranked[: ours + PEERS_SHOWN] if not _is_repeated(row, rows)]
+        lines += [_line(row, results, named=row is shown[0]) for row in shown]
     return "\n".join(lines)
 
 
-def _line(row: Row, results: Results) -> str:
+def _is_repeated(row: Row, rows: Iterable[Row]) -> bool:
+    """Whether a row is the ranker's order where that is what is served."""
+    if row["contender"] != RANKED:
+        return False
+    served_rows = (other for other in rows if other["contender"] == OURS)
+    return any(all(other[m] == row[m] for m in METRICS) for other in served_rows)
+
+
+def _line(row: Row, results: Results, *, named: bool) -> str:
+    case = f"{_label(row)}, seen {row['kind']}" if named else ""
     figures = " | ".join(f"{row[metric]:.3f}" for metric in METRICS)
     star = "*" if row["trained"] == "weekly" else ""
     cpu = row["cpu_seconds_a_day"]
     cells = [_ratio(_ratio_to(row, metric, results)) for metric in MEASURES]
     return (
-        f"| {_label(row)}, seen {row['kind']} | {row['contender']}{star} | {figures} |"
+        f"| {case} | {row['contender']}{star} | {figures} |"
         f" {'' if cpu is None else f'{cpu:,.0f}'} | {' | '.join(cells)} |"
     )
 
