@@ -28,62 +28,19 @@ PIPELINE_FILE = """\
 # The pipeline file
 
 One TOML file is one recommender: where its logs lie, which columns mean what, what the model sees, when a version may
-go live. Every command takes it as its first argument, and Airflow makes a DAG of each file in `pipelines/`. Adding a
-recommender, or a feature to one, is an edit to this file and no code.
+go live. Every command takes it as its first argument, and Airflow makes a DAG of each file in `pipelines/`.
 
 `twinspire init` drafts one from your logs; `twinspire validate` checks one against real data in seconds.
-
-```toml
-{example}```
+[The guide](guide/2-your-own-logs.md#2-a-pipeline-file) shows one.
 
 - The keys that most files set are in sight; the others unfold. A key that does not exist is an error that proposes
   the nearest one. A key left out takes its default; those marked **required** have none.
 - `twinspire config PIPELINE` prints each value that holds, and where it comes from. Editors complete keys by the JSON
   Schema that `twinspire init` writes next to the file, and `twinspire config --schema` prints.
 - Relative paths start at the folder of the file. A path may be `gs://bucket/…`, `s3://bucket/…` or `az://container/…`.
-- `${{NAME}}` and `${{NAME:-default}}` are taken from the environment.
+- `${NAME}` and `${NAME:-default}` are taken from the environment.
 - Durations are written `90s`, `15m`, `6h`, `2d`. A list is written `["a", "b"]`.
 - A stage is done again when a key that it uses has changed, and only then.
-"""
-EXAMPLE = """\
-[pipeline]
-name = "shop"
-time_zone = "Europe/Berlin"
-
-[source]
-events = "/data/shop/events/dt={date}/"     # as `twinspire partition` lays them out
-items = "/data/shop/items/dt={date}/"
-
-[columns]
-user = "customer_id"
-item = "sku"
-time = "at"
-event = "action"
-positives = ["buy"]
-
-[features.customer]         # the query tower: who asks, and what they did before
-kind = "id"
-tower = "query"
-
-[features.seen]
-kind = "history"
-types = ["view", "buy"]
-
-[features.sku]              # the item tower: what is offered
-kind = "id"
-tower = "item"
-
-[features.brand]
-kind = "category"
-tower = "item"
-
-[features.title]
-kind = "text"
-tower = "item"
-
-[features.sold_last_week]
-kind = "count"
-days = 7
 """
 COMMANDS = """\
 # Commands
@@ -112,7 +69,7 @@ def pipeline_file() -> str:
             source="twinspire_core/config/tables/, twinspire_core/config/feature_kinds.py or docs/generate.py"
         )
     ]
-    page.append(PIPELINE_FILE.format(example=EXAMPLE))
+    page.append(PIPELINE_FILE)
     for name, field in Pipeline.model_fields.items():
         page += _features() if name == "features" else _table(name, _model(field.annotation))
     return "\n".join(page)
