@@ -3,7 +3,7 @@ shop only, on one machine, with the day in memory.
 
     python -m benchmarks.feature_script LOGS OUT
 
-A row is an event of `large_world.DAY` of a user who is not held out. Its columns are those of the stage's
+A row is an event of `DAY` of a user who is not held out. Its columns are those of the stage's
 `transformed/`. Item counts cover the two days before. Histories have the events strictly before the event.
 Ids are rows of tables: 0 for a missing value, then the vocabulary of the day and the day before, then one
 row for all rarer ids (the stage has several).
@@ -11,7 +11,7 @@ row for all rarer ids (the stage has several).
 
 import hashlib
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import large_world
-
-DAY = large_world.DAY
+DAY = date(2024, 3, 10)
 BEFORE = DAY - timedelta(days=1)
 HISTORY = 50
 MIN_EVENTS = 2

@@ -1,21 +1,15 @@
-"""Examples per CPU second of training, by batch size, length of histories, size of the corpus, and
-encoder.
+"""Examples per CPU second of training, ours and other projects'.
 
-    python -m benchmarks.training                100 steps of each, five times in turn
     python -m benchmarks.training --tfrs WORK    against TensorFlow Recommenders
     python -m benchmarks.training --sasrec WORK  against SASRec of RecTools
 
 Rows are synthetic: 1,500 items with frequencies by Zipf's law, 900 users, histories with 40 to 100% of the
-longest length, 64 dimensions and a hidden layer of 128 in both towers, and the paper's correction. `long` has
-histories of 200 instead of 50; `large` has 200,000 items and 100,000 users. `baskets` has the size of
-pipelines/groceries.toml: 256 dimensions and no layers, histories of 200 with the pooling `sqrtn`, 92,331 items
-that are as frequent in histories as in rows, and baskets of ten rows that share a history. Training with rows
-in memory is timed, including the making of batches, without the first step, which compiles. Compare only
-figures of the same machine and hour.
+longest length. Training with rows in memory is timed, including the making of batches, without the first
+step, which compiles. Compare only figures of the same machine and hour.
 
-`--tfrs` also trains the same towers on the same rows with TensorFlow Recommenders, in an environment that it
-makes under WORK: with the same correction, learning rate and initial Adagrad slots. `--sasrec` trains on
-1,024 shoppers with 51 events each: two blocks of attention over 50 places, 64 wide, and about 1,000
+`--tfrs` trains the same towers (64 dimensions and a hidden layer of 128) on the same rows, in an environment
+that it makes under WORK: with the same correction, learning rate and initial Adagrad slots. `--sasrec` trains
+on 2,048 shoppers with 51 events each: two blocks of attention over 50 places, 64 wide, and about 1,000
 examples a step, with as many negatives as ours has in its batch, and with RecTools's own number of them.
 """
 
@@ -23,7 +17,6 @@ import argparse
 import json
 import os
 import subprocess
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -46,10 +39,8 @@ from model.training.loop import run_training
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
 
-STEPS = 100
 TIMES = 5
 GENRES = 18
-BASKET = 10
 
 
 class Case(NamedTuple):
@@ -59,8 +50,6 @@ class Case(NamedTuple):
       pooling: `train.history.pooling`.
       length: length of the longest history.
       layers: widths of the hidden layers of both towers.
-      baskets: whether rows of a basket share a history of frequent items, and are not negatives of each
-        other.
     """
 
     batch: int
@@ -70,17 +59,6 @@ class Case(NamedTuple):
     users: int = 900
     dimension: int = 64
     layers: tuple[int, ...] = (128,)
-    baskets: bool = False
-
-
-CASES: Mapping[str, Case] = {
-    "256": Case(256),
-    "1024": Case(1024),
-    "256 long": Case(256, length=200),
-    "1024 large": Case(1024, items=200_000, users=100_000),
-    "256 baskets": Case(256, "sqrtn", 200, 92_331, 2_469, 256, (), baskets=True),
-    "256 attention": Case(256, "attention"),
-}
 
 
 def pipeline_of(case: Case) -> Pipeline:
@@ -99,7 +77,6 @@ def pipeline_of(case: Case) -> Pipeline:
             "dimension": case.dimension,
             "layers": case.layers,
             "skip": not case.layers,
-            "negatives": {"mask_positives": case.baskets},
             "batch_size": case.batch,
             "epochs": 1,
             "history": {"pooling": case.pooling},
@@ -124,19 +101,12 @@ def rows_of(case: Case, steps: int) -> Rows:
     share = 1 / np.arange(1, case.items + 1)
     share /= share.sum()
     history = rng.integers(1, case.items + 1, (n, case.length), dtype=np.int32)
-    if case.baskets:
-        history = 1 + rng.choice(case.items, history.shape, p=share).astype(np.int32)
     filled = rng.integers(case.length * 2 // 5, case.length + 1, n)
     history[np.arange(case.length) >= filled[:, np.newaxis]] = 0
     item = 1 + rng.choice(case.items, n, p=share).astype(np.int32)
     user = rng.integers(1, case.users + 1, n, dtype=np.int32)
     genres = rng.integers(0, GENRES + 1, (n, 3), dtype=np.int32)
     time = np.sort(rng.integers(0, 86_400_000_000, n))
-    if case.baskets:
-        first = np.arange(n) // BASKET * BASKET
-        user = user[first]
-        history = history[first]
-        time = time[first]
     return Rows(
         features={"user": user, "recent": history, "item": item, "genres": genres},
         user=user.astype(np.int64),
@@ -299,23 +269,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tfrs", type=Path, metavar="WORK", help="compare with TFRS instead")
-    parser.add_argument("--sasrec", type=Path, metavar="WORK", help="compare with SASRec instead")
+    peer = parser.add_mutually_exclusive_group(required=True)
+    peer.add_argument("--tfrs", type=Path, metavar="WORK", help="TensorFlow Recommenders")
+    peer.add_argument("--sasrec", type=Path, metavar="WORK", help="SASRec of RecTools")
     options = parser.parse_args()
     if options.sasrec:
         against_sasrec(options.sasrec)
-        return
-    if options.tfrs:
+    else:
         against_tfrs(options.tfrs)
-        return
-    runs: dict[str, list[float]] = {name: [] for name in CASES}
-    for _ in range(TIMES):
-        for name, case in CASES.items():
-            cost, _ = _cost_of_ours(case, rows_of(case, STEPS + 1), pipeline_of(case).train)
-            runs[name].append(1 / cost)
-    for name, rates in runs.items():
-        low, value, high = np.quantile(rates, [0, 0.5, 1])
-        print(f"{name:16} {value:10,.0f} examples per CPU second ({low:,.0f} to {high:,.0f})")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import feature_script, features, large_world
+from benchmarks import feature_script, features
 from tests.system import days
 
 KEYS = ["_time", "_user", "_item"]
@@ -16,7 +16,7 @@ KEYS = ["_time", "_user", "_item"]
 def world(tmp_path_factory):
     """A day of few events with what is rare in one: copies, users of one moment, a new item."""
     folder = tmp_path_factory.mktemp("world")
-    large_world.make_logs(folder, 3000, 300, 150, seed=3)
+    features.make_logs(folder, 3000, 300, 150, seed=3)
     file = feature_script.events_file(folder, feature_script.DAY)
     log = pl.read_parquet(file)
     same_moment = log.head(40).with_columns(pl.col("item").shift(-1).fill_null(log["item"][0]))
