@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psycopg2
 import pyarrow.parquet as pq
@@ -13,11 +15,12 @@ import pytest
 
 from tests.data.freeze import HERE
 from tests.serving.http.conftest import answering
-from tests.system.days import typed
+from tests.system.days import twinspire, typed
 from twinspire.exports import exported_items
 from twinspire.exports.exported_items import Changes, ExportedItems
 from twinspire.exports.vector_files import to_parquet, to_vertex
 from twinspire_core.config.pipeline import load
+from twinspire_core.errors import TryAgain
 from twinspire_core.search.index import stored_vectors
 
 FROZEN = HERE / "artifact_v3"
@@ -30,7 +33,7 @@ class Place:
     """A destination: how a test exports to it and reads it.
 
     `read` gives the towers and the texts by item that readers of NAME see; `search` the ids of the ten
-    nearest items.
+    nearest items; `ask` is for anything else.
     """
 
     url: str
@@ -38,6 +41,7 @@ class Place:
     read: Callable[[], tuple[set[Towers], dict[str, Any]]]
     search: Callable[[np.ndarray], list[str]]
     tables: Callable[[], set[str]]
+    ask: Callable[..., Any]
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def qdrant(tmp_path):
         read,
         search,
         lambda: {one.name for one in opened(lambda client: client.get_collections()).collections},
+        opened,
     )
 
 
@@ -105,6 +110,7 @@ def postgresql(server):
         read,
         search,
         lambda: {name for (name,) in ask(tables)},
+        ask,
     )
 
 
@@ -207,6 +213,62 @@ def test_a_killed_export_is_not_seen_and_is_continued(place, monkeypatch):
     assert place.read() == ({DAYS[1]}, dict(zip(new.ids, new.display, strict=True)))
 
 
+def test_an_export_deletes_nothing_that_another_fills(qdrant, monkeypatch):
+    """The second begins and ends while the first sends its items."""
+    from twinspire.exports.qdrant import _export
+
+    monkeypatch.setattr("twinspire.exports.qdrant.BATCH", 10)
+    items = {day: made_up(day, [day] * 30) for day in DAYS}
+
+    def both(client: Any) -> None:
+        _export(items[DAYS[0]], client, quiet)
+        seconds = iter([DAYS[1]])
+
+        def second(_: str) -> None:
+            for day in seconds:
+                _export(items[day], client, quiet)
+
+        with pytest.raises(TryAgain, match=DAYS[1]):
+            _export(items[DAYS[2]], client, second)
+
+    qdrant.ask(both)
+    assert qdrant.read() == (
+        {DAYS[1]},
+        dict(zip(items[DAYS[1]].ids, items[DAYS[1]].display, strict=True)),
+    )
+    assert counts(qdrant.send(items[DAYS[2]], quiet)) == (0, 0, 0, 30)
+    assert qdrant.read()[0] == {DAYS[2]}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "passing"),
+    [
+        (401, "", False),
+        (503, "", True),
+        (404, "", False),
+        (404, "Not found: Collection `a` doesn't exist!", True),
+    ],
+)
+def test_answers_of_qdrant_that_may_pass(status, said, passing):
+    errors = pytest.importorskip("qdrant_client.http.exceptions", reason="needs qdrant-client")
+    from twinspire.exports.qdrant import may_pass
+
+    answer = httpx.Response(status, text=said)
+    assert may_pass(errors.UnexpectedResponse.for_response(answer)) is passing
+    assert may_pass(errors.ResponseHandlingException(httpx.ReadError("")))
+
+
+def test_points_of_others_stay(qdrant):
+    from qdrant_client.models import PointStruct
+
+    items = made_up(DAYS[0], ["one"])
+    qdrant.send(items, quiet)
+    theirs = [PointStruct(id=7, vector=[0, 0, 1], payload={"item": "theirs"})]
+    qdrant.ask(lambda client: client.upsert("shop", theirs))
+    assert counts(qdrant.send(items, quiet)) == (0, 0, 0, 1)
+    assert qdrant.ask(lambda client: client.count("shop").count) == 2
+
+
 def test_parquet_has_what_changed_first(tmp_path):
     first = made_up(DAYS[0], ["one", "two", "three"])
     assert counts(to_parquet(first, str(tmp_path))) == (3, 0, 0, 0)
@@ -259,17 +321,52 @@ def test_dates_are_text_and_nan_is_null():
         ("parquet:", 2, "must be parquet:DIR"),
         ("postgresql://me:secret@127.0.0.1:1/x", 2, "postgresql://me@127.0.0.1:1/x"),
         ("postgresql://me@127.0.0.1:1/x", 75, "postgresql://me@127.0.0.1:1/x"),
+        ("postgresql://me@127.0.0.1:abc/x", 2, "rights of the account"),
+        ("qdrant://127.0.0.1:1", 75, "Connection refused"),
+        ("qdrant://127.0.0.1:abc", 2, "rights of the account"),
+        (f"qdrant:{__file__}", 2, "File exists"),
+        (f"vertex:{__file__}", 2, "Not a directory"),
     ],
 )
 def test_errors(to, code, words):
-    said = typed("export", str(FROZEN / "shop.toml"), "--to", to, check=code)
+    said = twinspire("export", str(FROZEN / "shop.toml"), "--to", to, check=code)
     assert words in said and "secret" not in said
+
+
+def test_only_what_may_pass_is_tried_again(server, postgresql, monkeypatch):
+    """What a server says to a guest, in the order in which a person would correct it."""
+    [hba] = postgresql.ask("SHOW hba_file")[0]
+    Path(hba).write_text("local all guest scram-sha-256\n" + Path(hba).read_text())
+    postgresql.ask("CREATE ROLE guest LOGIN PASSWORD 'right' CONNECTION LIMIT 0")
+    postgresql.ask("SELECT pg_reload_conf()")
+    guest = server.replace("postgres:@", "guest@")
+    command = ("export", str(FROZEN / "shop.toml"), "--to")
+    assert "no password" in twinspire(*command, guest, check=2)
+    monkeypatch.setenv("PGPASSWORD", "wrong")
+    assert "password authentication failed" in twinspire(*command, guest, check=2)
+    monkeypatch.setenv("PGPASSWORD", "right")
+    assert "too many connections" in twinspire(*command, guest, check=75)
+    postgresql.ask("ALTER ROLE guest CONNECTION LIMIT 9")
+    assert "does not exist" in twinspire(*command, guest.replace("/postgres?", "/none?"), check=2)
+    assert "permission denied" in twinspire(*command, guest, check=2)
+    postgresql.ask("GRANT CREATE ON DATABASE postgres TO guest")
+    with psycopg2.connect(server) as holder, holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('twinspire.\"shop\"'))")
+        postgresql.ask("ALTER ROLE guest SET lock_timeout = 1")
+        assert "lock timeout" in twinspire(*command, guest, check=75)
+
+
+def test_a_folder_of_qdrant_that_another_process_has_open_is_tried_again(qdrant):
+    from twinspire.exports.qdrant import connect
+
+    with closing(connect(qdrant.url)):
+        twinspire("export", str(FROZEN / "shop.toml"), "--to", qdrant.url, check=75)
 
 
 @pytest.mark.parametrize("to", ["://shop:ge/heim@db/shop", "://shop@db/shop?password=geheim"])
 def test_no_message_has_the_password(to):
-    said = typed("export", "shop.toml", "--to", "mysql" + to, check=2)
+    said = twinspire("export", "shop.toml", "--to", "mysql" + to, check=2)
     assert "postgresql://USER@HOST/DATABASE" in said
     assert "heim" not in said
-    said = typed("export", "shop.toml", "--to", "postgresql" + to, check=2)
+    said = twinspire("export", "shop.toml", "--to", "postgresql" + to, check=2)
     assert "PGPASSWORD" in said and "heim" not in said

@@ -21,6 +21,7 @@ from twinspire_core.errors import (
     in_one_line,
     with_full_stop,
 )
+from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:  # they load NumPy, Arrow and more
@@ -101,32 +102,39 @@ def export(
 def _send(
     items: "ExportedItems", kind: str, to: str, progress: "Callable[[str], None]"
 ) -> "Changes":
-    from twinspire.exports import vector_files
+    if kind in ("parquet", "vertex"):
+        from twinspire.exports import vector_files
 
-    if kind == "parquet":
-        return vector_files.to_parquet(items, to.removeprefix("parquet:"))
-    if kind == "vertex":
-        return vector_files.to_vertex(items, to.removeprefix("vertex:"))
+        write = vector_files.to_parquet if kind == "parquet" else vector_files.to_vertex
+        try:
+            return write(items, to.removeprefix(f"{kind}:"))
+        except vector_files.FAILURES as e:
+            raise _failed("a folder to write to", to, e) from e
     if kind == "qdrant":
         from twinspire.exports import qdrant
 
         try:
             return qdrant.to_qdrant(items, to, progress)
         except qdrant.FAILURES as e:
-            raise _failed("Qdrant", to, e) from e
+            raise _failed("Qdrant", to, e, may_pass=qdrant.may_pass(e)) from e
     from twinspire.exports import pgvector
 
     try:
         return pgvector.to_postgres(items, to, progress)
     except pgvector.FAILURES as e:
-        raise _failed("PostgreSQL with pgvector", to, e) from e
+        raise _failed("PostgreSQL with pgvector", to, e, may_pass=pgvector.may_pass(e)) from e
 
 
-def _failed(database: str, place: str, error: Exception) -> TwinspireError:
-    return TryAgain(
-        f"An export needs {database} at {place}; it failed with"
-        f" {with_full_stop(in_one_line(error))} Readers still see the export before. Check the address"
-        " and the rights of the account, then type the same command again."
+def _failed(needed: str, place: str, error: Exception, *, may_pass: bool = False) -> TwinspireError:
+    failed = (
+        f"An export needs {needed} at {place}; it failed with {with_full_stop(in_one_line(error))}"
+        " Readers still see the export before."
+    )
+    if may_pass or isinstance(explain(error), TryAgain):
+        return TryAgain(f"{failed} Type the same command again later, or check the address.")
+    return UsageError(
+        f"{failed} Correct the place, or the password or the rights of the account, then type the same"
+        " command again."
     )
 
 

@@ -1,10 +1,11 @@
 """The items of a version as they are exported, and what differs from the items at a destination.
 
-An exported item is its id, its vector and its text. The text is JSON with the towers that made the vector, the
-attributes that requests may filter by, and the columns that people see. A digest of all this is exported too:
-the next export compares it, and sends only items that are new or have changed.
+An exported item is its id, its vector and its text. The text is JSON with the towers that made the vector,
+the attributes that requests may filter by, and the columns that people see. A digest of all this is exported
+too: the next export compares it, and sends only items that are new or have changed.
 
-Vectors of different towers must not be compared. Destinations keep them apart, and each item names its towers.
+Vectors of different towers must not be compared. Destinations keep them apart, and each item names its
+towers.
 """
 
 import json
@@ -133,16 +134,17 @@ class ExportedItems:
         )
 
     def outdated(self, names: Iterable[str], current: str | None) -> list[str]:
-        """The tables at a destination that can be deleted: those of this pipeline whose towers are neither
-        the exported ones nor the current ones.
+        """The tables at a destination that can be deleted: those of this pipeline whose towers are of an
+        earlier day than the current ones, and not the exported ones. Another export may be filling a later
+        one.
         """
         prefix = f"{self.name}-"
+        ids = {name: name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        day = ids.get(current or "", "")[:10]
         return [
             name
-            for name in names
-            if name.startswith(prefix)
-            and version_manifest.is_id(name.removeprefix(prefix))
-            and name not in (self.table, current)
+            for name, towers in ids.items()
+            if version_manifest.is_id(towers) and towers[:10] < day and name != self.table
         ]
 
     @property

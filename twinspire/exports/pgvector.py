@@ -1,10 +1,11 @@
-"""Items in PostgreSQL with pgvector. Each towers' vectors have a table of their own, `twinspire."NAME-TOWERS"`, and
-the view `twinspire."NAME"` shows the table of the newest export.
+"""Items in PostgreSQL with pgvector. Each towers' vectors have a table of their own,
+`twinspire."NAME-TOWERS"`, and the view `twinspire."NAME"` shows the table of the newest export.
 
 An export is one transaction: readers see all of it or nothing, and a killed one leaves nothing.
 """
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -18,9 +19,19 @@ from twinspire_core.errors import UsageError
 
 SCHEMA = "twinspire"
 FAILURES = (psycopg2.Error,)
+# Classes of SQLSTATE: lost connections, conflicts, too few resources, and what an operator does
+_PASSING_CODES = ("08", "40", "53", "55", "57")
+# Errors of connecting have no code, only words
+_PASSING = re.compile(
+    "Connection refused|timed? ?out|closed the connection|Connection reset|unreachable|No route"
+    "|Temporary failure|the database system is|too many c|connection slots"
+)
 _LONGEST_NAME = 42  # characters of a pipeline's name; PostgreSQL cuts longer names of tables
 _MOST_INDEXED = 2000  # dimensions that pgvector can index
-_COLUMNS = "item text PRIMARY KEY, vector vector({}), towers text, attributes jsonb, display jsonb, digest text"
+_COLUMNS = (
+    "item text PRIMARY KEY, vector vector({}), towers text, attributes jsonb, display jsonb,"
+    " digest text"
+)
 _UPSERT = (
     "INSERT INTO {table} VALUES %s ON CONFLICT (item) DO UPDATE SET vector = EXCLUDED.vector,"
     " attributes = EXCLUDED.attributes, display = EXCLUDED.display, digest = EXCLUDED.digest"
@@ -36,6 +47,15 @@ def to_postgres(items: ExportedItems, url: str, progress: Callable[[str], None])
         )
     with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
         return _export(items, cursor, progress)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether an error of `FAILURES` may be gone when the export is repeated."""
+    code = getattr(error, "pgcode", None)
+    # Of several addresses the last is what ended it
+    return (code or "").startswith(_PASSING_CODES) or (
+        not code and bool(_PASSING.search(str(error).rpartition(" failed: ")[2]))
+    )
 
 
 def _export(items: ExportedItems, cursor: Any, progress: Callable[[str], None]) -> Changes:

@@ -1,7 +1,7 @@
 """Items in files: Parquet, and the JSON Lines that Vertex AI Vector Search imports.
 
-A file always has all items of one version. It replaces the file before in one step, so a killed export leaves the
-earlier file.
+A file always has all items of one version. It replaces the file before in one step, so a killed export
+leaves the earlier file.
 """
 
 import json
@@ -18,6 +18,7 @@ from twinspire.exports.exported_items import Changes, ExportedItems
 from twinspire_core import storage
 from twinspire_core.storage import parquet_files
 
+FAILURES = (OSError, pa.ArrowInvalid)
 PARQUET = "items.parquet"
 VERTEX = "items.json"
 # Numbers that Vertex compares as numbers: those of 64 bits
