@@ -33,6 +33,14 @@ if TYPE_CHECKING:  # they load NumPy, Arrow and more
     from serving.requests.request_model import ListRequest
     from serving.version.loaded_version import Version
 
+
+def _text(value: str | None) -> str | None:
+    """An id as it was typed; Python keeps bytes that are no UTF-8 as surrogates."""
+    if value and any("\ud800" <= one <= "\udfff" for one in value):
+        raise UsageError(f"An id must be UTF-8; found {value!a}. Correct it.")
+    return value
+
+
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items a list has.")]
 
 
@@ -40,7 +48,10 @@ def recommend(
     pipeline: PipelineFile,
     user: Annotated[
         str | None,
-        typer.Option(help="A user's id. The version must store users (serving.user_store)."),
+        typer.Option(
+            callback=_text,
+            help="A user's id. The version must store users (serving.user_store).",
+        ),
     ] = None,
     queries: Annotated[
         str | None,
@@ -141,7 +152,7 @@ def recommend(
 
 def similar(
     pipeline: PipelineFile,
-    item: Annotated[str, typer.Option(help="An item's id.")],
+    item: Annotated[str, typer.Option(callback=_text, help="An item's id.")],
     k: K = 10,
     allow: Allow = None,
     deny: Deny = None,

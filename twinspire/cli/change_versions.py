@@ -22,7 +22,7 @@ from twinspire.cli.shared import (
 )
 from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.mlflow_tracking import tell_mlflow
+from twinspire.runs.mlflow_tracking import record_in_mlflow
 from twinspire.runs.stages import MEASURE, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -71,7 +71,7 @@ def promote(
     why = despite_gate or reason or "promoted by hand"
     chosen = registry.find(version, to_change=True)
     entry = registry.promote(chosen, reason=why, despite_gate=despite_gate is not None)
-    tell_mlflow(p)
+    record_in_mlflow(p)
     say(f"{entry.version} is live.")
     end_with_json(entry.model_dump(mode="json"), as_json)
 
@@ -97,7 +97,7 @@ def rollback(
     target = registry.find(to, to_change=True) if to else None
     entry = registry.rollback(target, reason=reason or "rolled back by hand")
     undone = ", ".join(entry.rolled_back) or "none"
-    tell_mlflow(p)
+    record_in_mlflow(p)
     say(f"{entry.version} is live instead of {before}. Rolled back: {undone}.")
     end_with_json(entry.model_dump(mode="json"), as_json)
 

@@ -1,5 +1,5 @@
-"""Versions in MLflow: where MLFLOW_TRACKING_URI is set, a run and a registered model's version for each published
-version, and the alias `live`.
+"""Versions in MLflow: where MLFLOW_TRACKING_URI is set, a run and a registered model's version for each
+published version, and the alias `live`.
 
 The variables are those of MLflow's own client. MLflow never stops a day: what fails is printed, and the next
 publication makes up for it.
@@ -30,7 +30,7 @@ _PARAMS = 100  # of one request, at most
 _LONGEST_PARAM = 6000
 
 
-def tell_mlflow(pipeline: Pipeline, version: str | None = None) -> None:
+def record_in_mlflow(pipeline: Pipeline, version: str | None = None) -> None:
     """Records a version, if that is not done, and moves the alias to the live version.
 
     Args:
@@ -47,12 +47,12 @@ def tell_mlflow(pipeline: Pipeline, version: str | None = None) -> None:
                 f"{ADDRESS} must not hold a user or a password. Set MLFLOW_TRACKING_USERNAME and"
                 " MLFLOW_TRACKING_PASSWORD."
             )
-        with doing("telling MLflow"), _client(address) as client:
+        with doing("recording in MLflow"), _client(address) as client:
             _follow(client, pipeline, version)
     except Exception as error:
         console.print(
-            f"MLflow is not up to date: {with_full_stop(in_one_line(error))} Nothing else is affected. The next"
-            " publication records the live version.",
+            f"MLflow is not up to date: {with_full_stop(in_one_line(error))} Nothing else is affected. The"
+            " next publication records the live version.",
             soft_wrap=True,
         )
 

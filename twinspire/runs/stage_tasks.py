@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any, Literal
 
 from twinspire.runs.day_run import DayRun, find_start
-from twinspire.runs.mlflow_tracking import tell_mlflow
+from twinspire.runs.mlflow_tracking import record_in_mlflow
 from twinspire.runs.notifications import notify
 from twinspire.runs.stages import (
     STAGES,
@@ -277,7 +277,7 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
         raise_if_refused(attempt, is_found=status == "already done")
         # This stage has added entries to the log, and other processes may have, too
         run.read_log()
-        tell_mlflow(run.pipeline, attempt.summary["version"])
+        record_in_mlflow(run.pipeline, attempt.summary["version"])
     return attempt, status
 
 

@@ -105,3 +105,14 @@ def test_no_thread_of_matrix_products_spins_when_there_is_nothing_to_multiply():
         [sys.executable, "-c", IDLE], env=env, capture_output=True, text=True, check=True
     )
     assert float(done.stdout) < 0.04  # some .4 where they spin
+
+
+@pytest.mark.parametrize("command", [("recommend", "--user"), ("similar", "--item")])
+def test_an_id_that_is_no_utf8_is_refused(command):
+    name, option = command
+    done = subprocess.run(
+        [sys.executable, "-m", "twinspire", name, "shop.toml", option, b"u\xff"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and r"must be UTF-8; found 'u\udcff'" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from index_builder.registry.registry import Registry
 from tests.published import described
 from tests.tiny_pipeline import tiny_pipeline
-from twinspire.runs.mlflow_tracking import tell_mlflow
+from twinspire.runs.mlflow_tracking import record_in_mlflow
 
 PORT = 15_631
 ADDRESS = f"http://127.0.0.1:{PORT}"
@@ -73,8 +73,8 @@ def test_a_version_has_a_run_and_the_alias_follows_rollbacks(server, pipeline, t
     versions = []
     for day in ("2024-03-01", "2024-03-02"):
         versions.append(publish(pipeline, tmp_path / day, day))
-        tell_mlflow(pipeline, versions[-1])
-        tell_mlflow(pipeline, versions[-1])
+        record_in_mlflow(pipeline, versions[-1])
+        record_in_mlflow(pipeline, versions[-1])
     registered = live(server)
     assert {"key": "twinspire.version", "value": versions[1]} in registered["tags"]
     assert registered["version"] == "2", "each version was registered once"
@@ -94,7 +94,7 @@ def test_a_version_has_a_run_and_the_alias_follows_rollbacks(server, pipeline, t
     report = server.get(f"mlflow-artifacts/artifacts/{place}/report.html")
     assert report.text == "<p>2024-03-02</p>"
     Registry(pipeline.registry.root, "tiny").rollback(reason="test")
-    tell_mlflow(pipeline)
+    record_in_mlflow(pipeline)
     assert {"key": "twinspire.version", "value": versions[0]} in live(server)["tags"]
 
 
@@ -102,6 +102,6 @@ def test_a_version_has_a_run_and_the_alias_follows_rollbacks(server, pipeline, t
 def test_a_failure_is_a_warning(pipeline, tmp_path, monkeypatch, capfd, address):
     version = publish(pipeline, tmp_path / "day", "2024-03-01")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    tell_mlflow(pipeline, version)
+    record_in_mlflow(pipeline, version)
     said = capfd.readouterr().err
     assert "MLflow is not up to date" in said and "ge/heim" not in said and "'ge'" not in said
