@@ -211,12 +211,8 @@ def _encode(
     has_head = ctx.pipeline.train.auxiliary.weight
     return _Earlier(
         unread=missing_columns(towers, ctx.pipeline),
-        clicks=_clicks(day, NEXT_CLICK, encoded) if has_head else None,
+        clicks=labelled_clicks(day, NEXT_CLICK, encoded) if has_head else None,
     )
-
-
-def _clicks(day: DayQueries, name: str, encoded: Encoded) -> LabelledClicks:
-    return labelled_clicks(day.queries[name], day.corpus.column("_item"), name, encoded)
 
 
 def _describe(
@@ -259,7 +255,7 @@ def _measure_heads(
         mean=head.seen.mean,
         curve=trained.result.auxiliary,
         progressive=progressive,
-        holdout=measure_head(head, _clicks(day, HELD_OUT_CLICKS, version)),
+        holdout=measure_head(head, labelled_clicks(day, HELD_OUT_CLICKS, version)),
     )
 
 
@@ -305,17 +301,14 @@ def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) ->
     )
 
 
-def labelled_clicks(
-    queries: pa.Table, items: pa.ChunkedArray, name: str, encoded: Encoded
-) -> LabelledClicks:
+def labelled_clicks(day: DayQueries, name: str, encoded: Encoded) -> LabelledClicks:
     """The next-click queries that have a label and whose item is in the corpus.
 
     Args:
-      queries: one row per click, with its item and its label (NaN for none).
-      items: ids of the corpus, in its order.
-      name: name of the evaluation set in `encoded`.
+      name: the evaluation set, whose rows have an item and a label (NaN for none).
       encoded: vectors by the towers whose head will predict the labels.
     """
+    queries, items = day.queries[name], day.corpus.column("_item")
     label = queries.column(feature_schema.LABEL).to_numpy()
     position = pc.index_in(queries.column("_item"), value_set=items.combine_chunks())
     item = position.fill_null(-1).to_numpy()

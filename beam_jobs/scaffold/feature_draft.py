@@ -376,14 +376,16 @@ def is_category(values: pl.Series) -> bool:
 
 def _separator(present: pl.Series) -> str | None:
     """The separator in strings such as `Drama|Crime`, if there are far fewer parts than combinations."""
-    for separator in _SEPARATORS:
-        if present.str.contains(separator, literal=True).sum() < _CUT_SHARE * len(present):
-            continue
-        parts = present.str.split(separator).explode().str.strip_chars()
-        distinct = parts.n_unique()
-        # Cut at the spaces of a title or an address, there are almost as many parts as texts.
-        repeat = distinct <= min(CATEGORY_SIZE, max(2, len(parts) // 20))
-        if repeat and 2 * distinct <= present.n_unique():
-            return separator
+    frequent = (
+        separator
+        for separator in _SEPARATORS
+        if present.str.contains(separator, literal=True).sum() >= _CUT_SHARE * len(present)
+    )
+    separator = next(frequent, None)
+    if separator is None:
         return None
-    return None
+    parts = present.str.split(separator).explode().str.strip_chars()
+    distinct = parts.n_unique()
+    # Cut at the spaces of a title or an address, there are almost as many parts as texts.
+    repeat = distinct <= min(CATEGORY_SIZE, max(2, len(parts) // 20))
+    return separator if repeat and 2 * distinct <= present.n_unique() else None

@@ -243,16 +243,16 @@ class _Recorded:
     def _trees(self, ctx: StageContext, orders: DayOrders, out: Path) -> None:
         shuffled = _fitted_on_shuffled(orders, out)
         today = {
-            "trees": orders.ranked_today(orders.ranker),
-            "trees_before": orders.ranked_today(orders.ranker_before),
-            "shuffled_trees": orders.ranked_today(shuffled),
+            "trees": orders.ranked(orders.ranker, HELD_OUT),
+            "trees_before": orders.ranked(orders.ranker_before, HELD_OUT),
+            "shuffled_trees": orders.ranked(shuffled, HELD_OUT),
         }
         self._record(ctx, "today", orders.today, today)
         next_day = {
-            "ranked": orders.day_ranked,
+            "ranked": orders.ranked(orders.ranker_before, NEXT_DAY),
             "fixed_order": orders.day_in_order,
-            "trees": orders.ranked_on_day(orders.ranker),
-            "shuffled_trees": orders.ranked_on_day(shuffled),
+            "trees": orders.ranked(orders.ranker, NEXT_DAY),
+            "shuffled_trees": orders.ranked(shuffled, NEXT_DAY),
         }
         self._record(ctx, "next_day", orders.day.evaluation_sets[NEXT_DAY], next_day)
 

@@ -6,7 +6,7 @@ parent's; if there are few held-out users, also on all users of the day. Both ra
 vectors, which have not seen the day.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -176,7 +176,7 @@ class DayOrders:
         on_day = self.day_in_order
         # This version's order has a half-life of its own.
         sources = self.lists.sources.with_half_life(self.order.half_life)
-        ready = self._ready_today(self.lists.version.ranked[HELD_OUT])
+        ready = self._ready(HELD_OUT, self.lists.version.ranked[HELD_OUT])
         ordered = rank_fixed(self.order, sources, today, ready, max(ks))
         return FixedOrderMeasures(
             progressive=evaluate_ranked(day, on_day, ks) if on_day else None,
@@ -191,16 +191,14 @@ class DayOrders:
         """The entry of metrics.json about rankers."""
         ks = self.ctx.pipeline.evaluation.ks
         day = self.day.evaluation_sets[NEXT_DAY]
-        ranked = self.day_ranked
+        ranked = self.ranked(self.ranker_before, NEXT_DAY)
         few = self.today.users < self.ctx.pipeline.gate.min_users
         is_new = self.ranker is not self.ranker_before
         return RankerMeasures(
             progressive=evaluate_ranked(day, ranked, ks) if ranked else None,
             beside_simple=beside_simple_lists(day, ranked, ks),
-            holdout=self._compare_trees(self.today, self.ranked_today),
-            on_day=self._compare_trees(day, self.ranked_on_day)
-            if few and is_new
-            else HeldOutMeasures(),
+            holdout=self._compare_trees(HELD_OUT),
+            on_day=self._compare_trees(NEXT_DAY) if few and is_new else HeldOutMeasures(),
             fitted=self.ranker.described.fitted if self.ranker else None,
         )
 
@@ -227,56 +225,44 @@ class DayOrders:
             return None
         day = self.day.evaluation_sets[NEXT_DAY]
         longest = max(self.ctx.pipeline.evaluation.ks)
-        return rank_fixed(self.order_before, self.lists.sources, day, self._ready_on_day, longest)
+        before = self.lists.before.ranked[NEXT_DAY]
+        ready = self._ready(NEXT_DAY, before)
+        return rank_fixed(self.order_before, self.lists.sources, day, ready, longest)
 
-    @property
-    def _ready_on_day(self) -> SourceLists:
-        return {**self.lists.costly[NEXT_DAY], TWO_TOWER: self.lists.before.ranked[NEXT_DAY]}
+    def _ready(self, name: str, two_tower: RankedLists) -> SourceLists:
+        """Lists of the costly sources and of a two-tower; for `HELD_OUT`, of the day's own users."""
+        ready = {**self.lists.costly[name], TWO_TOWER: two_tower}
+        if name == NEXT_DAY:
+            return ready
+        return {source: lists.of(self._is_of_today) for source, lists in ready.items()}
 
-    def _ready_today(self, two_tower: RankedLists) -> SourceLists:
-        ready = {**self.lists.costly[HELD_OUT], TWO_TOWER: two_tower}
-        return {name: lists.of(self._is_of_today) for name, lists in ready.items()}
-
-    @cached_property
-    def day_ranked(self) -> RankedLists | None:
-        """Lists for the day by the parent's ranker; None without one."""
-        return self.ranked_on_day(self.ranker_before)
-
-    def ranked_on_day(self, ranker: Ranker | None) -> RankedLists | None:
-        """Lists of a ranker for all users of the day, by the parent's vectors."""
-        if ranker is None or NEXT_DAY not in self.lists.before.ranked:
-            return None
-        day = self.day.evaluation_sets[NEXT_DAY]
-        return self._ranked(ranker, day, self.lists.before.vectors(NEXT_DAY), self._ready_on_day)
-
-    def _compare_trees(
-        self, asked: EvaluationSet, rank: Callable[[Ranker | None], RankedLists | None]
-    ) -> HeldOutMeasures:
+    def _compare_trees(self, name: str) -> HeldOutMeasures:
         """Compares the trees of this version and of the parent on the same candidates."""
         if self.ranker is None:
             return HeldOutMeasures()
+        asked = self.today if name == HELD_OUT else self.day.evaluation_sets[NEXT_DAY]
         ks = self.ctx.pipeline.evaluation.ks
-        after, before = rank(self.ranker), rank(self.ranker_before)
+        after, before = self.ranked(self.ranker, name), self.ranked(self.ranker_before, name)
         return HeldOutMeasures(**measure_against(asked, after, before, ks))
 
-    def ranked_today(self, ranker: Ranker | None) -> RankedLists | None:
-        """Lists of a ranker for the day's held-out users."""
-        if ranker is None or HELD_OUT not in self.lists.before.ranked:
+    def ranked(self, ranker: Ranker | None, name: str) -> RankedLists | None:
+        """Lists of a ranker for all users of the day (`NEXT_DAY`), or for those held out of the day
+        itself (`HELD_OUT`); None without a ranker, or if one of its features can no longer be made.
+        """
+        parent = self.lists.before
+        if ranker is None or name not in parent.ranked:
             return None
-        # The parent's vectors and lists, for both rankers: only the trees may make a difference.
-        whole = self.lists.before.vectors(HELD_OUT)
-        vectors = Vectors(queries=whole.queries[self._is_of_today], items=whole.items)
-        ready = self._ready_today(self.lists.before.ranked[HELD_OUT])
-        return self._ranked(ranker, self.today, vectors, ready)
-
-    def _ranked(
-        self, ranker: Ranker, asked: EvaluationSet, vectors: Vectors, ready: SourceLists
-    ) -> RankedLists | None:
-        """The lists of a ranker; None if one of its features can no longer be made."""
         sources = self.lists.sources
         made = RankingFeatures.of(sources.tables).names(ranker.sources)
         if not set(ranker.names) <= set(made):
             # For example, it uses an attribute that the pipeline file no longer declares.
             return None
+        # The parent's vectors and lists, for both rankers: only the trees may make a difference.
+        vectors = parent.vectors(name)
+        asked = self.day.evaluation_sets[NEXT_DAY]
+        if name == HELD_OUT:
+            asked = self.today
+            vectors = Vectors(queries=vectors.queries[self._is_of_today], items=vectors.items)
+        ready = self._ready(name, parent.ranked[name])
         longest = max(self.ctx.pipeline.evaluation.ks)
         return rank_queries(ranker, sources, asked, vectors, ready, longest)

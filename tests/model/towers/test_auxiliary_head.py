@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from model.data.training_rows import Rows
+from model.evaluation.day_queries import DayQueries
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import START
 from model.towers.architecture import design
@@ -315,6 +316,8 @@ def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
     table = pa.table({"_item": ["b", "z", "a", "b"], "_label": labels})
     queries, items = np.arange(8).reshape(4, 2), np.array([[10, 11], [20, 21]])
     encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
-    found = labelled_clicks(table, pa.chunked_array([["a", "b"]]), "clicks", encoded)
+    corpus = pa.table({"_item": ["a", "b"]})
+    day = DayQueries(corpus=corpus, queries={"clicks": table}, by_history=None, events=table)
+    found = labelled_clicks(day, "clicks", encoded)
     assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
     assert found.item.tolist() == [[20, 21], [20, 21]]

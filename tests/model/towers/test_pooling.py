@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from model.towers.export import export
-from model.towers.linear_part import with_linear_part
 from model.towers.list_encoders import (
     EmbeddingBags,
     bagged,
@@ -15,7 +14,7 @@ from model.towers.list_encoders import (
     mean_of_bags,
     mean_of_present,
 )
-from model.towers.two_tower import TwoTower
+from model.towers.two_tower import TwoTower, with_linear_part
 from twinspire_core.contracts import model_bundle
 
 ATTENTION = {"pooling": "attention"}
