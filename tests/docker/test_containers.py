@@ -1,0 +1,147 @@
+"""docker/compose.yaml on a real engine: a day of a shop is published while each container is killed once."""
+
+import json
+import secrets
+import shutil
+import ssl
+import subprocess
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import shop
+from tests.docker import compose_file, engine
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]  # images are built first
+
+PASSWORD, TOKEN = "a-password-of-tests", secrets.token_hex(32)
+BASES = ("python:3.12-slim", "postgres:17", "caddy:2.10-alpine", "prom/prometheus:v3.5.0")
+# Grafana and the object store are left out: no package of Debian makes a stand-in for them.
+SERVICES = str.split(
+    "postgres init api-server scheduler dag-processor triggerer serving proxy prometheus"
+)
+LIMITS = {"twinspire": 3_500, "twinspire-serving": 2_300}
+"""Sizes of images, in millions of bytes."""
+BACK = 60  # seconds until the server answers again
+PATIENCE = 900  # seconds for a day of the shop, whose containers are killed meanwhile
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """Compose's project on a copy of the checkout, with a shop whose logs end yesterday."""
+    home = tmp_path_factory.mktemp("containers")
+    checkout = home / "checkout"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=engine.ROOT, capture_output=True, text=True, check=True)
+    for name in names.stdout.splitlines():
+        if (engine.ROOT / name).exists():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(engine.ROOT / name, checkout / name)
+    lay_out(checkout / "pipelines", home / "logs")
+    for path in (*home.parents[:2], *home.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o755)  # pytest's own are for their owner alone
+    values = dict.fromkeys(compose_file.ASKED, secrets.token_hex(32))
+    values |= {"AIRFLOW_PASSWORD": PASSWORD, "SERVING_TOKEN": TOKEN, "SERVE": "shop"}
+    values |= {"FERNET_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
+    values |= {"LOGS": str(home / "logs")}
+    (checkout / "docker/.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
+    with engine.running(home / "engine"):
+        engine.base_images(list(BASES))
+        compose = engine.Project(checkout / "docker/compose.yaml")
+        try:
+            compose("build", "init", "serving", "proxy")
+            compose("up", "--detach", "--wait", *SERVICES)
+            yield compose
+        finally:
+            compose("down", "--volumes", check=False)
+
+
+def lay_out(pipelines: Path, logs: Path) -> None:
+    """The shop as its only pipeline, in the folders of the containers."""
+    file = shop.lay_out(logs, date.today() - timedelta(days=shop.DAYS))
+    text = file.read_text().replace("[pipeline]", '[pipeline]\nwork_root = "/data/work"')
+    for table in ("events", "items", "users"):
+        text = text.replace(f'"{table}/', f'"/logs/{table}/')
+    for other in pipelines.glob("*.toml"):
+        other.unlink()
+    (pipelines / "shop.toml").write_text(f'{text}[registry]\nroot = "/data/registry"\n')
+
+
+def ask(path: str, **body: object) -> httpx.Response:
+    """Through the proxy, with the token."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE  # the proxy's own authority
+    with httpx.Client(base_url="https://localhost", verify=trust) as client:
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        return client.post(path, json=body) if body else client.get(path)
+
+
+def answers(seconds: float) -> bool:
+    """Whether the server gives a list within so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if ask("/v1/recommend", query={"user": "u000"}, k=5).status_code == 200:
+                return True
+        except httpx.HTTPError:
+            pass
+        time.sleep(1)
+    return False
+
+
+def states(compose: engine.Project) -> set[str]:
+    """Of the DAG's runs; empty while Airflow cannot say."""
+    told = compose.inside("scheduler", "airflow dags list-runs shop -o json", check=False)
+    try:
+        return {run["state"] for run in json.loads(told[told.index("[{") :])}
+    except ValueError:
+        return set()
+
+
+def until_published(compose: engine.Project) -> None:
+    end = time.monotonic() + PATIENCE
+    while (ended := states(compose)) != {"success"}:
+        assert "failed" not in ended, compose("logs", "--tail", "200", "scheduler")
+        assert time.monotonic() < end, ended
+        time.sleep(5)
+
+
+def versions(compose: engine.Project) -> list[dict]:
+    told = compose.inside("scheduler", "twinspire versions pipelines/shop.toml --json")
+    return json.loads(told)
+
+
+def test_a_day_is_published_once_while_each_container_is_killed(stack):
+    stack.inside("scheduler", "twinspire doctor pipelines/shop.toml")
+    stack.inside("scheduler", "airflow dags unpause shop")
+    for service in ("dag-processor", "triggerer", "api-server", "scheduler", "postgres"):
+        time.sleep(20)  # the day goes on
+        stack.kill(service)
+    until_published(stack)
+    (first,) = versions(stack)
+    assert answers(BACK)
+    for service in ("serving", "proxy", "prometheus"):
+        stack.kill(service)
+        assert answers(BACK), service
+    stack("up", "--detach", "--wait", *SERVICES)  # each is healthy again
+    assert versions(stack) == [first]
+    assert ask("/v1/version").json()["version"] == first["version"]
+
+
+def test_nobody_without_the_token_gets_a_list(stack):
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    with httpx.Client(base_url="https://localhost", verify=trust) as client:
+        assert client.get("/v1/version").status_code == 401
+        assert client.get("/metrics").status_code == 404
+
+
+def test_images_are_as_small_as_they_may_be(stack):
+    for image, limit in LIMITS.items():
+        line = ["docker", "image", "inspect", "--format", "{{.Size}}", image]
+        size = int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+        assert size < limit * 1e6, (image, size)
