@@ -245,6 +245,18 @@ def test_a_dag_file_of_ones_own_gets_an_error_that_says_what_to_write(bag, name,
         recommender_dag(name, **arguments)
 
 
+def test_arguments_of_a_team_win_and_its_callback_is_called_after_ours(bag, write, tmp_path):
+    from twinspire.airflow import recommender_dag
+
+    write(tmp_path / "shop.toml", name="shop", retries=7)
+    ours = recommender_dag(tmp_path / "shop.toml", default_args=None).get_task("day")
+    theirs = {"retries": 1, "pool": "small", "on_failure_callback": print}
+    task = recommender_dag(tmp_path / "shop.toml", default_args=theirs).get_task("day")
+    assert (ours.retries, task.retries, task.pool, task.owner) == (7, 1, "small", "twinspire")
+    assert len(ours.on_failure_callback) == 1
+    assert [c is print for c in task.on_failure_callback] == [False, True]
+
+
 def test_a_worker_parses_the_dags_of_one_recommender(load, write, tmp_path, monkeypatch):
     for name in ("one", "two"):
         write(tmp_path / f"{name}.toml", name=name)

@@ -38,7 +38,8 @@ def recommender_dag(file: str | Path, **dag_arguments: Any) -> DAG:
     Args:
       file: absolute path of the pipeline file.
       **dag_arguments: of Airflow's `DAG`, for all three. `tags` and `default_args`, such as `pool` and
-        `queue` of the tasks, are added to ours.
+        `queue` of the tasks, are added to ours and win over them. A failure calls your
+        `on_failure_callback` after ours.
 
     Returns: the DAG that runs a day.
 

@@ -51,11 +51,16 @@ def shared_arguments(
 
     Args:
       kind: the tag that tells daily runs from upkeep.
-      given: arguments of Airflow's `DAG` that are added, and win where both set a task's argument.
+      given: arguments of Airflow's `DAG`. Those of its tasks win over ours, but for callbacks of failures:
+        ours is called before.
       **of_tasks: further arguments of the tasks of this DAG.
     """
-    defaults = {**_task_defaults(recommender), **of_tasks, **given.get("default_args", {})}
-    tags = ["twinspire", kind, *given.get("tags", ())]
+    theirs = given.get("default_args") or {}
+    defaults = {**_task_defaults(recommender), **of_tasks, **theirs}
+    if callbacks := theirs.get("on_failure_callback"):
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        defaults["on_failure_callback"] = [tell_of_failure(recommender), *callbacks]
+    tags = ["twinspire", kind, *(given.get("tags") or ())]
     return {**given, "tags": tags, "default_args": defaults}
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache, wraps
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, TwinspireError, UsageError
@@ -120,12 +120,12 @@ def list_files(uri: str) -> list[FileInfo]:
     scheme, _, bucket = uri.partition("://")
     bucket = bucket.partition("/")[0]
     entries = _library().list(store, name).collect()
+    folders = {str(parent) for entry in entries for parent in PurePosixPath(entry["path"]).parents}
     listed = []
     for entry in entries:
         path = entry["path"]
         # A folder that a console made is an object without content.
-        is_folder = not entry["size"] and any(e["path"].startswith(f"{path}/") for e in entries)
-        if path == name or is_folder:
+        if path == name or (not entry["size"] and path in folders):
             continue
         digest = f"etag:{entry['e_tag']}" if scheme == "s3" else None
         written = entry["last_modified"].timestamp()
