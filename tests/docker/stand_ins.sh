@@ -99,9 +99,11 @@ ENTRYPOINT ["prometheus"]
 END
       ;;
     maven:*)
+      cp "$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")/lib/security/cacerts" "$work/certificates/"
       build "$1" << END
 FROM stand-in-debian
 $(packages maven openjdk-17-jdk-headless)
+COPY certificates/cacerts /etc/ssl/certs/java/
 END
       ;;
     eclipse-temurin:*)
