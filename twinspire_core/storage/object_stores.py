@@ -40,7 +40,9 @@ _VARIABLES = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 # Codes that ask for another try, and a multipart upload that was completed, but whose reply was lost.
-_PASSING = re.compile(r"status code: (408|409|412|429|5)|RequestTimeout|NoSuchUpload|InvalidBlockList")
+_PASSING = re.compile(
+    r"status code: (408|409|412|429|5)|RequestTimeout|NoSuchUpload|InvalidBlockList"
+)
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound")
 # The address is where machines of a cloud ask for credentials if no variable has them.
 _NO_ACCESS = re.compile(r"status code: 40[13]|169\.254\.169\.254")
