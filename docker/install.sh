@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh ARGUMENT...: installs libraries of the lock into /packages, without 1.4 GB that no container uses.
+# install.sh ARGUMENT...: installs libraries of the lock into /packages, without the parts that no container uses.
 # The arguments are those of `uv pip install`.
 set -euo pipefail
 # tensorflow-cpu is TensorFlow without its kernels for GPUs. The images have no drivers for these.

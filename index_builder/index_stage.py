@@ -301,7 +301,8 @@ def _take_over(
     index = ScannIndex.build(
         vectors, untuned(settings.kind, settings.code_dimensions, settings.k, settings.leaves)
     )
-    point = measure(index, truth, settings, tried)
+    point = measure(index, truth, settings)
+    tried(point)
     if point.recall.sure >= target:
         return index.with_settings(settings), ""
     why = (
@@ -325,11 +326,11 @@ def _least(
     """The index with the least work of all kinds, and why the others were not taken."""
     best: Index = exact
     reasons = list[str]()
-    everything: tuple[Kind, ...] = (*kinds, "quantised")
-    for kind in dict.fromkeys(everything):
-        # Vectors without clusters gain nothing from leaves, but a scan of all codes may still be faster
-        if kind in kinds or best is exact:
-            best = _least_of_kind(best, kind, truth, target, tried, reasons)
+    for kind in kinds:
+        best = _least_of_kind(best, kind, truth, target, tried, reasons)
+    # Vectors without clusters gain nothing from leaves, but a scan of all codes may still be faster
+    if best is exact and "quantised" not in kinds:
+        best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
     return best, reasons
 
 

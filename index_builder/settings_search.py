@@ -160,16 +160,12 @@ def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> 
     )
 
 
-def measure(
-    index: Tunable, truth: Truth, settings: Settings, tried: Callable[[Point], None]
-) -> Point:
-    """The recall of settings, and what they cost, which `tried` is called with, too."""
+def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
+    """The recall of settings, and what they cost."""
     # Not `search`: it answers exactly if the leaves hold too few items, which would look like recall
     set_up = index.with_settings(settings)
     rows, _ = set_up.scan(truth.queries, truth.k)
-    point = Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)))
-    tried(point)
-    return point
+    return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)))
 
 
 def tune(
@@ -200,7 +196,8 @@ def tune(
     def reaches(settings: Settings) -> Point | None:
         if any(_finds_no_more(settings, other) for other in failed):
             return None
-        point = measure(index, truth, settings, tried)
+        point = measure(index, truth, settings)
+        tried(point)
         if point.recall.sure >= target:
             return point
         failed.append(settings)
@@ -248,7 +245,8 @@ def step_up(
         if s != missed and _finds_no_more(missed, s)
     ]
     for settings in sorted(dearer, key=lambda s: work(s, len(index))):
-        point = measure(index, truth, settings, tried)
+        point = measure(index, truth, settings)
+        tried(point)
         if point.recall.sure >= target:
             return point
     return None
@@ -316,8 +314,9 @@ def leaves_suffice(
     """
     rescored = candidates(tree.settings, len(tree))[-1][0].rescored
     leaves = max(settings.leaves_searched for settings in cheaper)
-    most = replace(tree.settings, rescored=rescored, leaves_searched=leaves)
-    return measure(tree, truth, most, tried).recall.sure >= target
+    point = measure(tree, truth, replace(tree.settings, rescored=rescored, leaves_searched=leaves))
+    tried(point)
+    return point.recall.sure >= target
 
 
 def work(settings: Settings, items: int) -> float:

@@ -150,7 +150,7 @@ class Architecture:
       layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: whether there is a head that learns labels from the vectors
         (model/towers/auxiliary_head.py).
-      linear: name of the items' table for the linear part (model/towers/two_tower.py); empty without
+      linear: name of the items' table for the linear part (model/towers/linear_part.py); empty without
         that part.
     """
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import tensorflow as tf
 
 from model.towers.architecture import SIDES
-from model.towers.two_tower import TwoTower, encode, with_linear_part
+from model.towers.linear_part import with_linear_part
+from model.towers.two_tower import TwoTower, encode
 from twinspire_core.config.feature_kinds import Feature, HistoryFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import model_bundle

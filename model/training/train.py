@@ -23,7 +23,8 @@ from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
 from model.towers.export import Transform, export, transforms, vocabularies
-from model.towers.two_tower import TwoTower, fit_linear_part
+from model.towers.linear_part import fit_linear_part
+from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.checkpoint import TableState, TrainingState
 from model.training.loop import LoopResult, few_steps, full_buckets, run_training, shown

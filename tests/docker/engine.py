@@ -29,6 +29,7 @@ def running(folder: Path) -> Iterator[None]:
         return
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a Docker engine of one's own needs root and dockerd; or set DOCKER_HOST")
+    folder.mkdir()
     socket = f"unix://{folder}/socket"
     line = ["dockerd", "--host", socket, "--pidfile", folder / "pid"]
     line += ["--data-root", folder / "data", "--exec-root", folder / "run"]

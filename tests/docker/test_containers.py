@@ -71,17 +71,17 @@ def lay_out(pipelines: Path, logs: Path) -> None:
     (pipelines / "shop.toml").write_text(f'{text}[registry]\nroot = "/data/registry"\n')
 
 
-def ask(path: str, **body: object) -> httpx.Response:
-    """Through the proxy, with the token."""
+def ask(path: str, token: str = TOKEN, **body: object) -> httpx.Response:
+    """The proxy's answer."""
     trust = ssl.create_default_context()
     trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE  # the proxy's own authority
-    with httpx.Client(base_url="https://localhost", verify=trust) as client:
-        client.headers["Authorization"] = f"Bearer {TOKEN}"
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url="https://localhost", verify=trust, headers=headers) as client:
         return client.post(path, json=body) if body else client.get(path)
 
 
 def answers(seconds: float) -> bool:
-    """Whether the server gives a list within so long."""
+    """Whether the server gives a list before the time is over."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -95,9 +95,9 @@ def answers(seconds: float) -> bool:
 
 def states(compose: engine.Project) -> set[str]:
     """Of the DAG's runs; empty while Airflow cannot say."""
-    told = compose.inside("scheduler", "airflow dags list-runs shop -o json", check=False)
+    output = compose.inside("scheduler", "airflow dags list-runs shop -o json", check=False)
     try:
-        return {run["state"] for run in json.loads(told[told.index("[{") :])}
+        return {run["state"] for run in json.loads(output[output.index("[{") :])}
     except ValueError:
         return set()
 
@@ -111,8 +111,7 @@ def until_published(compose: engine.Project) -> None:
 
 
 def versions(compose: engine.Project) -> list[dict]:
-    told = compose.inside("scheduler", "twinspire versions pipelines/shop.toml --json")
-    return json.loads(told)
+    return json.loads(compose.inside("scheduler", "twinspire versions pipelines/shop.toml --json"))
 
 
 def test_a_day_is_published_once_while_each_container_is_killed(stack):
@@ -133,11 +132,8 @@ def test_a_day_is_published_once_while_each_container_is_killed(stack):
 
 
 def test_nobody_without_the_token_gets_a_list(stack):
-    trust = ssl.create_default_context()
-    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
-    with httpx.Client(base_url="https://localhost", verify=trust) as client:
-        assert client.get("/v1/version").status_code == 401
-        assert client.get("/metrics").status_code == 404
+    assert ask("/v1/version", token="guess").status_code == 401
+    assert ask("/metrics").status_code == 404
 
 
 def test_images_are_as_small_as_they_may_be(stack):

@@ -34,10 +34,12 @@ if TYPE_CHECKING:  # they load NumPy, Arrow and more
     from serving.version.loaded_version import Version
 
 
-def _text(value: str | None) -> str | None:
-    """An id as it was typed; Python keeps bytes that are no UTF-8 as surrogates."""
-    if value and any("\ud800" <= one <= "\udfff" for one in value):
-        raise UsageError(f"An id must be UTF-8; found {value!a}. Correct it.")
+def _valid_id(value: str | None) -> str | None:
+    """The id, if it is valid UTF-8. Python reads other bytes of a command line as surrogates."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as e:
+        raise UsageError(f"An id must be UTF-8; found {value!a}. Correct it.") from e
     return value
 
 
@@ -49,7 +51,7 @@ def recommend(
     user: Annotated[
         str | None,
         typer.Option(
-            callback=_text,
+            callback=_valid_id,
             help="A user's id. The version must store users (serving.user_store).",
         ),
     ] = None,
@@ -152,7 +154,7 @@ def recommend(
 
 def similar(
     pipeline: PipelineFile,
-    item: Annotated[str, typer.Option(callback=_text, help="An item's id.")],
+    item: Annotated[str, typer.Option(callback=_valid_id, help="An item's id.")],
     k: K = 10,
     allow: Allow = None,
     deny: Deny = None,

@@ -2,7 +2,7 @@
 published version, and the alias `live`.
 
 The variables are those of MLflow's own client. MLflow never stops a day: what fails is printed, and the next
-publication makes up for it.
+publication makes up for it. Two publications of a version at the same moment may leave two runs of it.
 """
 
 import json

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.towers.export import export
+from model.towers.linear_part import with_linear_part
 from model.towers.list_encoders import (
     EmbeddingBags,
     bagged,
@@ -14,7 +15,7 @@ from model.towers.list_encoders import (
     mean_of_bags,
     mean_of_present,
 )
-from model.towers.two_tower import TwoTower, with_linear_part
+from model.towers.two_tower import TwoTower
 from twinspire_core.contracts import model_bundle
 
 ATTENTION = {"pooling": "attention"}

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.towers.two_tower import TwoTower, fit_linear_part, with_linear_part
+from model.towers.linear_part import fit_linear_part, with_linear_part
+from model.towers.two_tower import TwoTower
 from twinspire_core.errors import UsageError
 
 

@@ -23,12 +23,13 @@ from twinspire_core.errors import UsageError
 def test_what_was_written_is_read_and_listed(place):
     storage.write_bytes(f"{place}/a/one.txt", b"1")
     storage.write_bytes(f"{place}/a/b/two.txt", b"22")
+    storage.write_bytes(f"{place}/a/empty.txt", b"")
     storage.write_bytes(f"{place}/ab/three.txt", b"333")
     assert storage.read_bytes(f"{place}/a/b/two.txt") == b"22"
     listed = [(f.path, f.size) for f in storage.list_files(f"{place}/a")]
-    assert listed == [("b/two.txt", 2), ("one.txt", 1)]
+    assert listed == [("b/two.txt", 2), ("empty.txt", 0), ("one.txt", 1)]
     assert storage.list_names(place) == ["a", "ab"]
-    assert storage.list_names(f"{place}/a") == ["b", "one.txt"]
+    assert storage.list_names(f"{place}/a") == ["b", "empty.txt", "one.txt"]
     there = [storage.exists(f"{place}/{name}") for name in ("a", "a/one.txt", "c")]
     assert there == [True, True, False]
 

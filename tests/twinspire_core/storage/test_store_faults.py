@@ -65,6 +65,24 @@ def test_everything_is_read_and_written_whole_through_a_store_that_fails(
     assert store.met[fault] > 5
 
 
+@pytest.mark.parametrize("remote_place", ["s3", "az"], indirect=True)
+def test_a_file_is_written_although_the_reply_to_its_last_part_is_lost(
+    store, remote_place, monkeypatch, tmp_path
+):
+    """The store has forgotten the parts, and refuses the request when it is repeated."""
+    faults = iter(["lost"])
+
+    def fault(method: str, path: str) -> str | None:
+        is_last = "comp=blocklist" in path or (method == "POST" and "uploadId=" in path)
+        return next(faults, None) if is_last else None
+
+    monkeypatch.setattr(store, "fault", fault)
+    (tmp_path / "file.bin").write_bytes(STORED["large/file.bin"])
+    storage.upload_tree(tmp_path, remote_place)
+    assert next(faults, None) is None
+    assert storage.read_bytes(f"{remote_place}/file.bin") == STORED["large/file.bin"]
+
+
 def test_of_many_writers_through_it_at_most_one_wins(store, remote_place):
     """And who loses its connection is not told that it lost, or won, what it did not."""
     store.shares = {"lost": 0.25, "503": 0.15, "half": 0.1}
