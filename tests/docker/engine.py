@@ -46,6 +46,9 @@ def running(folder: Path) -> Iterator[None]:
         finally:
             engine.terminate()
             engine.wait(60)
+            _run(
+                "umount", folder / "run/netns/default"
+            )  # dockerd leaves it, and no folder could be deleted
             shutil.rmtree(folder / "data")  # gigabytes
 
 
