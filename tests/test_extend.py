@@ -125,13 +125,11 @@ def exists(uri): return disk.exists(_path(uri))
 def list_files(uri):
     return [replace(f, uri=f.uri.replace("box/", "box://")) for f in disk.list_files(_path(uri))]
 def list_names(uri): return disk.list_names(_path(uri))
-def last_written(uri): return disk.last_written(_path(uri))
 def read_bytes(uri): return disk.read_bytes(_path(uri))
 def open_bytes(uri): return disk.open_bytes(_path(uri))
 def write_bytes(uri, data): disk.write_bytes(_path(uri), data)
 def put_if_absent(uri, data): return disk.put_if_absent(_path(uri), data)
 def delete_file(uri): disk.delete_file(_path(uri))
-def delete_tree(uri): disk.delete_tree(_path(uri))
 def file_digest(uri): return disk.file_digest(_path(uri))
 def copy(source, target): write_bytes(target, read_bytes(source))
 def upload(uri, path): write_bytes(uri, path.read_bytes())

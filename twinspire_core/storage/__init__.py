@@ -86,7 +86,9 @@ def last_written(uri: str) -> float | None:
 
     On a disk, files that are still being written and the folders themselves count, too.
     """
-    return _store_of(uri).last_written(uri)
+    if not is_remote(uri):
+        return disk.last_written(uri)
+    return max((file.written for file in list_files(uri)), default=None)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -215,7 +217,10 @@ def _copy(pair: tuple[str, str]) -> None:
 
 def delete_tree(uri: str) -> None:
     """Deletes a folder with all that is in it, if there is one. Others may be deleting it at the same time."""
-    _store_of(uri).delete_tree(uri)
+    if is_remote(uri):
+        map_each(delete_file, [file.uri for file in list_files(uri)])
+    else:
+        disk.delete_tree(uri)
 
 
 def delete_file(uri: str) -> None:

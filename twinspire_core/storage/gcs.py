@@ -6,7 +6,6 @@ UsageError when it will not.
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, UsageError
-from twinspire_core.storage.store import FileInfo, map_each
+from twinspire_core.storage.store import FileInfo, open_object
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket, Client
@@ -112,11 +111,6 @@ def list_names(uri: str) -> set[str]:
     return {name[len(start) :].strip("/") for name in full_names if name != start}
 
 
-def last_written(uri: str) -> float | None:
-    """When an object below a folder was last written."""
-    return max((file.written for file in list_files(uri)), default=None)
-
-
 @of_object
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
@@ -125,43 +119,19 @@ def read_bytes(uri: str) -> bytes:
 
 def open_bytes(uri: str) -> BinaryIO:
     """Opens an object to read parts of it; reading raises FileNotFoundError if there is none."""
-    return io.BufferedReader(_Object(uri))
-
-
-class _Object(io.RawIOBase):
-    """An object that is read piece by piece. Google's own reader raises the library's errors, and only when
-    it is read.
-    """
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._reader = blob(uri).open("rb")
-        self._position = 0  # Google's reader would ask the store for it
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = _ask_reader(self._uri, self._reader.read, len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = _ask_reader(self._uri, self._reader.seek, offset, whence)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+    return open_object(uri, _size, _read_part)
 
 
 @of_object
-def _ask_reader(uri: str, call: Callable[..., R], *args: int) -> R:
-    """Calls a method of Google's reader of an object; FileNotFoundError if there is none."""
-    return call(*args)
+def _size(uri: str) -> int:
+    found = blob(uri)
+    found.reload()
+    return int(found.size)
+
+
+@of_object
+def _read_part(uri: str, start: int, length: int) -> bytes:
+    return bytes(blob(uri).download_as_bytes(start=start, end=start + length - 1))
 
 
 @translated
@@ -233,11 +203,6 @@ def delete_file(uri: str) -> None:
 
     with suppress(NotFound):
         blob(uri).delete()
-
-
-def delete_tree(uri: str) -> None:
-    """Deletes all objects below a folder."""
-    map_each(delete_file, [file.uri for file in list_files(uri)])
 
 
 def blob(uri: str) -> "Blob":

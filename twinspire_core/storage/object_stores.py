@@ -7,7 +7,6 @@ UsageError when it will not.
 """
 
 import hashlib
-import io
 import os
 import random
 import re
@@ -21,14 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, TwinspireError, UsageError
-from twinspire_core.storage.store import FileInfo, map_each
+from twinspire_core.storage.store import PART, FileInfo, open_object
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _PATIENCE = 120.0  # seconds in which a request is repeated
 _LONGEST_PAUSE = 15.0  # seconds
-_PART = 8 << 20  # bytes that are read or sent at once
 _AT_ONCE = 4  # parts of an object
 _CLIENT = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "1h"}
 # The library repeats parts of large objects, but not every kind of request. `_asked` repeats all, and lets
@@ -147,11 +145,6 @@ def list_names(uri: str) -> set[str]:
     return {path[len(name) :].strip("/") for path in paths} - {""}
 
 
-def last_written(uri: str) -> float | None:
-    """When an object below a folder was last written."""
-    return max((file.written for file in list_files(uri)), default=None)
-
-
 @_asked
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
@@ -160,49 +153,7 @@ def read_bytes(uri: str) -> bytes:
 
 def open_bytes(uri: str) -> BinaryIO:
     """Opens an object to read parts of it; reading raises FileNotFoundError if there is none."""
-    return io.BufferedReader(_Object(uri), _PART)
-
-
-class _Object(io.RawIOBase):
-    """An object that is read piece by piece."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._position = 0
-        self._size: int | None = None  # asked for when it is needed
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readall(self) -> bytes:
-        return self._next(self._end() - self._position)
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._next(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
-        self._position = offset + (self._end() if whence == io.SEEK_END else starts[whence])
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def _next(self, length: int) -> bytes:
-        length = min(length, self._end() - self._position)
-        data = _read_part(self._uri, self._position, length) if length > 0 else b""
-        self._position += len(data)
-        return data
-
-    def _end(self) -> int:
-        if self._size is None:
-            self._size = _size(self._uri)
-        return self._size
+    return open_object(uri, _size, _read_part)
 
 
 @_asked
@@ -219,7 +170,7 @@ def _read_part(uri: str, start: int, length: int) -> bytes:
 def write_bytes(uri: str, data: bytes | Path) -> None:
     """Writes an object."""
     store, name = _split(uri)
-    _library().put(store, name, data, chunk_size=_PART, max_concurrency=_AT_ONCE)
+    _library().put(store, name, data, chunk_size=PART, max_concurrency=_AT_ONCE)
 
 
 @_asked
@@ -269,7 +220,7 @@ def file_digest(uri: str) -> str:
 
 
 def _parts(uri: str) -> Iterable[bytes]:
-    parts: Iterable[bytes] = _library().get(*_split(uri)).stream(min_chunk_size=_PART)
+    parts: Iterable[bytes] = _library().get(*_split(uri)).stream(min_chunk_size=PART)
     return parts
 
 
@@ -278,11 +229,6 @@ def delete_file(uri: str) -> None:
     """Deletes an object; nothing if there is none."""
     with suppress(FileNotFoundError):
         _library().delete(*_split(uri))
-
-
-def delete_tree(uri: str) -> None:
-    """Deletes all objects below a folder."""
-    map_each(delete_file, [file.uri for file in list_files(uri)])
 
 
 def _split(uri: str) -> tuple[Any, str]:

@@ -1,14 +1,18 @@
 """The functions that the module of each store defines: of the disk, and of object stores."""
 
+import io
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+PART = 8 << 20
+"""Bytes of an object that are read or sent at once."""
 _AT_ONCE = 8  # transfers; the pool of Google's client holds ten connections
 
 
@@ -43,9 +47,6 @@ class Store(Protocol):
     def list_names(self, uri: str, /) -> Collection[str]:
         """Names directly below a folder, in any order."""
 
-    def last_written(self, uri: str, /) -> float | None:
-        """When anything below a folder was last written."""
-
     def read_bytes(self, uri: str, /) -> bytes:
         """The content of a file; FileNotFoundError if there is none."""
 
@@ -60,9 +61,6 @@ class Store(Protocol):
 
     def delete_file(self, uri: str, /) -> None:
         """Deletes a file, if there is one."""
-
-    def delete_tree(self, uri: str, /) -> None:
-        """Deletes a folder with all that is in it."""
 
     def file_digest(self, uri: str, /) -> str:
         """`sha256` of a file's content, in hex."""
@@ -79,6 +77,62 @@ class RemoteStore(Store, Protocol):
 
     def download(self, uri: str, path: Path, /) -> None:
         """Copies a file to a disk; FileNotFoundError if there is none."""
+
+
+def open_object(
+    uri: str, size: Callable[[str], int], read_part: Callable[[str, int, int], bytes]
+) -> BinaryIO:
+    """Opens an object to read parts of it.
+
+    Args:
+      size: asks for the number of its bytes; FileNotFoundError if there is no such object.
+      read_part: asks for some of its bytes, by the place of the first and their number.
+    """
+    return io.BufferedReader(_Object(uri, size, read_part), PART)
+
+
+class _Object(io.RawIOBase):
+    """An object that is read piece by piece."""
+
+    def __init__(
+        self, uri: str, size: Callable[[str], int], read_part: Callable[[str, int, int], bytes]
+    ) -> None:
+        self._uri = uri
+        self._read_part = read_part
+        self._ask_size = size
+        self._position = 0
+
+    @cached_property
+    def _size(self) -> int:
+        return self._ask_size(self._uri)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readall(self) -> bytes:
+        return self._next(self._size - self._position)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
+        self._position = offset + (self._size if whence == io.SEEK_END else starts[whence])
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def _next(self, length: int) -> bytes:
+        length = min(length, self._size - self._position)
+        data = self._read_part(self._uri, self._position, length) if length > 0 else b""
+        self._position += len(data)
+        return data
 
 
 def map_each(call: Callable[[T], R], arguments: Iterable[T]) -> list[R]:
