@@ -4,7 +4,6 @@ Libraries are loaded without the modules that they would load for nothing or cra
 will do, and without what they write to standard error. Loops are compiled by numba.
 """
 
-import ctypes
 import fcntl
 import os
 import pickle
@@ -53,13 +52,11 @@ def block_import(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def block_tensorflow_extras(*more: str) -> Iterator[None]:
+def block_tensorflow_extras() -> Iterator[None]:
     """Blocks what TensorFlow would load for nothing when it is imported: Keras, and Google's client
-    for machines that it might run on. Other modules to block can be named.
+    for machines that it might run on.
     """
-    with ExitStack() as stack:
-        for name in ("keras", "googleapiclient", *more):
-            stack.enter_context(block_import(name))
+    with block_import("keras"), block_import("googleapiclient"):
         yield
 
 
@@ -83,18 +80,6 @@ class _WithoutNames(ModuleType):
 _MAKING = RLock()
 
 
-def load_tensorflow_library() -> None:
-    """Loads TensorFlow's native library, which is a third of its import. Python's lock is free meanwhile,
-    so that other threads go on, such as the one that draws the progress line.
-    """
-    spec = find_spec("tensorflow")
-    if spec is None or spec.origin is None or "tensorflow" in sys.modules:
-        return
-    library = Path(spec.origin).with_name("libtensorflow_cc.so.2")
-    if library.exists():  # else the import will load what there is
-        ctypes.CDLL(None).dlopen(os.fsencode(library), os.RTLD_NOW | os.RTLD_LOCAL)
-
-
 def load_saved_model(folder: str) -> Any:
     """What `tf.saved_model.load` returns, in half the time where TensorFlow is not imported yet."""
     import_loading()
@@ -107,7 +92,6 @@ def import_loading() -> None:
     """Imports the part of TensorFlow that loading a SavedModel needs. `import tensorflow` still works
     afterwards.
     """
-    load_tensorflow_library()
     if "tensorflow" not in sys.modules:
         spec = find_spec("tensorflow")
         assert spec, "setup.py requires it"

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import apache_beam as beam
@@ -87,9 +87,6 @@ def run_job(
         build(pipeline)
         _run_here(pipeline)
     else:
-        # Its import may have been blocked, where Beam was loaded for a job of this process.
-        with suppress(ImportError):
-            import apache_beam.io.gcp.gcsfilesystem  # noqa: F401
         job = _Job(options, out)
         pipeline = beam.Pipeline(options=job.options)
         build(pipeline)

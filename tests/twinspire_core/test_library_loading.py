@@ -69,24 +69,6 @@ except ImportError as e:
     assert told(code) == ["1 False", "sched"]
 
 
-def test_beam_is_loaded_without_clouds_and_finds_them_when_a_job_asks_for_them():
-    code = """
-import sys
-from twinspire_core.native_code import block_tensorflow_extras
-with block_tensorflow_extras("google.cloud"):
-    import beam_jobs.embed_stage
-print({"google.cloud.storage", "apache_beam.io.gcp.gcsfilesystem"} & set(sys.modules) or "light")
-from apache_beam.io.filesystems import FileSystems
-from beam_jobs.beam import engine
-try:
-    engine.run_job(["--runner=TestDataflowRunner"], lambda job: None, "out")
-except Exception:  # a job there needs more options
-    pass
-print(FileSystems.get_filesystem("gs://a").scheme())
-"""
-    assert told(code) == ["light", "gs"]
-
-
 def test_nothing_is_heard_unless_it_fails(capfd):
     with suppress_native_stderr(), suppress_native_stderr():
         os.write(2, b"greetings\n")

@@ -1,7 +1,6 @@
 """Asking a published version for lists: `recommend` and `similar`."""
 
 import json
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,6 @@ from twinspire_core.config.source_registry import RANKED
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Row, Table, number, short_name
 from twinspire_core.errors import UsageError
-from twinspire_core.native_code import load_tensorflow_library
 from twinspire_core.terminal import console, doing
 from twinspire_core.terminal import out as standard_output
 
@@ -129,8 +127,6 @@ def recommend(
         raise UsageError("--out is the file for the lists of --queries. Give --queries, too.")
     if explain and not user:
         raise UsageError("--explain works only with --user. Give --user, or leave --explain out.")
-    # Loading it needs no Python, and this machine may have another core
-    Thread(target=load_tensorflow_library).start()
     with doing("loading the libraries"):
         from serving.requests.request_model import ListRequest
         from serving.version.filters import Filter

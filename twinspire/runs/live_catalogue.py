@@ -342,7 +342,6 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     from index_builder import index_stage, refresh_stage
 
     def make(whole: StageContext) -> dict[str, Any]:
-        # Not while importing, when Google's library is blocked, which `gs://` needs
         run.registry.verify(holder.version)
         home = run.registry.folder(holder.version)
         # A version holds everything that later steps read of these stages

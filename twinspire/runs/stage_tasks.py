@@ -301,10 +301,8 @@ def _make(run: DayRun, task: StageTask) -> Attempt:
     context = replace(task.context, out=out)
     if stage.waits_for_turn:
         context = replace(context, gaps=_report_gaps(run, task))
-    # Beam imports it, but only remote workers need it
-    clouds = () if run.pipeline.beam.options else ("google.cloud",)
     # TensorFlow prints many lines when it is imported
-    with suppress_native_stderr(), block_tensorflow_extras(*clouds):
+    with suppress_native_stderr(), block_tensorflow_extras():
         function = task.load()
     # Outside of the block, so that the progress of the stage is shown
     summary = function(context)

@@ -1,4 +1,3 @@
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,11 +124,8 @@ def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
 
 
-def test_a_damaged_version_is_found_while_its_store_can_be_reached(tmp_path):
-    """Google's library cannot be imported while Beam is."""
-
+def test_a_damaged_version_is_found(tmp_path):
     def verify(version):
-        assert sys.modules.get("google.cloud", ...) is not None
         raise BadData(f"{version} is damaged")
 
     header, beam = SimpleNamespace(work_root=str(tmp_path)), SimpleNamespace(options={})
