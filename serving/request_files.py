@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -90,7 +89,7 @@ def recommend_lines(
         _local(queries) as file,
         _output(out) as target,
         doing(f"answering the requests of {queries}") as show,
-        _writing_aside(target, ids, parquet=parquet) as write,
+        _writing(target, ids, parquet=parquet) as write,
     ):
         # The progress is divided by it, and a file may be empty
         size = max(1, file.stat().st_size)
@@ -177,29 +176,6 @@ def _print(file: Path) -> None:
     except BrokenPipeError:
         # `head` has read enough. Python must not complain when it closes the pipe at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _writing_aside(
-    target: Path, ids: pa.Array, *, parquet: bool
-) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
-    """Yields a function that writes batches of answers in a thread, while the next batch is answered."""
-    written: Future[None] | None = None
-    with (
-        _writing(target, ids, parquet=parquet) as append,
-        ThreadPoolExecutor(1) as aside,
-    ):
-
-        def write(users: pa.ChunkedArray, answer: Answer) -> None:
-            nonlocal written
-            # At most one batch waits to be written, so that memory stays bounded.
-            if written:
-                written.result()
-            written = aside.submit(append, users, answer)
-
-        yield write
-        if written:
-            written.result()
 
 
 @contextmanager
