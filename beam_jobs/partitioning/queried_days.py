@@ -40,7 +40,7 @@ def partition_query(
       database: where to ask (`read_query`).
       out: folder of a day, with `{date}`. Local or in an object store.
       layout: its `first` and `last` are the days to ask for; without `last`, the first alone.
-      replace: an existing day may lose rows that the database does not have.
+      replace: an existing day may lose rows that the database does not have, or all: then its folder is deleted.
       progress: called with the day and the rows of it that were read so far.
       spill_bytes: largest size of rows in memory; more go through temporary files.
 
@@ -57,13 +57,14 @@ def partition_query(
         total.days += one.days
         total.written += one.written
         total.replaced += one.replaced
+        total.emptied += one.emptied
         total.unchanged += one.unchanged
         total.warning = total.warning or one.warning
         if one.days:
             total.first, total.last = total.first or day, day
         else:
             total.missing.append(day)
-    if not total.days:
+    if not total.days and not total.emptied:
         days = " and ".join(str(day) for day in (total.missing[0], *total.missing[1:][-1:]))
         raise NothingToDo(
             f"The query returned no rows for {days}, so nothing was written. If there should be some, check"

@@ -85,13 +85,18 @@ def test_every_variable_is_explained_and_no_secret_has_a_default():
     needed = set(re.findall(r"\$\{(\w+):\?", COMPOSE)) | set(
         re.findall(r"environment: (\w+) }", COMPOSE)
     )
-    optional = set(re.findall(r"\$\{(\w+):-", COMPOSE)) | set(
-        re.findall(r"(?m)^ +(STORAGE_\w+): +#", COMPOSE)
-    )
+    defaults = set(re.findall(r"\$\{(\w+):-", COMPOSE))
+    stores = set(re.findall(r"(?m)^  ([A-Z_]+):$", COMPOSE))
     assert needed == set(compose_file.ASKED)
-    assert optional == set(re.findall(r"(?m)^#([A-Z_]+)=", compose_file.EXAMPLE))
-    assert not re.findall(r"PASSWORD|TOKEN|SECRET|KEY", " ".join(optional))
+    assert defaults | stores == set(re.findall(r"(?m)^#([A-Z_]+)=", compose_file.EXAMPLE))
+    assert not re.findall(r"PASSWORD|TOKEN|SECRET|KEY", " ".join(defaults))
     assert not re.findall(r"(?i)(?:password|secret|token|key)\w*: *[a-z0-9]", COMPOSE)
+
+
+def test_keys_of_object_stores_reach_what_reads_them_and_nothing_else(services):
+    has_it = {name for name, s in services.items() if "AWS_REGION" in s.get("environment", {})}
+    airflow = {"init", "api-server", "scheduler", "dag-processor", "triggerer"}
+    assert has_it == airflow | {"serving"}
 
 
 def test_only_this_machine_reaches_them_unless_it_is_asked_for(services):

@@ -86,7 +86,9 @@ def read_file(file: Path) -> Recommender:
     """
     try:
         return _recommender(file)
-    except (OSError, ValueError) as e:
+    except OSError as e:  # its own text names the file
+        raise ValueError(f"{file}: {e.strerror or e}.") from e
+    except ValueError as e:
         raise ValueError(f"{file}: {e}.") from e
 
 

@@ -19,7 +19,7 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.display.table import Cell, Table, counted
+from twinspire_core.display.table import Cell, Style, Table, counted
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message
 from twinspire_core.terminal import console, doing
 
@@ -220,11 +220,14 @@ def _outcome(rest: "AirflowRest", dag: str, day: date, board: "Board") -> dict[s
     return outcome
 
 
+_STYLES = STATES | {"published": Style.GOOD}
+
+
 def _table(outcomes: list[dict[str, Any]]) -> Table:
     rows = [
         [
             one["day"],
-            Cell(one["outcome"], STATES.get(one["outcome"])),
+            Cell(one["outcome"], _STYLES.get(one["outcome"])),
             one["version"] or one["task"] or "",
             f"{one['seconds']:.0f}",
         ]
