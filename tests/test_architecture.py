@@ -5,23 +5,20 @@ named. The recipes in CONTRIBUTING.md name paths that exist, too.
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/architecture.md").read_text()
-NAMED = set(re.findall(r"`([a-z_]+/[\w/.]*)`", PAGE))
 
 
-def test_every_path_exists():
-    assert len(NAMED) > 50 and [path for path in sorted(NAMED) if not (ROOT / path).exists()] == []
-
-
-def test_every_path_of_the_recipes_exists():
-    recipes = (ROOT / "CONTRIBUTING.md").read_text()
-    named = set(re.findall(r"`([a-z_]+/[\w/.]*)`", recipes))
-    assert len(named) > 20 and [path for path in sorted(named) if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize(("page", "least"), [("docs/architecture.md", 50), ("CONTRIBUTING.md", 20)])
+def test_every_path_exists(page, least):
+    named = sorted(set(re.findall(r"`([a-z_]+/[\w/.]*)`", (ROOT / page).read_text())))
+    assert len(named) > least and [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_folder_of_the_packages_has_a_line():
-    table = set(re.findall(r"^\| `([\w/]+)/` \|", PAGE, re.M))
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = set(re.findall(r"^\| `([\w/]+)/` \|", page, re.M))
     packages = ("twinspire_core", "beam_jobs", "model", "index_builder", "serving", "twinspire")
     folders = {
         str(f.parent.relative_to(ROOT))

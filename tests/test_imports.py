@@ -36,14 +36,11 @@ def loaded_by(*names: str) -> set[str]:
     return set(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split())
 
 
-def test_the_floor_is_light():
+def test_the_floor_a_day_s_measures_and_what_other_packages_take_from_a_stage_are_light():
+    """Loading TensorFlow would cost the process that measures seconds."""
     floor = {name for name in MODULES if name.startswith("twinspire_core")}
-    assert not HEAVY & loaded_by(*floor - {"twinspire_core.search.scann_index"})
-
-
-@pytest.mark.parametrize("name", ["index_builder.registry.registry", "model.data.prefetch"])
-def test_what_other_packages_take_from_a_stage_is_light(name):
-    assert not HEAVY & loaded_by(name)
+    others = ("index_builder.registry.registry", "model.data.prefetch", "model.measure_stage")
+    assert not HEAVY & loaded_by(*floor - {"twinspire_core.search.scann_index"}, *others)
 
 
 IN_AIRFLOW = [*(ROOT / "dags").rglob("*.py"), *(ROOT / "twinspire/airflow").rglob("*.py")]
@@ -62,11 +59,6 @@ def test_the_command_line_starts_light():
     assert not (HEAVY | {"numpy", "pyarrow", "polars", "matplotlib"}) & loaded_by(
         "twinspire.cli.main"
     )
-
-
-def test_a_day_is_measured_without_tensorflow():
-    """Loading it would cost a process of its own seconds."""
-    assert not HEAVY & loaded_by("model.measure_stage")
 
 
 def test_a_day_is_measured_with_the_extra_for_training_alone():

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks import feature_script, features
-from tests.system import days
+from tests.twinspire.cli.test_prepare import twinspire
 
 KEYS = ["_time", "_user", "_item"]
 
@@ -33,7 +33,8 @@ def rows_of(folder) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def stage_rows(world):
     file = str(features.pipeline_file(world, 3))
-    days.twinspire("features", file, "--date", str(feature_script.DAY))
+    code, _, said = twinspire("features", file, "--date", feature_script.DAY)
+    assert code == 0, said
     return rows_of(next((world / "work" / "shards-3").rglob("transformed")))
 
 

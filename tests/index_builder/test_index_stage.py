@@ -146,26 +146,24 @@ def make(kind: str, vectors: np.ndarray, k: int) -> Index:
     return ScannIndex.build(vectors, Settings(kind=kind, k=k, rescored=3 * k, **trees))
 
 
-@pytest.mark.parametrize("kind", ["exact", "quantised", "tree"])
-def test_a_moved_index_loads_in_a_clean_process(tmp_path, kind):
-    queries = clustered(4, seed=1)
-    index = make(kind, clustered(3_000), 10)
-    index.save(tmp_path / "here")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "here").rename(tmp_path / "elsewhere" / "index")
+def test_moved_indexes_load_in_a_clean_process(tmp_path):
+    queries, expected = clustered(4, seed=1), []
+    for kind in ("exact", "quantised", "tree"):
+        index = make(kind, clustered(3_000), 10)
+        index.save(tmp_path / "here" / kind)
+        expected.append(f"{index.search(queries, 10)[0].tolist()} False")
+    (tmp_path / "here").rename(tmp_path / "elsewhere")
     np.save(tmp_path / "queries.npy", queries)
-
-    code = (
-        "import sys, numpy as np; from twinspire_core.search.index import load_index; index ="
-        " load_index(sys.argv[1])\n"
-    )
-    code += "print(index.search(np.load(sys.argv[2]), 10)[0].tolist(), 'tensorflow' in sys.modules)"
-    arguments = [sys.executable, "-c", code, "elsewhere/index", "queries.npy"]
+    code = """
+import sys, numpy as np
+from twinspire_core.search.index import load_index
+for kind in ("exact", "quantised", "tree"):
+    found = load_index(f"elsewhere/{kind}").search(np.load("queries.npy"), 10)[0]
+    print(found.tolist(), "tensorflow" in sys.modules)
+"""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        arguments, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == f"{index.search(queries, 10)[0].tolist()} False"
+    told = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=env, text=True)
+    assert told.splitlines() == expected
 
 
 def test_tensorflow_is_loaded_after_scann_into_one_process():
@@ -378,36 +376,27 @@ def told_of(**figures) -> Start:
 
 
 @pytest.mark.parametrize(
-    ("items", "width", "kinds", "wanted", "start", "why"),
+    ("change", "why"),
     [
-        (9_000, 8, ("tree",), {}, told_of(), ""),
-        (11_999, 8, ("tree",), {}, told_of(), ""),
-        (12_000, 8, ("tree",), {}, told_of(), "12,000 items; there were 9,000 when"),
-        (6_001, 8, ("tree",), {}, told_of(), ""),
-        (6_000, 8, ("tree",), {}, told_of(), "6,000 items; there were 9,000 when"),
+        ({}, ""),
+        ({"items": 11_999}, ""),
+        ({"items": 12_000}, "12,000 items; there were 9,000 when"),
+        ({"items": 6_001}, ""),
+        ({"items": 6_000}, "6,000 items; there were 9,000 when"),
         # What counts is the size when they were searched for, not yesterday's: growth by a tenth a
         # day adds up.
-        (12_000, 8, ("tree",), {}, told_of(items=11_500), "12,000 items; there were 9,000 when"),
-        (
-            9_000,
-            7,
-            ("tree",),
-            {},
-            told_of(),
-            "vectors of 7 numbers; those of",
-        ),
-        (9_000, 8, ("tree", "quantised"), {}, told_of(), "other kinds of index suit 9,000 items"),
-        (9_000, 8, ("tree",), {"recall_target": 0.8}, told_of(), "was tuned for recall@20 0.9"),
-        (9_000, 8, ("tree",), {}, told_of(k=10), "was tuned for recall@10 0.9"),
-        (9_000, 8, ("tree",), {}, Start(why="it was rolled back"), "it was rolled back"),
+        ({"items": 12_000, "start": told_of(items=11_500)}, "12,000 items; there were 9,000 when"),
+        ({"width": 7}, "vectors of 7 numbers; those of"),
+        ({"kinds": ("tree", "quantised")}, "other kinds of index suit 9,000 items"),
+        ({"recall_target": 0.8}, "was tuned for recall@20 0.9"),
+        ({"start": told_of(k=10)}, "was tuned for recall@10 0.9"),
+        ({"start": Start(why="it was rolled back")}, "it was rolled back"),
     ],
 )
-def test_a_change_of_size_width_or_wishes_is_searched_for_anew(
-    items, width, kinds, wanted, start, why
-):
-    found = unfit(
-        start, np.zeros((items, width), np.float32), K, kinds, Wanted(**(WANTED | wanted))
-    )
+def test_a_change_of_size_width_or_wishes_is_searched_for_anew(change, why):
+    now = {"items": 9_000, "width": 8, "kinds": ("tree",), "start": told_of(), **WANTED, **change}
+    vectors = np.zeros((now.pop("items"), now.pop("width")), np.float32)
+    found = unfit(now.pop("start"), vectors, K, now.pop("kinds"), Wanted(**now))
     assert why in found and bool(why) == bool(found)
 
 

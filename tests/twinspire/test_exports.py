@@ -15,7 +15,8 @@ import pytest
 
 from tests.data.freeze import HERE
 from tests.serving.http.conftest import answering
-from tests.system.days import twinspire, typed
+from tests.system.days import typed
+from tests.twinspire.cli.test_prepare import twinspire
 from twinspire.exports import exported_items
 from twinspire.exports.exported_items import Changes, ExportedItems
 from twinspire.exports.vector_files import to_parquet, to_vertex
@@ -137,6 +138,13 @@ def quiet(_: str) -> None:
     pass
 
 
+def export(to: str, code: int) -> str:
+    """What the command says when it ends so."""
+    found, out, said = twinspire("export", FROZEN / "shop.toml", "--to", to)
+    assert found == code, said
+    return out or said
+
+
 def counts(changes: Changes) -> tuple[int, ...]:
     return tuple(changes.counts().values())
 
@@ -146,7 +154,7 @@ def test_ten_nearest_are_the_index_s(place):
     pipeline = load(FROZEN / "shop.toml")
     told = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
     assert (told["new"], told["towers"]) == (120, "2024-03-10-f41e65e1")
-    again = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
+    again = json.loads(export(place.url, 0).splitlines()[-1])
     assert [again[name] for name in ("new", "changed", "deleted", "unchanged")] == [0, 0, 0, 120]
     queries = [{"user": f"u{n:03d}"} for n in range(40)]
     queries += [{"history": [f"i{n:03d}", f"i{n + 7:03d}"]} for n in range(10)]
@@ -329,7 +337,7 @@ def test_dates_are_text_and_nan_is_null():
     ],
 )
 def test_errors(to, code, words):
-    said = twinspire("export", str(FROZEN / "shop.toml"), "--to", to, check=code)
+    said = export(to, code)
     assert words in said and "secret" not in said
 
 
@@ -340,33 +348,32 @@ def test_only_what_may_pass_is_tried_again(server, postgresql, monkeypatch):
     postgresql.ask("CREATE ROLE guest LOGIN PASSWORD 'right' CONNECTION LIMIT 0")
     postgresql.ask("SELECT pg_reload_conf()")
     guest = server.replace("postgres:@", "guest@")
-    command = ("export", str(FROZEN / "shop.toml"), "--to")
-    assert "no password" in twinspire(*command, guest, check=2)
+    assert "no password" in export(guest, 2)
     monkeypatch.setenv("PGPASSWORD", "wrong")
-    assert "password authentication failed" in twinspire(*command, guest, check=2)
+    assert "password authentication failed" in export(guest, 2)
     monkeypatch.setenv("PGPASSWORD", "right")
-    assert "too many connections" in twinspire(*command, guest, check=75)
+    assert "too many connections" in export(guest, 75)
     postgresql.ask("ALTER ROLE guest CONNECTION LIMIT 9")
-    assert "does not exist" in twinspire(*command, guest.replace("/postgres?", "/none?"), check=2)
-    assert "permission denied" in twinspire(*command, guest, check=2)
+    assert "does not exist" in export(guest.replace("/postgres?", "/none?"), 2)
+    assert "permission denied" in export(guest, 2)
     postgresql.ask("GRANT CREATE ON DATABASE postgres TO guest")
     with psycopg2.connect(server) as holder, holder.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('twinspire.\"shop\"'))")
         postgresql.ask("ALTER ROLE guest SET lock_timeout = 1")
-        assert "lock timeout" in twinspire(*command, guest, check=75)
+        assert "lock timeout" in export(guest, 75)
 
 
 def test_a_folder_of_qdrant_that_another_process_has_open_is_tried_again(qdrant):
     from twinspire.exports.qdrant import connect
 
     with closing(connect(qdrant.url)):
-        twinspire("export", str(FROZEN / "shop.toml"), "--to", qdrant.url, check=75)
+        export(qdrant.url, 75)
 
 
 @pytest.mark.parametrize("to", ["://shop:ge/heim@db/shop", "://shop@db/shop?password=geheim"])
 def test_no_message_has_the_password(to):
-    said = twinspire("export", "shop.toml", "--to", "mysql" + to, check=2)
+    said = export("mysql" + to, 2)
     assert "postgresql://USER@HOST/DATABASE" in said
     assert "heim" not in said
-    said = twinspire("export", "shop.toml", "--to", "postgresql" + to, check=2)
+    said = export("postgresql" + to, 2)
     assert "PGPASSWORD" in said and "heim" not in said

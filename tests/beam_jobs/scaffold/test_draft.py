@@ -4,8 +4,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections import Counter
 from dataclasses import asdict
@@ -26,6 +24,7 @@ from beam_jobs.scaffold.draft import draft
 from beam_jobs.scaffold.log_figures import figures_of
 from beam_jobs.scaffold.validate import validate
 from tests.shop import lay_out
+from tests.twinspire.cli.test_prepare import twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.config.tables.quality import SourcesConfig
@@ -376,33 +375,30 @@ def test_days_without_files_are_named(shop, tmp_path):
 
 
 def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
-    def twinspire(*arguments):
-        command = [sys.executable, "-m", "twinspire", *arguments]
-        return subprocess.run(command, capture_output=True, text=True)
-
     made = tmp_path / "pipelines" / "made.toml"  # in a folder that is not there yet
     command = ("init", str(shop.parent / "events"), "--name", "shop", "--out", str(made))
-    assert twinspire(*command).returncode == 0
-    assert twinspire("validate", str(made), "--date", str(DAY)).returncode == 0
+    assert twinspire(*command)[0] == 0
+    assert twinspire("validate", str(made), "--date", str(DAY))[0] == 0
     schema = json.loads((made.parent / "twinspire.schema.json").read_text())
     text = made.read_text()
     assert text.startswith("#:schema ./twinspire.schema.json\n")
     jsonschema.validate(tomllib.loads(text), schema)
-    told = json.loads(twinspire("config", str(made), "--json").stdout)
+    told = json.loads(twinspire("config", str(made), "--json")[1])
     assert told["columns.user"] == {"value": "user_id", "from": "file"}
     assert told["train.wait"] == {"value": "6h", "from": "default"}
-    shown = twinspire("config", str(made)).stdout
-    assert tomllib.loads(shown)["train"]["dimension"] == 64, "it is TOML"
+    assert tomllib.loads(twinspire("config", str(made))[1])["train"]["dimension"] == 64, (
+        "it is TOML"
+    )
     unfit = ("--name", "My shop", "--time-zone", "Europe/Berln", "--out", str(tmp_path / "x.toml"))
-    told = twinspire(*command[:2], *unfit)
-    assert told.returncode == 2 and not (tmp_path / "x.toml").exists()
-    assert "--name 'My shop'" in told.stderr and "'Europe/Berlin'?" in told.stderr
-    again = twinspire(*command)
-    assert again.returncode == 2 and "must be a new file" in again.stderr
+    code, _, said = twinspire(*command[:2], *unfit)
+    assert code == 2 and not (tmp_path / "x.toml").exists()
+    assert "--name 'My shop'" in said and "'Europe/Berlin'?" in said
+    code, _, said = twinspire(*command)
+    assert code == 2 and "must be a new file" in said
     made.write_text(made.read_text().replace('user = "user_id"', 'user = "nobody"'))
-    told = twinspire("validate", str(made), "--date", str(DAY), "--json")
-    assert told.returncode == 3 and "events.nobody" in told.stderr
-    assert next(f["column"] for f in json.loads(told.stdout) if not f["ok"]) == "nobody"
+    code, told, said = twinspire("validate", str(made), "--date", str(DAY), "--json")
+    assert code == 3 and "events.nobody" in said
+    assert next(f["column"] for f in json.loads(told) if not f["ok"]) == "nobody"
 
 
 MOVIES = {

@@ -76,7 +76,7 @@ def test_what_the_document_allows_and_forbids(client, path, mode):
     other = refused if mode is schemathesis.GenerationMode.NEGATIVE else accepted
 
     @settings(
-        max_examples=25,
+        max_examples=12,
         derandomize=True,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -118,7 +118,7 @@ def accepted(ctx, response, case) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/recommend", "/v1/encode", "/v1/similar"])
 def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
-    @settings(max_examples=40, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=20, derandomize=True, deadline=None, database=None)
     @given(
         body=st.binary(max_size=60)
         | st.text(alphabet='{}[]":,query0123456789kNa. ', max_size=60).map(str.encode)
