@@ -264,7 +264,7 @@ class BodyParser:
             )
         refusal = keys[key].value.refusal(key, body[key], error)
         if key == "source" and isinstance(body[key], str):
-            refusal.near = _nearest_source(body[key])
+            refusal.near = next(iter(nearest_names(body[key], source_registry.answering())), None)
         return refused(refusal, "")
 
     def _wrong_queries(
@@ -380,12 +380,6 @@ def _raw_queries(body: Mapping[str, Any]) -> Any:
 
 def _where(body: Mapping[str, Any], number: int) -> str:
     return "query" if body.get("queries") is None else f"queries[{number}]"
-
-
-def _nearest_source(name: str) -> str | None:
-    """The source that now has a removed source's lists, or the one whose name is nearest."""
-    near = nearest_names(name, source_registry.answering())
-    return source_registry.REMOVED.get(name) or next(iter(near), None)
 
 
 def refused(error: Refused, where: str) -> Problem:

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -28,8 +27,7 @@ from twinspire.cli import (
     try_file,
     tune,
 )
-from twinspire_core.config.source_registry import REMOVED as SOURCES_BEFORE
-from twinspire_core.errors import TwinspireError, UsageError, format_message
+from twinspire_core.errors import TwinspireError, format_message
 from twinspire_core.native_code import never_import
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console
@@ -79,30 +77,6 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 """Panels of `--help` with their commands; what a newcomer needs comes first."""
 
-
-REMOVED = {
-    "await-turn --instant": "`--date DATE`, which `twinspire which-day --instant` prints",
-    "close-day --instant": "`--date DATE`, which `twinspire which-day --instant` prints",
-    "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
-    "monitor": "`twinspire status PIPELINE --check`",
-    "evaluate --slices": "`--json`, which holds the measures of slices",
-    "evaluate --allow": "write filtered lists with `recommend --queries --allow`, and score them with"
-    " `--recs`",
-    "evaluate --deny": "write filtered lists with `recommend --queries --deny`, and score them with"
-    " `--recs`",
-    "recommend --explore": "leave it out; lists reserve no places for items without events",
-    "recommend --no-explore": "leave it out; lists reserve no places for items without events",
-    **{
-        f"{command} --no-reuse": "delete the caches in WORK_ROOT/PIPELINE/partials"
-        for command in ("features", "refresh", "run")
-    },
-    **{f"recommend --source {old}": f"`--source {new}`" for old, new in SOURCES_BEFORE.items()},
-    "report --version": "`twinspire report PIPELINE VERSION`",
-    "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",
-    "show --version": "`twinspire show PIPELINE VERSION`",
-}
-"""Removed commands, options and values, as they were typed, and what to type instead."""
-
 # Commands that need no pandas, which Arrow would load
 _READERS = {"recommend", "similar", "serve"}
 
@@ -151,7 +125,6 @@ def main() -> None:
     # Airflow stops a task by SIGTERM: an exception has remote jobs cancelled and the day closed
     signal.signal(signal.SIGTERM, _end)
     try:
-        _refuse_removed(sys.argv[1:])
         app()
     except Exception as e:
         cause = e if isinstance(e, TwinspireError) else explain(e)
@@ -163,15 +136,6 @@ def main() -> None:
     finally:
         # Otherwise Python searches all objects for cycles once more before it ends
         gc.freeze()
-
-
-def _refuse_removed(arguments: list[str]) -> None:
-    command = arguments[0] if arguments else ""
-    words = [word for one in arguments[1:] for word in one.split("=", 1)]
-    pairs = [f"{command} {' '.join(pair)}" for pair in pairwise(words)]
-    for typed in (command, *(f"{command} {word}" for word in words), *pairs):
-        if typed in REMOVED:
-            raise UsageError(f"`twinspire {typed}` was removed. Instead: {REMOVED[typed]}.")
 
 
 def _end(*_: object) -> None:

@@ -76,20 +76,6 @@ BASELINE_TITLES = {
 }
 """By name, simple lists that evaluation compares with. They are not sources."""
 BASELINES = tuple(BASELINE_TITLES)
-REMOVED = {
-    "mix": FIXED_ORDER,
-    "past": HISTORY,
-    "personal": HISTORY,
-    "most_popular": POPULAR,
-    "popular_lately": POPULAR,
-    "trending": POPULAR,
-    "co_visitation": CO_OCCURRENCE,
-    "user_neighbours": NEIGHBOURS,
-    "session_neighbours": NEIGHBOURS,
-    "ease": FACTORS,
-    "ials": FACTORS,
-}
-"""Former sources of an answer, and what to write instead."""
 
 
 def answering() -> tuple[str, ...]:

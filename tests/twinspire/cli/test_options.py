@@ -76,11 +76,6 @@ def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
     assert sorted(here.rglob("*")) == before, "nothing was written"
 
 
-@pytest.mark.parametrize("typed", [one.split() for one in main.REMOVED])
-def test_what_was_removed_says_what_to_do_instead(typed, monkeypatch, capsys):
-    assert "was removed. Instead: " in refusal(monkeypatch, capsys, *typed)
-
-
 # What NumPy's threads do between matrix products.
 IDLE = """
 import time

@@ -175,13 +175,6 @@ LISTS = '[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n'
         ("", "[gate.ceilings]\n'ginny@50' = 0.9", "did you mean 'gini@50'?"),
         ("", "[gate.floors]\n'recall@50/users:1-9' = 0.1", "a slice, one of 0, 1-4, 5-19, 20+"),
         ("", "[gate.floors]\n'served/recal@50' = 0.1", "'recal@50'; did you mean 'recall@50'?"),
-        (
-            "",
-            "[gate.floors]\n'mix/recall@50' = 0.1",
-            "the mix was removed: write 'served/recall@50'",
-        ),
-        ("", "[mix]\nsources = ['past']", "mix was removed: write [sources] with use ="),
-        ("", "[sources]\nuse = ['trending']", "the source 'trending' was removed: write 'popular'"),
         ("", "[sources]\nuse = ['neighbours']", "neighbours, which stores lists of single"),
         ("", "[sources]\nuse = ['history', 'history']", "found 'history' twice"),
         ("", "[gate.floors]\n'ndcg@50/items:0' = 0.1", "found 'ndcg@50/items:0'; did you mean"),

@@ -11,7 +11,6 @@ from twinspire_core.config.source_registry import (
     ENTRIES,
     HISTORY,
     POPULAR,
-    REMOVED,
     TWO_TOWER,
     add_own,
 )
@@ -25,8 +24,6 @@ def _known_source(name: str) -> str:
     """The name of a source; makes one that is a file known."""
     if name.endswith(".py"):
         return add_own(name)
-    if name in REMOVED:
-        raise ValueError(f"the source {name!r} was removed: write {REMOVED[name]!r}")
     if name not in ENTRIES:
         hint = did_you_mean(name, ENTRIES) or f"known: {', '.join(ENTRIES)}"
         raise ValueError(f"there is no source {name!r}; {hint}")
@@ -173,12 +170,6 @@ def check_gate(gate: GateConfig, evaluation: EvaluationConfig) -> None:
 
 def _limited_measures(limits: dict[str, float]) -> list[str]:
     """The measures that are limited, without the prefix for what is served."""
-    for name in limits:
-        if name.startswith("mix/"):
-            raise ValueError(
-                f"gate limits {name!r}, but the mix was removed: write"
-                f" {measure_names.OF_SERVED + name.removeprefix('mix/')!r}"
-            )
     return [name.removeprefix(measure_names.OF_SERVED) for name in limits]
 
 
