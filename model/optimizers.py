@@ -66,6 +66,18 @@ class AdagradWeight(tf.Module):
         self.slots = tf.Variable(tf.fill(tf.shape(values), START), trainable=False)
         self._copies: list[tf.Variable] = []
 
+    def make_copies(self) -> None:
+        """Creates what `update` needs for `lists`, unless it is there.
+
+        Called before a step is traced: TensorFlow traces a function that creates variables twice.
+        """
+        if self._copies:
+            return
+        with tf.init_scope():
+            shape = [None, *self.values.shape[1:]]
+            both = (self.values, self.slots)
+            self._copies = [tf.Variable(weight[:0], shape=shape) for weight in both]
+
     def update(
         self,
         gradient: tf.Tensor | tf.IndexedSlices | None,
@@ -97,11 +109,8 @@ class AdagradWeight(tf.Module):
         """Updates many rows: copies of them that lie together, which are written back. The same
         numbers as by TensorFlow's operation for single rows, in two thirds of its time.
         """
+        self.make_copies()
         both = (self.values, self.slots)
-        if not self._copies:
-            with tf.init_scope():
-                shape = [None, *self.values.shape[1:]]
-                self._copies = [tf.Variable(weight[:0], shape=shape) for weight in both]
         # Rows [3, 7] of the table become rows [0, 1] of the copy, are updated as a dense variable, and
         # go back to [3, 7].
         for weight, copy in zip(both, self._copies, strict=True):

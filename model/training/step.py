@@ -131,6 +131,8 @@ def compile_step(
         for column in columns
         if column.name in model.architecture.lists
     ]
+    for column in lists:
+        model.tables[column.table].make_copies()
     is_corrected = settings.correction != "none"
     counted = frequency if is_corrected else None
 

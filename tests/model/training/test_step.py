@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +8,7 @@ from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.list_encoders import bagged
 from model.towers.two_tower import TwoTower
-from model.training.step import compile_step
+from model.training import step as training_step
 from twinspire_core.config.tables.training import NegativesConfig
 
 ROWS, DRAWN = 40, 12
@@ -35,7 +37,11 @@ def one_step(tiny, **train):
         "item": other["item"].astype(np.int64),
         "draw_probability": np.full(DRAWN, 0.05, np.float32),
     }
-    step = compile_step(after, StreamingFrequency(buckets=1 << 20), pipeline.train)
+    with patch.object(training_step, "_losses", wraps=training_step._losses) as traced:
+        step = training_step.compile_step(
+            after, StreamingFrequency(buckets=1 << 20), pipeline.train
+        )
+    traced.assert_called_once()  # each trace takes longer than the steps of a small day
     lists = after.architecture.lists
     given = {**drawn, "features": bagged(drawn["features"], lists)}
     given = given if pipeline.train.negatives.uniform else {}
