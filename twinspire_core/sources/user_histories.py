@@ -41,10 +41,9 @@ class PersonalCounts:
       item: [M] int64, positions, distinct within a user, -1 outside the corpus.
       counts: by half-life, [M] float32.
       age: [M] float32, days since the last event; close to 0 where only the order is known.
-      span: [M] float32, days from the first event to the last, 0 where only the order is known; None
-        where it was not measured.
-      days: [M] float32, number of days with events; None where they were not counted.
-      visits: [U] float32, number of days on which a user took anything; None where not counted.
+      span: [M] float32, days from the first event to the last, 0 where only the order is known.
+      days: [M] float32, number of days with events.
+      visits: [U] float32, number of days on which a user took anything.
       timed: [U] bool, whether the times of a user's events are known; None where all are. Without
         times, a count is the same with any half-life.
     """
@@ -53,9 +52,9 @@ class PersonalCounts:
     item: np.ndarray
     counts: Mapping[str, np.ndarray]
     age: np.ndarray
-    span: np.ndarray | None = None
-    days: np.ndarray | None = None
-    visits: np.ndarray | None = None
+    span: np.ndarray
+    days: np.ndarray
+    visits: np.ndarray
     timed: np.ndarray | None = None
 
     @classmethod
@@ -67,7 +66,7 @@ class PersonalCounts:
           place: gives the positions of ids in the corpus, -1 outside.
         """
         names = set(rows.column_names)  # once, because Arrow makes a new list each time
-        if not {ITEMS, AGE} <= names:
+        if ITEMS not in names:
             return None
         items = _chunk(rows[ITEMS])
         lengths = list_lengths(items)
@@ -77,9 +76,9 @@ class PersonalCounts:
             item=place(items.flatten()).astype(np.int64),
             counts={name: _flat(rows[half_life_column(name)]) for name in counted},
             age=_flat(rows[AGE]),
-            span=_flat(rows[PERSONAL_SPAN]) if PERSONAL_SPAN in names else None,
-            days=_flat(rows[PERSONAL_DAYS]) if PERSONAL_DAYS in names else None,
-            visits=rows[VISITS].fill_null(0).to_numpy() if VISITS in names else None,
+            span=_flat(rows[PERSONAL_SPAN]),
+            days=_flat(rows[PERSONAL_DAYS]),
+            visits=rows[VISITS].fill_null(0).to_numpy(),
         )
 
     @classmethod
@@ -132,8 +131,7 @@ class PersonalCounts:
 
     def _of(self, entries: Ragged, users: np.ndarray | slice) -> Self:
         timed = None if self.timed is None else self.timed[users]
-        visits = None if self.visits is None else self.visits[users]
-        return replace(self, entries=entries, timed=timed, visits=visits)
+        return replace(self, entries=entries, timed=timed, visits=self.visits[users])
 
     def plus(self, newer: Self) -> Self:
         """Adds counts of later events of the same users, which may have more half-lives. Items with the
@@ -154,18 +152,11 @@ class PersonalCounts:
             counts[name] = sums.astype(np.float32)
         age = np.full(len(pair), np.inf, np.float32)
         np.minimum.at(age, place, np.concatenate([self.age, newer.age])[number])
-        span = None
-        if self.span is not None and newer.span is not None:
-            first = np.concatenate([self.age + self.span, newer.age + newer.span])[number]
-            oldest = np.zeros(len(pair), np.float32)
-            np.maximum.at(oldest, place, first)
-            span = oldest - age
-        days = visits = None
-        if self.days is not None and newer.days is not None:
-            of_event = np.concatenate([self.days, newer.days])[number]
-            days = np.bincount(place, weights=of_event, minlength=len(pair)).astype(np.float32)
-        if self.visits is not None and newer.visits is not None:
-            visits = self.visits + newer.visits
+        first = np.concatenate([self.age + self.span, newer.age + newer.span])[number]
+        oldest = np.zeros(len(pair), np.float32)
+        np.maximum.at(oldest, place, first)
+        of_event = np.concatenate([self.days, newer.days])[number]
+        days = np.bincount(place, weights=of_event, minlength=len(pair)).astype(np.float32)
         row, item = np.divmod(pair, width)
         item = np.where(item < corpus, item, -1)
         # The last half-life is the longest.
@@ -176,16 +167,16 @@ class PersonalCounts:
             item=item[order],
             counts={name: values[order] for name, values in counts.items()},
             age=age[order],
-            span=None if span is None else span[order],
-            days=None if days is None else days[order],
-            visits=visits,
+            span=(oldest - age)[order],
+            days=days[order],
+            visits=self.visits + newer.visits,
             # Later events are of the present, so known times stay known.
             timed=(self.is_timed & (self.entries.lengths > 0)) | newer.is_timed,
         )
 
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
         """These counts for users where `is_own`, [U] bool, holds; for the rest the other counts, which may
-        have fewer half-lives. Spans are there if both have them.
+        have fewer half-lives.
         """
         own = self.entries.where(is_own[self.entries.row])
         others = other.entries.where(~is_own[other.entries.row])
@@ -193,14 +184,6 @@ class PersonalCounts:
         # Entries are positions in the arrays below, where the other counts come second.
         number = np.concatenate([own.values, others.values + len(self.item)])
         order = np.argsort(row, kind="stable")
-        span = None
-        if self.span is not None and other.span is not None:
-            span = np.concatenate([self.span, other.span])
-        days = visits = None
-        if self.days is not None and other.days is not None:
-            days = np.concatenate([self.days, other.days])
-        if self.visits is not None and other.visits is not None:
-            visits = np.where(is_own, self.visits, other.visits)
         return type(self)(
             entries=Ragged(number[order], row[order], self.entries.rows),
             item=np.concatenate([self.item, other.item]),
@@ -209,9 +192,9 @@ class PersonalCounts:
                 for name, counts in other.counts.items()
             },
             age=np.concatenate([self.age, other.age]),
-            span=span,
-            days=days,
-            visits=visits,
+            span=np.concatenate([self.span, other.span]),
+            days=np.concatenate([self.days, other.days]),
+            visits=np.where(is_own, self.visits, other.visits),
             timed=np.where(is_own, self.is_timed, other.is_timed),
         )
 

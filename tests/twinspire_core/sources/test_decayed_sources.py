@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -33,8 +35,23 @@ def rows(*users: dict[str, dict[str, float]]) -> pa.Table:
         name = column.removeprefix("_personal_")
         values = [[counts.get(name, 1.0) for counts in user.values()] for user in users]
         columns[column] = pa.array(values, floats)
-    columns["_personal_age"] = pa.array([[1.0] * len(user) for user in users], floats)
+    for name, each in (("age", 1.0), ("span", 0.0), ("days", 1.0)):
+        columns[f"_personal_{name}"] = pa.array([[each] * len(user) for user in users], floats)
+    columns["_personal_visits"] = pa.array([min(len(user), 1) for user in users], pa.float32())
     return pa.table(columns)
+
+
+def stored_counts(users: Ragged, items: list[int], ages: list[float], **counts: list[float]):
+    """Counts of the items of users, each taken once on one day."""
+    return PersonalCounts(
+        entries=users,
+        item=np.array(items),
+        counts={name: np.array(values, np.float32) for name, values in counts.items()},
+        age=np.array(ages, np.float32),
+        span=np.zeros(len(items), np.float32),
+        days=np.ones(len(items), np.float32),
+        visits=(users.lengths > 0).astype(np.float32),
+    )
 
 
 def queries(table: pa.Table) -> Queries:
@@ -107,18 +124,14 @@ def test_later_events_count_besides():
     np.testing.assert_allclose(sums.counts["all"], [2, 2, 1, 1, 1, 1, 1], rtol=1e-6)
     assert sums.entries.row.tolist() == [0, 0, 0, 0, 0, 2, 2]
     np.testing.assert_allclose(sums.age, [0, 0, 1, 1, 1, 1, 1], atol=1e-5)
-    assert sums.span is None, "of what is stored nobody measured it"
+    np.testing.assert_allclose(sums.days, [2, 1, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(sums.visits, [2, 0, 1])
 
 
 def test_times_are_known_of_what_is_stored():
     """u has stored events and a newer one; v a history alone; w nothing; x stored events alone."""
     row = np.array([0, 3])
-    stored = PersonalCounts(
-        entries=Ragged(np.arange(2), row, 4),
-        item=np.array([0, 1]),
-        counts={"all": np.ones(2, np.float32)},
-        age=np.ones(2, np.float32),
-    )
+    stored = stored_counts(Ragged(np.arange(2), row, 4), [0, 1], [1, 1], all=[1, 1])
     newer = PersonalCounts.of_histories(Ragged(np.array([2, 2, 1]), np.array([0, 1, 1]), 4))
     assert newer.is_timed.tolist() == [False, False, True, True]
     sums = stored.plus(newer)
@@ -131,12 +144,8 @@ def test_times_are_known_of_what_is_stored():
 
 def test_a_later_event_changes_no_other_items_share():
     """Two of four are outside the corpus, and no two of these are one item."""
-    stored = PersonalCounts(
-        entries=Ragged(np.arange(3), np.zeros(3, np.int64), 1),
-        item=np.array([-1, 0, -1]),
-        counts={"60d": np.array([1, 2, 1], np.float32)},
-        age=np.array([5, 9, 5], np.float32),
-    )
+    of_one = Ragged(np.arange(3), np.zeros(3, np.int64), 1)
+    stored = stored_counts(of_one, [-1, 0, -1], [5, 9, 5], **{"60d": [1, 2, 1]})
     newer = PersonalCounts.of_histories(Ragged(np.array([1]), np.zeros(1, np.int64), 1))
     sums = stored.plus(newer)
     assert sums.item.tolist() == [0, 1, -1, -1]
@@ -145,13 +154,10 @@ def test_a_later_event_changes_no_other_items_share():
 
 def test_later_events_lengthen_spans():
     """Of u: a three times in 20 days, 5 days ago, and b once, 9 days ago; now b and twice c."""
-    stored = PersonalCounts(
-        entries=Ragged(np.arange(2), np.zeros(2, np.int64), 1),
-        item=np.array([0, 1]),
-        counts={"all": np.array([3, 1], np.float32)},
-        age=np.array([5, 9], np.float32),
-        span=np.array([20, 0], np.float32),
+    stored = stored_counts(
+        Ragged(np.arange(2), np.zeros(2, np.int64), 1), [0, 1], [5, 9], all=[3, 1]
     )
+    stored = replace(stored, span=np.array([20, 0], np.float32))
     newer = PersonalCounts.of_histories(Ragged(np.array([2, 1, 2]), np.zeros(3, np.int64), 1))
     sums = stored.plus(newer)
     order = np.argsort(sums.item)

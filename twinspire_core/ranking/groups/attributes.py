@@ -259,9 +259,7 @@ def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:
     if past is None or past.weight is None or past.total is None:
         return None
     counts = past.counts
-    spans = days = np.zeros(0, np.float32)
-    if counts.days is not None and counts.span is not None:
-        spans, days = counts.span[past.number], counts.days[past.number]
+    spans, days = counts.span[past.number], counts.days[past.number]
     own = np.zeros(len(pairs), np.float32)
     is_pair = pairs.past_pair >= 0
     own[pairs.past_pair[is_pair]] = past.weight[is_pair]

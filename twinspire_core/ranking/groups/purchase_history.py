@@ -106,8 +106,6 @@ class PersonalHistory(FeatureGroup):
             column["personal_share"][pair] = (
                 weights[number] / np.maximum(totals, 1e-30)[pairs.query[pair]]
             )
-        if counts.span is None or counts.days is None or counts.visits is None:
-            return
         days = counts.days[number]
         column["personal_first"][pair] = counts.age[number] + counts.span[number]
         shares = days / counts.visits[pairs.query[pair]]
@@ -175,8 +173,7 @@ class UserActivity(FeatureGroup):
             counts = past.counts.counts[_ALL][past.number]
             events = np.bincount(past.query, weights=counts, minlength=users)
             of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
-        if past.counts.visits is not None:
-            of_user[:, 4:] = _rhythm(past, of_user[:, 2])
+        of_user[:, 4:] = _rhythm(past, of_user[:, 2])
         write_rows(of_user, pairs.query, values)
 
     def describe(self, name: str, value: float) -> str:
@@ -188,7 +185,6 @@ def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
     """The last five features of users, [U, 5] float32; age is that of the last event, [U]."""
     counts = past.counts
     users = len(age)
-    assert counts.visits is not None and counts.span is not None and counts.days is not None
     # In doubles: vectorised logarithms of floats can differ in the last bit by their place in the array.
     visits = np.where(np.isnan(age), np.nan, counts.visits).astype(np.float64)
     first = np.zeros(users, np.float32)

@@ -57,7 +57,7 @@ def test_features_are_those_of_a_loop(kind):
     entries = Ragged.of_lengths(np.arange(len(items)), lengths)
     known = {"counts": {"60d": weight}, "age": age, "span": span, "days": days}
     past = Ragged.of_lengths(items, lengths)
-    counts = PersonalCounts(entries=entries, item=items, **known)
+    counts = PersonalCounts(entries=entries, item=items, visits=lengths > 0, **known)
     queries = Queries(past=past, events=lengths, personal=counts)
     lists = ScoredLists.by_place(np.stack([draw.permutation(ITEMS)[:9] for _ in lengths]))
     events = draw.integers(0, 50, ITEMS)

@@ -70,12 +70,6 @@ def test_rhythm_is_that_of_days_and_not_of_minutes(name, span, days, wanted):
     assert value(name, queries=asked)[0, 2] == wanted
 
 
-@pytest.mark.parametrize("name", ["interval", "personal_days", "user_visits", "user_first"])
-def test_without_spans_and_days_there_is_no_rhythm(name):
-    bare = replace(PERSONAL, span=None, days=None, visits=None)
-    assert np.isnan(value(name, queries=replace(QUERIES, personal=bare))[0, 2])
-
-
 @pytest.mark.parametrize(
     ("name", "column", "numbers", "expected"),
     [
