@@ -1,9 +1,6 @@
-"""A small split, written by hand: lists and what was taken, and items and vectors of a version."""
+"""A small split, written by hand: lists and what was taken."""
 
 import json
-
-import numpy as np
-import pyarrow as pa
 
 RECS = [
     {"user": "u", "items": ["a", "b", "c"]},
@@ -15,9 +12,6 @@ TRUTH = [
     {"user": "u", "items": ["c", "a", "c"]},
     {"user": "v", "items": ["x"]},
 ]
-ITEMS = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0, 0, 0, 9]})
-EYE = np.eye(4, dtype=np.float32)[[3, 1, 2, 0]].tolist()
-SHUFFLED = pa.table({"_item": list("dbca"), "vector": pa.array(EYE, pa.list_(pa.float32(), 4))})
 
 
 def jsonl(path, records) -> str:

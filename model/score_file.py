@@ -1,36 +1,93 @@
-"""Reads the files for measuring lists: recommendations of any system, the truth (items that users really
-took), and queries. They are joined by user.
+"""Measures a file of recommendations of any system on the items that users really took (the truth).
 
 Files are Parquet, JSON Lines or CSV (also with `.gz`), read like logs: columns of a CSV are text. A file of
 lists has one row per query with a list, or one row per query and item, best first. List elements are ids, or
-objects with a field `item`.
+objects with a field `item`. Recommendations and truth are joined by user.
 
 N queries.
 """
 
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core import storage
-from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.feature_schema import query_columns
 from twinspire_core.errors import BadData, UsageError
+from twinspire_core.metrics.intervals import intervals, resampled_means
+from twinspire_core.metrics.list_metrics import by_user, exposure, means
 from twinspire_core.records.json_lines import JsonObject
 from twinspire_core.records.raw_files import Unreadable, kind_of
 from twinspire_core.records.record_file import WHOLE, RecordFile
-from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows
+from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows, positions
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Names of the user column, by preference. If a user has several queries, `query` tells them apart."""
 ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
 TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
-# Names of the column of seen items, by preference.
-_PAST_COLUMNS = ("_past", "seen")
+
+
+def score_file(
+    recs: str | pa.Table,
+    truth: str | pa.Table,
+    ks: Sequence[int],
+    corpus: str | pa.Table | None = None,
+    *,
+    resamples: int = 0,
+) -> dict[str, Any]:
+    """Measures a file of recommendations.
+
+    Every query with a true item counts; without recommendations it counts as a miss. Other queries are
+    ignored.
+
+    Args:
+      recs: recommended items per query, best first: a file or a table.
+      truth: true items per query; repeated items count once.
+      ks: the lengths of lists to measure.
+      corpus: the items that can be recommended, with a column `_item` or `item`. True and recommended
+        items outside it are misses. Without a corpus, there is no coverage and no Gini coefficient.
+      resamples: bootstrap resamples for `intervals`; 0 for none. Several queries of one user count as
+        several users.
+
+    Returns: means by measure, with `users` (queries with a true item) and `answered` (those of them
+    that have a list).
+    """
+    wanted = _distinct(_read_lists(truth, TRUTH_COLUMNS))
+    given = _read_lists(recs, ITEM_COLUMNS)
+    if corpus is None:
+        items = pc.unique(pa.chunked_array([given.items.flatten(), wanted.items.flatten()]))
+        corpus_size = None  # the union of two files is not a corpus, so a share of it means nothing
+    else:
+        items = pc.unique(_read_corpus(corpus))
+        corpus_size = len(items)
+    position = _places_of(wanted.key, given.key)
+    is_answered = position.is_valid().to_numpy(zero_copy_only=False)
+    # A query without recommendations keeps an empty list, so that it counts as a miss.
+    ranked = np.full((len(wanted.key), max(ks)), -1, np.int64)
+    answers = given.items.take(position.drop_null())
+    ranked[is_answered] = positions(answers, items).padded(max(ks))
+    values = by_user(ranked, positions(wanted.items, items), ks)
+    measured: dict[str, Any] = {
+        "users": len(wanted.key),
+        "answered": int(is_answered.sum()),
+        **means(values),
+        **exposure(ranked[is_answered], ks, corpus_size),
+    }
+    if resamples:
+        resampled = resampled_means(values, np.arange(len(wanted.key)), resamples)
+        measured["intervals"] = {name: list(span) for name, span in intervals(resampled).items()}
+    return measured
+
+
+def _read_corpus(corpus: str | pa.Table) -> pa.Array:
+    """The ids of a corpus: its item column, else its first column."""
+    table, _ = _read_table(corpus)
+    given = table.column_names
+    name = next((name for name in ("_item", "item", "item_id") if name in given), given[0])
+    return _as_text(table.column(name).combine_chunks(), "the corpus")
 
 
 class Lists(NamedTuple):
@@ -45,18 +102,22 @@ class Lists(NamedTuple):
     items: pa.Array
 
 
-def read_table(source: str) -> pa.Table:
-    """Reads a file, or all Parquet files of a folder.
+def _read_table(source: str | pa.Table) -> tuple[pa.Table, str]:
+    """A file, or all Parquet files of a folder; and its name for messages.
 
     Raises:
       UsageError: there is no such file.
       BadData: its content does not match its ending.
     """
+    if not isinstance(source, str):
+        return source, "the table"
     if not storage.exists(source):
         raise UsageError(f"There is no file at {source}. Give a Parquet, JSON Lines or CSV file.")
     files = [f.uri for f in storage.list_files(source) if f.path.endswith(".parquet")] or [source]
     try:
-        return pa.concat_tables([_read(file) for file in files], promote_options="default")
+        return pa.concat_tables(
+            [_read_file(file) for file in files], promote_options="default"
+        ), source
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError, zlib.error, ValueError) as e:
         raise BadData(
             f"{source} cannot be read: {e}. Its ending (.parquet, .jsonl or .csv, also with .gz)"
@@ -64,66 +125,52 @@ def read_table(source: str) -> pa.Table:
         ) from e
 
 
-def read_lists(
-    table: pa.Table, columns: Sequence[str], *, source: str = "the table", user: str | None = None
-) -> Lists:
-    """Reads the lists in a table.
+def _read_lists(given: str | pa.Table, columns: Sequence[str]) -> Lists:
+    """Reads lists, in either form.
 
     Args:
-      table: one row per query with a list column, or one per query and item.
       columns: possible names of the item column, by preference.
-      source: name of the table for messages.
-      user: one more possible name of the user column.
 
     Raises:
       BadData: a column is missing or has the wrong type, or a query has two lists.
     """
+    table, source = _read_table(given)
+    key = _as_text(_column(table, USER_COLUMNS, source, "who asked"), source)
     items = _column(table, columns, source, "the items")
     if not is_list(items.type):
-        return _gather(_key(table, source, user), as_text(items, source))
+        return _gather(key, _as_text(items, source))
+    _refuse_repeated(key, source)
     lengths = list_lengths(items)
     values = items.flatten()
     if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
         values = pc.struct_field(values, "item")
-    keys = read_keys(table, source=source, user=user)
-    return Lists(keys, arrow_lists(lengths, as_text(values, source)))
+    return Lists(key, arrow_lists(lengths, _as_text(values, source)))
 
 
-def read_keys(table: pa.Table, *, source: str = "the table", user: str | None = None) -> pa.Array:
-    """The keys of a table with one row per query: [N] distinct strings.
-
-    Raises:
-      BadData: there is no user column, or a key has two rows.
-    """
-    key = _key(table, source, user)
+def _refuse_repeated(key: pa.Array, source: str) -> None:
     counts = pc.value_counts(key)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise BadData(
             f"A query must have one row; {repeated[0]['values']} has {repeated[0]['counts']} of the"
-            f" {len(table)} rows of {source}. If a user has several queries, add a column `query`"
+            f" {len(key)} rows of {source}. If a user has several queries, add a column `query`"
             " with an id for each."
         )
-    return key
 
 
-def places_of(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
-    """The position of each wanted query among others, [N]; null for a query that is missing.
-
-    Raises:
-      BadData: no query is in both.
-    """
+def _places_of(wanted: pa.Array, there: pa.Array) -> pa.Array:
+    """The position of each query of the truth among the recommendations, [N]; null where it is missing."""
     position = pc.index_in(wanted, value_set=there)
     if len(wanted) and position.null_count == len(wanted):
         raise BadData(
-            f"{name} and the truth must have users in common; found"
+            "The recommendations and the truth must have users in common; found"
             f" {wanted.slice(0, 3).to_pylist()} in the truth, {there.slice(0, 3).to_pylist()} in"
-            f" {name}. The files may be of different splits, or write ids differently."
+            " the recommendations. The files may be of different splits, or write ids differently."
         )
     return position
 
 
-def distinct(lists: Lists) -> Lists:
+def _distinct(lists: Lists) -> Lists:
     """The lists without repeated items, which keep their first place, and without empty lists."""
     row = list_rows(list_lengths(lists.items))
     values = lists.items.flatten()
@@ -136,7 +183,7 @@ def distinct(lists: Lists) -> Lists:
     return Lists(lists.key.filter(kept), arrow_lists(lengths, values.take(first)).filter(kept))
 
 
-def as_text(column: pa.Array, source: str) -> pa.Array:
+def _as_text(column: pa.Array, source: str) -> pa.Array:
     """Ids as strings, with whole numbers in decimals; null becomes the empty string.
 
     Raises:
@@ -150,7 +197,7 @@ def as_text(column: pa.Array, source: str) -> pa.Array:
     return column.cast(pa.string()).fill_null("")
 
 
-def _read(source: str) -> pa.Table:
+def _read_file(source: str) -> pa.Table:
     kind = kind_of(source.lower()) or "parquet"
     # The whole file as one block: ids that begin as numbers and become text later must have one type.
     blocks = RecordFile(source, kind).blocks(
@@ -191,11 +238,6 @@ def _column(table: pa.Table, names: Sequence[str], source: str, meaning: str) ->
     return column
 
 
-def _key(table: pa.Table, source: str, user: str | None) -> pa.Array:
-    names = (*USER_COLUMNS, user) if user else USER_COLUMNS
-    return as_text(_column(table, names, source, "who asked"), source)
-
-
 def _gather(key: pa.Array, items: pa.Array) -> Lists:
     """Lists from a table with one row per query and item, in the order of rows."""
     encoded = key.dictionary_encode()
@@ -204,80 +246,3 @@ def _gather(key: pa.Array, items: pa.Array) -> Lists:
     # A stable sort keeps the order of a query's items, which is best first.
     items = items.take(np.argsort(code, kind="stable"))
     return Lists(encoded.dictionary, arrow_lists(lengths, items))
-
-
-class AlignedQueries(NamedTuple):
-    """The queries in the order of the truth.
-
-    Attributes:
-      features: [N] raw query features with the types of the pipeline file; null if the file has no such
-        query.
-      past: [N] lists of strings, seen items; null if the file does not have them.
-      past_is_history: whether `past` is the history, oldest first, because no column has seen items.
-      answered: how many queries of the truth are in the file.
-    """
-
-    features: pa.Table
-    past: pa.ChunkedArray
-    past_is_history: bool
-    answered: int
-
-
-def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> AlignedQueries:
-    """Puts queries in the order of the truth.
-
-    Args:
-      queries: one row per query: user, raw features and perhaps seen items.
-      wanted: [N] distinct strings, the queries of the truth.
-
-    Raises:
-      BadData: no query is in the truth, or a column has the wrong type.
-    """
-    history = pipeline.history_name
-    if history and history not in queries.column_names:
-        # As in requests, `history` is another name of the history feature (docs/requests.md).
-        queries = queries.rename_columns(
-            [history if name == "history" else name for name in queries.column_names]
-        )
-    keys = read_keys(queries, source="the queries", user=pipeline.columns.user)
-    # A query that is only in the truth gets missing values for all features.
-    position = places_of(wanted, keys, "the queries")
-    features = conform(queries, pipeline).take(position)
-    user_id = pipeline.user_id
-    if user_id and features.column(user_id).null_count == features.num_rows:
-        # The user's id is a feature, but queries need not repeat it: the key has it.
-        number = features.column_names.index(user_id)
-        features = features.set_column(number, user_id, wanted)
-    strings = pa.list_(pa.string())
-    named = [name for name in _PAST_COLUMNS if name in queries.column_names]
-    past = queries[named[0]].cast(strings) if named else pa.nulls(len(queries), strings)
-    past = past.take(position)
-    # True also for a column of seen items that is null for all of these queries.
-    no_past = past.null_count == len(past)
-    if history and no_past:
-        past = features.column(history)
-    return AlignedQueries(
-        features=features,
-        past=past,
-        past_is_history=no_past,
-        answered=len(position) - position.null_count,
-    )
-
-
-def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
-    """Casts raw query features to their declared types. Columns that do not exist become missing values.
-
-    Raises:
-      BadData: a column cannot be cast.
-    """
-    columns = {}
-    missing = pa.nulls(table.num_rows)
-    for field in query_columns(pipeline):
-        given = table[field.name] if field.name in table.column_names else missing
-        try:
-            columns[field.name] = given.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
-            raise BadData(
-                f"Feature {field.name} must be {field.type}; the queries have {given.type}: {e}."
-            ) from e
-    return pa.table(columns)
