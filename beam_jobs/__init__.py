@@ -8,7 +8,7 @@ by Beam.
       point_in_time, features  records -> examples, queries, users, corpora, as of each moment
       transform                examples -> a transform graph, and what the towers read
       validation               examples -> the day's statistics, and what is unusual about them
-    embed_stage.py           the stage `embed`, by embedding/
+    embed_stage.py           the stage `embed`
     day_plan.py, hashing.py, beam   what several of these share
 
 twinspire_core/contracts/feature_schema.py has the folders and columns of `features`, as all others

@@ -21,6 +21,7 @@ from serving.http.http_errors import TYPES, Problem
 from serving.http.micro_batching import Parts, while_connected
 from serving.http.service import Service
 from serving.inspector import templating
+from serving.inspector.home_page import Reading, RegistryReader
 from serving.inspector.list_view import (
     LONGEST,
     MATCHES,
@@ -32,7 +33,6 @@ from serving.inspector.list_view import (
     recommended,
     similar,
 )
-from serving.inspector.registry_reader import Reading, RegistryReader
 from serving.requests.request_model import EXPLAINED
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.version_manifest import REPORT

@@ -23,9 +23,9 @@ from markupsafe import Markup, escape
 from serving.http.hot_swap import Served
 from serving.http.openapi import inlined
 from serving.http.service import Service
-from serving.inspector import morning
+from serving.inspector import home_page
+from serving.inspector.home_page import Reading
 from serving.inspector.list_view import LONGEST, CorpusView, ListView
-from serving.inspector.registry_reader import Reading
 from serving.requests.json_values import read_number
 from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import Pipeline
@@ -248,20 +248,20 @@ def home(
       served: the live version; None if none answers yet.
     """
     pipeline = service.pipeline
-    problems = morning.find_problems(service, served, reading, now)
+    problems = home_page.find_problems(service, served, reading, now)
     return render(
         "home",
         pipeline,
         **(_form(service, served, form, reading) if served else {}),
         served=served,
         problems=problems,
-        first=morning.first_sentence(service, served, reading, problems),
+        first=home_page.first_sentence(service, served, reading, problems),
         reading=reading,
         metric=pipeline.gate.metric,
-        last=morning.served_figure(pipeline, served, reading),
-        late=morning.days_without_version(reading),
-        day_text=morning.day_text,
-        moment=partial(morning.moment, pipeline),
+        last=home_page.served_figure(pipeline, served, reading),
+        late=home_page.days_without_version(reading),
+        day_text=home_page.day_text,
+        moment=partial(home_page.moment, pipeline),
         list_name=list_name,
         number=number,
         interval=interval,
@@ -292,8 +292,8 @@ def _form(service: Service, served: Served, form: Address, reading: Reading) -> 
         "sources": {name: list_name(name) for name in version.sources},
         "choices": [("", f"live: {version.id}"), *labels],
         "version": version,
-        "figure": morning.served_figure(pipeline, served, reading),
+        "figure": home_page.served_figure(pipeline, served, reading),
         # Without the registry, since when this server answers from it
-        "since": morning.moment(pipeline, reading.live.get(version.id, (served.since, None))[0]),
+        "since": home_page.moment(pipeline, reading.live.get(version.id, (served.since, None))[0]),
         "most": min(service.settings.max_k, LONGEST),
     }

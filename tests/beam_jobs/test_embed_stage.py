@@ -9,8 +9,7 @@ import pytest
 
 from beam_jobs import embed_stage
 from beam_jobs.beam import batches
-from beam_jobs.embedding import tower_calls
-from beam_jobs.embedding.tower_calls import Sample, compact
+from beam_jobs.embed_stage import Sample, compact
 from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
 from twinspire_core.contracts.attempts import StageContext
@@ -215,8 +214,8 @@ def test_no_active_users_give_no_queries(tmp_path, features, towers):
 def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers, monkeypatch):
     """A copy of the towers: this process may have those of the other tests by now."""
     shutil.copytree(towers, tmp_path / "towers")
-    loads, load = [], tower_calls.load_tower
-    monkeypatch.setattr(tower_calls, "load_tower", lambda uri: loads.append(uri) or load(uri))
+    loads, load = [], embed_stage.load_tower
+    monkeypatch.setattr(embed_stage, "load_tower", lambda uri: loads.append(uri) or load(uri))
     monkeypatch.setattr(batches, "BATCH_ROWS", 2)
     embed_stage.run(context(features, str(tmp_path / "towers"), str(tmp_path / "out")))
     assert sorted(loads) == [f"{tmp_path}/towers/{name}_tower" for name in ("item", "query")]

@@ -14,8 +14,8 @@ from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
 from serving.inspector import templating
+from serving.inspector.home_page import Reading
 from serving.inspector.list_view import ListView, Row, compared, find_items, recommended
-from serving.inspector.registry_reader import Reading
 from serving.inspector.templating import Address
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import RequestModel

@@ -12,8 +12,8 @@ from index_builder.registry.registry import Registry
 from serving.answers.live_check import Check
 from serving.http.server_settings import Settings
 from serving.http.service import Service
-from serving.inspector import morning, registry_reader, templating
-from serving.inspector.registry_reader import Reading, RegistryReader
+from serving.inspector import home_page, templating
+from serving.inspector.home_page import Reading, RegistryReader
 from serving.inspector.templating import Address
 from tests.index_builder.report.pages import metrics
 from tests.published import described
@@ -113,7 +113,7 @@ def problems(pipeline, reading, live, now):
     service = Service(pipeline, Settings())
     return [
         (one.problem, one.command)
-        for one in morning.find_problems(service, served(live), reading, now)
+        for one in home_page.find_problems(service, served(live), reading, now)
     ]
 
 
@@ -162,7 +162,7 @@ def test_lists_that_are_surely_worse_than_a_simple_one_need_attention(pipeline, 
 
 
 def first(pipeline, reading, live, found=()):
-    style, state, said = morning.first_sentence(
+    style, state, said = home_page.first_sentence(
         Service(pipeline, Settings()), served(live), reading, [Check("", one) for one in found]
     )
     return style, f"{state} {said}"
@@ -202,8 +202,8 @@ def test_before_there_is_a_version_the_page_says_how_to_make_one(pipeline, publi
 
 
 def test_a_slow_registry_holds_up_a_page_for_a_moment_only(pipeline, versions, monkeypatch):
-    monkeypatch.setattr(registry_reader, "_PATIENCE", 0.2)
-    monkeypatch.setattr(registry_reader, "_FRESH", 0)
+    monkeypatch.setattr(home_page, "_PATIENCE", 0.2)
+    monkeypatch.setattr(home_page, "_FRESH", 0)
     reader, go, begun = RegistryReader(pipeline), threading.Event(), []
     before = reader.latest(None)
     read = Registry.log
@@ -225,14 +225,14 @@ def test_a_slow_registry_holds_up_a_page_for_a_moment_only(pipeline, versions, m
 def test_what_was_read_last_is_shown_while_the_registry_cannot_be_read(
     pipeline, versions, monkeypatch
 ):
-    monkeypatch.setattr(registry_reader, "_FRESH", 0)
+    monkeypatch.setattr(home_page, "_FRESH", 0)
     reader = RegistryReader(pipeline)
     reader.latest(None)
     monkeypatch.setattr(Registry, "log", lambda *_: 1 / 0)
     now = after(DAYS[1], 1)
     shown = reader.latest(None)
     assert len(shown.statuses) == 4
-    found = morning.find_problems(Service(pipeline, Settings()), served(versions[1]), shown, now)
+    found = home_page.find_problems(Service(pipeline, Settings()), served(versions[1]), shown, now)
     assert (
         found[0].problem == "the registry cannot be read" and "ZeroDivisionError" in found[0].text
     )

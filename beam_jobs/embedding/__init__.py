@@ -1,1 +1,0 @@
-"""Steps of the embed job: rows are read, users are drawn, a tower is called."""
