@@ -1,6 +1,7 @@
 """Commands as they are typed, and what they leave behind."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import date
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
 from tests import warm
+from tests.conftest import ONE_THREAD
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
@@ -29,9 +31,9 @@ def twinspire(*arguments, check=0):
 
 def typed(*arguments, check=0):
     """The same as a user types it and Airflow starts it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "twinspire", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "twinspire", *arguments]
+    env = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     return _told(done.returncode, done.stdout, done.stderr, check)
 
 

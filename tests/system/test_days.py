@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.requests.request_model import ListRequest
+from serving.version.loaded_version import Version
 from tests.system.days import (
     FIRST,
     SECOND,
@@ -15,6 +17,8 @@ from tests.system.days import (
     twinspire,
     typed,
 )
+from twinspire.cli.ask import user_result
+from twinspire_core.config.pipeline import load
 
 
 def test_a_version_answers_in_the_fixed_order_of_its_day(two_days):
@@ -28,10 +32,9 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days):
     order = json.loads((registry_of(shop).open() / "fixed_order.json").read_text())
     made = attempt(Path(shop), SECOND, "measure") / "fixed_order.json"
     assert order == json.loads(made.read_text())
+    version = Version.open(load(shop))
     alone = {
-        name: twinspire(
-            "recommend", shop, "--user", "u001", "-k", "100", "--json", "--source", name
-        )
+        name: user_result(version, "u001", ListRequest(k=100, source=name))
         for name in order["weights"]
     }
     scores: dict[str, float] = {}

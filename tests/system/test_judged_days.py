@@ -81,8 +81,9 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     assert not any(Path(place).exists() for place in gone["working_files"]) and state.exists()
     asked = twinspire("recommend", str(shop), "--user", "u001", "--json")
     assert asked["version"] == older["version"]
-    told = twinspire("run", str(shop), "--date", SECOND)
-    assert told["days"][0]["parent"] == older["version"], "the state that it needs was kept"
+    twinspire("features", str(shop), "--date", SECOND)
+    told = twinspire("train", str(shop), "--date", SECOND)
+    assert told["parent"] == older["version"], "the state that it needs was kept"
 
 
 @pytest.mark.system

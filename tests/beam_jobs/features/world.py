@@ -197,7 +197,7 @@ def _save(frame: pl.DataFrame, path: Path, format: str) -> None:
     import gzip
 
     if format == "parquet":
-        frame.write_parquet(path.with_suffix(".parquet"), row_group_size=17)
+        frame.write_parquet(path.with_suffix(".parquet"), row_group_size=31)
     elif format == "csv":
         frame.write_csv(path.with_suffix(".csv"))
     else:

@@ -339,9 +339,13 @@ def test_items(shop):
         shop.run()
 
 
-@pytest.mark.parametrize("key", ["attributes", "display", "filter"])
 @pytest.mark.parametrize(
-    ("kind", "value"), [(pl.Binary, b"\xff\xfe"), (pl.List(pl.Binary), [b"shoes", None])]
+    ("key", "kind", "value"),
+    [
+        ("attributes", pl.Binary, b"\xff\xfe"),
+        ("display", pl.List(pl.Binary), [b"shoes", None]),
+        ("filter", pl.Binary, b"\xff\xfe"),
+    ],
 )
 def test_bytes_are_no_words_about_items(shop, key, kind, value):
     """They need not be text, which whoever filters by them or ranks by them would find out."""

@@ -41,17 +41,22 @@ def relative_error(correction, *, rows=256, uniform=0, forget="", **negatives):
     batch = (forget != "batch") * (rows - 1) * Q
     added = (forget != "uniform") * uniform * chance
     found, weight, vectors = 0.0, np.zeros(ITEMS), tf.constant(ITEM, tf.float32)
+
+    @tf.function(autograph=False)
+    def gradient(query, drawn, batch, added, seed):
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            columns = Candidates(tf.gather(vectors, drawn), drawn, batch, added)
+            loss = sampled_softmax_loss(query, columns, tf.ones(rows), seed=seed, **options).total
+        return tf.convert_to_tensor(tape.gradient(loss, vectors))
+
     for step in range(BATCHES):
         own = rng.choice(ITEMS, rows, p=Q)
         drawn = np.concatenate([own, rng.choice(ITEMS, uniform, p=chance)])
         np.add.at(weight, own, 1 / rows / BATCHES)
-        with tf.GradientTape() as tape:
-            tape.watch(vectors)
-            expected = (tf.constant(x[drawn], tf.float32) for x in (batch, added + 0 * Q))
-            columns = Candidates(tf.gather(vectors, drawn), tf.constant(drawn), *expected)
-            query, seed = tf.constant(QUERY[own], tf.float32), tf.constant([1, step])
-            loss = sampled_softmax_loss(query, columns, tf.ones(rows), seed=seed, **options).total
-        found = found + tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy() / BATCHES
+        given = (tf.constant(x, tf.float32) for x in (batch[drawn], (added + 0 * Q)[drawn]))
+        query, seed = tf.constant(QUERY[own], tf.float32), tf.constant([1, step])
+        found = found + gradient(query, tf.constant(drawn), *given, seed).numpy() / BATCHES
     exact = exact_gradient(weight)
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
