@@ -68,7 +68,6 @@ def test_the_nearest_name_is_a_field_of_its_own(client):
         ({"query": {"histroy": []}}, "history"),
         ({"query": {}, "exclude_sen": True}, "exclude_seen"),
         ({"query": {}, "source": "popular_latly"}, "popular"),
-        ({"query": {}, "source": "mix"}, "fixed_order"),
         ({"query": {"deny": {"knd": "odd"}}}, "kind"),
     ):
         assert error(client.post("/v1/recommend", json=body))["did_you_mean"] == near
