@@ -25,7 +25,11 @@ ROOT = Path(__file__).parents[1]
 # Folders whose files share a costly set-up of the session: one worker runs them all.
 TOGETHER = ("tests/beam_jobs/transform", "tests/model/train_stage", "tests/system")
 # What takes longest begins first, so that the workers end at the same time.
-FIRST = ("tests/system",)
+FIRST = (
+    "tests/system",
+    "tests/twinspire_core/storage/test_store_faults.py",
+    "tests/model/train_stage",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

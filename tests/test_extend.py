@@ -164,9 +164,7 @@ def precision(hit, wanted, k):
 """,
     ),
     place="twinspire_core/metrics/measure_names.py",
-    lines={
-        "MEASURES = {": '    "precision": "twinspire_core.metrics.precision:precision",',
-    },
+    lines={"MEASURES = {": '    "precision": "twinspire_core.metrics.precision:precision",'},
     use="""
 import numpy as np
 from tests.tiny_pipeline import tiny_pipeline
@@ -183,7 +181,7 @@ SOURCE = Extension(
     module=("twinspire_core/sources/steady.py", STEADY),
     place="twinspire_core/config/source_registry.py",
     lines={
-        "ENTRIES = {": '    "steady": SourceEntry("steady sellers", f"{_PACKAGE}.steady:Steady"),',
+        "ENTRIES = {": '    "steady": SourceEntry("steady sellers", f"{_PACKAGE}.steady:Steady"),'
     },
     use="""
 import numpy as np

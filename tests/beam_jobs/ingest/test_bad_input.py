@@ -220,12 +220,7 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
 @pytest.mark.parametrize(
     ("column", "kind", "value", "words"),
     [
-        (
-            "u",
-            pl.Float64,
-            1.0,
-            "columns.user of events must be a string or an integer (pandas",
-        ),
+        ("u", pl.Float64, 1.0, "columns.user of events must be a string or an integer (pandas"),
         ("i", pl.Boolean, True, "columns.item of events must be a string or an integer; column"),
         (
             "t",

@@ -206,12 +206,12 @@ def test_the_papers_simulation_in_short():
     assert all(run[3] < run[2] for run in (fast, slow, hashed))  # and recover.
 
 
-def _in_one_pass(estimate, days, item):
+def _in_one_pass(update, days, item):
     """Estimated shares of an item after each batch of the last day that holds it."""
     found = []
     for day in days:
         for batch in day:
-            log_q = estimate.update(ids_of(batch)).numpy()
+            log_q = update(ids_of(batch)).numpy()
             if day is days[-1] and item in batch:
                 found.append(np.exp(log_q[list(batch).index(item)]))
     return np.array(found)
@@ -224,12 +224,13 @@ def test_what_is_new_on_the_last_day_is_no_rare_item_in_the_second_pass(alpha):
     for rows in days[-1]:
         rows[rng.random(batch) < 0.02] = new
     estimate = StreamingFrequency(buckets=100_000, alpha=alpha)
-    first = _in_one_pass(estimate, days, new)
+    update = tf.function(estimate.update)
+    first = _in_one_pass(update, days, new)
     estimate.rewind(0)
-    _in_one_pass(estimate, days[:-1], new)
+    _in_one_pass(update, days[:-1], new)
     # As of a negative drawn from the catalogue
     before = np.exp(estimate.log_q(ids_of([new])).numpy()[0])
-    second = _in_one_pass(estimate, days[-1:], new)
+    second = _in_one_pass(update, days[-1:], new)
     assert first[-1] == pytest.approx(0.02, rel=0.5) and before == pytest.approx(first[-1], rel=0.1)
     assert second == pytest.approx(0.02, rel=0.5)
     assert int(estimate.seen.numpy()) == 7 * 40 * batch
@@ -240,8 +241,9 @@ def test_a_pass_that_ends_counts_how_long_an_item_was_there_and_not_drawn():
     rng, rows = np.random.default_rng(7), 400
     stream = rng.choice(60, rows, p=np.arange(60, 0, -1) / 1830)
     estimate = StreamingFrequency(buckets=10_000, alpha=0.001)
+    update = tf.function(estimate.update)
     for item in stream:
-        estimate.update(ids_of([item]))
+        update(ids_of([item]))
     estimate.rewind(0)
     places = {item: np.flatnonzero(stream == item) + 1 for item in set(stream)}
     lived = {item: rows - at[0] for item, at in places.items() if len(at) > 1}

@@ -95,10 +95,7 @@ def test_a_locked_database_is_asked_again_for_the_backfill(client_of):
 def test_a_database_that_stays_locked_is_told(client_of, tmp_path):
     airflow = Airflow(locked)
     rest = client_of(airflow.answer, server_log=tmp_path / "airflow.log")
-    with (
-        pytest.raises(TryAgain, match=r"Database is locked.*airflow\.log"),
-        readable_errors(rest),
-    ):
+    with pytest.raises(TryAgain, match=r"Database is locked.*airflow\.log"), readable_errors(rest):
         start_backfill(rest, "shop", **ASKED)
     assert airflow.asked == 181, "once a second, for three minutes"
 

@@ -1,10 +1,7 @@
 from datetime import date
 
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.display.quality_tables import (
-    held_out,
-    on_the_day,
-)
+from twinspire_core.display.quality_tables import held_out, on_the_day
 
 DAY = date(2024, 5, 2)
 FOUND = {"recall@10": 0.125, "recall@50": 0.25, "ndcg@10": 0.5, "coverage@50": 0.375}

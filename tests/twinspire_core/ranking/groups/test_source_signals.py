@@ -13,8 +13,7 @@ from twinspire_core.sources.co_occurrence import SCHEMA
 from twinspire_core.sources.source import Queries, ScoredLists
 
 NEAR = pa.Table.from_pydict(
-    {"_item": ["a", "c"], "_rows": [[1, 2], [0]], "_similarities": [[0.5, 0.25], [0.25]]},
-    SCHEMA,
+    {"_item": ["a", "c"], "_rows": [[1, 2], [0]], "_similarities": [[0.5, 0.25], [0.25]]}, SCHEMA
 )
 # The first user took a yesterday, once, and c before it, three times.
 BY_HAND = {
