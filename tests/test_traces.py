@@ -33,7 +33,7 @@ def packed():
 
 # Named by their kind: bytes as names would hold the second that gzip notes, another in each process.
 @pytest.mark.parametrize(("name", "content"), packed().items(), ids=packed())
-def test_bytes_are_found_whatever_they_are_packed_in(tmp_path, name, content):
+def test_bytes_are_detected_in_any_packing(tmp_path, name, content):
     (tmp_path / "deep").mkdir()
     (tmp_path / f"deep/{name}").write_bytes(content)
     assert holders(tmp_path, "wanted") == [f"deep/{name}"]

@@ -198,7 +198,7 @@ def test_a_vector_that_is_not_finite_is_named(tmp_path, features, towers):
         embed_stage.run(context(features, str(towers), str(tmp_path / "out")))
 
 
-def test_an_empty_corpus_is_told(tmp_path, towers):
+def test_an_empty_corpus_is_reported(tmp_path, towers):
     home = str(tmp_path / "features")
     write(f"{home}/corpus/end/part-0.parquet", corpus([]))
     write(f"{home}/users/part-0.parquet", users([], hours_ago=1))

@@ -70,7 +70,7 @@ def test_a_broken_version_is_judged_in_place_of_a_good_one():
     assert rules == {towers: {"towers", "slices"}, trees: {"order"}}
 
 
-def test_what_is_judged_is_what_was_found_for_the_users_drawn():
+def test_the_gate_judges_the_results_of_the_drawn_users():
     measured = day(1, candidate=0.25)
     (found,) = replays.replay(run(), {1: measured}, 7)
     rng = np.random.default_rng(7)

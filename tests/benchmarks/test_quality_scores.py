@@ -54,7 +54,7 @@ def test_popular_lists(ready: Prepared) -> None:
     assert (lists.popular(ready, case)[:, 5:] == -1).all()
 
 
-def test_a_users_own_past_goes_by_number_then_by_recency(ready: Prepared) -> None:
+def test_user_history_is_ordered_by_count_then_by_recency(ready: Prepared) -> None:
     (case,) = ready.split.cases
     found = lists.purchase_history(ready, case)
     assert found[:, :5].tolist() == [[1, 2, 0, 3, 4], [4, 0, 1, 2, 3]]

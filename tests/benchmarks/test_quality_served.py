@@ -47,7 +47,7 @@ def test_at_the_start_of_a_day_a_user_is_asked_for_by_id_alone(ready: Prepared) 
     assert list(served.requests(ready, NEXT_DAY)) == [{"user": "7"}]
 
 
-def test_what_a_version_lists_is_found_by_its_id() -> None:
+def test_the_lists_of_a_version_are_read_by_its_id() -> None:
     version = SimpleNamespace(items=pa.table({"_item": ["x", "b", "a"]}))
     corpus = pl.Series("_item", ["a", "b", "c"])
     rows = np.array([[2, 1, 0], [1, -1, -1]])
@@ -68,7 +68,7 @@ def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
     assert quick.p.train.batch_size == 256 and quick.p.registry.root != chain.p.registry.root
 
 
-def test_a_first_version_answers_on_each_day_beside_one_of_an_older_chain(ready: Prepared) -> None:
+def test_a_first_version_and_one_of_an_older_chain_answer_on_each_day(ready: Prepared) -> None:
     first, older, served_first = (
         served.first_day(f"twinspire/{name}", ready.split)
         for name in ("first-version", "after-28-days", "served")

@@ -87,7 +87,7 @@ def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Pat
         ("vocabulary.min_events", 7, {"twinspire/served", "vstan"}),
     ],
 )
-def test_another_pipeline_file_makes_anew_what_goes_by_it_and_lets_the_rest_stand(
+def test_another_pipeline_file_rebuilds_only_what_depends_on_it(
     clicks: Path, key: str, value: object, who: set[str]
 ) -> None:
     split = logs.globo(clicks).splits(earlier=False, costly=False)[0]

@@ -158,9 +158,7 @@ def test_on_sqlite_a_live_dag_is_not_backfilled(backfill, airflow):
     assert not airflow.rest.call("GET", "dags/ten")["is_paused"]
 
 
-def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
-    backfill, paused_backfill, shop, airflow
-):
+def test_a_new_backfill_resumes_a_cancelled_one(backfill, paused_backfill, shop, airflow):
     rest = airflow.rest
     (shop.parents[1] / "logs" / "mended").touch()
     code, told, _ = paused_backfill(*over(6, 1, "--redo", "failed"))

@@ -147,7 +147,7 @@ def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
 
 
 @pytest.mark.parametrize("exit_code", [75, 2])
-def test_what_a_command_said_is_told_with_how_it_ended(bag, exit_code):
+def test_a_failure_shows_the_output_and_the_exit_of_the_command(bag, exit_code):
     """Also to whom `notify.command` tells it, who need not have the log of the task."""
     from airflow.sdk.exceptions import AirflowException
 
@@ -288,7 +288,7 @@ def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag)
         (1, "2017-10-16", None),
     ],
 )
-def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
+def test_a_task_that_cannot_report_its_failure_is_reported(
     bag, tmp_path, monkeypatch, exit_code, day, told
 ):
     from twinspire.airflow.command_tasks import StageFailed

@@ -232,7 +232,7 @@ def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, r
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_whoever_started_it(tmp_path, sign):
+def test_no_process_outlives_its_parent(tmp_path, sign):
     code = f"""if True:
         import pathlib, time
         from examples.local_airflow.server import LocalAirflow

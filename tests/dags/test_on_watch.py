@@ -139,7 +139,7 @@ def run_upkeep(rest, dag):
     return until(ended)
 
 
-def test_a_scheduled_day_that_is_late_is_told_and_backfilled_ones_are_not(home, days):
+def test_a_late_scheduled_day_is_reported_and_backfilled_days_are_not(home, days):
     def late():
         return [one for one in lines(home / "told") if one["event"] == "late_day"]
 
@@ -195,7 +195,7 @@ def name(dataset):
     return "/" + dataset["name"].lstrip("/")
 
 
-def test_what_is_live_is_checked_and_somebody_is_told_once_it_is_too_old(airflow, home):
+def test_the_live_version_is_checked_and_reported_once_it_is_too_old(airflow, home):
     rest = airflow.rest
     run = run_upkeep(rest, "circle.monitor")
     told = rest.result("circle.monitor", run["dag_run_id"], "status")

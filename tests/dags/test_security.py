@@ -96,7 +96,7 @@ def add_account(airflow, name, role):
     subprocess.run(line, env=airflow._env, check=True, capture_output=True)
 
 
-def test_nothing_is_told_or_done_without_a_login(airflow):
+def test_nothing_is_shown_or_done_without_a_login(airflow):
     with httpx.Client(base_url=airflow.url, timeout=120, trust_env=False) as nobody:
         paths = nobody.get("/openapi.json").json()["paths"]
         assert len(paths) > 50

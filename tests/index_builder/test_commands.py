@@ -48,7 +48,7 @@ def test_versions_are_named_by_beginnings_and_days(command, three, registry):
     assert command("pin", two[:12], "--remove") == {"version": two, "pinned": False}
 
 
-def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(
+def test_prune_lists_what_it_would_delete_and_deletes_it_on_request(
     command, three, registry, pipeline
 ):
     """The second is live and the third is pinned; an old attempt is spare, but not what the two

@@ -262,7 +262,7 @@ def test_a_target_out_of_reach_ends_in_exact_search():
     )
 
 
-def test_an_empty_corpus_is_told(tmp_path):
+def test_an_empty_corpus_is_reported(tmp_path):
     with pytest.raises(BadData, match="empty"):
         index_stage.run(stage(tmp_path, np.zeros((0, 4)), clustered(3, 4)))
 
@@ -285,7 +285,7 @@ def test_queries_of_another_width_or_not_finite_are_refused():
         index.search(clustered(2), 0)
 
 
-def test_a_folder_that_is_no_index_is_told(tmp_path):
+def test_a_folder_that_is_no_index_is_reported(tmp_path):
     with pytest.raises(BadData, match=r"config\.json"):
         load_index(tmp_path)
 
@@ -357,7 +357,7 @@ def test_settings_that_miss_the_target_are_tuned_from_where_they_were(tmp_path, 
     assert len(now["tried"]) < len(told["tried"])
 
 
-def test_settings_that_would_become_much_dearer_are_searched_for_anew(tmp_path, yesterday):
+def test_settings_that_would_become_much_dearer_are_tuned_again(tmp_path, yesterday):
     _, told, start = yesterday
     now = run(tmp_path, clustered(ITEMS, noise=1.6), clustered(600, seed=1, noise=1.6), start)
     assert now["tuning"]["version"] is None and "recall was" in now["tuning"]["why"]
@@ -393,7 +393,7 @@ def told_of(**figures) -> Start:
         ({"start": Start(why="it was rolled back")}, "it was rolled back"),
     ],
 )
-def test_a_change_of_size_width_or_wishes_is_searched_for_anew(change, why):
+def test_a_change_of_size_width_or_wishes_tunes_settings_again(change, why):
     now = {"items": 9_000, "width": 8, "kinds": ("tree",), "start": told_of(), **WANTED, **change}
     vectors = np.zeros((now.pop("items"), now.pop("width")), np.float32)
     found = unfit(now.pop("start"), vectors, K, now.pop("kinds"), Wanted(**now))

@@ -110,7 +110,7 @@ def test_the_users_seen_last_travel(context, pipeline, tmp_path):
 
 
 @pytest.mark.parametrize(("most", "is_named"), [(True, True), (3, False), (False, False)])
-def test_a_report_names_no_user_whom_its_version_may_lack(
+def test_a_report_names_no_user_that_its_version_may_lack(
     context, pipeline, registry, most, is_named
 ):
     made = context(FIRST, pipeline=_with_users(pipeline, most))
@@ -142,7 +142,7 @@ def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline,
     assert storage.read_bytes(f"{made.out}/manifest.json") == second.dump()
 
 
-def test_a_version_from_scratch_has_no_parent_and_is_judged_beside_the_one_before(
+def test_a_version_from_scratch_has_no_parent_and_is_judged_against_the_last_one(
     context, pipeline, registry, parent
 ):
     first = publish_stage.run(context(FIRST))["version"]
@@ -307,7 +307,7 @@ def test_the_gate_reads_how_sure_a_loss_is(
 
 
 @pytest.mark.parametrize("on_skew", ["warn", "refuse"])
-def test_features_that_are_not_as_in_training_are_told(context, pipeline, registry, on_skew):
+def test_features_that_differ_from_training_are_reported(context, pipeline, registry, on_skew):
     gate = pipeline.gate.model_copy(update={"on_skew": on_skew})
     made = context(FIRST, pipeline=pipeline.model_copy(update={"gate": gate}))
     FeaturesReport(skew=[skew()]).write(made.inputs["features"])

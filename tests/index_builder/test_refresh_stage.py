@@ -43,7 +43,7 @@ def files(*sources, features=("popular",)):
     return {"fixed_order.json": FixedOrder.of(sources).dump(), **ranker}
 
 
-def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshed):
+def test_missing_sources_are_reported_and_their_ranker_is_left_out(refreshed):
     features = ("place:factors", "attribute_share:colour")
     version, notes = refreshed(files(*MADE, "factors", features=features))
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()

@@ -121,7 +121,7 @@ def test_it_answers_as_the_index_does_with_exact_search(model):
     assert nothing["items"] == [[], [], []]
 
 
-def test_it_is_published_beside_the_index(context, pipeline, tmp_path):
+def test_the_export_is_published_next_to_the_index(context, pipeline, tmp_path):
     save_tower(tmp_path / "tower", width=4)
     serving = pipeline.serving.model_copy(update={"tensorflow": True})
     day = context(date(2024, 5, 20), pipeline=pipeline.model_copy(update={"serving": serving}))

@@ -22,7 +22,7 @@ def test_a_file_by_hand(tmp_path, truth):
     assert "coverage@2" not in found
 
 
-def test_with_a_corpus_what_lies_outside_cannot_be_found(tmp_path, truth):
+def test_items_outside_the_corpus_count_as_misses(tmp_path, truth):
     corpus = jsonl(tmp_path / "corpus.jsonl", [{"item": x} for x in "abcd"])
     found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [2], corpus)
     assert found["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
@@ -77,7 +77,7 @@ def test_ids_of_a_csv_are_text(tmp_path):
     assert score_file(long, digits, [1])["recall@1"] == 1
 
 
-def test_several_queries_of_one_user_are_told_apart(tmp_path):
+def test_several_queries_of_one_user_stay_separate(tmp_path):
     recs = pa.table({"query": ["1", "2"], "user": ["u", "u"], "items": [["a"], ["b"]]})
     truth = pa.table({"query": ["2", "1"], "user": ["u", "u"], "item": ["b", "c"]})
     assert score_file(recs, truth, [1])["recall@1"] == 1 / 2

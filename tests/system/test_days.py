@@ -80,7 +80,7 @@ def test_later_logs_do_not_change_an_older_day(shop):
 
 
 @pytest.mark.system
-def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
+def test_a_model_is_published_with_the_parent_it_was_measured_against(shop):
     first, second = registry_of(shop).state().accepted
     for stage in STAGES[:2]:
         twinspire(stage, str(shop), "--date", THIRD, "--mode", "full")
@@ -138,7 +138,7 @@ def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
 
 
 @pytest.mark.system
-def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(
+def test_an_older_day_filled_in_later_does_not_go_live_and_can_become_a_parent(
     shop,
 ):
     def attention(day):

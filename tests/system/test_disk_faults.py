@@ -36,9 +36,7 @@ def leave_room(place: Path, room: int) -> Path:
     return filler
 
 
-def test_a_disk_that_is_full_in_every_stage_is_told_and_the_day_is_equal_afterwards(
-    disk, undisturbed
-):
+def test_a_full_disk_in_any_stage_is_reported_and_the_day_is_equal_afterwards(disk, undisturbed):
     shop, log = disk.pipeline_file, registry_of(disk.pipeline_file).log()
     for stage in STAGES:
         for share in (0, 0.3, 0.8):
@@ -54,7 +52,7 @@ def test_a_disk_that_is_full_in_every_stage_is_told_and_the_day_is_equal_afterwa
     assert state(shop, THIRD) == "published"
 
 
-def test_a_disk_that_may_only_be_read_in_every_stage_is_told(disk, undisturbed):
+def test_a_read_only_disk_in_any_stage_is_reported(disk, undisturbed):
     shop = disk.pipeline_file
     for stage in STAGES:
         remount(disk.place, "ro")

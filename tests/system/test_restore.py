@@ -74,7 +74,7 @@ def test_logs_are_lost_and_later_days_go_on(shop):
     assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, SECOND)]
 
 
-def test_without_a_copy_the_newest_day_is_made_anew(shop):
+def test_without_a_copy_the_newest_day_is_made_again(shop):
     shutil.rmtree(shop.parent / "registry")
     twinspire("run", str(shop), "--date", SECOND)
     assert answers(shop) == SECOND

@@ -100,7 +100,7 @@ def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
     assert capfd.readouterr().err == "heard\n"
 
 
-def test_what_two_blocks_fail_with_is_told_once(capfd):
+def test_a_failure_of_two_blocks_is_shown_once(capfd):
     with pytest.raises(ValueError), suppress_native_stderr(), suppress_native_stderr():
         os.write(2, b"the reason\n")
         raise ValueError

@@ -44,7 +44,7 @@ def run(options, step, out, **more):
     engine.run_job(options, job(step), str(out), **more)
 
 
-def test_bad_data_is_told_by_its_own_message_alone(service, out, capfd):
+def test_bad_data_shows_only_its_own_message(service, out, capfd):
     with pytest.raises(BadData) as error:
         run(service.loopback, beam.ParDo(Refuses(out)), out)
     assert str(error.value) == BAD and error.value.exit_code == 3
@@ -52,7 +52,7 @@ def test_bad_data_is_told_by_its_own_message_alone(service, out, capfd):
     assert "Traceback" not in told and "ERROR" not in told
 
 
-def test_bad_data_is_told_too_where_a_step_leaves_no_note(service, out):
+def test_bad_data_is_reported_even_if_a_step_leaves_no_note(service, out):
     with pytest.raises(BadData) as error:
         run(service.loopback, beam.ParDo(Refuses(out / "a place that nobody looks at")), out)
     assert str(error.value) == BAD

@@ -276,7 +276,7 @@ def test_workers_that_do_not_share_the_output(one, tmp_path):
         run(one[0], out, options=service.options)
 
 
-def test_held_out_users_are_drawn_anew_each_day():
+def test_each_day_draws_other_held_out_users():
     users = pl.Series([f"user {n}" for n in range(1000)])
     lots = [hashing.sampling_hashes(users, f"2017-10-{day}") for day in (16, 17)]
     held = [set(np.flatnonzero(of_day < hashing.limit(0.1))) for of_day in lots]

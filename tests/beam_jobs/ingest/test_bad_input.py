@@ -174,7 +174,7 @@ def test_too_many_of_them_stop_the_day(shop):
     assert len(shop.rejected()) == 3
 
 
-def test_events_of_other_days_do_not_stop_the_day_but_many_are_told(shop, capsys):
+def test_events_of_other_days_do_not_stop_the_day_but_many_are_reported(shop, capsys):
     shop.parquet(MISPLACED + good(200))
     assert shop.run()["positives"] == 200
     told = capsys.readouterr().err

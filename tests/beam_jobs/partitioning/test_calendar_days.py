@@ -112,7 +112,7 @@ def test_a_number_without_a_unit_is_an_error_that_proposes_one(tmp_path, value, 
         (1_508_000_000, "s", None),
     ],
 )
-def test_days_of_long_ago_are_told_with_the_likely_unit(tmp_path, value, unit, told):
+def test_days_long_ago_are_reported_with_the_likely_unit(tmp_path, value, unit, told):
     pq.write_table(pa.table({"t": [value, value + 1]}), tmp_path / "log.parquet")
     out, layout = f"{tmp_path}/out/dt={{date}}", Layout(time="t", time_unit=unit)
     found = partition([str(tmp_path / "log.parquet")], out, layout).warning

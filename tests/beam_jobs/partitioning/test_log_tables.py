@@ -134,7 +134,7 @@ def test_broken_files_are_named(tmp_path, name, data):
     assert str(tmp_path / name) in str(e.value) and not (tmp_path / "out").exists()
 
 
-def test_a_csv_cut_at_another_character_is_told(tmp_path):
+def test_a_csv_with_another_delimiter_is_reported(tmp_path):
     for delimiter, written in (("\t", r"\$'\\t'"), (";", "';'")):
         rows = f"user:token{delimiter}timestamp:float\n1{delimiter}5\n"
         (tmp_path / "log").write_text(rows)
@@ -266,7 +266,7 @@ def test_json_is_laid_out_as_the_feature_job_reads_it(tmp_path, values, apart):
 
 
 @pytest.mark.parametrize("listed", [False, True])
-def test_decimals_of_parquet_keep_their_digits_beside_text(tmp_path, listed):
+def test_decimals_of_parquet_keep_their_digits_when_other_files_hold_text(tmp_path, listed):
     kind = "categories" if listed else "category"
     for n, values in enumerate(([*MANY_DIGITS, None], ["x", "1e15"])):
         column = [[value, value] for value in values] + [None] if listed else values

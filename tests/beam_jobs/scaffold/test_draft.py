@@ -344,7 +344,7 @@ def test_a_column_that_is_not_there_is_named_and_one_that_is_not_clear_is_asked_
         ("[features.city]", "[features.town]", "town"),
     ],
 )
-def test_a_column_that_is_missing_or_unfit_is_found(shop, tmp_path, old, new, column):
+def test_a_missing_or_unfit_column_is_rejected(shop, tmp_path, old, new, column):
     text = shop.read_text()
     assert old in text
     (shop.parent / "changed.toml").write_text(text.replace(old, new))
@@ -485,7 +485,7 @@ def test_numbers_of_a_csv_are_numbers_to_draft_and_validate(tmp_path):
 
 
 @pytest.mark.parametrize(("commas", "ok"), [(2, True), (3, False)])
-def test_text_among_numbers_of_a_csv_is_told_with_what_becomes_of_its_records(tmp_path, commas, ok):
+def test_text_among_numbers_of_a_csv_is_reported_with_the_fate_of_its_records(tmp_path, commas, ok):
     prices = ["9,99"] * commas + [f"{n}.50" for n in range(200 - commas)]
     items = "item_id;price\n" + "".join(f"{n};{price}\n" for n, price in enumerate(prices))
     logs = lay_out_csv(tmp_path, items.replace(";", "\t"))

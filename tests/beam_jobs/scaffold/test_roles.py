@@ -104,19 +104,19 @@ def each_with(names: list[str], values: dict) -> pytest.MarkDecorator:
 
 
 @each_with(TIME_NAMES, TIMES)
-def test_a_time_is_found_by_its_name_and_its_values(name, kind, decoys):
+def test_the_time_column_is_recognised_by_name_and_values(name, kind, decoys):
     rows = table(decoys, user_id=USER, sku=ITEMS["codes"], **{name: TIMES[kind]})
     assert chosen(rows).get("time") == name
 
 
 @each_with(USER_NAMES, USERS)
-def test_a_user_is_found_by_its_name_and_its_values(name, kind, decoys):
+def test_the_user_column_is_recognised_by_name_and_values(name, kind, decoys):
     rows = table(decoys, action=EVENTS, at=SECONDS, item_id=ITEM, **{name: USERS[kind]})
     assert chosen(rows).get("user") == name
 
 
 @each_with(ITEM_NAMES, ITEMS)
-def test_an_item_is_found_by_its_name_and_its_values(name, kind, decoys):
+def test_the_item_column_is_recognised_by_name_and_values(name, kind, decoys):
     rows = table(decoys, buyer=USER, created=CLOCK, **{name: ITEMS[kind]})
     assert chosen(rows).get("item") == name
 
@@ -166,7 +166,7 @@ def test_public_logs_need_no_question(name, time):
     assert chosen(shuffled) == expected
 
 
-def test_without_names_the_time_and_the_event_are_found_and_the_ids_are_asked_for():
+def test_without_names_time_and_event_are_recognised_and_ids_are_asked_for():
     rows = pl.DataFrame({"a": USER, "b": ITEM, "c": TIMES["German"], "d": EVENTS, "e": EVENTS})
     found = propose(rows.drop("e"))
     assert found["time"].column == "c" and found["time"].sure
@@ -216,7 +216,7 @@ def test_two_that_may_be_the_user_are_asked_about_unless_they_are_one_another():
         None,
     ],
 )
-def test_the_form_of_a_time_is_told(form):
+def test_the_format_of_a_time_is_recognised(form):
     written = texts((form or "%Y-%m-%d %H:%M").replace("%z", "+0000"))
     found = propose(table("bare", user_id=USER, item_id=ITEM, bought=written))["time"]
     assert found.sure and found.candidates[0].form.format == form

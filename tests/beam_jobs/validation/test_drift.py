@@ -27,7 +27,7 @@ def test_distances_by_hand():
     assert drift.js(certain, half) == pytest.approx(by_hand)
 
 
-def test_a_value_that_many_rows_have_is_an_interval_of_its_own():
+def test_a_frequent_value_gets_its_own_interval():
     a = Numbers.weighted([0, 1], [60, 40])
     b = Numbers.weighted([1, 0], [90, 10])
     assert a.distance(b) == b.distance(a)
@@ -155,7 +155,7 @@ def test_users_are_weighted_by_their_events_or_all_alike():
     assert found(trained, past_events=many, age_group=half_young)["age_group"].distance == 0.2
 
 
-def test_of_few_values_nothing_is_told():
+def test_too_few_values_report_no_drift():
     few = [5.0] * 49 + [None] * 51
     assert "sold" not in found({"sold": few}) and "sold" not in found({}, sold=few)
     enough = [5.0] * 50 + [None] * 50

@@ -162,7 +162,7 @@ def said(*features: FeatureSkew, **limits) -> list[str]:
         (0.9, 0.9, ["above 0.3", "above 0.1"]),
     ],
 )
-def test_only_what_is_beyond_a_limit_is_told(distance, outside, named):
+def test_only_values_beyond_a_limit_are_reported(distance, outside, named):
     texts = said(number(distance=distance, outside=outside))
     assert len(texts) == bool(named) and all(name in texts[0] for name in named)
     assert said(number(distance=distance, outside=outside), on_skew="ignore") == []

@@ -73,7 +73,7 @@ def test_they_serve_before_there_are_seven_days():
     assert judged(*week(-0.1), newest=TODAY + timedelta(days=1)).serves == "ranked"
 
 
-def test_beside_a_source_that_alone_finds_more_the_fixed_order_serves():
+def test_the_fixed_order_serves_if_one_source_alone_finds_more():
     found = judged(*week(0.01, history=0.32, popular=0.1))
     assert found.serves == "fixed_order" and found.figures.recipe.beside == "history"
     assert judged(*week(0.01, history=0.309)).serves == "ranked"
@@ -90,7 +90,7 @@ def test_days_are_the_unit():
     assert judged(*days).serves == "ranked"
 
 
-def test_after_a_version_that_somebody_promoted_despite_the_gate_days_begin_anew():
+def test_a_version_promoted_despite_the_gate_restarts_the_count_of_days():
     days = week(-0.01)
     assert judged(*days, since={"v6"}).serves == "fixed_order"
     assert judged(*days, since={"v5"}).serves == "ranked"

@@ -215,7 +215,7 @@ def test_all_of_the_interval_must_be_beyond(low, high, differ, accepted, noted):
     assert (found.accepted, bool(found.notes)) == (accepted, noted)
 
 
-def test_a_loss_that_the_gate_puts_up_with_is_none_beside_the_best_either():
+def test_a_tolerated_loss_is_also_tolerated_against_the_best_version():
     assert verdict(gate(max_drop=0.15), memory=memory()).accepted
     assert not verdict(gate(max_drop=0.1), memory=memory()).accepted
 
@@ -233,7 +233,7 @@ def line(*differences, best=BEST.version):
     }
 
 
-def test_days_beside_the_same_best_version_are_put_together():
+def test_days_compared_with_the_same_best_version_are_pooled():
     chance = beside_best(-0.3, -0.6, 0.05)
     assert verdict(memory=memory(chance)).accepted
     found = verdict(memory=memory(chance, line(-0.06, -0.06, -0.06, -0.06)))
@@ -253,7 +253,7 @@ def test_a_line_that_has_recovered_is_not_refused_for_the_days_before():
     assert verdict(memory=memory(fine, line(-0.06, -0.06, -0.06, -0.06))).accepted
 
 
-def test_what_is_gone_or_not_remembered_is_told():
+def test_missing_and_unrecorded_versions_are_reported():
     gone = BEST.model_copy(update={"gone": ("2024-02-25-dddddddd",), "change": None})
     (note,) = verdict(memory=memory(gone)).notes
     assert "2024-02-25-dddddddd" in note and BEST.version in note

@@ -175,7 +175,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("place", ["disk"], indirect=True)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_any_damage_to_any_file_is_found(publish, registry, tmp_path, damage):
+def test_any_damage_to_any_file_is_detected(publish, registry, tmp_path, damage):
     """But for one bit of a manifest's figures, which no digest covers."""
     other, version = publish(ONE, "other text"), publish(TWO, "twelve bytes")
     home = Path(registry.root, "p/versions", version)
@@ -209,7 +209,7 @@ def test_a_damaged_entry_stops_everything(publish, registry, damage):
             use()
 
 
-def test_a_manifest_of_another_version_is_found(publish, registry):
+def test_a_manifest_of_another_version_is_detected(publish, registry):
     """Also where it describes equal files."""
     one, two = publish(ONE, "same"), publish(TWO, "same")
     first, second = (
@@ -222,7 +222,7 @@ def test_a_manifest_of_another_version_is_found(publish, registry):
             use()
 
 
-def test_a_version_of_another_pipeline_is_found(registry, publish, tmp_path):
+def test_a_version_of_another_pipeline_is_detected(registry, publish, tmp_path):
     """Whoever copies a version's folder and its entry makes it live in a registry of another."""
     publish(TWO)
     own = Path(tmp_path / "other" / "q")
@@ -237,7 +237,7 @@ def test_a_version_of_another_pipeline_is_found(registry, publish, tmp_path):
             use(foreign.version)
 
 
-def test_an_id_that_does_not_follow_from_the_files_is_found(registry, publish):
+def test_an_id_that_does_not_match_the_files_is_detected(registry, publish):
     one = publish(ONE, "twelve bytes")
     place = f"{registry.root}/p/versions/{one}/manifest.json"
     described = registry.manifest(one)

@@ -66,7 +66,7 @@ def test_a_version_that_was_rolled_back_or_refused_is_not_the_best():
     assert choose(of_line, fate=fate) == Choice(named(2), pytest.approx(0.1), ())
 
 
-def test_versions_whose_files_are_gone_are_told_if_they_stand_higher():
+def test_better_versions_with_deleted_files_are_reported():
     of_line = line(0.3, 0.2, 0.1, 0.0)
     assert choose(of_line, pruned={named(4)}).gone == (named(4),)
     assert choose(of_line, stored=lambda version: version == named(2)) == Choice(
@@ -78,7 +78,7 @@ def test_versions_whose_files_are_gone_are_told_if_they_stand_higher():
     assert choose(line(0.3, 0.4), pruned={named(2)}).gone == (), "lower ones are not missed"
 
 
-def test_the_memory_begins_anew_where_somebody_overruled_the_gate():
+def test_the_memory_restarts_where_somebody_overruled_the_gate():
     of_line = line(0.9, 0.2, 0.3, 0.1)
     assert choose(of_line, overruled={named(3)}).version == named(2)
     assert choose(of_line, overruled={named(1)}).version == named(1)

@@ -60,7 +60,7 @@ def test_what_was_measured_stands_there(facts):
     assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
 
 
-def test_the_fixed_order_stands_beside_other_lists(facts):
+def test_the_fixed_order_is_shown_next_to_other_lists(facts):
     parts = shown(facts).parts
     told = (
         "logs whose users mostly take the same items again: purchase history 0.75, two-tower 0.25."

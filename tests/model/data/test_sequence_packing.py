@@ -63,7 +63,7 @@ def test_a_users_rows_share_the_last_ones_history():
     assert last.tolist() == [-1, 0, 1, 1, 2]
 
 
-def test_every_row_sees_the_end_of_its_own_history_and_short_ones_all_of_it():
+def test_a_row_sees_the_end_of_its_history_and_a_short_history_whole():
     rows = _clicks()
     packing, block = Packing(rows, ["recent"]), np.arange(len(rows)) // 100
     for seed in range(5):

@@ -65,7 +65,7 @@ def test_earlier_days_held_out_users_are_added_until_they_are_enough():
     assert chosen(200, earlier=[]) == ["a"]
 
 
-def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
+def test_newcomers_are_also_queried_but_are_too_few_to_judge():
     # Two days of 20 with a past, 20 without
     table = rows(*[(f"u{i}", i // 40, True, i % 2) for i in range(80)])
     assert has_past(table).sum() == 40
@@ -160,7 +160,7 @@ def test_the_record_goes_on_through_the_line_and_forgets_after_a_week(context):
     assert unknown == {str(day): 0.0 for day in ALL} | {"2024-05-20": 0.2}
 
 
-def test_from_scratch_the_record_begins_anew(context):
+def test_training_from_scratch_restarts_the_record(context):
     window = [date(2024, 5, n) for n in (1, 18, 19, 20)]
     told = shares_after(context(record(d19=0.05, d15=0.1), 0.2, "full"), window)
     assert told == {"2024-05-18": 0.2, "2024-05-19": 0.2, "2024-05-20": 0.2}

@@ -22,7 +22,7 @@ def test_each_group_has_a_tenth_of_the_events_and_the_last_has_none():
     assert (popularity_group(np.zeros(3, int), np.arange(3)) == 10).all()
 
 
-def test_popularity_of_lists_beside_that_of_what_was_taken():
+def test_popularity_of_lists_is_compared_with_popularity_of_purchases():
     corpus = pa.table({"_item": list("abcd"), "_popular": [6, 3, 1, 0], "_lately": [0, 0, 0, 0]})
     asked = pa.table(
         {

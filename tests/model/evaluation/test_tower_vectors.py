@@ -36,7 +36,7 @@ def test_each_edit_of_the_features_tells_what_is_missing(tiny, edit):
     assert missing_columns(before, tiny.pipeline(now)) == told
 
 
-def test_equal_rows_are_told_by_all_of_their_columns():
+def test_rows_are_equal_only_if_all_columns_are():
     table = pa.table(
         {
             "user": ["u", "u", "u", "u", "v", None, "u"],

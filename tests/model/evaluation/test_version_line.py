@@ -123,7 +123,7 @@ def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day
     assert line_after(context(tmp_path), own) == {str(TODAY): own}
 
 
-def test_trees_that_start_anew_are_not_judged_by_those_before(tmp_path):
+def test_new_trees_are_not_judged_by_earlier_trees(tmp_path):
     """With other sources nothing of the day was measured: what was before is forgotten."""
     lists = {"ranked": {"recall@2": 0.3}}
     differs = PairedDifferences(users=300)

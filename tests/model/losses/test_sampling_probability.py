@@ -148,7 +148,7 @@ ITEMS = np.arange(20_000)
 
 
 @pytest.mark.parametrize("items", [ITEMS, ITEMS << 20, ITEMS * 7919, -ITEMS, ITEMS << 44])
-def test_buckets_are_filled_as_if_by_chance_and_each_hash_anew(items):
+def test_each_hash_fills_buckets_at_random_and_independently(items):
     estimate = StreamingFrequency(buckets=20_000, hashes=2)
     estimate.update(tf.constant(items, tf.int64))
     used = estimate.last.numpy().reshape(2, -1) > 0
@@ -275,7 +275,7 @@ def test_a_second_pass_leaves_what_it_does_not_hold_as_it_was():
     assert (twice.state()["last"] > 0).all()
 
 
-def test_frequencies_beside_counts():
+def test_estimated_frequencies_are_compared_with_counts():
     items = pa.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
     true = dict(zip(fingerprint(["a", "b", "c"]).tolist(), [0.6, 0.3, 0.1], strict=True))
     found = compare_frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))

@@ -149,7 +149,7 @@ def test_trees_are_compared_by_the_parents_vectors(by_place):
     assert found.holdout.change.get("recall@10", RelativeChange(change=0)).change == 0
 
 
-def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):
+def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_uses(by_place):
     described = RankerFile(sources=["popular"], features=["attribute_popular:brand"])
     branded = Ranker(by_place.model, described)
     for ranker in (branded, None):

@@ -49,7 +49,7 @@ def brands_of_yesterday():
     return ranking_rows(lengths, values, names, taken, day, sources=("popular",))
 
 
-def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
+def test_after_a_gap_a_ranker_uses_no_attribute_that_is_no_longer_declared():
     ctx, _, lists = a_day()
     fitted = fit_day_ranker(ctx, lists.sources.tables, [brands_of_yesterday()], None)
     assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names

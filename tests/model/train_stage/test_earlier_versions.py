@@ -39,7 +39,7 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     assert after["mrr"] != before["mrr"]
 
 
-def test_the_change_against_the_parent_is_told_with_its_interval(shop):
+def test_the_change_against_the_parent_has_an_interval(shop):
     held = metrics_of(shop.train2)["holdout"]
     found = held["change"]["recall@10"]
     expected = held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
@@ -49,7 +49,7 @@ def test_the_change_against_the_parent_is_told_with_its_interval(shop):
     assert metrics_of(shop.train1)["holdout"]["change"] is None
 
 
-def test_the_best_accepted_version_is_measured_besides(shop):
+def test_the_best_accepted_version_is_also_measured(shop):
     metrics = metrics_of(shop.train2)
     best = metrics["best"]
     assert (best["version"], best["ahead"], best["gone"]) == (BEST, 0.01, ["gone"])

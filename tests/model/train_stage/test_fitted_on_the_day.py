@@ -48,7 +48,7 @@ def test_the_day_is_put_in_the_order_of_the_version_before(shop):
     assert after == FixedOrder.of(shop.pipeline.sources.use, kind, half_life)
 
 
-def test_the_parents_trees_are_measured_beside_other_lists_and_the_versions(shop):
+def test_the_parents_trees_are_measured_next_to_all_other_lists(shop):
     ranker, order = (metrics_of(shop.train2)[name] for name in ("ranker", "fixed_order"))
     assert ranker["progressive"]["users"] > 20
     held = ranker["holdout"]

@@ -39,7 +39,7 @@ def test_the_parents_labels_are_measured_with_its_own_head(shop):
     assert found == pytest.approx((off**2).mean() ** 0.5, rel=1e-4)
 
 
-def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp_path):
+def test_an_auxiliary_head_does_not_change_the_files_of_the_towers(shop, tmp_path):
     plain = with_train(shop.pipeline, auxiliary=AuxiliaryConfig())
     pipelines, at = {"with": shop.pipeline, "without": plain}, (shop.features2, shop.train2)
     models = {name: towers_in_memory(p, *at) for name, p in pipelines.items()}

@@ -49,7 +49,7 @@ def test_items_taken_together_are_those_of_the_days_before(shop):
     assert found == pytest.approx(np.mean(recalls))
 
 
-def test_each_event_is_a_query_of_its_own_too(shop):
+def test_each_event_is_also_a_separate_query(shop):
     """Next-click by hand: the clicks, one row at a time, through the tower that never saw the day."""
     metrics, every = metrics_of(shop.train2)["next_click"], examples(shop)
     holdout, held = metrics["holdout"], every.filter(every["_holdout"])

@@ -11,7 +11,7 @@ def learned(steps, before=0, rows=3000):
     return LoopResult(step=before + steps, steps=steps, rows=rows, **rest)
 
 
-def test_few_steps_from_scratch_are_told_with_what_to_do():
+def test_few_steps_from_scratch_are_reported_with_a_remedy():
     settings = TrainConfig(batch_size=128, epochs=3)
     told = few_steps(learned(23), settings)
     assert "this run took 23: 1,000 examples, 3 times, in batches of 128" in told
@@ -25,7 +25,7 @@ def test_enough_steps_and_days_trained_on_from_a_parent_are_not(enough):
 
 
 @pytest.mark.parametrize("hashes", [1, 2])
-def test_a_frequency_estimate_with_too_few_buckets_is_told_with_how_many_it_needs(hashes):
+def test_too_few_buckets_are_reported_with_the_number_needed(hashes):
     """Of 1,000 buckets 200 items hit 181, 250 hit 221; as often as there are hashes."""
     estimate = StreamingFrequency(buckets=100_000, hashes=hashes)
     estimate.update(tf.range(20_000, dtype=tf.int64))

@@ -69,7 +69,7 @@ def test_what_is_old_in_a_history(stored, history, old):
     assert overlap(*numbers) == old
 
 
-def test_numbers_are_not_found_across_their_bytes():
+def test_numbers_do_not_match_across_their_bytes():
     """256 and 1 hold, end to end, the bytes of 1 at a place that is none."""
     stored, history = np.array([1 << 8]), np.array([1 << 16, 0, 1 << 8, 5])
     assert overlap(stored, history) == 3
@@ -106,7 +106,7 @@ def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
             assert (past, number) == (expected, len(events[n])), (before[n], told[n])
 
 
-def test_users_of_whom_nothing_is_stored_have_the_past_that_they_tell():
+def test_users_that_are_not_stored_have_the_history_of_their_request():
     stored = {key: [None, None] for key in (STORED_PAST, STORED_HISTORY, STORED_EVENTS)}
     rows = table(**{SEEN: ["abb?", None], **stored})
     assert past_of(rows) == [("ba", 4), ("", 0)]
@@ -119,7 +119,7 @@ def test_without_a_stored_history_only_other_items_are_new():
     assert past_of(rows) == [("feba", 4)], "of equal counts the newest first"
 
 
-def test_items_outside_the_catalogue_are_told_apart():
+def test_items_outside_the_catalogue_stay_separate():
     """`?` and `!` are both unknown; they are not the same event."""
     rows = table(**{SEEN: ["!a"], STORED_PAST: ["b?"], STORED_HISTORY: ["b?"], STORED_EVENTS: [2]})
     assert past_of(rows) == [("ab", 4)]
@@ -148,7 +148,7 @@ def test_what_was_taken_last_by_hand():
     assert last_taken(table(**told)) == ["bedc", "bc", "", "ba"], "of a version without users"
 
 
-def test_what_is_told_again_counts_once():
+def test_an_event_that_is_sent_again_counts_once():
     """Where no counts are stored: twice is what one history has twice."""
     rows = table(
         **{SEEN: ["abb", "b"], STORED_PAST: ["cab", "cab"], STORED_HISTORY: ["bca", "cca"]}
@@ -176,7 +176,7 @@ def test_the_order_of_what_was_taken_is_that_of_all_events(seed):
 
 
 @pytest.mark.parametrize("taken", [[], ["a", "b"]])
-def test_stored_users_of_whom_a_column_says_nothing_are_loaded(tmp_path, taken):
+def test_stored_users_with_an_empty_column_are_loaded(tmp_path, taken):
     lists = pa.list_(pa.string())
     columns = {
         "_user": ["ann"],

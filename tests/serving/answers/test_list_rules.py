@@ -78,7 +78,7 @@ def test_a_request_turns_rules_off(ruled):
     assert past == [5, 3, 4, 11], "a simple source that is named is given as it is"
 
 
-def test_what_cannot_be_new_is_told(ruled):
+def test_a_share_of_new_items_that_is_not_reached_is_reported(ruled):
     version = ruled(new_share=0.5)
     history = [item for item in ITEMS if item != "i07"]
     answer = recommend(version, [{"history": history}, {"history": ["i01"]}], 4)
@@ -103,7 +103,7 @@ def test_lists_are_searched_through_until_they_are_full(ruled, source, monkeypat
     assert not answer.warnings.of(0) and not answer.warnings.of(1)
 
 
-def test_a_cap_by_an_attribute_that_a_version_lacks_is_told(pipeline, towers, tmp_path):
+def test_a_cap_by_an_attribute_that_a_version_lacks_is_rejected(pipeline, towers, tmp_path):
     publish(pipeline, towers, tmp_path / "staged")
     lists = ListsConfig(caps={"kind": 1, "weight": 1})
     version = Version.open(pipeline.model_copy(update={"lists": lists}))

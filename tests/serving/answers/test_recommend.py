@@ -96,7 +96,7 @@ def test_similar_items_are_the_neighbours_without_the_item(version):
     assert everything.warnings.of(0)
 
 
-def test_an_item_outside_the_catalogue_is_told(version):
+def test_an_item_outside_the_catalogue_is_reported(version):
     with pytest.raises(UsageError, match=r"no item 'i4'\. Did you mean i04"):
         similar(version, "i4", 3)
 
@@ -114,7 +114,7 @@ def test_without_a_user_store_the_request_itself_is_all(without_users):
     assert [ids(without_users, answer, n)[0] for n in range(2)] == ["i07", "i02"]
 
 
-def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_users, pipeline):
+def test_looking_up_a_user_without_a_store_fails_with_a_remedy(without_users, pipeline):
     with pytest.raises(UsageError, match=r'serving\.user_store = true(?s:.*)"user": "anna"'):
         recommend_user(pipeline, "anna", ListRequest())
 

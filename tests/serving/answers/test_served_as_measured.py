@@ -272,7 +272,7 @@ def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
     assert before_histories > 0
 
 
-def test_what_is_newer_in_a_history_counts_besides_what_is_stored(both):
+def test_newer_items_of_a_history_are_added_to_the_stored_ones(both):
     """Two users of the version, without a history, with an empty one, and with one more event."""
     version, _, _ = both
     stored = version.users.some(2)

@@ -63,7 +63,7 @@ def test_recommend(client, body, status, kind, where, said):
     assert said in found["message"]
 
 
-def test_the_nearest_name_is_a_field_of_its_own(client):
+def test_the_nearest_name_is_a_separate_field(client):
     for body, near in (
         ({"query": {"histroy": []}}, "history"),
         ({"query": {}, "exclude_sen": True}, "exclude_seen"),
@@ -126,7 +126,7 @@ def test_a_message_is_short_whatever_was_sent(client):
     assert len(client.get("/" + "z" * 9000).content) < 700
 
 
-def test_a_fault_of_the_server_is_told_without_its_inside(client, monkeypatch):
+def test_a_fault_of_the_server_is_reported_without_internals(client, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("secret")
 

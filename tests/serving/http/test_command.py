@@ -40,7 +40,7 @@ def serving(folder: Path, *options: str, until_said: str) -> Iterator[tuple[subp
         process.wait()
 
 
-def test_it_ends_when_it_is_told_to_after_the_answers_in_flight(towers, tmp_path):
+def test_it_stops_on_a_signal_after_the_answers_in_flight(towers, tmp_path):
     version = circle.publish(shop(tmp_path), towers, tmp_path / "staged")
     (tmp_path / "token").write_text("another\n\n  secret \n")
     ready = f"{version} answers from now on"
@@ -107,7 +107,7 @@ def refused(port: int) -> bool:
         (["--port", "1", "--host", "192.0.2.1"], "cannot be used"),
     ],
 )
-def test_what_cannot_be_is_told(arguments, said, tmp_path, monkeypatch):
+def test_impossible_arguments_are_rejected(arguments, said, tmp_path, monkeypatch):
     shop(tmp_path)
     monkeypatch.chdir(tmp_path)
     Path("empty").touch()

@@ -86,7 +86,7 @@ def test_megabytes_of_headers_hold_nobody_up(server):
 
 
 @pytest.mark.parametrize("beside", [b"1;" + b"y" * MOST, b"0\r\nX: " + b"y" * MOST])
-def test_so_are_trailers_and_what_stands_beside_chunks(server, beside):
+def test_trailers_and_data_outside_chunks_close_the_connection(server, beside):
     with connection(server) as one:
         head = POST + b"Authorization: Bearer secret\r\nTransfer-Encoding: chunked\r\n\r\n"
         send(one, head + b"2\r\n{}\r\n" + beside)
@@ -150,7 +150,7 @@ def test_who_has_been_answered_may_wait(server):
             time.sleep(2 * PATIENCE)
 
 
-def test_a_body_that_does_not_come_is_told(server):
+def test_a_missing_body_is_answered_with_an_error(server):
     with connection(server) as one:
         one.sendall(POST + b"Authorization: Bearer secret\r\nContent-Length: 10\r\n\r\n{")
         started = time.monotonic()

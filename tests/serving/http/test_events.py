@@ -70,7 +70,7 @@ def test_how_many_events_say_who_took_the_item_is_counted(client):
     assert "twinspire_events_of_users_total 2.0" in client.get("/metrics").text
 
 
-def test_what_does_not_count_is_told(client):
+def test_events_that_do_not_count_are_reported(client):
     old = (YESTERDAY - timedelta(days=3)).isoformat()
     events = [{"item": "i01", "time": old}, {"item": "elsewhere"}, {"item": "i02", "time": None}]
     answer = client.post("/v1/events", json={"events": events}).json()
@@ -103,7 +103,7 @@ def test_what_does_not_count_is_told(client):
         ),
     ],
 )
-def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
+def test_a_wrong_event_is_reported_and_nothing_counts(client, body, kind, where):
     before = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
     content = {"content": body} if isinstance(body, str) else {"json": body}
     answer = client.post("/v1/events", headers={"content-type": "application/json"}, **content)
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
     assert after == before
 
 
-def test_a_sender_whose_clock_is_a_day_ahead_is_told_and_freezes_nothing(client):
+def test_a_sender_whose_clock_is_a_day_ahead_gets_an_error_and_freezes_nothing(client):
     """Beside an event of tomorrow all that happens until then would weigh half of it or less."""
     ahead = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     events = [{"item": "i07", "time": ahead}] * 200

@@ -173,7 +173,7 @@ def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path)
         until(lambda: shown(client) == only)
 
 
-def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, towers, tmp_path):
+def test_a_damaged_version_is_reported_and_the_old_one_keeps_answering(pipeline, towers, tmp_path):
     first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
     with answering(pipeline) as client:
         # Damaged between its publication and the first look: whole for the log, not for a reader.

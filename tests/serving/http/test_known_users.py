@@ -88,7 +88,7 @@ def by_hand(told, *taken: str) -> list[str]:
     return sorted(scores, key=scores.get, reverse=True)
 
 
-def test_what_is_taken_together_goes_by_what_the_version_knows(client, told):
+def test_co_occurrence_uses_the_history_that_the_version_stores(client, told):
     queries = [
         {"user": "anna"},
         {"user": "anna", "history": ["i03", "i05"]},
@@ -120,7 +120,7 @@ def test_filters_and_what_was_seen_hold_for_known_users(client, told):
 
 
 @pytest.mark.parametrize("source", ["fixed_order", "ranked"])
-def test_what_is_known_need_not_be_told_again(client, source):
+def test_a_stored_history_need_not_be_sent_again(client, source):
     anna = {"user": "anna"}
     queries = (anna, {**anna, "history": ["i03", "i05"]}, {"user": "ben"})
     known, told_again, ben = ask(client, source, *queries)

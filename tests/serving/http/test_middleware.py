@@ -132,7 +132,7 @@ def test_a_slash_at_the_end_leads_nowhere(client):
         assert "location" not in response.headers
 
 
-def test_no_path_or_host_makes_a_figure_of_its_own(client):
+def test_paths_and_hosts_add_no_metrics(client):
     for host in ("x/y?z", "a/b#c", "[", "x:99999999"):
         client.get("/?k=0", headers={"Host": host})
         client.get("/report?version=x", headers={"Host": host})

@@ -107,7 +107,7 @@ def test_a_new_item_is_shown_and_explained(client):
     assert stranger.endswith("found 'other'.")
 
 
-def test_a_server_may_be_told_to_take_up_none(home, live):
+def test_a_server_can_ignore_new_items(home, live):
     with answering(shop(home), replace(FAST, max_new_items=0)) as client:
         send(client, "new", 40)
         send(client, "i08", 40)

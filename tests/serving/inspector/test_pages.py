@@ -165,7 +165,7 @@ def test_two_versions_side_by_side(asked):
     assert asked.early in panels(day)[0] and f'<option value="{asked.early}" selected>' in day
 
 
-def test_a_version_that_cannot_be_loaded_is_told(asked):
+def test_a_version_that_cannot_be_loaded_is_reported(asked):
     address = f"/?user=anna&version={asked.damaged}"
     assert "cannot be loaded" in get(asked, address, 409)
     assert items(get(asked, "/?user=anna&k=1")) == ["i05"]
@@ -236,7 +236,7 @@ def test_nothing_of_the_logs_is_markup(asked):
         assert "&lt;script&gt;alert" in page
 
 
-def test_a_browser_is_told_to_run_nothing(asked):
+def test_pages_forbid_the_browser_to_run_scripts(asked):
     for address in ("/", "/item?item=i01", "/item?item=script", "/?k=x"):
         response = asked.ask.get(address)
         policy = response.headers["content-security-policy"]

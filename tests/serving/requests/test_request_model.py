@@ -50,7 +50,7 @@ def test_what_is_said_of_a_value(key, value, kind, message):
 
 
 @pytest.mark.parametrize("first", ["when_hour", "age", "plaice", "allow"])
-def test_the_first_key_that_is_wrong_is_told(first):
+def test_the_first_wrong_key_is_reported(first):
     wrong = {"when_hour": 24, "age": "x", "plaice": 1, "allow": 3}
     with pytest.raises(Refused, match=first):
         MODEL.parse({"tags": "a,b", first: wrong.pop(first), **wrong})

@@ -43,7 +43,7 @@ REQUESTS = [
 ]
 
 
-def test_values_that_the_vocabulary_lacks_are_told_of_the_query_that_has_them(version):
+def test_values_outside_the_vocabulary_are_reported_for_their_query(version):
     answer = recommend(version, REQUESTS, 3)
     of_device = f"{version.id} was trained without device 'phnoe'; with 'phone', 'pc'"
     of_likes = (

@@ -212,7 +212,7 @@ def test_no_file_is_read_when_a_catalogue_grows(published):
     assert listed(version, 1, None) and version.fixed_order.sources == NAMED
 
 
-def test_an_order_that_goes_by_no_events_stays_what_it_is(published):
+def test_an_order_without_events_does_not_change(published):
     order = FixedOrder(weights={"two_tower": 0.5, "history": 0.5}, half_life="3h")
     published.fixed_order = order
     version = Sender(published).send(*takers("a", 9))

@@ -92,7 +92,7 @@ def test_a_locked_database_is_asked_again_for_the_backfill(client_of):
     assert airflow.asked == 3
 
 
-def test_a_database_that_stays_locked_is_told(client_of, tmp_path):
+def test_a_database_that_stays_locked_is_reported(client_of, tmp_path):
     airflow = Airflow(locked)
     rest = client_of(airflow.answer, server_log=tmp_path / "airflow.log")
     with pytest.raises(TryAgain, match=r"Database is locked.*airflow\.log"), readable_errors(rest):
@@ -123,7 +123,7 @@ def test_a_backfill_of_other_days_is_left_alone(client_of):
     [({"_hop"}, True), ({"_hop", "\\shop"}, False), (set(), False)],
     ids=["sqlite", "postgresql", "an Airflow whose search has no wildcards"],
 )
-def test_the_database_is_told_by_what_a_search_finds(client_of, matches, expected):
+def test_the_database_is_recognised_by_the_matches_of_a_search(client_of, matches, expected):
     def answer(request):
         found = request.url.params["dag_id_pattern"] in matches
         return httpx.Response(200, json={"dags": [], "total_entries": int(found)})
@@ -131,7 +131,7 @@ def test_the_database_is_told_by_what_a_search_finds(client_of, matches, expecte
     assert on_sqlite(client_of(answer), "shop") is expected
 
 
-def test_whoever_waits_ends_when_a_part_has_not_worked_for_a_minute(client_of, tmp_path):
+def test_waiting_ends_when_a_part_has_not_worked_for_a_minute(client_of, tmp_path):
     airflow, looks = Airflow(), []
     rest = client_of(airflow.answer, server_log=tmp_path / "airflow.log")
     with pytest.raises(TryAgain, match=r"for 60 s.*unhealthy: scheduler.*airflow\.log"):

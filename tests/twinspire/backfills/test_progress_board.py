@@ -20,7 +20,7 @@ def board():
     return Board(DAYS, ZoneInfo("America/New_York"))
 
 
-def test_a_stage_is_told_once_when_it_has_ended():
+def test_a_stage_that_has_ended_is_shown_once():
     shown = board()
     assert shown.update(RUNS, [task("a", "features", "running")]) == []
     done = task("a", "features", "success", 12.4, "2026-01-01T00:00:01Z")

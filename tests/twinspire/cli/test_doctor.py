@@ -89,7 +89,7 @@ def test_a_store_that_creates_a_file_twice_is_a_failure(pipeline, stores, monkey
     assert stores(pipeline())["registry"].state == "failure"
 
 
-def test_days_of_logs_are_found(tmp_path, pipeline, stores):
+def test_days_of_logs_are_listed(tmp_path, pipeline, stores):
     assert stores(pipeline())["events"].state == "warning"
     for day in ("2017-10-01", "2017-10-03"):
         (tmp_path / "events" / f"dt={day}").mkdir(parents=True)

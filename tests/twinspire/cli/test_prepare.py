@@ -79,7 +79,7 @@ def test_times_of_another_form_are_refused_with_the_option_that_reads_them(
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "cp1250", "cp1251"])
-def test_a_wrong_encoding_is_told_with_the_likely_one(tmp_path, out, encoding):
+def test_a_wrong_encoding_is_reported_with_the_likely_one(tmp_path, out, encoding):
     name = "Ночь" if encoding == "cp1251" else ("Łódź grusza" if encoding == "cp1250" else "Müller")
     text = "user;name;at\n" + "".join(f"{n};{name} {n};2024-03-25\n" for n in range(50))
     (tmp_path / "log.csv").write_bytes(text.encode(encoding))
@@ -194,7 +194,7 @@ def found(shop, column, exit_code):
     return next(one for one in json.loads(told) if one["column"] == column)
 
 
-def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(shop):
+def test_positives_that_never_occur_are_reported_with_similar_spellings(shop):
     positives = 'positives = ["buy"]'
     replace_in(shop, (positives, 'positives = ["Buy", "by"]'))
     one = found(shop, "type", exit_code=3)
@@ -207,7 +207,7 @@ def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(s
     assert code == 0 and " ! " in told and "check the rows marked ! (1)" in ended
 
 
-def test_a_positive_behind_the_sample_is_found(shop, monkeypatch):
+def test_a_positive_after_the_sample_is_accepted(shop, monkeypatch):
     monkeypatch.setattr(validate, "_ROWS", 50)
     types = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(pl.lit("last")).otherwise("type")
     change_events(shop, type=types)
@@ -226,7 +226,7 @@ def test_a_positive_behind_the_sample_is_found(shop, monkeypatch):
         ("kind = [7]", 3, "no item passes corpus.filter: there is no '7'"),
     ],
 )
-def test_filter_values_that_no_item_has_are_told(shop, wanted, code, says):
+def test_filter_values_that_no_item_has_are_reported(shop, wanted, code, says):
     replace_in(shop, ("[corpus]", f"[corpus]\nfilter = {{ {wanted} }}"))
     columns = json.loads(twinspire("validate", shop, "--date", DAY, "--json")[1])
     (one,) = [one for one in columns if one["use"] == "corpus.filter"]
@@ -235,7 +235,7 @@ def test_filter_values_that_no_item_has_are_told(shop, wanted, code, says):
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_times_that_are_of_1970_in_the_declared_unit_are_told_with_the_right_one(shop, as_text):
+def test_times_that_would_be_in_1970_are_reported_with_the_right_unit(shop, as_text):
     seconds = pl.col("at").dt.epoch("s")
     change_events(shop, at=seconds.cast(pl.String) if as_text else seconds)
     replace_in(shop, ('time = "at"', 'time = "at"\ntime_unit = "ms"'))
@@ -246,7 +246,7 @@ def test_times_that_are_of_1970_in_the_declared_unit_are_told_with_the_right_one
     assert found(shop, "at", exit_code=0)["ok"]
 
 
-def test_times_of_another_form_and_of_other_days_are_told(shop):
+def test_times_of_another_format_and_of_other_days_are_reported(shop):
     moved = pl.col("at") + pl.when(pl.int_range(pl.len()) < 30).then(pl.duration(days=2))
     change_events(shop, at=moved.fill_null(pl.col("at")))
     one = found(shop, "at", exit_code=0)

@@ -59,7 +59,7 @@ def at_a_terminal(monkeypatch, *answers: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
 
 
-def test_a_script_is_told_which_option_is_missing(monkeypatch, tmp_path):
+def test_a_script_learns_which_option_is_missing(monkeypatch, tmp_path):
     reason = refusal(monkeypatch, tmp_path, unclear(tmp_path))
     assert reason.startswith("2 ") and "--user COLUMN" in reason and "customer_id" in reason
     days_first = clear(tmp_path, [f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(100)])
@@ -150,7 +150,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [file.read_text() for file in tmp_path.glob("*/*")] == ["second"]
 
 
-def test_a_port_that_is_taken_is_found_out_before_the_work(monkeypatch, tmp_path):
+def test_a_port_in_use_is_reported_before_the_work(monkeypatch, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         reason = refusal(monkeypatch, tmp_path, clear(tmp_path), "--port", port)

@@ -87,7 +87,7 @@ def test_a_run_reads_its_parent_alone(shop):
     assert third not in run.state.accepted
 
 
-def test_a_version_that_was_deleted_is_told(shop):
+def test_a_deleted_version_is_reported(shop):
     pipeline, publish = shop
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))

@@ -55,7 +55,7 @@ def test_a_day_starts_from_the_settings_of_the_newest_accepted_version_before_it
     assert starts[20].why == "there is no earlier version"
 
 
-def test_settings_are_searched_for_anew_every_28_days(searched):
+def test_settings_are_tuned_again_every_28_days(searched):
     pipeline, make, _ = searched
     version = make(20, date(2024, 1, 25))
     assert start(pipeline, 21).version == version
@@ -64,7 +64,7 @@ def test_settings_are_searched_for_anew_every_28_days(searched):
     assert f"settings of {version} are from 2024-01-25" in found.why
 
 
-def test_settings_whose_file_is_gone_are_searched_for_anew(searched):
+def test_settings_without_their_file_are_tuned_again(searched):
     pipeline, make, registry = searched
     version = make(20, day(20))
     unknown = Start(why=f"{version} does not say when its index settings were searched for")

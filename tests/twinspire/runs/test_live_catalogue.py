@@ -86,7 +86,7 @@ def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):
 
 
 @pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused, RuntimeError])
-def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
+def test_an_obstacle_is_reported_and_the_day_stays_refused(
     shop, refreshed, monkeypatch, capsys, error
 ):
     def fail(run, **_):
@@ -124,7 +124,7 @@ def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
 
 
-def test_a_damaged_version_is_found(tmp_path):
+def test_a_damaged_version_is_detected(tmp_path):
     def verify(version):
         raise BadData(f"{version} is damaged")
 

@@ -45,7 +45,9 @@ def run_into(pipeline, monkeypatch, error, stage="features"):
         (RuntimeError("a bug"), "train", "failed", 1),
     ],
 )
-def test_a_day_that_needs_somebody_is_told(shop, told, monkeypatch, error, stage, event, exit_code):
+def test_a_day_that_needs_somebody_sends_a_notification(
+    shop, told, monkeypatch, error, stage, event, exit_code
+):
     run_into(shop[0], monkeypatch, error, stage)
     [message] = told()
     assert message.pop("command").endswith(f" --date {DAY}")
@@ -56,14 +58,12 @@ def test_a_day_that_needs_somebody_is_told(shop, told, monkeypatch, error, stage
 @pytest.mark.parametrize(
     "error", [NothingToDo("no rows"), KeyboardInterrupt(), SystemExit(143), TryAgain("a full disk")]
 )
-def test_nobody_is_told_of_an_empty_day_or_of_what_was_stopped_or_is_tried_again(
-    shop, told, monkeypatch, error
-):
+def test_empty_stopped_and_retried_days_send_no_notification(shop, told, monkeypatch, error):
     run_into(shop[0], monkeypatch, error)
     assert told() == []
 
 
-def test_late_logs_are_told_once_however_often_they_are_looked_for(shop, told, monkeypatch):
+def test_late_logs_send_one_notification_for_many_checks(shop, told, monkeypatch):
     for _ in range(3):
         run_into(shop[0], monkeypatch, LogsLate("no logs yet"))
     assert [one["event"] for one in told()] == ["late"]
@@ -73,7 +73,7 @@ def test_late_logs_are_told_once_however_often_they_are_looked_for(shop, told, m
     assert run_leases.state(shop[0], DAY) == "failed"
 
 
-def test_they_are_told_once_also_where_each_try_is_a_run_of_its_own(shop, told, monkeypatch):
+def test_late_logs_send_one_notification_for_many_runs(shop, told, monkeypatch):
     def fail(*_, **__):
         raise LogsLate("no logs yet")
 
@@ -84,7 +84,7 @@ def test_they_are_told_once_also_where_each_try_is_a_run_of_its_own(shop, told, 
     assert [one["event"] for one in told()] == ["late"]
 
 
-def test_a_refused_version_that_is_found_again_is_told_once(shop, told, monkeypatch):
+def test_a_version_refused_twice_sends_one_notification(shop, told, monkeypatch):
     """As where a task was killed in the refresh that follows the refusal, and is tried again."""
     found = GateRefused("worse", "v1", is_found=True)
     # Killed before anybody was told.
@@ -107,7 +107,9 @@ def test_a_refused_version_that_is_found_again_is_told_once(shop, told, monkeypa
         (BadData("damaged"), "failed", "failed"),
     ],
 )
-def test_a_refresh_that_needs_somebody_is_told(shop, told, monkeypatch, error, event, unasked):
+def test_a_refresh_that_needs_somebody_sends_a_notification(
+    shop, told, monkeypatch, error, event, unasked
+):
     """One that nobody asked for follows a refusal that was told: there, nothing that is no news."""
 
     def fail(*_, **__):
@@ -137,7 +139,7 @@ def test_a_command_that_fails_or_hangs_stops_no_day(shop, told, capsys, monkeypa
     assert "did not end within" in capsys.readouterr().err and time.monotonic() - began < 20
 
 
-def test_what_a_failed_command_shows_is_told_without_its_secrets(shop, monkeypatch, capsys):
+def test_the_output_of_a_failed_command_is_shown_without_secrets(shop, monkeypatch, capsys):
     monkeypatch.setenv("HOOK", "https://example.com/s3cr3t")
     monkeypatch.setenv("KEY", "s3cr3t-key")
     monkeypatch.setenv("OTHER", "no secret of this command")

@@ -44,7 +44,7 @@ def test_the_end_of_one_run_says_nothing_of_another(pipeline):
     assert run_leases.state(pipeline, DAY) == "published"
 
 
-def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
+def test_the_wait_restarts_when_an_earlier_day_has_ended(pipeline):
     run_leases.acquire_day(pipeline, LAST, "me")
     assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) == timedelta(0)
     time.sleep(0.05)
@@ -53,7 +53,7 @@ def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
     assert run_leases.state(pipeline, LAST) == "open"
 
 
-def test_runs_of_any_name_are_told_apart(pipeline):
+def test_runs_of_any_name_stay_separate(pipeline):
     names = ["x" * 250, "x" * 249 + "y", "../../../etc/x", "a b\n'$(c)\0", "ü" * 200, "/"]
     for run in names:
         run_leases.acquire_day(pipeline, DAY, run)

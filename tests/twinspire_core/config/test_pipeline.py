@@ -212,7 +212,7 @@ def test_all_broken_rules_are_listed_at_once(read):
     assert "train.dimensio" in str(raised.value) and "source.wiat" in str(raised.value)
 
 
-def test_a_missing_file_and_no_toml_are_told(tmp_path):
+def test_a_missing_file_and_invalid_toml_are_reported(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path / "absent.toml")
     (tmp_path / "x.toml").write_text("a = = 1")

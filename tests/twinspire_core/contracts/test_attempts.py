@@ -59,7 +59,7 @@ def test_folders_that_somebody_else_put_there_are_of_no_day(tmp_path):
     assert attempts.days(pipeline) == [date(2024, 3, 1), date(2024, 3, 2)]
 
 
-def test_what_somebody_else_put_beside_partials_is_of_no_day(tmp_path):
+def test_foreign_files_next_to_partials_belong_to_no_day(tmp_path):
     day = date(2024, 3, 9)
     (tmp_path / f"dt={day}").mkdir()
     (tmp_path / f"dt={day}" / "events-key-0-of-1.arrow").write_bytes(b"four")

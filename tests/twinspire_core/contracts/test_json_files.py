@@ -17,7 +17,7 @@ def test_numbers_that_are_none_and_tiny_ones_are_written_as_python_writes_them()
     assert DayMetrics.parse(content).dump() == content
 
 
-def test_where_there_is_no_file_none_is_found(tmp_path):
+def test_a_missing_file_reads_as_none(tmp_path):
     assert DayMetrics.find(tmp_path) is None
     with pytest.raises(FileNotFoundError):
         DayMetrics.read(str(tmp_path))

@@ -62,7 +62,7 @@ def test_every_source_has_a_weight_for_each_kind_of_log(kind):
     assert FixedOrder.parse(order.dump()) == order
 
 
-def test_an_order_leans_on_a_source_that_it_goes_by():
+def test_an_order_leans_on_a_source_that_it_uses():
     order = FixedOrder(weights={"a": 0.5, "b": 0.3, "c": 0.2, "d": 0.0})
     leaning = order.leaning_on("b", 0.75).weights
     assert leaning == pytest.approx({"a": 0.25 * 5 / 7, "b": 0.75, "c": 0.25 * 2 / 7, "d": 0})

@@ -108,7 +108,7 @@ def test_the_share_is_rounded_down_and_not_by_the_last_bit():
     assert least_new(1, 3).tolist() == [1, 2, 3]
 
 
-def test_a_share_that_is_not_reached_is_told():
+def test_a_share_that_is_not_reached_is_reported():
     is_new = np.array([[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
     counts = np.array([4, 4, 2])
     assert holds_share(is_new, counts, 0.3).tolist() == [True, False, True]

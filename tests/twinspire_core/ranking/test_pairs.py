@@ -34,7 +34,7 @@ def test_each_listed_item_is_a_candidate_once():
     assert list(zip(pairs.query.tolist(), pairs.item.tolist(), strict=True)) == wanted
 
 
-def test_pairs_are_found_again_and_others_are_not():
+def test_known_pairs_are_looked_up_and_others_are_not():
     pairs = _pairs(2)
     known = {
         (int(q), int(i)): n for n, (q, i) in enumerate(zip(pairs.query, pairs.item, strict=True))

@@ -77,7 +77,7 @@ def test_names_are_looked_at_before_a_record_is_read(tmp_path):
             next(opened(write(tmp_path / name)).blocks(check_names=refuse))
 
 
-def test_lines_that_hold_no_object_are_told_before_their_block(tmp_path):
+def test_lines_without_an_object_are_reported_before_their_block(tmp_path):
     lines = ['{"n": 1}', "", "[2]", '{"n":', "null", "[" * 100_000, '{"n": 3}']
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     blocks, unreadable = split(opened(tmp_path / "log.jsonl").blocks())
@@ -132,7 +132,7 @@ def test_lines_come_as_they_are_written_so_many_at_a_time(tmp_path, zipped, end)
     assert found[-1].offset == (tmp_path / "log.jsonl").stat().st_size
 
 
-def test_the_first_keys_are_found_behind_lines_that_are_no_records(tmp_path):
+def test_the_first_keys_are_read_after_lines_that_are_no_records(tmp_path):
     deep = '{"user": ' + "[" * 100_000 + "]" * 100_000 + "}"
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join([deep, "no JSON", "[1]", '{"user": "u", "item": "i"}']))

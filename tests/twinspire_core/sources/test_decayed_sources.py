@@ -112,7 +112,7 @@ def test_histories_count_one_for_each_event():
     assert read(sources.retrieve(["history"], asked, 3)["history"].items) == ["acf", "", "d"]
 
 
-def test_later_events_count_besides():
+def test_later_events_are_added():
     """Of the first user c once more and e twice; of the third nothing."""
     stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
     newer = Ragged(np.array([4, 4, -1, 2]), np.array([0, 0, 0, 0]), 3)
@@ -168,7 +168,7 @@ def test_later_events_lengthen_spans():
     assert stored.or_else(sums, np.array([True])).span[:2].tolist() == [20, 0]
 
 
-def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
+def test_trending_items_are_ordered_by_the_half_life_then_by_the_longest():
     table = corpus(**{"1h": [0, 0.5, 0, 0, 0.25, 0], "7d": [5, 4, 3, 2, 1, 0]})
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 2))
     lists = {}

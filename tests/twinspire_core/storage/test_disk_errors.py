@@ -35,7 +35,7 @@ def test_a_closed_disk_is_the_users_to_open(code):
     assert isinstance(told, UsageError) and "/data/registry" in str(told)
 
 
-def test_the_first_of_a_chain_of_errors_is_told():
+def test_the_first_error_of_a_chain_is_reported():
     try:
         try:
             raise OSError(errno.ENOSPC, "No space left on device", "/first")

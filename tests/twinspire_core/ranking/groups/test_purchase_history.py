@@ -30,7 +30,7 @@ def test_what_is_known_of_a_user(name, of_first, of_newcomer):
     np.testing.assert_equal([found[1, item] for item in range(2)], [np.float32(of_newcomer)] * 2)
 
 
-def test_users_of_whom_nobody_counted():
+def test_users_without_counts():
     bare = replace(QUERIES, personal=None)
     assert value("user_items", queries=bare)[0, 0] == np.float32(np.log(3))
     assert np.isnan(value("user_age", queries=bare)[0, 0])
