@@ -3,13 +3,13 @@ and of the whole.
 
     python -m benchmarks.day --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
     python -m benchmarks.day --case grocery --repeat 3    one of them, three times: medians, with the least and the most
-    python -m benchmarks.day --beside ../before           the same of another checkout, in turns with this one
+    python -m benchmarks.day --against ../before          the same of another checkout, in turns with this one
     python -m benchmarks.day --quick                      fewer users and days, under 3 minutes; how ratios moved
 
 `first` is `twinspire run` of the parent, the day before, which is trained from scratch; it is timed
 once. `run` is `twinspire run`, one process for the whole day; `--quick` leaves it out, as the
 stages tell more. `features` to `publish` are processes of their own, as Airflow starts them, and
-`stages` is their sum. The clicks are found by TWINSPIRE_CLICKS, or beside the checkout; the
+`stages` is their sum. The clicks are found by TWINSPIRE_CLICKS, or next to the checkout; the
 purchases are those of the demo. `cores` is the share of all cores that was in use.
 
 A ratio is a stage's CPU seconds divided by those of a fixed piece of work (benchmarks/processes.py), so
@@ -146,7 +146,7 @@ def lay_out(case: Case, folder: Path) -> None:
 
 
 def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> tuple[Path, Taken]:
-    """Puts a checkout's pipeline file beside the logs, which all checkouts share, and trains the parent;
+    """Puts a checkout's pipeline file next to the logs, which all checkouts share, and trains the parent;
     returns the file and what that took. All that the checkout writes is in `folder`.
     """
     file = folder / "pipelines" / f"{case.pipeline}.toml"
@@ -247,7 +247,10 @@ def main() -> None:
     names = [case.name for case in WHOLE]
     parser.add_argument("--case", choices=names, help="one of the days; by default all")
     parser.add_argument(
-        "--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this"
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="another checkout, timed in turns with this",
     )
     parser.add_argument(
         "--repeat", type=int, default=1, metavar="N", help="time each so many times"
@@ -255,7 +258,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     os.environ.pop("TWINSPIRE_NEWS", None)  # the pipeline file of news would look there
-    contenders = [Checkout.own(), *([Checkout.at(options.beside)] if options.beside else [])]
+    contenders = [Checkout.own(), *([Checkout.at(options.against)] if options.against else [])]
     rows: list[dict] = []
     for case in QUICK if options.quick else WHOLE:
         if options.case not in (None, case.name):

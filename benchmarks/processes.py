@@ -79,7 +79,7 @@ def timed(command: list[str], cwd: Path, may_end_with: Collection[int] = ()) -> 
 
     Args:
       cwd: its working folder, whose packages it imports.
-      may_end_with: exit codes, besides 0, that do not count as a failure.
+      may_end_with: exit codes other than 0 that do not count as a failure.
     """
     started = time.monotonic()
     whole = {**os.environ, "PYTHONPATH": str(cwd)}

@@ -14,21 +14,21 @@ are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMA
     twinspire/ranked      lists by the ranker of a copy of it, of made-up labels: the sources, features and trees of a
                           grocery version
 
-They run beside each other, idle but for the one that is asked, and take turns. `batch` is the queries
-that were answered together, `cpu_ms` the processor time of the server for one request, which other
-work on the machine changes less than the rest, `errors` answers that are no 200 or no list as asked
-for. `p99_beside_ms` is the p99 of the same 32
+All of them run, but only one is queried at a time; they take turns. `batch` is the number of queries
+that were answered together. `cpu_ms` is the processor time of the server for one request; other work on
+the machine changes it less than the rest. `errors` counts answers without status 200 or without a valid
+list. `p99_under_load_ms` is the p99 of the same 32
 connections while one more client sends the most costly request that is allowed
 (benchmarks/load/costly.py), the largest of its kinds, and `times_alone` that over the p99 without it.
 
 `--parts` measures nothing but the CPU milliseconds of a query of `twinspire/ranked` by part, in one process without
 HTTP, and how many candidates a query has.
 
-`p99_of_8_ms` is the p99 of 8 connections alone, and `of_8_beside KIND` that beside each kind of costly
-request: whatever is asked, it is to be 100 ms at the most on an idle machine of two cores. `--beside`
-measures nothing else:
+`p99_of_8_ms` is the p99 of 8 connections alone. `of_8_with KIND` is their p99 while another client sends
+one kind of costly request. Each should be at most 100 ms on an idle machine of two cores. `--costly`
+measures only these:
 
-    python -m benchmarks.serving --beside --only twinspire/ranked
+    python -m benchmarks.serving --costly --only twinspire/ranked
 """
 
 import argparse
@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 import numpy as np
 
 from benchmarks.load import client, made_ranker, servers, world
-from benchmarks.load.costly import Costly, beside, costly
+from benchmarks.load.costly import Costly, costly, sending
 from benchmarks.load.parts import parts
 from benchmarks.quality.command import machine, write_whole
 
@@ -63,8 +63,8 @@ UNITS = {
     "batch": "queries",
     "peak_mb": "MB",
 }
-BESIDE = "of_8_beside "
-UNITS |= {"p99_of_8_ms": "ms", "p99_beside_ms": "ms", "times_alone": "ratio"}
+UNDER_LOAD = "of_8_with "
+UNITS |= {"p99_of_8_ms": "ms", "p99_under_load_ms": "ms", "times_alone": "ratio"}
 Figures = dict[str, list[float]]
 
 
@@ -85,21 +85,21 @@ def contenders(
 ) -> dict[str, tuple[list[str], str | None]]:
     """The command and the source of each."""
     mean = world.published(folder, "mean", size.items)
-    found: dict[str, tuple[list[str], str | None]] = {}
+    commands: dict[str, tuple[list[str], str | None]] = {}
     for name in names:
         if name == "twinspire/attention":
-            found[name] = (
+            commands[name] = (
                 servers.ours(world.published(folder, "attention", size.items)),
                 "two_tower",
             )
         elif name == "twinspire/ranked":
-            found[name] = (servers.ours(made_ranker.published(folder, size.items)), "ranked")
+            commands[name] = (servers.ours(made_ranker.published(folder, size.items)), "ranked")
         else:
-            found[name] = (
+            commands[name] = (
                 servers.ours(mean),
                 None if name == "twinspire/fixed-order" else "two_tower",
             )
-    return found
+    return commands
 
 
 def measure(server: servers.Server, asked: list[bytes], seconds: float) -> dict[str, float]:
@@ -108,66 +108,66 @@ def measure(server: servers.Server, asked: list[bytes], seconds: float) -> dict[
         servers.figure(server, f"twinspire_batch_queries_{part}") for part in ("sum", "count")
     ]
     cpu = servers.cpu_seconds(server)
-    found = client.run(server.port, asked, connections=CONNECTIONS, seconds=seconds)
+    run = client.run(server.port, asked, connections=CONNECTIONS, seconds=seconds)
     cpu = servers.cpu_seconds(server) - cpu
     queries, batches = (
         servers.figure(server, f"twinspire_batch_queries_{part}") - old
         for part, old in zip(("sum", "count"), before, strict=True)
     )
-    wrong = sum(not is_list(body) for body in found.sample)
+    wrong = sum(not is_list(body) for body in run.sample)
     return {
-        "requests/s": len(found.latencies) / found.seconds,
-        "p50_ms": float(np.percentile(found.latencies, 50)),
-        "p99_ms": float(np.percentile(found.latencies, 99)),
-        "errors": found.errors + wrong,
-        "cpu_ms": 1000 * cpu / len(found.latencies),
+        "requests/s": len(run.latencies) / run.seconds,
+        "p50_ms": float(np.percentile(run.latencies, 50)),
+        "p99_ms": float(np.percentile(run.latencies, 99)),
+        "errors": run.errors + wrong,
+        "cpu_ms": 1000 * cpu / len(run.latencies),
         "batch": queries / batches,
     }
 
 
-def measure_beside(
+def measure_under_load(
     server: servers.Server,
     asked: list[bytes],
     costly: dict[str, Costly],
     seconds: float,
     p99: float,
 ) -> dict[str, float]:
-    """The same beside each of the costly requests; the worst of them."""
-    found = max(_beside(server, asked, costly, seconds, CONNECTIONS).values())
-    return {"p99_beside_ms": found, "times_alone": found / p99}
+    """The largest p99 while another client sends costly requests of one kind."""
+    worst = max(_p99_by_kind(server, asked, costly, seconds, CONNECTIONS).values())
+    return {"p99_under_load_ms": worst, "times_alone": worst / p99}
 
 
 def measure_few(
     server: servers.Server, asked: list[bytes], costly: dict[str, Costly], seconds: float
 ) -> dict[str, float]:
-    """A few connections, alone and beside each of the costly requests."""
+    """The p99 of a few connections, alone and with each kind of costly request."""
     alone = client.run(server.port, asked, connections=FEW, seconds=seconds)
-    waited = _beside(server, asked, costly, seconds, FEW)
+    waited = _p99_by_kind(server, asked, costly, seconds, FEW)
     few = {"p99_of_8_ms": float(np.percentile(alone.latencies, 99))}
-    return few | {BESIDE + kind: p99 for kind, p99 in waited.items()}
+    return few | {UNDER_LOAD + kind: p99 for kind, p99 in waited.items()}
 
 
-def _beside(
+def _p99_by_kind(
     server: servers.Server,
     asked: list[bytes],
     costly: dict[str, Costly],
     seconds: float,
     connections: int,
 ) -> dict[str, float]:
-    """The p99 beside each of the costly requests."""
-    found: dict[str, float] = {}
+    """The p99 while another client sends costly requests, by their kind."""
+    p99: dict[str, float] = {}
     for kind, one in costly.items():
-        with beside(server.port, one):
+        with sending(server.port, one):
             run = client.run(server.port, asked, connections=connections, seconds=seconds)
-        # Where hardly anybody was answered, the time says so.
-        found[kind] = (
+        # Without any answer, the p99 is the whole time.
+        p99[kind] = (
             float(np.percentile(run.latencies, 99)) if len(run.latencies) else 1000 * seconds
         )
         print(
-            f"  {connections} beside {kind:12} p99_ms {found[kind]:10.4g}, errors {run.errors}",
+            f"  {connections} with {kind:12} p99_ms {p99[kind]:10.4g}, errors {run.errors}",
             flush=True,
         )
-    return found
+    return p99
 
 
 def is_list(body: bytes) -> bool:
@@ -180,7 +180,7 @@ def is_list(body: bytes) -> bool:
 
 
 def compared(
-    size: Size, names: list[str], folder: Path, *, only_beside: bool = False
+    size: Size, names: list[str], folder: Path, *, only_costly: bool = False
 ) -> list[dict[str, Any]]:
     """Measures all contenders in turns, and prints as it goes."""
     figures: dict[str, Figures] = {name: {} for name in names}
@@ -193,12 +193,14 @@ def compared(
             client.run(server.port, asked, connections=CONNECTIONS, seconds=min(2, size.seconds))
         for number in range(size.rounds):
             for name, (server, asked) in started.items():
-                found = {} if only_beside else measure(server, asked, size.seconds)
+                measures = {} if only_costly else measure(server, asked, size.seconds)
                 kinds = costly(size.items)
-                if found:
-                    found |= measure_beside(server, asked, kinds, size.seconds / 4, found["p99_ms"])
-                found |= measure_few(server, asked, kinds, size.seconds / 4)
-                for metric, value in found.items():
+                if measures:
+                    measures |= measure_under_load(
+                        server, asked, kinds, size.seconds / 4, measures["p99_ms"]
+                    )
+                measures |= measure_few(server, asked, kinds, size.seconds / 4)
+                for metric, value in measures.items():
                     figures[name].setdefault(metric, []).append(value)
                     print(
                         f"{number + 1} {name:20} {metric:10} {value:10.4g} {_unit(metric)}",
@@ -215,7 +217,7 @@ def compared(
 
 
 def _unit(metric: str) -> str:
-    return UNITS.get(metric, "ms" if metric.startswith(BESIDE) else "")
+    return UNITS.get(metric, "ms" if metric.startswith(UNDER_LOAD) else "")
 
 
 def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, Any]:
@@ -224,19 +226,19 @@ def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, An
     return {**row, "value": float(np.median(values)), "low": min(values), "high": max(values)}
 
 
-def beside_table(found: dict[str, Any]) -> str:
-    """What docs/measurements.md shows of a run: a client's p99 alone and beside costly requests."""
-    rows = {(row["contender"], row["metric"]): row for row in found["rows"]}
+def load_table(results: dict[str, Any]) -> str:
+    """What docs/measurements.md shows of a run: the p99 alone and with costly requests."""
+    rows = {(row["contender"], row["metric"]): row for row in results["rows"]}
     lines = [
-        "| 32 connections | requests/s | p99 alone | beside the most costly request | times |",
+        "| 32 connections | requests/s | p99 alone | with the most costly request | times |",
         "|---|--:|--:|--:|--:|",
     ]
-    for name in dict.fromkeys(row["contender"] for row in found["rows"]):
+    for name in dict.fromkeys(row["contender"] for row in results["rows"]):
         if (name, "times_alone") not in rows:
             continue
         speed, alone, waited, times = (
             rows[name, metric]
-            for metric in ("requests/s", "p99_ms", "p99_beside_ms", "times_alone")
+            for metric in ("requests/s", "p99_ms", "p99_under_load_ms", "times_alone")
         )
         lines.append(
             f"| {name} | {speed['value']:,.0f} | {alone['value']:.0f} ms | {waited['value']:.0f} ms"
@@ -244,16 +246,16 @@ def beside_table(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        f"Before it began, the machine had a load average of {found['load']:.1f} from other work.",
+        f"Before it began, the machine had a load average of {results['load']:.1f} from other work.",
     ]
     return "\n".join(lines)
 
 
-def write_page(found: dict[str, Any]) -> None:
+def write_page(results: dict[str, Any]) -> None:
     """Keeps a run, and puts its table between the marks of docs/measurements.md."""
-    write_whole(RESULTS, json.dumps(found, indent=1) + "\n")
+    write_whole(RESULTS, json.dumps(results, indent=1) + "\n")
     before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{beside_table(found)}\n{END}{rest.split(END)[1]}")
+    PAGE.write_text(f"{before}{BEGIN}\n{load_table(results)}\n{END}{rest.split(END)[1]}")
 
 
 def main() -> None:
@@ -272,7 +274,7 @@ def main() -> None:
         "--only", action="append", choices=names, help="only this one; may be repeated"
     )
     parser.add_argument(
-        "--beside", action="store_true", help="only what 8 connections wait beside costly requests"
+        "--costly", action="store_true", help="only the p99 of 8 connections with costly requests"
     )
     parser.add_argument("--parts", action="store_true", help="only CPU time by part of an answer")
     parser.add_argument("--seconds", type=float, help="of a round")
@@ -290,18 +292,18 @@ def main() -> None:
         for name, value in parts(pipeline, world.bodies(size.items, K, "ranked")).items():
             print(f"{name:20} {value:10.4g}")
         return
-    found = {"machine": machine(), "load": os.getloadavg()[0]}
-    rows = compared(size, options.only or names, world.scratch(), only_beside=options.beside)
-    found["rows"] = rows
+    results = {"machine": machine(), "load": os.getloadavg()[0]}
+    rows = compared(size, options.only or names, world.scratch(), only_costly=options.costly)
+    results["rows"] = rows
     for row in rows:
         print(
             f"{row['contender']:20} {row['metric']:10} {row['value']:10.4g}, {row['low']:.4g} to"
             f" {row['high']:.4g}"
         )
     if options.json:
-        write_whole(options.json, json.dumps(found, indent=1))
+        write_whole(options.json, json.dumps(results, indent=1))
     if options.write:
-        write_page(found)
+        write_page(results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The most costly requests that are allowed, or refused, sent over and over beside others."""
+"""The most costly requests that are allowed, or refused, sent over and over while others are."""
 
 import threading
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def costly(items: int, seed: int = 2) -> dict[str, Costly]:
         return {"kind": [f"k{number % KINDS}", f"k{(number // KINDS + 1 + number) % KINDS}"]}
 
     bodies = {
-        # Each filter is another one, and costs a search of its own.
+        # Each filter differs, and costs a separate search.
         "filters": {
             "queries": [{"history": history(5), "deny": filters(n)} for n in range(QUERIES)],
             "k": LISTED,
@@ -86,8 +86,8 @@ def _get(address: str) -> bytes:
 
 
 @contextmanager
-def beside(port: int, costly: Costly) -> Iterator[None]:
-    """Sends a request anew as soon as it is answered, or left, meanwhile; ends with an answer.
+def sending(port: int, costly: Costly) -> Iterator[None]:
+    """Sends a request again as soon as it is answered or left; ends with an answer.
 
     Raises:
       ConnectionError: its answer has another status.

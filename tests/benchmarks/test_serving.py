@@ -52,12 +52,12 @@ def test_the_client_counts_what_it_gets(port, monkeypatch):
     monkeypatch.setattr(client, "SAMPLED", 5)
     Stub.asked = 0
     requests = client.requests(world.bodies(100, 5, None, count=30))
-    found = client.run(port, requests, connections=4, seconds=0.5)
+    run = client.run(port, requests, connections=4, seconds=0.5)
     # What was in flight at the end is not counted.
-    assert Stub.asked - 4 <= len(found.latencies) <= Stub.asked
-    assert abs(found.errors - len(found.latencies) / 10) <= 4
-    assert found.latencies.min() > 0
-    assert all(len(json.loads(body)["items"]) == world.HISTORY for body in found.sample)
+    assert Stub.asked - 4 <= len(run.latencies) <= Stub.asked
+    assert abs(run.errors - len(run.latencies) / 10) <= 4
+    assert run.latencies.min() > 0
+    assert all(len(json.loads(body)["items"]) == world.HISTORY for body in run.sample)
 
 
 def test_an_answer_is_a_whole_list_best_first(monkeypatch):
@@ -91,7 +91,7 @@ def test_costly_requests_are_allowed(tmp_path):
 
 
 def test_the_pages_table_is_of_the_committed_figures():
-    found = json.loads(serving.RESULTS.read_text())
+    report = json.loads(serving.RESULTS.read_text())
     between = serving.PAGE.read_text().split(serving.BEGIN)[1].split(serving.END)[0]
-    assert between.strip() == serving.beside_table(found)
+    assert between.strip() == serving.load_table(report)
     assert "| twinspire/mean | " in between
