@@ -26,7 +26,7 @@ def build(package: str, version: str) -> Path:
 
 def build_module(package: str, version: str) -> Path:
     """The same for a package that `go install` refuses, as its go.mod excludes modules: it is built from a
-    copy of its own module.
+    copy of the program's module.
     """
     module, _, inside = package.rpartition("/")
 

@@ -1,4 +1,4 @@
-"""Breaks lines of the product one at a time, and tells which test notices.
+"""Breaks lines of the product one at a time, and prints which test notices.
 
     python -m tests.mutants --seed 31 [--only 4 7]
 

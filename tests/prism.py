@@ -1,4 +1,4 @@
-"""Prism, Beam's portable runner, as a service of its own with a pool of Python workers."""
+"""Prism, Beam's portable runner, as a separate service with a pool of Python workers."""
 
 import contextlib
 import os

@@ -8,9 +8,9 @@ from twinspire_core.contracts.version_manifest import File, Manifest
 
 
 def described(folder: Path | str, pipeline: str, day: date, **fields) -> Manifest:
-    found = storage.list_files(str(folder))
+    actual = storage.list_files(str(folder))
     files = {
-        file.path: File(sha256=storage.file_digest(file.uri), size=file.size) for file in found
+        file.path: File(sha256=storage.file_digest(file.uri), size=file.size) for file in actual
     }
     return Manifest.create(
         pipeline=pipeline, day=day, files=files, **{"items": 1, "dimension": 1, **fields}

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
         command += [f"--junitxml={report}"]
         code = subprocess.run([*command, *arguments], cwd=ROOT).returncode
         if not arguments and report.exists():
-            found = outcomes(ElementTree.parse(report).getroot())
-            PAGE.write_text(with_outcomes(PAGE.read_text(), found))
+            outcome_of = outcomes(ElementTree.parse(report).getroot())
+            PAGE.write_text(with_outcomes(PAGE.read_text(), outcome_of))
     return code
 
 

@@ -19,12 +19,12 @@ HEAVY = {"tensorflow", "apache_beam", "scann", "airflow", "tensorflow_transform"
 
 def modules() -> dict[str, Path]:
     """Every module of the packages, by its name."""
-    found = {}
+    paths = {}
     for package in OURS:
         for path in (ROOT / package).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 MODULES = modules()
@@ -49,9 +49,9 @@ IN_AIRFLOW = [*(ROOT / "dags").rglob("*.py"), *(ROOT / "twinspire/airflow").rglo
 @pytest.mark.parametrize("path", sorted(IN_AIRFLOW), ids=lambda path: path.name)
 def test_dags_import_airflow_and_the_standard_library_only(path):
     nodes = [*ast.walk(ast.parse(path.read_text()))]
-    found = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
-    found |= {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
-    others = {name for name in found if not name.startswith("twinspire.airflow")}
+    actual = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
+    actual |= {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    others = {name for name in actual if not name.startswith("twinspire.airflow")}
     assert {name.partition(".")[0] for name in others} <= {"airflow", *sys.stdlib_module_names}
 
 
@@ -101,5 +101,5 @@ def test_keras_is_loaded_only_where_it_is_asked_for():
             module for module in of if module in (layers, "keras") or module.startswith("keras.")
         }
 
-    found = {name: at_the_top(name) for name in MODULES}
-    assert {name: x for name, x in found.items() if x} == {layers: {"keras"}}
+    actual = {name: at_the_top(name) for name in MODULES}
+    assert {name: x for name, x in actual.items() if x} == {layers: {"keras"}}

@@ -27,10 +27,10 @@ def test_the_page_names_each_file_of_system_tests_and_what_runs_it():
         system_tests.PAGE.read_text(),
         re.M,
     )
-    found = {str(file.relative_to(conftest.ROOT)): run_by(file) for file in TESTS}
+    actual = {str(file.relative_to(conftest.ROOT)): run_by(file) for file in TESTS}
     within = {
         name: command
-        for name, command in found.items()
+        for name, command in actual.items()
         if name.startswith("tests/system/") or command != "`make test`"
     }
     assert sorted(rows) == sorted(within.items())

@@ -31,7 +31,7 @@ _forked.set_forkserver_preload(["tests.preloaded"])
 
 
 def start(*arguments: str, out: str = os.devnull, err: str = os.devnull) -> BaseProcess:
-    """Starts a command in the repository's folder and in a session of its own; its streams go to
+    """Starts a command in the repository's folder and in a new session; its streams go to
     files.
     """
     with pytest.MonkeyPatch.context() as patch:

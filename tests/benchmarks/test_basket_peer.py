@@ -19,11 +19,11 @@ THREE = columns((0, 1, "0"), (0, 2, "01"), (0, 5, "12"), (1, 1, "0"), (1, 9, "33
 
 
 def test_an_item_that_is_twice_in_a_basket_is_in_it_once() -> None:
-    found = baskets_of(*THREE, owners=4)
-    assert found.count.tolist() == [3, 2, 1, 0]
-    assert found.owner.tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2]
-    assert found.item.tolist() == [0, 0, 1, 1, 2, 0, 3, 4, 5]
-    assert found.age.tolist() == [2, 1, 1, 0, 0, 1, 0, 0, 0]
+    baskets = baskets_of(*THREE, owners=4)
+    assert baskets.count.tolist() == [3, 2, 1, 0]
+    assert baskets.owner.tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2]
+    assert baskets.item.tolist() == [0, 0, 1, 1, 2, 0, 3, 4, 5]
+    assert baskets.age.tolist() == [2, 1, 1, 0, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("baskets", range(1, 12))
@@ -54,8 +54,8 @@ def ranked(settings: dict, asked: tuple, users: list[int]) -> list[list[int]]:
     query, item, day = asked
     start = np.searchsorted(query, np.arange(len(users) + 1))
     queries = {"start": start, "item": item, "day": day, "user": np.array(users)}
-    found = model_of(settings).rank(queries)
-    return [[int(place) for place in row if place >= 0] for row in found]
+    actual = model_of(settings).rank(queries)
+    return [[int(place) for place in row if place >= 0] for row in actual]
 
 
 def test_tifu_mixes_the_user_with_the_nearest_other() -> None:

@@ -1,4 +1,4 @@
-"""The day's benchmark: its commands, what it tells of several rounds, and how ratios moved."""
+"""The day's benchmark: its commands, what it reports of several rounds, and how ratios moved."""
 
 import json
 import sys

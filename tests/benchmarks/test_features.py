@@ -59,7 +59,7 @@ def test_the_polars_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_pa
 
 
 def test_the_pages_table_is_of_the_committed_figures():
-    told = json.loads(features.RESULTS.read_text())
+    report = json.loads(features.RESULTS.read_text())
     between = features.PAGE.read_text().split(features.BEGIN)[1].split(features.END)[0]
-    assert between.strip() == features.table(told)
-    assert {row["way"] for row in told["rows"]} == set(features.WAYS)
+    assert between.strip() == features.table(report)
+    assert {row["way"] for row in report["rows"]} == set(features.WAYS)

@@ -64,8 +64,8 @@ def test_good_versions_are_accepted_and_bad_ones_refused_by_their_rule():
 
 
 def test_a_broken_version_is_judged_in_place_of_a_good_one():
-    found = replays.judge_broken(run(), 1, day(1))
-    rules = {name: {*map(replays.rule_of, one.refused)} for name, one in found.items()}
+    replayed = replays.judge_broken(run(), 1, day(1))
+    rules = {name: {*map(replays.rule_of, one.refused)} for name, one in replayed.items()}
     trees, towers = "trees with shuffled labels", "towers with shuffled items"
     assert rules == {towers: {"towers", "slices"}, trees: {"order"}}
 

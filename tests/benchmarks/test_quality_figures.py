@@ -62,9 +62,9 @@ def test_on_fewer_than_eight_days_nothing_is_sure() -> None:
     for days in (7, 8):
         values, day, user = two_weeks(1, days)
         a, b = result("a", [2 * values], day, user), result("b", [values], day, user)
-        found = figures.ratio(a, b)
-        assert (found.low is None, found.p is None) == (days < 8, days < 8)
-        assert list(found.daily) == DAYS[:days] and set(found.daily.values()) == {2.0}
+        ratio = figures.ratio(a, b)
+        assert (ratio.low is None, ratio.p is None) == (days < 8, days < 8)
+        assert list(ratio.daily) == DAYS[:days] and set(ratio.daily.values()) == {2.0}
         assert (a.row()["low"] is None) == (days < 8)
 
 
@@ -81,11 +81,11 @@ def test_a_ratios_interval_is_that_of_pairs() -> None:
     below, day, user = two_weeks(3)
     above = 1.1 * below + np.random.default_rng(4).normal(0, 0.01, len(below))
     a, b = result("a", [above], day, user), result("b", [below], day, user)
-    found = figures.ratio(a, b)
-    assert found.found == pytest.approx(above.mean() / below.mean(), rel=1e-4)
-    assert 1.09 < found.low < found.found < found.high < 1.11  # type: ignore[operator]
-    assert found.p == pytest.approx(2 / 4001, rel=1e-3)
-    assert figures.ratio(b, a).p == found.p and figures.ratio(b, b).p == 1.0
+    ratio = figures.ratio(a, b)
+    assert ratio.found == pytest.approx(above.mean() / below.mean(), rel=1e-4)
+    assert 1.09 < ratio.low < ratio.found < ratio.high < 1.11  # type: ignore[operator]
+    assert ratio.p == pytest.approx(2 / 4001, rel=1e-3)
+    assert figures.ratio(b, a).p == ratio.p and figures.ratio(b, b).p == 1.0
 
 
 def test_holm_adjusts_the_smallest_by_all_and_never_reorders() -> None:
@@ -96,13 +96,13 @@ def test_holm_adjusts_the_smallest_by_all_and_never_reorders() -> None:
 
 def test_peers_that_know_the_day_are_compared_with_what_was_sent_it() -> None:
     names = ("twinspire/served", "twinspire/sent", "popular_decayed", "ials")
-    found = {
+    actual = {
         case: report.ratios([result(name, [[0.3] * 9], case=case) for name in names])
         for case in ("globo/last-click", "globo/next-day")
     }
 
     def pairs(case: str) -> set[tuple[str, str]]:
-        return {(row["above"], row["below"]) for row in found[case] if row["users"] == "all"}
+        return {(row["above"], row["below"]) for row in actual[case] if row["users"] == "all"}
 
     both = {("twinspire/served", "ials")}
     assert pairs("globo/last-click") == both | {("twinspire/sent", "popular_decayed")}
@@ -117,7 +117,7 @@ def test_on_the_days_that_judge_the_two_tower_peers_are_compared_with_it_alone()
     assert pairs == list(expected)
 
 
-def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray) -> dict:
+def collected(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray) -> dict:
     """results.json of what is served and a peer; every fourth user is new, the others have 9."""
     earlier = np.where(user.astype(int) % 4, 9, 0)
     results = [
@@ -130,11 +130,11 @@ def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray
 def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:
     values, day, user = two_weeks(5)
     new = user.astype(int) % 4 == 0
-    lines = report.slices_table(told(np.where(new, values / 2, values), values, day, user))
+    lines = report.slices_table(collected(np.where(new, values / 2, values), values, day, user))
     assert lines.splitlines()[0] == "Of 2 comparisons, what is served is surely below in 1."
     assert "| new | 140 | purchase_history | 0.500 (0.500 to 0.500) |" in lines.splitlines()[-1]
     few = day < DAYS[7]
-    weak = told(values[few] / 2, values[few], day[few], user[few])
+    weak = collected(values[few] / 2, values[few], day[few], user[few])
     assert "Of 0 comparisons" in report.slices_table(weak)
 
 
@@ -156,7 +156,7 @@ def test_results_of_other_cases_periods_and_contenders_stay() -> None:
 
 
 def test_the_pages_say_what_the_committed_results_say() -> None:
-    found = json.loads(report.RESULTS.read_text())
+    actual = json.loads(report.RESULTS.read_text())
     for page in (report.README, report.MEASUREMENTS):
         text = page.read_text()
-        assert "quality" in text and report.with_tables(text, found) == text
+        assert "quality" in text and report.with_tables(text, actual) == text

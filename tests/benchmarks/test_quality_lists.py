@@ -67,9 +67,9 @@ def counted(events: list[tuple[str, int]], moment: int, half_life: float) -> dic
 @pytest.mark.parametrize("case", [NEXT_DAY, LAST_CLICK], ids=["frozen", "as of an event"])
 @pytest.mark.parametrize("half_life", [3, 168, 0])
 def test_popular_items_are_those_of_the_query(ready: Prepared, case: Case, half_life: int) -> None:
-    found = lists.popular_decayed(ready, case, {"half_life": half_life})
+    listed = lists.popular_decayed(ready, case, {"half_life": half_life})
     events = pl.concat([ready.log(), ready.asked()]).select("_item", "_time").rows()
-    for ranked, moment in zip(found, ready.queries(case)["_moment"], strict=True):
+    for ranked, moment in zip(listed, ready.queries(case)["_moment"], strict=True):
         counts = counted(events, moment, half_life * HOUR)
         wanted = [counts.get(str(place), 0.0) for place in range(39)]
         assert sorted(ranked[:39]) == list(range(39)) and (ranked[39:] == -1).all()
@@ -80,9 +80,9 @@ def test_popular_items_are_those_of_the_query(ready: Prepared, case: Case, half_
 @pytest.mark.parametrize("case", [NEXT_DAY, LAST_CLICK], ids=["frozen", "as of an event"])
 def test_a_users_own_items_are_counted_as_of_the_query(ready: Prepared, case: Case) -> None:
     settings = {"half_life": 7, "fill_half_life": 1}
-    found = lists.personal_decayed(ready, case, settings)
+    listed = lists.personal_decayed(ready, case, settings)
     every = pl.concat([ready.log(), ready.asked()])
-    for ranked, query in zip(found, ready.queries(case).iter_rows(named=True), strict=True):
+    for ranked, query in zip(listed, ready.queries(case).iter_rows(named=True), strict=True):
         mine = every.filter(pl.col("_user") == query["_user"]).select("_item", "_time").rows()
         counts = counted(mine, query["_moment"], 7 * DAY)
         own = sorted((item for item in counts if item != "39"), key=lambda i: -counts[i])
@@ -93,10 +93,10 @@ def test_a_users_own_items_are_counted_as_of_the_query(ready: Prepared, case: Ca
 def test_what_happens_at_the_moment_itself_is_not_known() -> None:
     events = pl.DataFrame([("a", "x", 5), ("a", "y", 9), ("b", "z", 1)], EVENTS, orient="row")
     asked = pl.DataFrame({"_query": ["a|9", "b|1"], "_user": ["a", "b"], "_time": [9, 1]})
-    found = prepare.with_history(asked, events, datetime(2000, 1, 1, tzinfo=UTC))
-    assert found["_history"].to_list() == [["x"], []]
-    assert found["_history_times"].to_list() == [[5], []]
-    assert found["_moment"].to_list() == [9, 1]
+    extended = prepare.with_history(asked, events, datetime(2000, 1, 1, tzinfo=UTC))
+    assert extended["_history"].to_list() == [["x"], []]
+    assert extended["_history_times"].to_list() == [[5], []]
+    assert extended["_moment"].to_list() == [9, 1]
 
 
 def test_a_log_is_read_in_the_zone_of_its_pipeline_file(tmp_path: Path) -> None:
@@ -108,6 +108,6 @@ def test_a_log_is_read_in_the_zone_of_its_pipeline_file(tmp_path: Path) -> None:
     rows = {"household_id": [7, 7, 8], "product_id": [1, 1, 2]}
     rows["transaction_timestamp"] = [datetime(2017, 7, 2, 12)] * 3
     pl.DataFrame(rows).write_parquet(tmp_path / f"dt={day}" / "part-0.parquet")
-    found = logs.events_of(p, day - timedelta(days=1), day + timedelta(days=1))
+    events = logs.events_of(p, day - timedelta(days=1), day + timedelta(days=1))
     noon = int(datetime(2017, 7, 2, 16, tzinfo=UTC).timestamp()) * 1_000_000
-    assert found.rows() == [("7", "1", noon), ("8", "2", noon)], "twice is once"
+    assert events.rows() == [("7", "1", noon), ("8", "2", noon)], "twice is once"

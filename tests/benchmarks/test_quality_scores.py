@@ -56,39 +56,39 @@ def test_popular_lists(ready: Prepared) -> None:
 
 def test_user_history_is_ordered_by_count_then_by_recency(ready: Prepared) -> None:
     (case,) = ready.split.cases
-    found = lists.purchase_history(ready, case)
-    assert found[:, :5].tolist() == [[1, 2, 0, 3, 4], [4, 0, 1, 2, 3]]
+    listed = lists.purchase_history(ready, case)
+    assert listed[:, :5].tolist() == [[1, 2, 0, 3, 4], [4, 0, 1, 2, 3]]
 
 
 def test_lists_are_scored_by_query_with_what_was_had_before_and_without(ready: Prepared) -> None:
     (case,) = ready.split.cases
     ranked = np.full((2, 100), -1)
     ranked[0, :2], ranked[1, :12] = [3, 4], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 4]
-    found = runs.score(ready, case, Fitted({case.name: ranked}, 0.0))
+    scores = runs.score(ready, case, Fitted({case.name: ranked}, 0.0))
     # q1 wants d and a, and gets d; q2 wants e and x, which no list can hold, and gets e after the
     # tenth place.
-    assert found["kept/recall@10"].tolist() == [0.5, 0]
-    assert found["kept/recall@50"].tolist() == [0.5, 0.5]
-    assert found["kept/coverage@50"] == 1.0
+    assert scores["kept/recall@10"].tolist() == [0.5, 0]
+    assert scores["kept/recall@50"].tolist() == [0.5, 0.5]
+    assert scores["kept/coverage@50"] == 1.0
     # q1 had a, b and c: d and e are left. q2 had e, and finds nothing.
-    assert found["left out/recall@50"].tolist() == [0.5, 0]
+    assert scores["left out/recall@50"].tolist() == [0.5, 0]
 
 
 def test_a_contenders_own_lists_without_what_was_had_count(ready: Prepared) -> None:
     (case,) = ready.split.cases
     lists_of = {case.name: np.full((2, 100), -1)}
     own = {case.name: np.tile(np.arange(100) % 5, (2, 1))}
-    found = runs.score(ready, case, Fitted(lists_of, 0.0, unseen=own))
-    assert found["kept/recall@50"].tolist() == [0, 0]
-    assert found["left out/recall@50"].tolist() == [1, 0.5]
+    scores = runs.score(ready, case, Fitted(lists_of, 0.0, unseen=own))
+    assert scores["kept/recall@50"].tolist() == [0, 0]
+    assert scores["left out/recall@50"].tolist() == [1, 0.5]
 
 
 def test_what_is_left_is_filled_up_with_what_is_popular(ready: Prepared) -> None:
     (case,) = ready.split.cases
     nothing = {case.name: np.full((2, 100), -1)}
-    found = runs.score(ready, case, Fitted(nothing, 0.0))
+    scores = runs.score(ready, case, Fitted(nothing, 0.0))
     # Of q1 d and e are left; of q2 all but e, which it wants.
-    assert found["left out/recall@50"].tolist() == [0.5, 0]
+    assert scores["left out/recall@50"].tolist() == [0.5, 0]
 
 
 def test_a_run_that_is_done_is_not_done_again(

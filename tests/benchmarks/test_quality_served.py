@@ -51,8 +51,8 @@ def test_the_lists_of_a_version_are_read_by_its_id() -> None:
     version = SimpleNamespace(items=pa.table({"_item": ["x", "b", "a"]}))
     corpus = pl.Series("_item", ["a", "b", "c"])
     rows = np.array([[2, 1, 0], [1, -1, -1]])
-    found = served.positions(version, rows, corpus)  # type: ignore[arg-type]
-    assert found.tolist() == [[0, 1, -1], [1, -1, -1]]
+    places = served.positions(version, rows, corpus)  # type: ignore[arg-type]
+    assert places.tolist() == [[0, 1, -1], [1, -1, -1]]
 
 
 def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(

@@ -121,7 +121,7 @@ def test_a_small_shop_is_always_the_same_households() -> None:
     events = pl.DataFrame({"household_id": [1, 2, 3, 4, 5, 1, 2], "n": range(7)})
     kept = data.thinned(events, "household_id", 2)
     assert kept["household_id"].n_unique() == 2
-    # Whatever their order is, and with other users beside; each with all events
+    # Whatever their order is, and with other users; each with all events
     shuffled = data.thinned(events.sample(7, shuffle=True, seed=1), "household_id", 2)
     assert shuffled.sort("n").equals(kept)
     own = pl.col("household_id").is_in(kept["household_id"].unique().to_list())

@@ -36,19 +36,19 @@ def asked_of(*histories: list[tuple[int, int]], moment: int) -> dict[str, np.nda
 def ranked(log: dict, asked: dict, settings: dict) -> list[list[int]]:
     known = known_sessions(log, settings)
     neighbours = session_peer.Neighbours(known, len(log["place"]), settings)
-    found = session_peer.rank(neighbours, log, asked, settings)
-    return [[int(i) for i in row if i >= 0] for row in found]
+    actual = session_peer.rank(neighbours, log, asked, settings)
+    return [[int(i) for i in row if i >= 0] for row in actual]
 
 
 def test_what_is_bought_together_stands_in_one_place() -> None:
     owner, item = np.zeros(5, int), np.array([7, 8, 9, 7, 6])
     moment = np.array([0, 0, HOUR, 2 * HOUR, 30 * HOUR])
-    found = sessions_of(owner, item, moment, pause=12)
-    assert found.start.tolist() == [0, 3, 4]
+    sessions = sessions_of(owner, item, moment, pause=12)
+    assert sessions.start.tolist() == [0, 3, 4]
     # 7 counts where it was bought last.
-    places = dict(zip(found.item[:3].tolist(), found.place[:3].tolist(), strict=True))
+    places = dict(zip(sessions.item[:3].tolist(), sessions.place[:3].tolist(), strict=True))
     assert places == {7: 0, 9: 1, 8: 2}
-    assert found.time[found.start[:-1]].tolist() == [2 * HOUR, 30 * HOUR]
+    assert sessions.time[sessions.start[:-1]].tolist() == [2 * HOUR, 30 * HOUR]
     both = sessions_of(owner, item, moment, pause=12, last=2)
     assert both.start.tolist() == [0, 4] and both.item[0] == 6
 
@@ -158,9 +158,9 @@ def test_the_best_of_a_row_are_those_of_sorting_all_of_it():
     # Few different scores: many are equal where a list ends; and a short row.
     dense = rng.integers(0, 4, (3, items)).astype(float)
     dense[2, 5:] = 0
-    found = session_peer.top(csr_matrix(dense), place)
+    actual = session_peer.top(csr_matrix(dense), place)
     for row, scores in enumerate(dense):
         order = sorted(range(items), key=lambda item: (-scores[item], item))
         wanted = [place[item] for item in order if scores[item] > 0 and place[item] >= 0]
         wanted = wanted[: session_peer.LENGTH]
-        assert found[row].tolist() == wanted + [-1] * (session_peer.LENGTH - len(wanted))
+        assert actual[row].tolist() == wanted + [-1] * (session_peer.LENGTH - len(wanted))

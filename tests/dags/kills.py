@@ -23,34 +23,34 @@ STAGES = ("features", "train", "measure", "embed", "index", "publish")
 def parts(airflow: LocalAirflow) -> dict[str, psutil.Process]:
     """Those parts that run."""
     lines = {process: " ".join(line) for process, line in _command_lines(airflow)}
-    found = {}
+    parts_by_name = {}
     for name, title in PARTS.items():
         # Of several the first is the part, and the others are its children.
         own = [process for process, line in lines.items() if title in line and "part()" not in line]
         if own:
-            found[name] = min(own, key=lambda process: process.pid)
-    return found
+            parts_by_name[name] = min(own, key=lambda process: process.pid)
+    return parts_by_name
 
 
 def running_stages(airflow: LocalAirflow) -> dict[str, psutil.Process]:
     """The stages that run just now, each by the process that does its work."""
-    found = {}
+    running = {}
     for process, line in _command_lines(airflow):
         if "twinspire" not in line:
             continue
         stage = line[line.index("twinspire") + 1]
         if stage in STAGES:
-            found[stage] = process
-    return found
+            running[stage] = process
+    return running
 
 
 def _command_lines(airflow: LocalAirflow) -> list[tuple[psutil.Process, list[str]]]:
-    found = []
+    lines = []
     for pid in airflow.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            found.append((process, process.cmdline()))
-    return found
+            lines.append((process, process.cmdline()))
+    return lines
 
 
 def worker_of(stage: psutil.Process) -> psutil.Process:

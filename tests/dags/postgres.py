@@ -19,7 +19,7 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 class Server:
-    """A server on 127.0.0.1 that trusts its callers, in a folder of its own.
+    """A server on 127.0.0.1 that trusts its callers, in its own folder.
 
     Attributes:
       url: of its one database, for SQLAlchemy.

@@ -36,7 +36,7 @@ def make(ctx):
 
 
 def features(ctx):
-    """The day of QUICK_HELD waits until there is a file `go` beside the logs."""
+    """The day of QUICK_HELD waits until there is a file `go` next to the logs."""
     go = Path(os.environ["QUICK_LOGS"], "go")
     if f"{ctx.pipeline.name} {ctx.day}" == os.environ.get("QUICK_HELD"):
         while not go.exists():

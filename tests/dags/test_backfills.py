@@ -115,28 +115,28 @@ def registry(shop):
 
 
 def test_what_airflow_would_leave_out_or_hang_at_is_refused(backfill):
-    code, _, told = backfill(*over(6, 0))
-    assert code == 2 and f"Give --to {ago(1)} or an earlier day" in told
-    code, _, told = backfill(*over(2, 6))
-    assert code == 2 and "--from must not be after --to" in told
-    code, _, told = backfill(*over(6, 2))
-    assert code == 2 and "ten is paused, so the runs of a backfill would never start" in told
+    code, _, err = backfill(*over(6, 0))
+    assert code == 2 and f"Give --to {ago(1)} or an earlier day" in err
+    code, _, err = backfill(*over(2, 6))
+    assert code == 2 and "--from must not be after --to" in err
+    code, _, err = backfill(*over(6, 2))
+    assert code == 2 and "ten is paused, so the runs of a backfill would never start" in err
 
 
 def test_an_airflow_that_is_not_there_or_knows_nobody_says_what_to_set(backfill):
-    code, _, told = backfill(*over(6, 2), url=f"http://127.0.0.1:{free_port()}")
-    assert code == 75 and "TWINSPIRE_AIRFLOW_URL" in told
-    code, _, told = backfill(*over(6, 2), user="stranger")
-    assert code == 2 and "TWINSPIRE_AIRFLOW_USER" in told
+    code, _, err = backfill(*over(6, 2), url=f"http://127.0.0.1:{free_port()}")
+    assert code == 75 and "TWINSPIRE_AIRFLOW_URL" in err
+    code, _, err = backfill(*over(6, 2), user="stranger")
+    assert code == 2 and "TWINSPIRE_AIRFLOW_USER" in err
 
 
 def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill, shop):
-    code, told, said = backfill(*over(6, 2, "--unpause", "--wait"))
+    code, out, said = backfill(*over(6, 2, "--unpause", "--wait"))
     assert code == 1
-    assert outcomes(told) == {
+    assert outcomes(out) == {
         str(ago(n)): "failed" if n == 4 else "published" for n in range(6, 1, -1)
     }
-    [failed] = [one for one in told["days"] if one["outcome"] == "failed"]
+    [failed] = [one for one in out["days"] if one["outcome"] == "failed"]
     assert failed["task"] == "train" and failed["page"] in said
     pairs = ((6, None), (5, 6), (3, 5), (2, 3))
     expected = [(ago(day), parent and ago(parent)) for day, parent in pairs]
@@ -144,30 +144,30 @@ def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill,
 
 
 def test_what_has_a_run_is_left_out_and_it_is_said_why(backfill):
-    code, told, _ = backfill(*over(6, 2))
-    assert (code, told["days"], told["backfill"]) == (0, [], None)
-    assert told["left_out"][str(ago(4))] == "its run failed: --redo failed"
-    assert told["left_out"][str(ago(5))] == "its run succeeded: --redo all, or --redo stale"
-    code, told, _ = backfill(*over(6, 1, "--redo", "failed", "--dry-run"))
-    assert (code, told["days"], told["backfill"]) == (0, [str(ago(4)), str(ago(1))], None)
+    code, out, _ = backfill(*over(6, 2))
+    assert (code, out["days"], out["backfill"]) == (0, [], None)
+    assert out["left_out"][str(ago(4))] == "its run failed: --redo failed"
+    assert out["left_out"][str(ago(5))] == "its run succeeded: --redo all, or --redo stale"
+    code, out, _ = backfill(*over(6, 1, "--redo", "failed", "--dry-run"))
+    assert (code, out["days"], out["backfill"]) == (0, [str(ago(4)), str(ago(1))], None)
 
 
 def test_on_sqlite_a_live_dag_is_not_backfilled(backfill, airflow):
-    code, told, said = backfill(*over(6, 1, "--redo", "failed", "--unpause"))
-    assert (code, told) == (2, {}) and f"Pause it at {airflow.url}/dags/ten" in said
+    code, out, said = backfill(*over(6, 1, "--redo", "failed", "--unpause"))
+    assert (code, out) == (2, {}) and f"Pause it at {airflow.url}/dags/ten" in said
     assert not airflow.rest.call("GET", "dags/ten")["is_paused"]
 
 
 def test_a_new_backfill_resumes_a_cancelled_one(backfill, paused_backfill, shop, airflow):
     rest = airflow.rest
     (shop.parents[1] / "logs" / "mended").touch()
-    code, told, _ = paused_backfill(*over(6, 1, "--redo", "failed"))
-    assert code == 0 and told["days"] == [str(ago(4)), str(ago(1))]
+    code, out, _ = paused_backfill(*over(6, 1, "--redo", "failed"))
+    assert code == 0 and out["days"] == [str(ago(4)), str(ago(1))]
     code, _, said = backfill(*over(6, 3))
-    assert code == 2 and f"Backfill {told['backfill']} of {ago(6)} to {ago(1)} is running" in said
+    assert code == 2 and f"Backfill {out['backfill']} of {ago(6)} to {ago(1)} is running" in said
     code, cancelled, said = backfill("--cancel")
     assert code == 0, said
-    assert cancelled["cancelled"] == [told["backfill"]]
+    assert cancelled["cancelled"] == [out["backfill"]]
     until(lambda: not rest.runs("ten", state=["running", "queued"]))
 
     # Somebody clears a run of it in the UI, and nothing will ever start that.
@@ -177,9 +177,9 @@ def test_a_new_backfill_resumes_a_cancelled_one(backfill, paused_backfill, shop,
     assert code == 2 and f"the runs of {ago(1)}, so they stay queued" in said and "--cancel" in said
     assert backfill("--cancel")[1]["cancelled"] == []
 
-    code, told, said = paused_backfill(*over(6, 1, "--redo", "failed", "--wait"))
+    code, out, said = paused_backfill(*over(6, 1, "--redo", "failed", "--wait"))
     assert code == 0, said
-    assert str(ago(1)) in outcomes(told) and set(outcomes(told).values()) == {"published"}
+    assert str(ago(1)) in outcomes(out) and set(outcomes(out).values()) == {"published"}
     assert (ago(4), ago(5)) in days_and_parents(registry(shop))
 
 
@@ -188,15 +188,15 @@ def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop):
     before = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     part = next((shop.parents[1] / f"logs/events/dt={ago(1)}").iterdir())
     part.rename(part.with_name("mended.parquet"))
-    code, told, said = paused_backfill(*over(6, 1, "--redo", "stale", "--wait"))
+    code, out, said = paused_backfill(*over(6, 1, "--redo", "stale", "--wait"))
     assert code == 0, said
     # Of the days before, some are stale since an earlier day was filled in.
-    assert str(ago(1)) in outcomes(told) and str(ago(6)) not in outcomes(told)
+    assert str(ago(1)) in outcomes(out) and str(ago(6)) not in outcomes(out)
     after = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     assert after[1] != before[1] and after[6] == before[6]
-    code, told, _ = backfill(*over(6, 1, "--redo", "stale"))
-    assert (code, told["days"]) == (0, [])
-    assert set(told["left_out"].values()) == {"it is not stale"}
+    code, out, _ = backfill(*over(6, 1, "--redo", "stale"))
+    assert (code, out["days"]) == (0, [])
+    assert set(out["left_out"].values()) == {"it is not stale"}
 
 
 FEW = [date(2024, 5, day) for day in range(6, 11)]
@@ -271,13 +271,13 @@ def test_a_backfill_goes_on_when_the_scheduler_is_killed(tmp_path, pipeline_of):
     options = {"env": {"HELD": str(tmp_path)}}
     with stub_airflow(tmp_path, pipeline_of, ["shop"], **options) as airflow:
         file = tmp_path / "pipelines/shop.toml"
-        code, told, said = typed(airflow, file, *OVER_FEW, "--unpause")
+        code, out, said = typed(airflow, file, *OVER_FEW, "--unpause")
         assert code == 0, said
         until(lambda: (tmp_path / "begun").exists(), 300)
         kills.parts(airflow)["scheduler"].kill()
         (tmp_path / "go").touch()
         code, ended, said = typed(airflow, file, *OVER_FEW, "--wait")
-        assert (code, ended["backfill"]) == (0, told["backfill"]), said
+        assert (code, ended["backfill"]) == (0, out["backfill"]), said
         assert [one["outcome"] for one in ended["days"]] == ["published"] * len(FEW)
         shown = [
             (task["logical_date"][:10], task["rendered_map_index"])

@@ -63,11 +63,11 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
 
 
 def test_airflow_takes_no_module_for_a_dag_file_that_has_no_dags():
-    """One that needs what is installed only for pods would be told as broken everywhere else."""
+    """A DAG that needs packages of pods would be reported as broken everywhere else."""
     from airflow.utils.file import list_py_file_paths
 
-    found = {Path(file).name for file in list_py_file_paths(DAGS)}
-    assert found == {"twinspire_dags.py", "broken_pipeline_files.py"}
+    actual = {Path(file).name for file in list_py_file_paths(DAGS)}
+    assert actual == {"twinspire_dags.py", "broken_pipeline_files.py"}
 
 
 def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
@@ -128,8 +128,8 @@ def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
         assert dag.owner not in ("", "airflow")
         assert {"twinspire", "recommender"} <= dag.tags
         assert "*Triage.*" in dag.doc_md
-        told = set(re.findall(r"^- \*\*(\w+)\*\*", dag.doc_md, re.MULTILINE))
-        assert {str(code) for code in codes} <= told
+        actual = set(re.findall(r"^- \*\*(\w+)\*\*", dag.doc_md, re.MULTILINE))
+        assert {str(code) for code in codes} <= actual
         commands = re.findall(r"`twinspire ([^`]+)`", dag.doc_md)
         assert commands and all(f"{dag.dag_id}.toml" in command.split()[1] for command in commands)
 
@@ -148,7 +148,7 @@ def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
 
 @pytest.mark.parametrize("exit_code", [75, 2])
 def test_a_failure_shows_the_output_and_the_exit_of_the_command(bag, exit_code):
-    """Also to whom `notify.command` tells it, who need not have the log of the task."""
+    """Readers of a notification need not have the log of the task."""
     from airflow.sdk.exceptions import AirflowException
 
     from twinspire.airflow.command_tasks import TwinspireOperator
@@ -284,7 +284,7 @@ def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag)
     [
         (137, "2017-10-16", ["--date", "2017-10-16"]),
         (75, None, ["--instant", "2017-10-15T15:00:00+00:00"]),
-        (3, "2017-10-16", None),  # the stage has told of it
+        (3, "2017-10-16", None),  # the stage has reported it
         (1, "2017-10-16", None),
     ],
 )

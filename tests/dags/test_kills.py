@@ -2,7 +2,7 @@
 
 Five pipelines over the same logs, each called after the stage that it is held in. For each kind of
 kill there is a day, on which all six are held at once when it comes. Then they may go on, and what
-was killed is started again by whoever looks after it: a day is published once, and comes out as if
+was killed is started again by its supervisor: a day is published once, and comes out as if
 nothing had happened.
 """
 
@@ -94,7 +94,7 @@ def published(file):
     pipeline = load(file)
     registry = Registry(pipeline.registry.root, pipeline.name)
     log = registry.log()
-    found = []
+    versions = []
     for entry in log:
         files = registry.verify(entry.version).files
         made = {path: one.sha256 for path, one in files.items() if path != "report.html"}
@@ -102,8 +102,8 @@ def published(file):
             made[path] = Path(registry.open(entry.version), path).read_text()
             for other in log:
                 made[path] = made[path].replace(other.version, other.version[:10])
-        found.append((entry.action, entry.version[:10], entry.live == entry.version, made))
-    return found
+        versions.append((entry.action, entry.version[:10], entry.live == entry.version, made))
+    return versions
 
 
 @pytest.mark.parametrize("kind", kills.KINDS)

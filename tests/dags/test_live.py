@@ -51,7 +51,7 @@ ago = partial(days_ago, ZONE)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, logs_of, pipeline_of, database):
-    """Logs and pipeline files of the recommenders, each in a folder of its own, and the
+    """Logs and pipeline files of the recommenders, each in its own folder, and the
     folder of the files.
     """
     root = tmp_path_factory.mktemp("a live one")  # a space, as in many a home folder
@@ -112,10 +112,10 @@ def wait(rest, dag, run, task, *states):
     """The task instance, once it is in one of the states."""
     end = time.monotonic() + PATIENCE
     while True:
-        found = rest.tasks(dag, run).get(task, {"state": None})
-        if found["state"] in states:
-            return found
-        assert time.monotonic() < end, f"{dag} {run} {task} is {found['state']}, not {states}"
+        task_state = rest.tasks(dag, run).get(task, {"state": None})
+        if task_state["state"] in states:
+            return task_state
+        assert time.monotonic() < end, f"{dag} {run} {task} is {task_state['state']}, not {states}"
         time.sleep(1)
 
 
@@ -136,9 +136,9 @@ def test_an_empty_day_is_skipped_and_the_summary_says_why(airflow, runs):
     states = {task: found["state"] for task, found in rest.tasks("corner", run).items()}
     assert states.pop("summary") == states.pop("close") == "success"
     assert set(states.values()) == {"skipped"}
-    told = rest.result("corner", run, "summary")
-    assert (told["day"], told["state"]) == (str(ago(2)), "skipped")
-    assert told["reason"]
+    result = rest.result("corner", run, "summary")
+    assert (result["day"], result["state"]) == (str(ago(2)), "skipped")
+    assert result["reason"]
 
 
 def test_a_suspicious_day_is_red_without_a_retry(airflow, runs):
@@ -157,10 +157,10 @@ def test_a_late_day_is_tried_again(airflow, runs):
 def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none(
     airflow, runs, folder
 ):
-    found = finish(airflow.rest, "ten")
-    assert sorted(run["state"] for run in found) == ["failed"] + ["success"] * 9
-    assert sorted(run["run_type"] for run in found) == ["backfill"] * 9 + ["scheduled"]
-    [killed] = [run["dag_run_id"] for run in found if run["state"] == "failed"]
+    actual = finish(airflow.rest, "ten")
+    assert sorted(run["state"] for run in actual) == ["failed"] + ["success"] * 9
+    assert sorted(run["run_type"] for run in actual) == ["backfill"] * 9 + ["scheduled"]
+    [killed] = [run["dag_run_id"] for run in actual if run["state"] == "failed"]
     states = {task: told["state"] for task, told in airflow.rest.tasks("ten", killed).items()}
     ends = [states[name] for name in ("train", "summary", "close")]
     assert ends == ["failed", "upstream_failed", "success"]
@@ -187,8 +187,8 @@ def test_a_day_that_began_after_a_later_ones_turn_still_goes_first(airflow, runs
 
 
 def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow, runs, folder):
-    found = finish(airflow.rest, "shop")
-    assert [(run["run_type"], run["state"]) for run in found] == [("backfill", "success")] * 3 + [
+    actual = finish(airflow.rest, "shop")
+    assert [(run["run_type"], run["state"]) for run in actual] == [("backfill", "success")] * 3 + [
         ("scheduled", "success")
     ]
     days = [ago(n) for n in (4, 3, 2, 1)]
@@ -201,8 +201,8 @@ def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow,
     assert [event["day"] for event in announced] == [str(day) for day in days]
     assert announced[-1]["version"] == registry(folder, "shop").live()
     assert all(0 < event["recall@10"] <= 1 for event in announced)
-    told = airflow.rest.result("shop", found[-1]["dag_run_id"], "summary")
-    assert (told["day"], told["state"]) == (str(ago(1)), "published")
+    result = airflow.rest.result("shop", actual[-1]["dag_run_id"], "summary")
+    assert (result["day"], result["state"]) == (str(ago(1)), "published")
 
 
 def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, runs, folder):
@@ -214,9 +214,9 @@ def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, r
     pl.concat([catalogue, pl.DataFrame({"item": ["fresh"], "group": ["g3"]})]).write_parquet(new)
     run = rest.trigger("shop", day=str(ago(1)), refresh=True)
     finish(rest, "shop")
-    told = rest.result("shop", run, "refresh")
+    result = rest.result("shop", run, "refresh")
     states = {n: t["state"] for n, t in rest.tasks("shop", run).items()}
-    assert (told["new"], told["withdrawn"], told["version"]) == (1, 1, book.live())
+    assert (result["new"], result["withdrawn"], result["version"]) == (1, 1, book.live())
     assert {
         states[stage] for stage in ("features", "train", "measure", "embed", "index", "publish")
     } == {"skipped"}

@@ -1,4 +1,4 @@
-"""Every way in which Airflow runs a day, beside `twinspire run` of the same days: the right day, from
+"""Every way in which Airflow runs a day, compared with `twinspire run` of the same days: the right day, from
 the right parent, goes live where it should, and is the same version, byte for byte.
 
 Each day of the logs is one case. One Airflow for each database has all of them at once, over real
@@ -141,7 +141,7 @@ def finish(rest):
 
 
 @pytest.fixture(scope="module")
-def told(rest, runs):
+def results(rest, runs):
     """What each task of each run of RUNS returned."""
     return {
         name: {task: rest.result("shop", runs[name], task) for task in ("day", "train", "publish")}
@@ -163,18 +163,18 @@ def test_a_run_ends_well(rest, runs, name):
 
 
 @every_run
-def test_a_run_is_of_the_right_day_and_parent_and_goes_live_where_it_should(told, name, shop):
+def test_a_run_is_of_the_right_day_and_parent_and_goes_live_where_it_should(results, name, shop):
     day, parent_day, live = RUNS[name]
-    assert {task["day"] for task in told[name].values()} == {str(day)}
-    published = told[name]["publish"]
+    assert {task["day"] for task in results[name].values()} == {str(day)}
+    published = results[name]["publish"]
     parent = registry_of(shop).manifest(published["version"]).parent
     assert version_date(published["version"]) == day and published["live"] == live
     assert (version_date(parent) if parent else None) == parent_day
 
 
 @every_run
-def test_a_version_is_the_one_that_twinspire_run_makes(told, name, shop, by_hand):
-    version = told[name]["publish"]["version"]
+def test_a_version_is_the_one_that_twinspire_run_makes(results, name, shop, by_hand):
+    version = results[name]["publish"]["version"]
     ours, theirs = registry_of(shop).verify(version), registry_of(by_hand[0]).verify(version)
     # Where the report is, and whatever else tells of attempts, whose names are random.
     assert ours.files.keys() == theirs.files.keys()
@@ -183,14 +183,14 @@ def test_a_version_is_the_one_that_twinspire_run_makes(told, name, shop, by_hand
 
 def same(manifest):
     """What does not depend on when a version was made, and where."""
-    told = manifest.model_dump(exclude={"sources"})
-    del told["files"][REPORT]
-    return told
+    fields = manifest.model_dump(exclude={"sources"})
+    del fields["files"][REPORT]
+    return fields
 
 
-def test_only_what_was_to_be_done_was_done(told):
+def test_only_what_was_to_be_done_was_done(results):
     def done(name):
-        return [task for task, result in told[name].items() if result.get("status") == "done"]
+        return [task for task, result in results[name].items() if result.get("status") == "done"]
 
     # Into a copy of the registry, which is another place: the same version once more.
     assert done("backfill of a day that is done") == ["publish"]
@@ -242,8 +242,8 @@ def report_by_button(airflow, dag, run):
 
 
 @needs_chromium
-def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, runs, told, shop):
-    version = told["backfill beside the scheduled run"]["publish"]["version"]
+def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, runs, results, shop):
+    version = results["backfill beside the scheduled run"]["publish"]["version"]
     run = runs["backfill beside the scheduled run"]
     with server_of(shop) as server, report_by_button(airflow, "shop", run) as report:
         assert report.url == f"{server}/report?version={version}"

@@ -1,4 +1,4 @@
-"""What a real Airflow tells others: people, of late days and of what is live; OpenLineage; StatsD; and
+"""What a real Airflow sends: notices of late days and of the live version to people; OpenLineage; StatsD; and
 whoever looks at a run, where the report is.
 
 One Airflow serves the whole file. `prompt` has stages that take no time, and a deadline that no run
@@ -133,8 +133,8 @@ def run_upkeep(rest, dag):
     run = rest.trigger(dag)
 
     def ended():
-        [found] = [one for one in rest.runs(dag) if one["dag_run_id"] == run]
-        return found["state"] in ("success", "failed") and found
+        [state] = [one for one in rest.runs(dag) if one["dag_run_id"] == run]
+        return state["state"] in ("success", "failed") and state
 
     return until(ended)
 
@@ -145,9 +145,9 @@ def test_a_late_scheduled_day_is_reported_and_backfilled_days_are_not(home, days
 
     until(late)
     time.sleep(5)  # so that those of a backfill would have come as well
-    [told] = late()
-    assert (told["day"], told["pipeline"]) == (str(ago(1)), "prompt")
-    assert "scheduled__" in told["reason"] and "pipeline.deadline" in told["reason"]
+    [notice] = late()
+    assert (notice["day"], notice["pipeline"]) == (str(ago(1)), "prompt")
+    assert "scheduled__" in notice["reason"] and "pipeline.deadline" in notice["reason"]
 
 
 def test_statsd_gets_airflows_figures_and_those_of_stages(packets, days):
@@ -217,8 +217,8 @@ def test_the_live_version_is_checked_and_reported_once_it_is_too_old(airflow, ho
 def test_old_versions_go(airflow, home, days):
     registry = Registry(str(home / "registry"), "prompt")
     run = run_upkeep(airflow.rest, "prompt.prune")
-    told = airflow.rest.result("prompt.prune", run["dag_run_id"], "prune")
-    assert run["state"] == "success" and told["deleted"]
+    result = airflow.rest.result("prompt.prune", run["dag_run_id"], "prune")
+    assert run["state"] == "success" and result["deleted"]
     # On a Monday Airflow adds a scheduled run, which may be the one that deletes them
     assert {one.date for one in registry.statuses() if not one.stored} == {ago(3), ago(2)}
     assert [one.version for one in registry.statuses() if one.stored] == [registry.live()]

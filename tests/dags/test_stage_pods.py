@@ -64,15 +64,15 @@ def test_a_stages_pod_is_one_that_kubernetes_takes(pods, name):
 
 
 def test_what_the_template_says_stays(pods):
-    told = yaml.safe_load(TEMPLATE.read_text())["spec"]
+    spec = yaml.safe_load(TEMPLATE.read_text())["spec"]
     made = pod_of(pods.get_task("train"))
     container = next(c for c in made["spec"]["containers"] if c["name"] == "base")
     for key in ("image", "resources", "securityContext", "envFrom"):
-        assert container[key] == told["containers"][0][key]
-    assert told["containers"][0]["envFrom"][0]["secretRef"]["name"] == "twinspire-stage"
+        assert container[key] == spec["containers"][0][key]
+    assert spec["containers"][0]["envFrom"][0]["secretRef"]["name"] == "twinspire-stage"
     assert "env" not in container or not container["env"]  # nothing secret by value
     for key in ("serviceAccountName", "securityContext", "restartPolicy"):
-        assert made["spec"][key] == told[key]
+        assert made["spec"][key] == spec[key]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {"/opt/twinspire/pipelines", "/data", "/airflow/xcom"} <= mounts
 

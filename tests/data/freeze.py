@@ -26,7 +26,7 @@ from twinspire_core.contracts.ranker_files import MODEL
 from twinspire_core.contracts.version_manifest import FILE, File, Manifest
 
 HERE = Path(__file__).parent
-# What no server reads, and users of whom nobody asks: a fifth of them stay
+# What no server reads, and users that nobody asks for: a fifth of them stay
 _LEFT_OUT = ("report.html", "metrics.json", "item_tower", "0000?.parquet", "0001[3-5].parquet")
 _TREES = 6
 # Both a stored user and one who is only described, by the trees, which serve, by the fixed order and by
@@ -54,7 +54,7 @@ ASKED = {
 def answers(pipeline: Path) -> dict[str, list[list]]:
     """What the version answers, by question: items and scores, best first."""
     similar = _ask("similar", pipeline, "--item", "i021", "--json")
-    found = {
+    answered = {
         "like an item": [[item["item"], item["score"]] for item in json.loads(similar)["items"]]
     }
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,8 +64,8 @@ def answers(pipeline: Path) -> dict[str, list[list]]:
             _ask("recommend", pipeline, "--queries", str(requests), "--out", str(lists), *options)
             listed = json.loads(lists.read_text())
             pairs = zip(listed["items"], listed["scores"], strict=True)
-            found[name] = [list(pair) for pair in pairs]
-    return found
+            answered[name] = [list(pair) for pair in pairs]
+    return answered
 
 
 def _ask(command: str, pipeline: Path, *options: str) -> str:

@@ -18,11 +18,11 @@ def test_a_frozen_version_is_whole_and_answers_as_it_did():
     described = registry.verify(registry.live())
     assert described.format_version == FORMAT_VERSION and described.items == 120
     known = json.loads((FROZEN / "answers.json").read_text())
-    found = answers(FROZEN / "shop.toml")
-    assert found.keys() == known.keys()
+    lists = answers(FROZEN / "shop.toml")
+    assert lists.keys() == known.keys()
     for name, expected in known.items():
-        assert [item for item, _ in found[name]] == [item for item, _ in expected], name
-        assert [score for _, score in found[name]] == pytest.approx(
+        assert [item for item, _ in lists[name]] == [item for item, _ in expected], name
+        assert [score for _, score in lists[name]] == pytest.approx(
             [score for _, score in expected], abs=1e-4
         ), name
 

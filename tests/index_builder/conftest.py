@@ -121,10 +121,10 @@ def parent():
 
     def find(pipeline, day):
         root, name = pipeline.registry.root, pipeline.name
-        found = Registry(root, name).accepted_before(day)
-        home = f"{root}/{name}/versions/{found.version}" if found else ""
-        made = found and {stage: found.sources[stage] for stage in ("train", "measure")}
-        return found and Parent(day=found.date, version=found.version, home=home, **made)
+        actual = Registry(root, name).accepted_before(day)
+        home = f"{root}/{name}/versions/{actual.version}" if actual else ""
+        made = actual and {stage: actual.sources[stage] for stage in ("train", "measure")}
+        return actual and Parent(day=actual.date, version=actual.version, home=home, **made)
 
     return find
 

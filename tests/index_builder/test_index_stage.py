@@ -162,8 +162,8 @@ for kind in ("exact", "quantised", "tree"):
     print(found.tolist(), "tensorflow" in sys.modules)
 """
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    told = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=env, text=True)
-    assert told.splitlines() == expected
+    text = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=env, text=True)
+    assert text.splitlines() == expected
 
 
 def test_tensorflow_is_loaded_after_scann_into_one_process():
@@ -319,17 +319,17 @@ def run(
 def yesterday(tmp_path_factory):
     """The folder and the index.json of an index that was searched for; where to start from it."""
     folder = tmp_path_factory.mktemp("yesterday")
-    told = run(folder, clustered(ITEMS, noise=NOISE), clustered(600, seed=1, noise=NOISE))
-    return folder, told, Start(version=YESTERDAY, index=IndexFigures.model_validate(told))
+    records = run(folder, clustered(ITEMS, noise=NOISE), clustered(600, seed=1, noise=NOISE))
+    return folder, records, Start(version=YESTERDAY, index=IndexFigures.model_validate(records))
 
 
 def test_settings_that_still_do_are_kept_and_nothing_else_is_tried(tmp_path, yesterday):
     folder, told, start = yesterday
     assert told["kind"] == "tree" and len(told["tried"]) > 5
     why = {"how": "tuned", "version": None, "why": "there is no earlier version"}
-    found = {"items": ITEMS, "kinds": ["tree"]}
-    found["work"] = round(work(Settings(**told["settings"]), ITEMS))
-    assert told["tuning"] == {**why, **found, "searched": "2024-01-01"}
+    data = {"items": ITEMS, "kinds": ["tree"]}
+    data["work"] = round(work(Settings(**told["settings"]), ITEMS))
+    assert told["tuning"] == {**why, **data, "searched": "2024-01-01"}
     tuning = {**told["tuning"], "searched": "2023-12-07"}
     start = replace(start, index=IndexFigures.model_validate({**told, "tuning": tuning}))
     now = run(tmp_path, clustered(ITEMS, noise=NOISE), clustered(600, seed=1, noise=NOISE), start)
@@ -396,8 +396,8 @@ def told_of(**figures) -> Start:
 def test_a_change_of_size_width_or_wishes_tunes_settings_again(change, why):
     now = {"items": 9_000, "width": 8, "kinds": ("tree",), "start": told_of(), **WANTED, **change}
     vectors = np.zeros((now.pop("items"), now.pop("width")), np.float32)
-    found = unfit(now.pop("start"), vectors, K, now.pop("kinds"), Wanted(**now))
-    assert why in found and bool(why) == bool(found)
+    reason = unfit(now.pop("start"), vectors, K, now.pop("kinds"), Wanted(**now))
+    assert why in reason and bool(why) == bool(reason)
 
 
 def test_what_was_exact_stays_exact_without_a_codebook(tmp_path, monkeypatch):

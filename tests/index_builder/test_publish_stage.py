@@ -157,9 +157,9 @@ def test_a_day_whose_user_ids_are_others_is_not_live(context, pipeline, registry
     good = publish_stage.run(context(FIRST))["version"]
     made = context(SECOND, users=0, parent=parent(pipeline, SECOND))
     FeaturesReport(users=3).write(made.inputs["features"])
-    told = publish_stage.run(made)
-    assert registry.live() == good and not told["live"]
-    assert told["refused"] == [
+    outcome = publish_stage.run(made)
+    assert registry.live() == good and not outcome["live"]
+    assert outcome["refused"] == [
         "0 of the day's 3 users have a history to measure the version on; on the baseline's day, 500"
         " users had one. Logs may be missing. Or user ids may be written differently, so that all users"
         " look new. Correct the logs, and run the day again"
@@ -235,15 +235,15 @@ def test_the_runner_publishes_again_what_was_pruned(context, pipeline, registry,
     first = publish_stage.run(context(FIRST))["version"]
     made = context(SECOND, parent=parent(pipeline, SECOND))
     commit(pipeline, made)
-    told = [runner.run_stage(DayRun(pipeline, SECOND), "publish") for _ in range(2)]
-    assert [t["status"] for t in told] == ["done", "already done"]
+    actual = [runner.run_stage(DayRun(pipeline, SECOND), "publish") for _ in range(2)]
+    assert [t["status"] for t in actual] == ["done", "already done"]
     registry.rollback(first, reason="to prune it")
-    registry.delete(told[1]["version"])
+    registry.delete(actual[1]["version"])
     again = [runner.run_stage(DayRun(pipeline, SECOND), "publish") for _ in range(2)]
     assert [t["status"] for t in again] == ["done", "already done"]
     actions = [e.action for e in registry.log()]
     assert actions == ["publish", "publish", "rollback", "prune", "publish"]
-    assert registry.live() == again[0]["version"] == again[1]["version"] != told[0]["version"]
+    assert registry.live() == again[0]["version"] == again[1]["version"] != actual[0]["version"]
     assert registry.verify(registry.live())
 
 
@@ -252,9 +252,9 @@ def commit(pipeline, made):
     before = {}
     for stage, uri in made.inputs.items():
         config = stages.config_digest(pipeline, stages.STAGES[stage])
-        told = {"mode": made.mode, "parent": made.parent.version, "inputs": dict(before)}
+        data = {"mode": made.mode, "parent": made.parent.version, "inputs": dict(before)}
         attempts.commit(
-            Attempt(uri=uri, key=stage, config=config, output=stage, summary={}, **told)
+            Attempt(uri=uri, key=stage, config=config, output=stage, summary={}, **data)
         )
         before[stage] = attempts.name(pipeline, uri)
 
@@ -267,12 +267,12 @@ def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, 
         update={"gate": pipeline.gate.model_copy(update={"max_lead_drop": 0.3})}
     )
     made = context(SECOND, pipeline=judged, parent=parent(pipeline, SECOND))
-    told = {"users": 500, "candidate": {"recall@50": 0.2}, "baseline": {"recall@50": 0.1}}
-    told["lead"] = {
+    data = {"users": 500, "candidate": {"recall@50": 0.2}, "baseline": {"recall@50": 0.1}}
+    data["lead"] = {
         "recall@50": {"lead": 0.5, "low": 0.4, "high": 0.55, "popular_today": 0.4, "differ": 80}
     }
     leads = {str(SECOND - timedelta(days=n)): {"recall@50": before} for n in (3, 2, 1)}
-    metrics = {"holdout": told, "leads": {**leads, str(SECOND): {"recall@50": 0.5}}}
+    metrics = {"holdout": data, "leads": {**leads, str(SECOND): {"recall@50": 0.5}}}
     storage.write_bytes(
         storage.join(made.inputs["measure"], "metrics.json"), json.dumps(metrics).encode()
     )

@@ -89,7 +89,7 @@ def model(tmp_path_factory) -> Path:
 
 
 def ask(folder: Path, *asked: dict) -> list[dict]:
-    """What the numbered model answers in a process of its own."""
+    """The answers of the numbered model in a separate process."""
     command = [sys.executable, "-c", ASK, str(folder / "1")]
     done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -130,10 +130,10 @@ def test_the_export_is_published_next_to_the_index(context, pipeline, tmp_path):
     home = Registry(pipeline.registry.root, pipeline.name).open(version)
     model = tf.saved_model.load(str(home / "tensorflow_serving" / "1"))
     raw = {"user": tf.constant(["ann", "bob"]), "recent": tf.constant([["cid"], [""]])}
-    found = model.signatures["recommend"](k=tf.constant(5), exclude=tf.constant([[""]]), **raw)
+    answer = model.signatures["recommend"](k=tf.constant(5), exclude=tf.constant([[""]]), **raw)
     vectors = model.signatures["encode"](**raw)["vector"].numpy()
     rows, _ = load_index(home / "index").search(vectors, 5)
     ids = pq.read_table(home / "items.parquet")["_item"].to_pylist()
-    assert found["items"].numpy().astype(str).tolist() == [
+    assert answer["items"].numpy().astype(str).tolist() == [
         [ids[row] for row in one] for one in rows
     ]

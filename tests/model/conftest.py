@@ -65,7 +65,7 @@ def _columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _rows(n: int, seed: int = 0, **more: np.ndarray):
-    """Rows of a day in order of time, each with reward 1; `more` are columns besides."""
+    """Rows of a day in order of time, each with reward 1; `more` are other columns."""
     from model.data.training_rows import Rows
 
     columns = {**_columns(n, seed), **more}

@@ -13,20 +13,20 @@ def truth(tmp_path) -> str:
 
 
 def test_a_file_by_hand(tmp_path, truth):
-    found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [1, 2])
-    assert (found["users"], found["answered"]) == (3, 2)  # w was given nothing: a miss
-    assert found["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found["recall@2"] == pytest.approx((1 / 2 + 1 + 0) / 3)
-    assert found["hit_rate@2"] == pytest.approx(2 / 3)
-    assert found["mrr"] == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert "coverage@2" not in found
+    scores = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [1, 2])
+    assert (scores["users"], scores["answered"]) == (3, 2)  # w was given nothing: a miss
+    assert scores["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert scores["recall@2"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert scores["hit_rate@2"] == pytest.approx(2 / 3)
+    assert scores["mrr"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert "coverage@2" not in scores
 
 
 def test_items_outside_the_corpus_count_as_misses(tmp_path, truth):
     corpus = jsonl(tmp_path / "corpus.jsonl", [{"item": x} for x in "abcd"])
-    found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [2], corpus)
-    assert found["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found["coverage@2"] == 3 / 4
+    scores = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [2], corpus)
+    assert scores["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert scores["coverage@2"] == 3 / 4
 
 
 def _long(records, tmp_path):
@@ -68,8 +68,8 @@ def test_ids_of_a_csv_are_text(tmp_path):
     taken = [{"user": "007", "item": "0012"}, {"user": "8", "item": "1.50"}]
     truth = jsonl(tmp_path / "truth.jsonl", taken)
     (tmp_path / "recs.csv").write_text("user,item\n007,0012\n007,12\n8,1.5\n8,1.50\n")
-    found = score_file(str(tmp_path / "recs.csv"), truth, [1, 2])
-    assert (found["recall@1"], found["recall@2"]) == (1 / 2, 1)
+    scores = score_file(str(tmp_path / "recs.csv"), truth, [1, 2])
+    assert (scores["recall@1"], scores["recall@2"]) == (1 / 2, 1)
     lists = [{"user": "007", "items": [2**64]}, {"user": 8, "items": ["1.50", 3]}]
     long = jsonl(tmp_path / "long.jsonl", lists)
     assert score_file(long, truth, [1])["recall@1"] == 1 / 2

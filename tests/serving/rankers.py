@@ -23,7 +23,7 @@ def files(
 
     Args:
       sources: whose lists it ranks.
-      features: it goes by.
+      features: the features that it uses.
       wanted: scores of rows, [M, F] with whole numbers from 0 to 11.
       serves: what the gate says.
       number: of the format.

@@ -81,14 +81,14 @@ def test_equal_queries_get_equal_lists(asked, tmp_path, options):
         assert line["sources"] == sources
         if "user" in query and not {"history", "exclude", "place"} & query.keys():
             arguments = ["--user", query["user"], *filters(query), *said]
-            told = json.loads(command(pipeline_file, *arguments))
-            assert [item["item"] for item in told["items"]] == served["items"], query
-            assert [item["score"] for item in told["items"]] == pytest.approx(
+            report = json.loads(command(pipeline_file, *arguments))
+            assert [item["item"] for item in report["items"]] == served["items"], query
+            assert [item["score"] for item in report["items"]] == pytest.approx(
                 served["scores"], abs=1e-6
             )
-            assert [item["source"] for item in told["items"]] == sources
-            assert (told["source"], told["known"]) == (served["source"], served["known"])
-            assert told["exclude_seen"] == served["exclude_seen"]
+            assert [item["source"] for item in report["items"]] == sources
+            assert (report["source"], report["known"]) == (served["source"], served["known"])
+            assert report["exclude_seen"] == served["exclude_seen"]
     popular = {one["source"] for one in by_http if one["based_on"] == "nothing"}
     assert len({tuple(one["items"]) for one in by_http}) > 4
     assert popular <= {"popular", "fixed_order"} or options.get("source") == "two_tower"

@@ -27,8 +27,8 @@ def two_days(tmp_path_factory):
     """The shop after two days; not to be changed by tests."""
     folder = tmp_path_factory.mktemp("shop")
     pipeline = lay_out(folder)
-    told = typed("run", str(pipeline), "--from", FIRST, "--to", SECOND)
-    return folder, told
+    text = typed("run", str(pipeline), "--from", FIRST, "--to", SECOND)
+    return folder, text
 
 
 @pytest.fixture

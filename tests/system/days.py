@@ -23,7 +23,7 @@ STAGES = ("features", "train", "measure", "embed", "index", "publish")
 
 
 def twinspire(*arguments, check=0):
-    """Runs a command in a process of its own that has imported what it needs; the JSON of its last
+    """Runs a command in a separate process that has imported what it needs; the JSON of its last
     line.
     """
     return _told(*warm.run(*arguments), check)

@@ -27,8 +27,8 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days):
     """
     shop = str(two_days[0] / "shop.toml")
     by_order = ("--source", "fixed_order")
-    told = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json", *by_order)
-    assert told["source"] == "fixed_order" and all(item["source"] for item in told["items"])
+    outcome = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json", *by_order)
+    assert outcome["source"] == "fixed_order" and all(item["source"] for item in outcome["items"])
     order = json.loads((registry_of(shop).open() / "fixed_order.json").read_text())
     made = attempt(Path(shop), SECOND, "measure") / "fixed_order.json"
     assert order == json.loads(made.read_text())
@@ -44,7 +44,7 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days):
         for place, item in enumerate(own):
             scores[item] = scores.get(item, 0) + order["weights"][name] * 60 / (60 + place)
     best = sorted(scores.values(), reverse=True)[:5]
-    assert [item["score"] for item in told["items"]] == pytest.approx(best, abs=1e-5)
+    assert [item["score"] for item in outcome["items"]] == pytest.approx(best, abs=1e-5)
 
 
 def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
@@ -87,9 +87,9 @@ def test_a_model_is_published_with_the_parent_it_was_measured_against(shop):
     for stage in STAGES[2:5]:
         assert twinspire(stage, str(shop), "--date", THIRD)["mode"] == "full"
     twinspire("rollback", str(shop), "--to", first)
-    told = twinspire("publish", str(shop), "--date", THIRD, check=75)
-    assert second in told["reason"] and first in told["reason"]
-    assert "twinspire run" in told["reason"]
+    outcome = twinspire("publish", str(shop), "--date", THIRD, check=75)
+    assert second in outcome["reason"] and first in outcome["reason"]
+    assert "twinspire run" in outcome["reason"]
     assert registry_of(shop).live() == first
     twinspire("promote", str(shop), second, "--despite-gate", "it was not that")
     published = twinspire("publish", str(shop), "--date", THIRD)
@@ -102,19 +102,19 @@ def test_a_model_is_published_with_the_parent_it_was_measured_against(shop):
 @pytest.mark.system
 def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
     shutil.rmtree(shop.parent / f"events/dt={THIRD}")
-    told = twinspire("run", str(shop), "--from", THIRD, "--to", "2024-03-12", check=75)
-    assert [d["outcome"] for d in told["days"]] == ["late", "published"]
+    outcome = twinspire("run", str(shop), "--from", THIRD, "--to", "2024-03-12", check=75)
+    assert [d["outcome"] for d in outcome["days"]] == ["late", "published"]
     assert twinspire("summary", str(shop), "--date", THIRD)["state"] == "late"
 
 
 def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
     shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
-    found = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
-    assert found == [*["already done"] * 5, "done"]
+    actual = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
+    assert actual == [*["already done"] * 5, "done"]
     shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
-    told = twinspire("train", str(shop), "--date", SECOND, check=2)
-    assert "made before the file changed" in told["reason"]
-    assert "twinspire features" in told["reason"]
+    outcome = twinspire("train", str(shop), "--date", SECOND, check=2)
+    assert "made before the file changed" in outcome["reason"]
+    assert "twinspire features" in outcome["reason"]
 
 
 @pytest.mark.system
@@ -161,10 +161,10 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_become_a_parent(
     registry = registry_of(shop)
     assert registry.live()[:10] == late and registry.log()[-1].version == filled["version"]
 
-    found = attention(late)
-    assert {day: one["state"] for day, one in found.items()} == {late: "stale"}
-    assert f"now it would be {filled['version']}" in found[late]["reason"]
-    [anew] = do_again(found[late])
+    entries = attention(late)
+    assert {day: one["state"] for day, one in entries.items()} == {late: "stale"}
+    assert f"now it would be {filled['version']}" in entries[late]["reason"]
+    [anew] = do_again(entries[late])
     assert anew["parent"] == filled["version"] and anew["live"]
     assert attention(late) == {}
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def disk(two_days, tmp_path, monkeypatch):
-    """A disk of its own with the shop after two days, and with the folder for scratch files."""
+    """A separate disk with the shop after two days, and with the folder for scratch files."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)]
@@ -41,9 +41,9 @@ def test_a_full_disk_in_any_stage_is_reported_and_the_day_is_equal_afterwards(di
     for stage in STAGES:
         for share in (0, 0.3, 0.8):
             filler = leave_room(disk.place, int(share * undisturbed.sizes[stage]))
-            told = twinspire(stage, str(shop), "--date", THIRD, "--run", "one", check=75)
+            outcome = twinspire(stage, str(shop), "--date", THIRD, "--run", "one", check=75)
             filler.unlink()
-            assert "twinspire prune" in told["reason"], (stage, share)
+            assert "twinspire prune" in outcome["reason"], (stage, share)
             assert registry_of(shop).log() == log and state(shop, THIRD) in (None, "open")
         twinspire(stage, str(shop), "--date", THIRD, "--run", "one")
         if stage != "publish":
@@ -56,9 +56,9 @@ def test_a_read_only_disk_in_any_stage_is_reported(disk, undisturbed):
     shop = disk.pipeline_file
     for stage in STAGES:
         remount(disk.place, "ro")
-        told = twinspire(stage, str(shop), "--date", THIRD, check=2)
+        outcome = twinspire(stage, str(shop), "--date", THIRD, check=2)
         remount(disk.place, "rw")
-        assert "Read-only file system" in told["reason"], stage
+        assert "Read-only file system" in outcome["reason"], stage
         twinspire(stage, str(shop), "--date", THIRD)
     assert result(shop, THIRD) == undisturbed.result
 

@@ -31,11 +31,11 @@ def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, 
             with contextlib.suppress(ProcessLookupError):  # it was sooner this time
                 os.killpg(process.pid, signal.SIGKILL)
             ends.append(warm.join(process))
-            found = registry_of(shop).log()
-            assert found[: len(log)] == log and len(found) <= len(log) + 1
-            registry_of(shop).open(found[-1].live)
+            entries = registry_of(shop).log()
+            assert entries[: len(log)] == log and len(entries) <= len(log) + 1
+            registry_of(shop).open(entries[-1].live)
         twinspire(stage, str(shop), "--date", THIRD)
-        if stage != "publish":  # whose report tells the clock; the result is compared without it
+        if stage != "publish":  # whose report has the time; the result is compared without it
             assert output(shop, stage) == undisturbed.outputs[stage], stage
     assert result(shop, THIRD) == undisturbed.result
     assert ends.count(-signal.SIGKILL) >= len(STAGES), "of some the second kill may come too late"
@@ -75,12 +75,12 @@ def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
     ask = ("await-turn", str(shop), "--date", "2024-03-12", "--run", "waits")
     assert "twinspire close-day" in twinspire(*ask, check=75)["reason"]
     time.sleep(2)
-    told = twinspire(*ask, check=2)["reason"]
-    assert f"twinspire close-day {shop} --date {THIRD}" in told and "run dead" in told
-    assert "train.wait" in told
+    reason = twinspire(*ask, check=2)["reason"]
+    assert f"twinspire close-day {shop} --date {THIRD}" in reason and "run dead" in reason
+    assert "train.wait" in reason
     assert state(shop, "2024-03-12") == "failed", "and so keeps no later day waiting in turn"
     assert "train.wait" in twinspire("train", str(shop), "--date", "2024-03-12", check=75)["reason"]
-    twinspire(*ask, check=75)  # cleared by hand: it waits anew
+    twinspire(*ask, check=75)  # cleared by hand: it waits again
     assert twinspire("close-day", str(shop), "--run", "dead")["closed"] == ["dead"]
     twinspire(*ask)
 

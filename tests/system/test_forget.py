@@ -46,20 +46,20 @@ def test_a_forgotten_user_is_in_no_file_from_the_next_version_on(shop):
     assert not (registry / "shop/forgotten").exists()
     assert holders(work, user)
 
-    told = twinspire("forget", str(shop), "--user", user, "--yes", "--json")
+    outcome = twinspire("forget", str(shop), "--user", user, "--yes", "--json")
     assert not holders(work, user), "whatever keeps a user has to know how to forget one"
-    assert (told["changed"], told["deleted"]) == (dry["changed"], dry["deleted"])
+    assert (outcome["changed"], outcome["deleted"]) == (dry["changed"], dry["deleted"])
     assert holders(registry, user) == stored
-    assert {one["version"] for one in told["versions"]} == {Path(f).parts[2] for f in stored}
-    assert [one["live"] for one in told["versions"]] == [False, True]
-    assert user not in json.dumps(told)
+    assert {one["version"] for one in outcome["versions"]} == {Path(f).parts[2] for f in stored}
+    assert [one["live"] for one in outcome["versions"]] == [False, True]
+    assert user not in json.dumps(outcome)
     # What is published stays so
     assert [day["state"] for day in twinspire("status", str(shop), "--json")["days"][:2]] == [
         day["state"] for day in before[:2]
     ]
     for stage in ("train", "embed"):  # what they read is gone
-        told = twinspire(stage, str(shop), "--date", SECOND, check=2)
-        assert "needs the output of features" in told["reason"]
+        outcome = twinspire(stage, str(shop), "--date", SECOND, check=2)
+        assert "needs the output of features" in outcome["reason"]
 
     twinspire("run", str(shop), "--date", THIRD)
     assert not holders(work, user)
@@ -83,8 +83,8 @@ def test_a_forgotten_user_is_in_no_object_of_a_store(remote_shop, tmp_path):
     work, registry = p.pipeline.work_root, p.registry.root
     stored = objects(registry)
     assert stored and objects(work), "else nothing is tried"
-    told = twinspire("forget", str(remote_shop), "--user", "u001", "--yes", "--json")
-    assert told["changed"] and not objects(work)
+    outcome = twinspire("forget", str(remote_shop), "--user", "u001", "--yes", "--json")
+    assert outcome["changed"] and not objects(work)
     twinspire("run", str(remote_shop), "--date", THIRD)
     assert not objects(work)
     assert objects(registry) == stored, "the new version has nothing of them"
@@ -95,8 +95,8 @@ def test_while_a_day_is_under_way_the_list_grows_and_nothing_else_changes(shop):
     user, p = whom(shop), load(shop)
     run_leases.acquire_day(p, date.fromisoformat(THIRD), "airflow")
     before = holders(shop.parent / "work", user)
-    told = twinspire("forget", str(shop), "--user", user, "--yes", check=75)
-    assert THIRD in told and "same command again" in told
+    outcome = twinspire("forget", str(shop), "--user", user, "--yes", check=75)
+    assert THIRD in outcome and "same command again" in outcome
     assert holders(shop.parent / "work", user) == before
     assert user in forgotten_users.find(p)
 
@@ -108,5 +108,5 @@ def test_who_is_not_named_is_an_error_that_says_how(shop):
 
 def test_ids_can_come_from_a_file(shop, tmp_path):
     (tmp_path / "ids").write_text("u001\nu002\n\n")
-    told = twinspire("forget", str(shop), "--users-from", str(tmp_path / "ids"), "--json")
-    assert told["users"] == 2 and told["changed"]
+    outcome = twinspire("forget", str(shop), "--users-from", str(tmp_path / "ids"), "--json")
+    assert outcome["users"] == 2 and outcome["changed"]

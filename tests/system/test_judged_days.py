@@ -13,8 +13,8 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     shop.write_text(
         text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }")
     )
-    told = twinspire("run", str(shop), "--date", THIRD, check=4)
-    assert told["days"][0]["outcome"] == "refused" and "0.9990" in told["days"][0]["reason"]
+    outcome = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert outcome["days"][0]["outcome"] == "refused" and "0.9990" in outcome["days"][0]["reason"]
     registry = registry_of(shop)
     trained, refused, followed = [entry.version for entry in registry.log()][-3:]
     assert [entry.action for entry in registry.log()][-2:] == ["refuse", "publish"]
@@ -22,7 +22,7 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     live = registry.manifest(registry.live())
     assert (live.version, live.refreshes, str(live.date)) == (followed, trained, SECOND)
     assert str(live.corpus_date) == THIRD
-    assert told["days"][0]["live_version"] == followed
+    assert outcome["days"][0]["live_version"] == followed
     assert registry.accepted_before(date(2024, 3, 12)).version == trained
     again = twinspire("publish", str(shop), "--date", THIRD, check=4)
     assert refused in again["reason"] and "0.9990" in again["reason"]
@@ -51,11 +51,11 @@ def test_a_catalogue_that_its_towers_do_not_know_does_not_follow(shop):
     registry = registry_of(shop)
     live = registry.live()
     for _ in range(2):
-        told = twinspire("run", str(shop), "--date", THIRD, check=4)
-        assert "live_version" not in told["days"][0] and registry.live() == live
+        outcome = twinspire("run", str(shop), "--date", THIRD, check=4)
+        assert "live_version" not in outcome["days"][0] and registry.live() == live
         assert [entry.action for entry in registry.log()][-2:] == ["refuse", "refuse"]
-    found = [json.loads(line) for line in messages.read_text().splitlines()]
-    events = [(one["event"], one["stage"]) for one in found]
+    actual = [json.loads(line) for line in messages.read_text().splitlines()]
+    events = [(one["event"], one["stage"]) for one in actual]
     assert events == [("refused", "publish"), ("refused", "refresh")]
 
 
@@ -82,8 +82,8 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     asked = twinspire("recommend", str(shop), "--user", "u001", "--json")
     assert asked["version"] == older["version"]
     twinspire("features", str(shop), "--date", SECOND)
-    told = twinspire("train", str(shop), "--date", SECOND)
-    assert told["parent"] == older["version"], "the state that it needs was kept"
+    outcome = twinspire("train", str(shop), "--date", SECOND)
+    assert outcome["parent"] == older["version"], "the state that it needs was kept"
 
 
 @pytest.mark.system

@@ -84,11 +84,11 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
         assert len(registry.log()) == len(log) + entries, (
             "killed before it was logged, and just after"
         )
-    told = refresh(p, AT)
-    version, described = told["version"], registry.verify(told["version"])
+    outcome = refresh(p, AT)
+    version, described = outcome["version"], registry.verify(outcome["version"])
     assert registry.live() == version and registry.log()[-1].version == version
     assert len(registry.log()) == len(log) + 1
-    assert (told["new"], told["withdrawn"]) == (2, 10)
+    assert (outcome["new"], outcome["withdrawn"]) == (2, 10)
 
     # What is of the training is the trained version's; days go on as if there were no refresh.
     before = registry.manifest(trained)
@@ -105,12 +105,12 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     items = pq.read_table(home / "items.parquet")
     names = items["_item"].to_pylist()
     assert set(NEW) <= set(names) and not set(GONE) & set(names) and len(names) == 112
-    features = Path(told["attempt"], "features")
+    features = Path(outcome["attempt"], "features")
     fresh = embedded_anew(home / "item_tower", pq.read_table(features / "corpus/end"))
-    found = load_index(home / "index")
-    assert np.allclose(found.vectors, fresh, atol=1e-6)
-    queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
-    _, scores = found.search(queries, 20)
+    loaded = load_index(home / "index")
+    assert np.allclose(loaded.vectors, fresh, atol=1e-6)
+    queries = np.stack(pq.read_table(f"{outcome['attempt']}/embed/queries")["vector"].to_numpy())
+    _, scores = loaded.search(queries, 20)
     _, best = exact_search(fresh, queries, 20)
     assert np.allclose(scores, best, atol=1e-5) and len(queries) > 100, (
         "the same neighbours, found at the same recall"
@@ -168,11 +168,11 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
     # The first day too: its rows are those of these sources, enough for a ranker
     twinspire("run", str(changed), "--from", FIRST, "--to", SECOND, "--force")
     served = GateVerdict.read(Version.open(load(changed)).home).serves
-    told = refresh(load(changed), AT)
+    outcome = refresh(load(changed), AT)
     version = Version.open(load(changed))
-    assert version.id == told["version"] and set(version.sources) == set(answering())
+    assert version.id == outcome["version"] and set(version.sources) == set(answering())
     assert GateVerdict.read(version.home).serves == served is not None
-    users = pq.read_table(Path(told["attempt"], "features/users"))["_user"].to_pylist()
+    users = pq.read_table(Path(outcome["attempt"], "features/users"))["_user"].to_pylist()
     for source in version.sources:
         lists = [
             user_result(version, user, ListRequest(k=112, source=source)) for user in users[:5]
@@ -222,9 +222,9 @@ def test_a_day_that_brings_nothing_new_is_refused_before_anything_is_made(shop):
     """Windows would move on past all logs, until nothing is counted in them."""
     registry, late = registry_of(shop), "2024-05-01"
     live = registry.live()
-    told = twinspire("refresh", str(shop), "--date", late, check=4)
-    assert f"{late} has no logs, and no snapshot is newer" in told["reason"]
-    assert "Refresh 2024-03-14, the newest day with logs" in told["reason"]
+    outcome = twinspire("refresh", str(shop), "--date", late, check=4)
+    assert f"{late} has no logs, and no snapshot is newer" in outcome["reason"]
+    assert "Refresh 2024-03-14, the newest day with logs" in outcome["reason"]
     assert attempts.latest(load(shop), date.fromisoformat(late), "refresh") is None
     assert registry.live() == live
     change(shop, "2024-04-30", gone=GONE)
@@ -252,11 +252,11 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
         "its towers are newer, but its catalogue is older"
     )
     run = DayRun(p, AT)
-    told = live_catalogue.catch_up(run, described.version)
+    outcome = live_catalogue.catch_up(run, described.version)
     live = registry.manifest(registry.live())
-    assert (live.version, live.date, live.corpus_date) == (told["version"], AT, after)
-    assert told["live"]
-    assert live.refreshes == told["trained"] == described.version and live.items == 112
+    assert (live.version, live.date, live.corpus_date) == (outcome["version"], AT, after)
+    assert outcome["live"]
+    assert live.refreshes == outcome["trained"] == described.version and live.items == 112
     assert live_catalogue.catch_up(run, described.version)["version"] == live.version
     assert len(registry.log()) == 5
     assert find_parent(p, date(2024, 3, 13)).version == described.version

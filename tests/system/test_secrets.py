@@ -31,7 +31,7 @@ def test_no_secret_of_the_environment_is_written_anywhere(shop, tmp_path, monkey
     said = ""
     commands = (
         ("run", "--date", THIRD),
-        ("run", "--date", "2024-05-01"),  # without logs: somebody is told
+        ("run", "--date", "2024-05-01"),  # without logs: sends a notification
         ("notify",),
         ("report",),
         ("show", "--json"),

@@ -9,8 +9,8 @@ from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 
 
 def states(file):
-    told = twinspire("status", str(file), "--json", "--to", THIRD)
-    return {of_day["day"]: of_day for of_day in told["days"]}
+    outcome = twinspire("status", str(file), "--json", "--to", THIRD)
+    return {of_day["day"]: of_day for of_day in outcome["days"]}
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def edited(two_days):
 
 def test_days_are_done_as_long_as_nothing_changes(two_days):
     file = two_days[0] / "shop.toml"
-    found = states(file)
-    assert [found[day]["state"] for day in (FIRST, SECOND, THIRD)] == [
+    days = states(file)
+    assert [days[day]["state"] for day in (FIRST, SECOND, THIRD)] == [
         "published",
         "published",
         "missing",
     ]
-    assert [found[day]["live"] for day in (FIRST, SECOND)] == [False, True]
-    assert found[FIRST]["work_bytes"] > found[FIRST]["version_bytes"] > 10_000
-    assert found[THIRD]["command"] == f"twinspire run {file} --date {THIRD}"
+    assert [days[day]["live"] for day in (FIRST, SECOND)] == [False, True]
+    assert days[FIRST]["work_bytes"] > days[FIRST]["version_bytes"] > 10_000
+    assert days[THIRD]["command"] == f"twinspire run {file} --date {THIRD}"
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_days_are_done_as_long_as_nothing_changes(two_days):
 )
 def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage):
     file = edited(was, now)
-    found = states(file)
+    days = states(file)
     for day in (FIRST, SECOND):
-        assert found[day]["state"] == "stale"
-        assert found[day]["reason"] == f"Keys of the pipeline file that {stage} reads have changed."
-        assert found[day]["command"] == f"twinspire run {file} --date {day}"
+        assert days[day]["state"] == "stale"
+        assert days[day]["reason"] == f"Keys of the pipeline file that {stage} reads have changed."
+        assert days[day]["command"] == f"twinspire run {file} --date {day}"
 
 
 def test_changed_logs_make_the_days_that_read_them_stale(two_days):
@@ -64,11 +64,11 @@ def test_changed_logs_make_the_days_that_read_them_stale(two_days):
     [part] = (two_days[0] / "events" / f"dt={SECOND}").iterdir()
     part.rename(part.with_name("renamed.parquet"))
     try:
-        found = states(file)
+        days = states(file)
     finally:
         part.with_name("renamed.parquet").rename(part)
-    assert found[FIRST]["state"] == "published"
-    assert (found[SECOND]["state"], found[SECOND]["reason"]) == (
+    assert days[FIRST]["state"] == "published"
+    assert (days[SECOND]["state"], days[SECOND]["reason"]) == (
         "stale",
         "Logs or snapshots that it reads have changed.",
     )
@@ -82,6 +82,6 @@ def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
     sources = registry.manifest(first).sources
     other = described(tmp_path / "file", "shop", date.fromisoformat(FIRST), sources=sources)
     registry.publish(str(tmp_path / "file"), other, accepted=True, reason="filled in")
-    found = states(shop)[SECOND]
-    assert (found["state"], found["version"]) == ("stale", second)
-    assert found["reason"] == f"Its parent was {first}; now it would be {other.version}."
+    days = states(shop)[SECOND]
+    assert (days["state"], days["version"]) == ("stale", second)
+    assert days["reason"] == f"Its parent was {first}; now it would be {other.version}."

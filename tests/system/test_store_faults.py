@@ -32,10 +32,10 @@ def published(pipeline_file):
 
 def test_a_day_is_published_once_through_a_store_that_fails_often(remote, undisturbed):
     remote.store.shares = OFTEN
-    told = {stage: twinspire(stage, str(remote.pipeline_file), "--date", THIRD) for stage in STAGES}
+    done = {stage: twinspire(stage, str(remote.pipeline_file), "--date", THIRD) for stage in STAGES}
     remote.store.shares = {}
     assert published(remote.pipeline_file) == undisturbed.result["log"]
-    assert {stage: one["status"] for stage, one in told.items()} == dict.fromkeys(STAGES, "done")
+    assert {stage: one["status"] for stage, one in done.items()} == dict.fromkeys(STAGES, "done")
     assert all(remote.store.met[fault] for fault in OFTEN)
 
 
@@ -45,10 +45,10 @@ def test_a_store_that_may_only_be_read_is_named_and_the_day_goes_on_when_it_may_
     for stage in STAGES:
         remote.store.shares = {"403": 1.0}
         remote.store.only = "POST" if remote.scheme == "gs" else "PUT"
-        told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=2)
+        outcome = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=2)
         assert (
-            f"{remote.scheme}://" in told["reason"]
-            and "This account has no access to" in told["reason"]
+            f"{remote.scheme}://" in outcome["reason"]
+            and "This account has no access to" in outcome["reason"]
         ), stage
         remote.store.shares = {}
         twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
@@ -63,8 +63,8 @@ def test_a_store_that_goes_away_in_a_stage_is_asked_for_two_minutes_and_the_stag
         # One stage that also reads by Beam, and the last.
         if (after := {"features": 10, "publish": 5}.get(stage)) is not None:
             remote.store.away_after = remote.store.requests.total() + after
-            told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=75)
-            assert f"{remote.scheme}://" in told["reason"], stage
+            outcome = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=75)
+            assert f"{remote.scheme}://" in outcome["reason"], stage
             remote.store.away_after = None
         twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
     assert published(remote.pipeline_file) == undisturbed.result["log"]

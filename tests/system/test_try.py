@@ -104,9 +104,9 @@ def test_a_shop_s_file_becomes_lists(tmp_path, make, user, item):
     file = make(tmp_path)
     made = twinspire("try", str(file), "--out", str(tmp_path / "shop"), "--days", "1", "--no-serve")
     assert [day["outcome"] for day in made["days"]] == ["published"]
-    told = twinspire("recommend", made["pipeline"], "--user", user, "--json")
+    outcome = twinspire("recommend", made["pipeline"], "--user", user, "--json")
     numbers = {item.format(n): n for n in range(ITEMS)}
-    recommended = [numbers[row["item"]] for row in told["items"]]
+    recommended = [numbers[row["item"]] for row in outcome["items"]]
     assert len({*recommended}) == 10
     assert sum(n % 5 == 3 for n in recommended) >= 6, recommended
 
@@ -138,8 +138,8 @@ def asked(out: Path, body: dict) -> list[str]:
     """The items of the server's answer, which says in its last line where it is."""
     for _ in range(600):
         with suppress(OSError, LookupError, ValueError, httpx.TransportError):
-            told = json.loads(out.read_text().splitlines()[-1])
-            answer = httpx.post(f"{told['inspector']}v1/recommend", json=body)
+            report = json.loads(out.read_text().splitlines()[-1])
+            answer = httpx.post(f"{report['inspector']}v1/recommend", json=body)
             if answer.status_code == 200:
                 return answer.json()["items"]
         time.sleep(0.1)

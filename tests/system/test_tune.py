@@ -50,8 +50,8 @@ def test_a_search_that_is_killed_goes_on_and_says_what_a_day_finds(shop, tmp_pat
     text = shop.read_text().replace("epochs = 5", f"epochs = {epochs}\ntemperature = {temperature}")
     shop.write_text(text)
     for stage in ("features", "train", "measure"):
-        told = twinspire(stage, str(shop), "--date", FIRST)
-        assert (told["status"] == "done") == (stage != "features")
+        outcome = twinspire(stage, str(shop), "--date", FIRST)
+        assert (outcome["status"] == "done") == (stage != "features")
     assert other["recall@10"] == pytest.approx(figures(shop)["recall@10"], abs=1e-6)
     assert own["recall@10"] != other["recall@10"]
     left = {path.name for path in Path(shop.parent, "work/shop/tuning").glob("*/shop/dt=*/*")}

@@ -65,8 +65,8 @@ def qdrant(tmp_path):
         return {point.payload["towers"] for point in points}, texts
 
     def search(vector: np.ndarray) -> list[str]:
-        found = opened(lambda client: client.query_points("shop", query=vector.tolist(), limit=10))
-        return [point.payload["item"] for point in found.points]
+        hits = opened(lambda client: client.query_points("shop", query=vector.tolist(), limit=10))
+        return [point.payload["item"] for point in hits.points]
 
     return Place(
         url,
@@ -140,8 +140,8 @@ def quiet(_: str) -> None:
 
 def export(to: str, code: int) -> str:
     """What the command says when it ends so."""
-    found, out, said = twinspire("export", FROZEN / "shop.toml", "--to", to)
-    assert found == code, said
+    ended, out, said = twinspire("export", FROZEN / "shop.toml", "--to", to)
+    assert ended == code, said
     return out or said
 
 
@@ -152,8 +152,8 @@ def counts(changes: Changes) -> tuple[int, ...]:
 def test_ten_nearest_are_the_index_s(place):
     """The command as it is typed; the vectors of 50 queries over HTTP."""
     pipeline = load(FROZEN / "shop.toml")
-    told = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
-    assert (told["new"], told["towers"]) == (120, "2024-03-10-f41e65e1")
+    summary = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
+    assert (summary["new"], summary["towers"]) == (120, "2024-03-10-f41e65e1")
     again = json.loads(export(place.url, 0).splitlines()[-1])
     assert [again[name] for name in ("new", "changed", "deleted", "unchanged")] == [0, 0, 0, 120]
     queries = [{"user": f"u{n:03d}"} for n in range(40)]
@@ -168,7 +168,7 @@ def test_ten_nearest_are_the_index_s(place):
             ).json()["results"]
         ]
     vectors = np.array([result["vector"] for result in results], np.float32)
-    home = FROZEN / f"registry/shop/versions/{told['version']}"
+    home = FROZEN / f"registry/shop/versions/{summary['version']}"
     ids = pq.read_table(home / "items.parquet")["_item"].to_numpy()
     scores = vectors @ stored_vectors(home / "index").T
     exact = ids[np.argsort(-scores, axis=1)[:, :10]]

@@ -37,8 +37,8 @@ def put(folder, path, content=b"[u7, u8]") -> None:
 
 def state(values) -> checkpoint.TableState:
     keys = pa.array(["", "=u1", "=u7", "=forget-me", "oov:7"])
-    told = {"left": pa.nulls(5, pa.date32()), "shared": 1, "hashed": False}
-    return checkpoint.TableState(keys=keys, values=values, slots=values, **told)
+    data = {"left": pa.nulls(5, pa.date32()), "shared": 1, "hashed": False}
+    return checkpoint.TableState(keys=keys, values=values, slots=values, **data)
 
 
 def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
@@ -136,8 +136,8 @@ def test_a_version_holds_them_in_rows_and_vocabularies(shop, tmp_path, path, hel
         column = "_user" if held else "_item"
         place = tmp_path / f"registry/shop/versions/2024-03-09-0000/{path}"
         pq.write_table(pa.table({column: ["u1", "u7", None]}), place)
-    found = list(forgetting.held_by_versions(shop, USERS))
-    assert found == [("2024-03-09-0000", {"u7"})] * held
+    actual = list(forgetting.held_by_versions(shop, USERS))
+    assert actual == [("2024-03-09-0000", {"u7"})] * held
     assert not list(forgetting.held_by_versions(shop, frozenset(["u70"])))
 
 

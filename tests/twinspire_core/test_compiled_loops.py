@@ -18,7 +18,7 @@ def _double(into):
 
 @pytest.fixture
 def doubled(tmp_path, monkeypatch):
-    """Doubles 1 in a loop that another process would have compiled anew, or read from the files."""
+    """Doubles 1 in a loop that another process would have compiled again, or read from the files."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
     def run(kind=np.int64):

@@ -46,7 +46,7 @@ def test_what_was_not_imported_can_be_imported_afterwards():
 
 
 def told(code: str) -> list[str]:
-    """What a Python process of its own prints, by lines."""
+    """The lines that a separate Python process prints."""
     return subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
 
 

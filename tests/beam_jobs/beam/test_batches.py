@@ -50,9 +50,9 @@ def small(monkeypatch):
 def test_rows_that_are_too_many_for_a_batch_go_into_several(small):
     # Of 100, 64 are halved three times, and 36 twice.
     for rows, number in ((0, 1), (1, 1), (10, 1), (11, 2), (100, 8 + 4)):
-        found = list(batches.to_batches(frame(rows), SCHEMA, 64))
-        assert max(len(batch) for batch in found) <= 10 and len(found) == number
-        assert [n for batch in found for n in batch["n"].to_pylist()] == list(range(rows))
+        actual = list(batches.to_batches(frame(rows), SCHEMA, 64))
+        assert max(len(batch) for batch in actual) <= 10 and len(actual) == number
+        assert [n for batch in actual for n in batch["n"].to_pylist()] == list(range(rows))
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_an_attribute_that_holds_lists_keeps_its_values(values, tmp_path):
     pq.write_table(pa.table({"_item": ["i", "j", "k"], "_attribute_tags": values}), tmp_path / "f")
     rows = pl.read_parquet(tmp_path / "f")
     written = batches.parquet(list(batches.to_batches(rows, items.schema_of(job, rows))))
-    found = pq.read_table(io.BytesIO(written)).column("_attribute_tags")
-    assert found.type.value_type == values.type.value_type
-    assert found.to_pylist() == [value or [] for value in values.to_pylist()]
+    actual = pq.read_table(io.BytesIO(written)).column("_attribute_tags")
+    assert actual.type.value_type == values.type.value_type
+    assert actual.to_pylist() == [value or [] for value in values.to_pylist()]
 
 
 LISTS = [["b", "a", "b"], [], ["c"], ["a"], [], ["é", "c", "c"]]
@@ -103,9 +103,9 @@ def test_histories_are_events_in_a_row():
     items = pl.Series([f"item {n}" for n in range(7)])
     of_event = np.array([3, 1, 1, 0, 6, 2, 5, 4])
     low, high = np.array([0, 7, 7, 4]), np.array([3, 7, 8, 8])
-    found = examples.gather(items, of_event, low, high).to_arrow().to_pylist()
+    actual = examples.gather(items, of_event, low, high).to_arrow().to_pylist()
     rows = [of_event[a:b].tolist() for a, b in zip(low, high, strict=True)]
-    assert found == [items[row].to_list() for row in rows]
+    assert actual == [items[row].to_list() for row in rows]
     nothing = np.zeros(2, np.int64)
     none = examples.gather(items[:0], of_event[:0], nothing, nothing)
     assert none.to_arrow().to_pylist() == [[], []]

@@ -26,10 +26,10 @@ def options(gs_place):
     """Those of the guide, with a bucket that is there, and a template instead of a run."""
     text = (ROOT / "docs/operations.md").read_text().partition("## Dataflow")[2]
     block = re.search(r"^    \[beam\]\n.*?^    \]$", text, re.S | re.M)[0]
-    told = tomllib.loads(textwrap.dedent(block))["beam"]["options"]
+    actual = tomllib.loads(textwrap.dedent(block))["beam"]["options"]
     bucket = gs_place.split("/")[2]
-    told = [option.replace("BUCKET", bucket).replace("PROJECT", "project") for option in told]
-    return [*told, "--no_auth", f"--template_location={gs_place}/job.json"]
+    actual = [option.replace("BUCKET", bucket).replace("PROJECT", "project") for option in actual]
+    return [*actual, "--no_auth", f"--template_location={gs_place}/job.json"]
 
 
 def job(options, gs_place, build):

@@ -48,8 +48,8 @@ def test_bad_data_shows_only_its_own_message(service, out, capfd):
     with pytest.raises(BadData) as error:
         run(service.loopback, beam.ParDo(Refuses(out)), out)
     assert str(error.value) == BAD and error.value.exit_code == 3
-    told = "".join(capfd.readouterr())
-    assert "Traceback" not in told and "ERROR" not in told
+    text = "".join(capfd.readouterr())
+    assert "Traceback" not in text and "ERROR" not in text
 
 
 def test_bad_data_is_reported_even_if_a_step_leaves_no_note(service, out):
@@ -70,8 +70,8 @@ def test_bad_data_ends_a_job_that_its_runner_would_try_again(service, out):
 def test_a_mistake_of_a_step_is_one_line_and_the_rest_is_in_a_file(service, out, capfd):
     with pytest.raises(JobFailed) as error:
         run(service.loopback, beam.Map(errs), out)
-    told, name = str(error.value), "twinspire-shop-dt-2024-03-10-features"
-    assert "\n" not in told and all(x in told for x in ("KeyError", name, str(out / engine.LOG)))
+    text, name = str(error.value), "twinspire-shop-dt-2024-03-10-features"
+    assert "\n" not in text and all(x in text for x in ("KeyError", name, str(out / engine.LOG)))
     assert "Traceback" in (out / engine.LOG).read_text()
     assert "Traceback" not in "".join(capfd.readouterr())
 

@@ -118,8 +118,8 @@ def test_what_is_read_is_the_same_whatever_happens(tmp_path_factory, seed, steps
         day = DAY - timedelta(days=draw.randint(0, 2))
         mode = draw.choice(["incremental", "full"])
         how = {"day": day, "mode": mode}
-        found = [read(context(world, world.folder / "out", reuse=x, **how)) for x in (True, False)]
-        assert found[0] == found[1], (step, how)
+        actual = [read(context(world, world.folder / "out", reuse=x, **how)) for x in (True, False)]
+        assert actual[0] == actual[1], (step, how)
         assert kept(world)
 
 
@@ -283,7 +283,7 @@ def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path)
         {"source": limit},
         {"zone": "Asia/Tokyo"},
     ):
-        found = set(stems(**change))
-        assert not found & seen, change
-        seen |= found
+        actual = set(stems(**change))
+        assert not actual & seen, change
+        seen |= actual
     assert partials.whole_partials(str(world.folder / "partials")) == {}, "planning writes nothing"

@@ -22,7 +22,7 @@ HALF = DAY + timedelta(days=3)
 """Day of a folder that is half written when the day is run."""
 
 
-def found(p):
+def late_events(p):
     """The day's late events."""
     return find_late_events(p, DAY, day_files.later_files(p, DAY))
 
@@ -92,7 +92,7 @@ def test_they_are_counted(late):
     n = sum(n for (day, _), n in moved.items() if day == DAY)
     earlier = sum(n for (_, to), n in moved.items() if to == DAY) + 1
     counted = {"of_earlier_days": earlier, "of_later_days": 2, "stragglers": n, "left_out": 3}
-    assert report["late"] == counted | {"digest": found(world.pipeline).digest}
+    assert report["late"] == counted | {"digest": late_events(world.pipeline).digest}
     assert n > 5 and report["rows"] == len(world.events[DAY]) and report["rejected"] == {}
 
 
@@ -128,8 +128,8 @@ def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
     later = DAY + timedelta(days=1)
     world.events = {later: [dict(world.events[DAY][0], at=on(DAY))]}
     worlds.write(world, "parquet")
-    assert found(world.pipeline).events == 0
+    assert late_events(world.pipeline).events == 0
     assert not plan_job(world.context(tmp_path / "out")).late.files
     (tmp_path / "events" / f"dt={later}" / "_SUCCESS").touch()
-    assert found(world.pipeline).events == 1
+    assert late_events(world.pipeline).events == 1
     assert list(plan_job(world.context(tmp_path / "out")).late.files) == [later]

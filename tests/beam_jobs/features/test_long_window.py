@@ -46,8 +46,8 @@ def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
     assert len(shards) == 2
     work = table_steps.Work(job)
     work.start_bundle()
-    found = [out for shard in shards.items() for out in work.process(shard)]
-    made = [out.value for out in found if out.tag == table_steps.EXAMPLES]
+    actual = [out for shard in shards.items() for out in work.process(shard)]
+    made = [out.value for out in actual if out.tag == table_steps.EXAMPLES]
     made += [out.value.value for out in work.finish_bundle() if out.tag == table_steps.EXAMPLES]
     histories = [row for _, batch in made for row in batch["history"].to_pylist()]
     assert len(made) == 2 and histories == [["then0"]] * USERS

@@ -42,10 +42,10 @@ def run(world, out, **kwargs):
 def rows(folder):
     """All rows below a folder as dicts, in order of file and row."""
     files = sorted(Path(folder).rglob("*.parquet"))
-    found = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).to_dicts()
+    read = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).to_dicts()
     return [
         {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
-        for row in found
+        for row in read
     ]
 
 
@@ -90,11 +90,11 @@ def one(tmp_path_factory):
 def test_examples(done):
     _, slow, out, report = done
     for day in (DAY - timedelta(days=2), DAY - timedelta(days=1), DAY):
-        found = rows(out / "examples" / f"dt={day}")
-        same(found, slow.examples(day), by_event)
-        in_order = sorted(found, key=lambda r: (r["_time"], r["_user"], r["_item"]))
-        assert found == in_order, "across files"
-        assert report["examples"][str(day)] == len(found)
+        records = rows(out / "examples" / f"dt={day}")
+        same(records, slow.examples(day), by_event)
+        in_order = sorted(records, key=lambda r: (r["_time"], r["_user"], r["_item"]))
+        assert records == in_order, "across files"
+        assert report["examples"][str(day)] == len(records)
     assert len(list((out / "examples").iterdir())) == 3
     assert report["duplicates"] == slow.doubles[DAY] and sum(slow.doubles.values()) > 0
 
@@ -102,18 +102,18 @@ def test_examples(done):
 def test_corpora(done):
     world, slow, out, _ = done
     for folder, moment in (("start", DAY), ("end", DAY + timedelta(days=1))):
-        found = rows(out / "corpus" / folder)
+        records = rows(out / "corpus" / folder)
         expected = slow.corpus(moment, world.settings.get("unlisted") == "true")
-        assert found == sorted(expected, key=lambda r: r["_item"])
+        assert records == sorted(expected, key=lambda r: r["_item"])
 
 
 def test_evaluation(done):
     _, slow, out, _ = done
-    found = rows(out / "evaluation")
-    same(found, slow.evaluation(), lambda r: (r["_day"], r["_user"]))
-    days = {r["_day"] for r in found}
+    records = rows(out / "evaluation")
+    same(records, slow.evaluation(), lambda r: (r["_day"], r["_user"]))
+    days = {r["_day"] for r in records}
     assert min(days) < DAY - timedelta(days=3), "held-out users of earlier days are there"
-    newcomers = [r for r in found if not r["_past_events"]]
+    newcomers = [r for r in records if not r["_past_events"]]
     assert {r["_day"] == DAY for r in newcomers} == {True, False}
     assert not any(r["last"] or r["_past"] for r in newcomers)
     assert any(r["device"] for r in newcomers)
@@ -121,10 +121,10 @@ def test_evaluation(done):
 
 def test_users(done):
     _, slow, out, report = done
-    found = rows(out / "users")
-    same(found, slow.users(), lambda r: r["_user"])
-    assert report["known_users"] == len(found)
-    assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
+    records = rows(out / "users")
+    same(records, slow.users(), lambda r: r["_user"])
+    assert report["known_users"] == len(records)
+    assert any(not r["_past"] for r in records) or any(r["city"] is None for r in records)
 
 
 def test_schemas(done):
@@ -218,9 +218,9 @@ def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
     names = [name for name in all_of_it if name.startswith(("rejected", *served))]
     assert alone == {name: all_of_it[name] for name in names}
     assert {name.rsplit("/", 1)[0] for name in alone} >= set(served)
-    found = json.loads((out / "report.json").read_text())
+    actual = json.loads((out / "report.json").read_text())
     same = ("corpus_end", "known_users", "rows", "users", "items")
-    assert {name: report[name] for name in same} == {name: found[name] for name in same}
+    assert {name: report[name] for name in same} == {name: actual[name] for name in same}
 
 
 def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_path):
@@ -266,7 +266,7 @@ def test_other_runners_give_the_same_bytes(one, tmp_path, runner, monkeypatch, r
 
 @pytest.mark.system
 def test_workers_that_do_not_share_the_output(one, tmp_path):
-    """The runner says that all is well: each worker has written its files, on a host of its own."""
+    """The runner says that all is well: each worker wrote its files on a separate host."""
     out = tmp_path / "out"
     out.mkdir()
     with (

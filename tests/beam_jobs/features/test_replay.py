@@ -35,37 +35,37 @@ def test_users_are_as_of_the_start_of_the_replayed_day(replayed, day):
     of_day = [row for row in rows(folder / str(day) / "evaluation") if row["_day"] == day]
     trained = [row for row in of_day if not row["_holdout"]]
     assert 3 < len(trained) < len(of_day)
-    found = rows(folder / "out" / "replay" / f"dt={day}" / "evaluation")
-    assert found == sorted(trained, key=lambda row: row["_user"])
-    assert any(row["_personal_span"] for row in found)
+    records = rows(folder / "out" / "replay" / f"dt={day}" / "evaluation")
+    assert records == sorted(trained, key=lambda row: row["_user"])
+    assert any(row["_personal_span"] for row in records)
 
 
 @pytest.mark.parametrize("day", DAYS)
 def test_items_are_as_of_the_start_of_the_replayed_day(replayed, day):
     world, folder = replayed
-    found = rows(folder / "out" / "replay" / f"dt={day}" / "corpus")
+    records = rows(folder / "out" / "replay" / f"dt={day}" / "corpus")
     own = rows(folder / str(day) / "corpus" / "start")
     shared = {"_item", "_popular", "_lately", "_trending_1h", "_first_seen", "_attribute_tags"}
-    assert found[0].keys() >= shared and not {"_name", "price"} & found[0].keys()
+    assert records[0].keys() >= shared and not {"_name", "price"} & records[0].keys()
     if MADE_ON[day] != day:
         log = Slow(world, day - timedelta(days=1)).log
         taken = {event["item"] for event in log if event["kind"] in ("buy", "gift")}
         own = [row for row in own if row["_item"] in taken]
-    assert found == [{name: row[name] for name in found[0]} for row in own]
+    assert records == [{name: row[name] for name in records[0]} for row in own]
 
 
 @pytest.mark.parametrize("day", DAYS)
 def test_tables_of_sources_are_as_of_their_day_and_never_newer(replayed, day):
     _, folder = replayed
-    found = digests(folder / "out" / "replay" / f"dt={day}")
-    tables = {name for name in found if name.split("/")[0] not in ("evaluation", "corpus")}
+    hashes = digests(folder / "out" / "replay" / f"dt={day}")
+    tables = {name for name in hashes if name.split("/")[0] not in ("evaluation", "corpus")}
     assert {name.split("/")[1] for name in tables} <= {"start"}
     if MADE_ON[day] != day:
         assert not tables
         return
     own = digests(folder / str(day))
     assert {name.split("/")[0] for name in tables} >= {"co_occurrence", "sequences", "factors"}
-    assert {name: found[name] for name in tables} == {name: own[name] for name in tables}
+    assert {name: hashes[name] for name in tables} == {name: own[name] for name in tables}
 
 
 def test_of_a_replayed_day_some_users_are_drawn(replayed, tmp_path, monkeypatch):
@@ -77,8 +77,8 @@ def test_of_a_replayed_day_some_users_are_drawn(replayed, tmp_path, monkeypatch)
         users = [row["_user"] for row in every]
         lots = hashing.sampling_hashes(users, str(day)).tolist()
         drawn = [user for _, user in sorted(zip(lots, users, strict=True))[-3:]]
-        found = rows(tmp_path / "few" / "replay" / f"dt={day}" / "evaluation")
-        assert found == [row for row in every if row["_user"] in drawn]
+        records = rows(tmp_path / "few" / "replay" / f"dt={day}" / "evaluation")
+        assert records == [row for row in every if row["_user"] in drawn]
 
 
 def test_a_short_log_is_replayed_in_its_newest_third(replayed):

@@ -39,9 +39,9 @@ def test_the_same_bytes_from_however_many_shards(tmp_path):
     run(here, tmp_path / "three")
     here.settings["shards"] = "7"
     run(here, tmp_path / "seven")
-    found = digests(tmp_path / "seven")
-    assert found == digests(tmp_path / "three")
-    tables = {name.partition("/")[0] for name in found}
+    hashes = digests(tmp_path / "seven")
+    assert hashes == digests(tmp_path / "three")
+    tables = {name.partition("/")[0] for name in hashes}
     assert tables >= {"evaluation", "users", "sequences", "co_occurrence", "examples"}
 
 
@@ -62,11 +62,11 @@ def _expected(slow, moment):
 @pytest.mark.parametrize("when", MOMENTS)
 def test_sequences_hold_what_came_before_the_moment(made, when):
     _, slow, out = made
-    found = rows(out / "sequences" / when)
+    records = rows(out / "sequences" / when)
     expected = _expected(slow, MOMENTS[when])
     assert len(expected) > 5
-    assert [*found[0]] == feature_schema.sequences_schema().names, "no users"
-    told = sorted([*zip(row["_ages"], row["_items"], strict=True)] for row in found)
+    assert [*records[0]] == feature_schema.sequences_schema().names, "no users"
+    told = sorted([*zip(row["_ages"], row["_items"], strict=True)] for row in records)
     assert told == expected
     assert min(age for row in told for age, _ in row) >= 0
 

@@ -22,8 +22,8 @@ GroupByKey = beam.GroupByKey
 
 
 def _count(element, step):
-    key, found = element
-    values = list(found)
+    key, rows = element
+    values = list(rows)
     for value in values:
         is_batch = isinstance(value, pa.RecordBatch)
         ROWS[step][key] += batches.restore(value).num_rows if is_batch else 1

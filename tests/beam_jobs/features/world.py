@@ -2,7 +2,7 @@
 events of no use, items outside the catalogue, a clock change, days without logs, snapshots of
 several days.
 
-Raw rows are kept as Python dicts beside the files, so that slow.py can work from them.
+Raw rows are kept as Python dicts next to the files, so that slow.py can work from them.
 """
 
 import random

@@ -64,7 +64,7 @@ class Shop:
         path.write_text(PIPELINE.replace("MORE_SOURCE", "\n".join(self.lines)) + self.features)
         p = load(path)
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": options})})
-        shutil.rmtree(self.out, ignore_errors=True)  # each attempt has a folder of its own
+        shutil.rmtree(self.out, ignore_errors=True)  # each attempt has its own folder
         context = StageContext(pipeline=p, day=DAY, mode="incremental", out=str(self.out))
         return write_raw(context, lambda rows: None).model_dump(mode="json")
 
@@ -159,8 +159,8 @@ def test_rows_of_a_csv_that_have_no_place(shop):
         ("a.csv", 7, "not 7 fields"),
         ("a.csv", 9, "not UTF-8"),
     ]
-    found = pl.read_parquet(shop.out / "examples/**/*.parquet", hive_partitioning=False)
-    assert report["positives"] == 6 and "two\nlines" in found["_item"] and "008" in found["_item"]
+    frame = pl.read_parquet(shop.out / "examples/**/*.parquet", hive_partitioning=False)
+    assert report["positives"] == 6 and "two\nlines" in frame["_item"] and "008" in frame["_item"]
 
 
 def test_too_many_of_them_stop_the_day(shop):
@@ -177,9 +177,9 @@ def test_too_many_of_them_stop_the_day(shop):
 def test_events_of_other_days_do_not_stop_the_day_but_many_are_reported(shop, capsys):
     shop.parquet(MISPLACED + good(200))
     assert shop.run()["positives"] == 200
-    told = capsys.readouterr().err
-    assert "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are" in told
-    assert "set source.late_days; if not, check pipeline.time_zone" in told
+    text = capsys.readouterr().err
+    assert "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are" in text
+    assert "set source.late_days; if not, check pipeline.time_zone" in text
     shop.parquet(MISPLACED)
     with pytest.raises(BadData, match=r"has none\. .*or skip the day\. 3 of the 3 events"):
         shop.run()
@@ -343,7 +343,7 @@ def test_items(shop):
     ],
 )
 def test_bytes_are_no_words_about_items(shop, key, kind, value):
-    """They need not be text, which whoever filters by them or ranks by them would find out."""
+    """Values that are no text would fail later, when items are filtered or ranked by them."""
     shop.lines = ['items = "items/dt={date}/"']
     named = '{ brand = ["shoes"] }' if key == "filter" else '["brand"]'
     shop.features = f"[corpus]\n{key} = {named}"

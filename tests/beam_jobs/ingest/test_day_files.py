@@ -159,11 +159,11 @@ def test_items_of_the_day_or_before_and_users_of_before(shop, tmp_path):
         (tmp_path / "users" / f"of-{day}-x" / "a.csv").write_text("u\n1\n")
     (tmp_path / "items" / "dt=2017-12-31").mkdir()  # no files: no snapshot
     (tmp_path / "items" / "dt=2017-99-31").mkdir()
-    found = day_files.inputs(p, day_plan.make_plan(p, DAY, "full"))
-    assert (found.items_of[DAY], found.items_of[DAY - timedelta(days=1)]) == (DAY, before)
-    assert DAY - timedelta(days=4) not in found.items_of
-    assert (found.users_of[DAY], found.users_of[later]) == (before, DAY)
-    assert before not in found.users_of and sorted(found.users) == [before, DAY]
+    inputs = day_files.inputs(p, day_plan.make_plan(p, DAY, "full"))
+    assert (inputs.items_of[DAY], inputs.items_of[DAY - timedelta(days=1)]) == (DAY, before)
+    assert DAY - timedelta(days=4) not in inputs.items_of
+    assert (inputs.users_of[DAY], inputs.users_of[later]) == (before, DAY)
+    assert before not in inputs.users_of and sorted(inputs.users) == [before, DAY]
 
 
 def test_items_have_to_be_there(shop, tmp_path):

@@ -54,8 +54,8 @@ def test_a_label_may_be_missing_but_not_be_nonsense(run, tmp_path):
     del given[0]["e"]
     lines = [json.dumps(row) for row in given]
     lines.append(lines[1].replace(', "stars": "good"', "").replace('"u": 1', '"u": 7'))
-    found = run(lambda path: path.write_text("\n".join(lines)), "a.jsonl")
-    labels = {user: row["_label"] for user, row in found.items()}
+    records = run(lambda path: path.write_text("\n".join(lines)), "a.jsonl")
+    labels = {user: row["_label"] for user, row in records.items()}
     assert labels == {"0": 4, "2": None, "3": 2.5, "4": -1, "5": None, "7": None}
     bad = reasons(tmp_path)
     assert bad[0] == (2, "columns.label is not a number") and [row for row, _ in bad] == [2, 7]
@@ -63,8 +63,8 @@ def test_a_label_may_be_missing_but_not_be_nonsense(run, tmp_path):
 
 def test_no_number_is_no_label(run):
     given = pl.DataFrame(rows([float("nan"), float("inf"), 3.0, None]), TYPES)
-    found = run(given.write_parquet, "a.parquet")
-    assert [found[user]["_label"] for user in "0123"] == [None, None, 3, None]
+    records = run(given.write_parquet, "a.parquet")
+    assert [records[user]["_label"] for user in "0123"] == [None, None, 3, None]
 
 
 def test_rewards_are_cut_before_they_are_weighed(run):
@@ -73,12 +73,12 @@ def test_rewards_are_cut_before_they_are_weighed(run):
     given = [dict(rows([stars], kind)[0], u=n) for n, (kind, stars) in enumerate(kinds)]
     weights = {"buy": 2.5, "view": 0}
     columns = {"reward": "stars", "reward_clip": [0, 4], "weights": weights, "label": None}
-    found = run(pl.DataFrame(given, TYPES).write_parquet, "a.parquet", **columns)
-    assert [found[user]["_reward"] for user in "01234"] == [5, 10, 4, 0, 3]
-    assert feature_schema.LABEL not in found["0"]
+    records = run(pl.DataFrame(given, TYPES).write_parquet, "a.parquet", **columns)
+    assert [records[user]["_reward"] for user in "01234"] == [5, 10, 4, 0, 3]
+    assert feature_schema.LABEL not in records["0"]
 
 
 def test_without_a_reward_an_event_weighs_its_factor(run):
     given = [dict(rows([None], kind)[0], u=n) for n, kind in enumerate(("buy", "view"))]
-    found = run(pl.DataFrame(given, TYPES).write_parquet, "a.parquet", weights={"buy": 3})
-    assert [found[user]["_reward"] for user in "01"] == [3, 1]
+    records = run(pl.DataFrame(given, TYPES).write_parquet, "a.parquet", weights={"buy": 3})
+    assert [records[user]["_reward"] for user in "01"] == [3, 1]

@@ -66,14 +66,14 @@ def test_an_offset_or_a_number_says_it_all(naive, zone):
 def test_text(text, expected):
     # With company of the other form, and alone: a column may mix them.
     for column in ([text], [text, "2017-10-16", "1508112000"]):
-        found = to_instants(pl.Series(column, dtype=pl.String), "s", ZoneInfo("Etc/GMT+3"))[0]
-        assert found == (expected and micros(expected))
+        instants = to_instants(pl.Series(column, dtype=pl.String), "s", ZoneInfo("Etc/GMT+3"))[0]
+        assert instants == (expected and micros(expected))
 
 
 def test_a_date_is_the_start_of_its_day_even_where_midnight_is_skipped():
     zone, day = ZoneInfo("America/Sao_Paulo"), date(2017, 10, 15)
-    found = to_instants(pl.Series([day, None]), "s", zone).to_list()
-    assert found == [day_plan.start_of(day, zone), None]
+    instants = to_instants(pl.Series([day, None]), "s", zone).to_list()
+    assert instants == [day_plan.start_of(day, zone), None]
 
 
 @pytest.mark.parametrize(

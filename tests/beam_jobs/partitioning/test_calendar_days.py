@@ -41,13 +41,13 @@ def test_no_row_is_lost_and_each_is_in_its_own_day(tmp_path_factory, times, zone
     pq.write_table(table, tmp_path / "log.parquet")
     layout = {"time": "t", "time_unit": form if form in ("ms", "us") else None, "time_zone": zone}
     options = {"rejected": str(tmp_path / "rejected.jsonl"), "spill_bytes": 100}
-    found = lay_out(tmp_path, tmp_path / "log.parquet", **layout, **options)
+    report = lay_out(tmp_path, tmp_path / "log.parquet", **layout, **options)
 
     expected: dict[str, list[int]] = {}
     for row, t in enumerate(times):
         if t is not None:
             expected.setdefault(f"dt={t.astimezone(ZoneInfo(zone)).date()}", []).append(row)
-    assert {day: [r["row"] for r in rows] for day, rows in found.items()} == expected
+    assert {day: [r["row"] for r in rows] for day, rows in report.items()} == expected
     aside = (tmp_path / "rejected.jsonl").read_text().splitlines() if None in times else []
     places = [f"row {n}" for n, t in enumerate(times, 1) if t is None]
     assert [json.loads(line)["place"] for line in aside] == places
@@ -56,8 +56,8 @@ def test_no_row_is_lost_and_each_is_in_its_own_day(tmp_path_factory, times, zone
 def test_a_day_of_25_hours(tmp_path):
     hours = [datetime(2017, 11, 4, tzinfo=UTC) + timedelta(hours=h) for h in range(72)]
     log = write(tmp_path / "log.jsonl", *({"t": t.timestamp()} for t in hours))
-    found = lay_out(tmp_path, log, time="t", time_unit="s", time_zone="America/New_York")
-    assert [len(found[f"dt=2017-11-0{d}"]) for d in (3, 4, 5, 6)] == [4, 24, 25, 19]
+    report = lay_out(tmp_path, log, time="t", time_unit="s", time_zone="America/New_York")
+    assert [len(report[f"dt=2017-11-0{d}"]) for d in (3, 4, 5, 6)] == [4, 24, 25, 19]
 
 
 @pytest.mark.parametrize(
@@ -82,17 +82,17 @@ def test_a_day_of_25_hours(tmp_path):
 def test_how_times_may_be_written(tmp_path, written, day):
     log = write(tmp_path / "log.jsonl", {"t": "2017-10-20T12:00:00Z"}, {"t": written})
     rejected = str(tmp_path / "bad.jsonl")
-    found = lay_out(tmp_path, log, time="t", time_zone=SAO_PAULO, rejected=rejected)
-    found.pop("dt=2017-10-20")
-    assert list(found) == ([f"dt={day}"] if day else [])
+    report = lay_out(tmp_path, log, time="t", time_zone=SAO_PAULO, rejected=rejected)
+    report.pop("dt=2017-10-20")
+    assert list(report) == ([f"dt={day}"] if day else [])
 
 
 def test_naive_timestamps_are_wall_clock_time_of_the_zone(tmp_path):
     times = [datetime(2017, 3, 12, 2, 30), datetime(2017, 3, 12, 23, 59)]
     log = tmp_path / "log.parquet"
     pq.write_table(pa.table({"t": pa.array(times, pa.timestamp("ns"))}), log)
-    found = lay_out(tmp_path, log, time="t", time_zone="America/New_York")
-    assert list(found) == ["dt=2017-03-12"]
+    report = lay_out(tmp_path, log, time="t", time_zone="America/New_York")
+    assert list(report) == ["dt=2017-03-12"]
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_a_number_without_a_unit_is_an_error_that_proposes_one(tmp_path, value, 
 def test_days_long_ago_are_reported_with_the_likely_unit(tmp_path, value, unit, told):
     pq.write_table(pa.table({"t": [value, value + 1]}), tmp_path / "log.parquet")
     out, layout = f"{tmp_path}/out/dt={{date}}", Layout(time="t", time_unit=unit)
-    found = partition([str(tmp_path / "log.parquet")], out, layout).warning
-    assert re.search(told, found) if told else found is None
+    warning = partition([str(tmp_path / "log.parquet")], out, layout).warning
+    assert re.search(told, warning) if told else warning is None

@@ -52,14 +52,14 @@ def test_bad_records_stop_everything_and_are_quoted(tmp_path):
 def set_aside(tmp_path, name, **layout):
     """Rows by day, and the records that were set aside."""
     rejected = tmp_path / "bad.jsonl"
-    found = lay_out(tmp_path, tmp_path / name, time="t", rejected=str(rejected), **layout)
-    return found, [json.loads(line) for line in rejected.read_text().splitlines()]
+    report = lay_out(tmp_path, tmp_path / name, time="t", rejected=str(rejected), **layout)
+    return report, [json.loads(line) for line in rejected.read_text().splitlines()]
 
 
 def test_bad_records_can_be_set_aside(tmp_path):
     (tmp_path / "log.jsonl").write_bytes(BAD_LINES)
-    found, bad = set_aside(tmp_path, "log.jsonl")
-    assert [row["n"] for row in found["dt=2017-10-15"]] == [1, 3]
+    kept, bad = set_aside(tmp_path, "log.jsonl")
+    assert [row["n"] for row in kept["dt=2017-10-15"]] == [1, 3]
     assert {b["text"] for b in bad} == {'{"t": "2017-10-15", "n":', "[1]", '{"t": null, "n": 2}'}
     assert {b["file"] for b in bad} == {str(tmp_path / "log.jsonl")}
 
@@ -82,16 +82,16 @@ def test_lines_are_counted_and_kept_whole_across_blocks(tmp_path, monkeypatch):
     lines = [json.dumps({"t": "2017-10-15", "n": n}) for n in range(1000)]
     lines[50::100] = ["oops"] * 10
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    found, bad = set_aside(tmp_path, "log.jsonl")
-    assert [row["n"] for row in found["dt=2017-10-15"]] == [n for n in range(1000) if n % 100 != 50]
+    kept, bad = set_aside(tmp_path, "log.jsonl")
+    assert [row["n"] for row in kept["dt=2017-10-15"]] == [n for n in range(1000) if n % 100 != 50]
     assert [b["place"] for b in bad] == [f"line {n}" for n in range(51, 1000, 100)]
 
 
 def test_csv_rows_of_another_width_are_bad_records(tmp_path):
     rows = ["t,n", "2017-10-15,1", "2017-10-15", '2017-10-15,"two\nlines"', "2017-10-15,3,4", ""]
     (tmp_path / "log.csv").write_text("\n".join(rows))
-    found, bad = set_aside(tmp_path, "log.csv")
-    assert [row["n"] for row in found["dt=2017-10-15"]] == ["1", "two\nlines"]
+    kept, bad = set_aside(tmp_path, "log.csv")
+    assert [row["n"] for row in kept["dt=2017-10-15"]] == ["1", "two\nlines"]
     assert [(b["place"], b["reason"]) for b in bad] == [
         ("row 3", "not 2 fields: 1 fields"),
         ("row 5", "not 2 fields: 3 fields"),
@@ -101,8 +101,8 @@ def test_csv_rows_of_another_width_are_bad_records(tmp_path):
 def test_csv_without_a_header_in_another_encoding(tmp_path):
     (tmp_path / "u.csv").write_bytes("1|Amélie|881250949\n2|Brazil|881250950\n".encode("latin-1"))
     csv = CsvOptions(delimiter="|", columns=["id", "title", "t"], encoding="latin-1")
-    found = lay_out(tmp_path, tmp_path / "u.csv", time="t", time_unit="s", csv=csv)
-    assert found["dt=1997-12-04"][0] == {"id": 1, "title": "Amélie", "t": 881250949}
+    report = lay_out(tmp_path, tmp_path / "u.csv", time="t", time_unit="s", csv=csv)
+    assert report["dt=1997-12-04"][0] == {"id": 1, "title": "Amélie", "t": 881250949}
 
 
 def test_a_csv_with_only_a_header_has_no_days(tmp_path):
@@ -197,16 +197,16 @@ def test_csv_columns_are_numbers_when_nothing_is_lost(tmp_path, monkeypatch, val
     monkeypatch.setattr(log_tables, "BLOCK_BYTES", 40)
     rows = "".join(f"2017-10-{10 + n},{value}\n" for n, value in enumerate(values))
     (tmp_path / "log.csv").write_text("t,v\n" + rows)
-    found = lay_out(tmp_path, tmp_path / "log.csv", time="t")
-    values_found = [day[0]["v"] for day in found.values()]
+    report = lay_out(tmp_path, tmp_path / "log.csv", time="t")
+    values_found = [day[0]["v"] for day in report.values()]
     assert values_found == read
     assert list(map(type, values_found)) == list(map(type, read))
 
 
 def test_csv_columns_stay_text_on_request(tmp_path):
     (tmp_path / "log.csv").write_text("t,version\n2017-10-15,1.10\n2017-10-15,1.1\n")
-    found = lay_out(tmp_path, tmp_path / "log.csv", time="t", text=["version"])
-    assert [row["version"] for row in found["dt=2017-10-15"]] == ["1.10", "1.1"]
+    report = lay_out(tmp_path, tmp_path / "log.csv", time="t", text=["version"])
+    assert [row["version"] for row in report["dt=2017-10-15"]] == ["1.10", "1.1"]
 
 
 def test_parquet_types_are_kept(tmp_path):
@@ -283,8 +283,8 @@ def as_read(folder, pattern, kind):
     column = columns.Column(name="v", source="v", kind=kind, use="features.v")
     values = []
     for file in sorted(folder.rglob(pattern)):
-        found = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
-        for block in records._read_blocks("auto", found, None, [column]):
+        source = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
+        for block in records._read_blocks("auto", source, None, [column]):
             read, _, _ = columns.read_as(column, block.rows.schema["=v"], text=block.text)
             values += block.rows.select(read)["v"].to_list()
     return values

@@ -26,8 +26,8 @@ def test_a_snapshot_goes_to_one_day(tmp_path):
 
 def test_columns_are_renamed(tmp_path):
     log = write(tmp_path / "log.jsonl", {"uid": 1, "ts": "2017-10-15", "x": 2})
-    found = lay_out(tmp_path, log, time="when", rename={"uid": "user", "ts": "when"})
-    assert found == {"dt=2017-10-15": [{"user": 1, "when": "2017-10-15", "x": 2}]}
+    report = lay_out(tmp_path, log, time="when", rename={"uid": "user", "ts": "when"})
+    assert report == {"dt=2017-10-15": [{"user": 1, "when": "2017-10-15", "x": 2}]}
 
 
 def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):

@@ -117,9 +117,9 @@ def test_days_are_those_of_the_same_rows_in_a_file(source, span, rows, request, 
             partition([str(tmp_path / "rows.parquet")], out, layout)
         else:
             summary = partition_query(query, database, out, layout, spill_bytes=1)
-    expected, found = read_back(tmp_path / "file"), read_back(tmp_path / "query")
-    assert {day: sorted(rows, key=lambda row: row["at"]) for day, rows in found.items()} == expected
-    assert [len(rows) for rows in found.values()] == [48, on_the_second, 48]
+    expected, days = read_back(tmp_path / "file"), read_back(tmp_path / "query")
+    assert {day: sorted(rows, key=lambda row: row["at"]) for day, rows in days.items()} == expected
+    assert [len(rows) for rows in days.values()] == [48, on_the_second, 48]
     assert (summary.rows, summary.days, summary.written) == (96 + on_the_second, 3, 3)
     assert len([*(tmp_path / "query").rglob("_SUCCESS")]) == 3
 
@@ -148,10 +148,10 @@ def test_by_the_command_line_a_day_is_written_once_and_an_empty_day_is_said(
     out = f"{tmp_path}/out/dt={{date}}/"
     command = ("partition", "--query", SELECT + " order by at", "--out", out, "--time", "at")
     for written in (1, 0):
-        code, told, _ = twinspire(*command, "--from", "2024-03-31", "--time-zone", BERLIN)
-        summary = json.loads(told)
+        code, text, _ = twinspire(*command, "--from", "2024-03-31", "--time-zone", BERLIN)
+        summary = json.loads(text)
         assert (code, summary["rows"], summary["written"]) == (0, 46, written)
-    code, told, said = twinspire(*command, "--from", "2023-03-31", "--to", "2023-04-02")
+    code, text, said = twinspire(*command, "--from", "2023-03-31", "--to", "2023-04-02")
     assert code == 99 and "no rows for 2023-03-31 and 2023-04-02" in said
     assert [*read_back(tmp_path / "out")] == ["dt=2024-03-31"]
     assert twinspire(*command, "--from", str(date.today()))[0] == 75
@@ -233,9 +233,9 @@ def test_no_message_has_the_password(url, tmp_path, monkeypatch):
     pytest.importorskip("adbc_driver_postgresql")
     monkeypatch.setenv("TWINSPIRE_DATABASE", url)
     command = ("partition", "--query", SELECT, "--out", f"{tmp_path}/{{date}}", "--time", "at")
-    code, told, said = twinspire(*command, "--from", "2024-03-31")
+    code, out, said = twinspire(*command, "--from", "2024-03-31")
     assert code in (2, 75) and said
-    assert "geh" not in told + said and "eim" not in told + said
+    assert "geh" not in out + said and "eim" not in out + said
 
 
 def test_iceberg_takes_plain_columns_of_one_table(catalog, tmp_path):

@@ -40,10 +40,10 @@ def before(slow, moment, days, kinds):
 def test_items_trend_by_what_came_before_the_moment(made):
     _, slow, out = made
     for folder, moment in (("start", DAY), ("end", DAY + ONE)):
-        found = rows(out / "corpus" / folder)
+        records = rows(out / "corpus" / folder)
         events = before(slow, moment, TRENDING_DAYS, POSITIVES)
-        assert any(row["_trending_1h"] for row in found)
-        for row in found:
+        assert any(row["_trending_1h"] for row in records)
+        for row in records:
             own = [e for e in events if e["item"] == row["_item"]]
             for column, half_life in TRENDING_HALF_LIVES.items():
                 expected = decayed(slow, own, moment, half_life)
@@ -159,9 +159,9 @@ def test_items_are_seen_since_their_first_event_of_the_longer_window(made, folde
     first = {}
     for event in before(slow, moment, TRENDING_DAYS, POSITIVES):
         first.setdefault(event["item"], event["t"])
-    found = {row["_item"]: row["_first_seen"] for row in rows(out / "corpus" / folder)}
-    assert found.keys() & first.keys()
-    for item, days in found.items():
+    actual = {row["_item"]: row["_first_seen"] for row in rows(out / "corpus" / folder)}
+    assert actual.keys() & first.keys()
+    for item, days in actual.items():
         if item in first:
             assert days == pytest.approx((slow.start(moment) - first[item]) / ONE, rel=1e-6)
         else:
@@ -202,13 +202,13 @@ def test_the_most_items_of_a_user_are_the_first_by_60_days():
             "_day": [0, 30, 59, 50, 50, 0],
         }
     )
-    found = user_shard.personal(past, 60 * DAY_US, 3).to_dicts()
-    first = found[0]
+    records = user_shard.personal(past, 60 * DAY_US, 3).to_dicts()
+    first = records[0]
     assert first["_user"] == "u" and first["_personal"] == ["old", "new", "a"]
     assert first["_personal_60d"][0] == pytest.approx(0.5 + 0.5**0.5)
     assert first["_personal_30d"][0] == pytest.approx(0.25 + 0.5)
     assert first["_personal_all"] == [2, 1, 1] and first["_personal_age"] == [30, 1, 10]
-    assert found[1]["_personal"] == ["old"] and found[1]["_personal_60d"] == [0.5]
+    assert records[1]["_personal"] == ["old"] and records[1]["_personal_60d"] == [0.5]
 
 
 def test_the_whole_window_is_read(tmp_path):

@@ -39,9 +39,9 @@ def by_numbers(events):
 def test_numbers_sort_as_strings_do(seed):
     events = drawn(seed)
     expected = events.sort("_user", "_time", "_item", "_order")
-    found = by_numbers(events)
-    assert found.select(events.columns).equals(expected)
-    assert found["_code"].to_list() == expected["_user"].rle_id().to_list()
+    records = by_numbers(events)
+    assert records.select(events.columns).equals(expected)
+    assert records["_code"].to_list() == expected["_user"].rle_id().to_list()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -180,17 +180,17 @@ def test_figures_of_a_log_are_those_of_counting_event_by_event(tmp_path, kind, m
     text = pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     rows.with_columns(text).write_ndjson(tmp_path / "b.jsonl")
     files = [tmp_path / "b.jsonl", tmp_path / "a.parquet"]
-    found = asdict(figures_of(files, columns, "UTC"))
+    figures = asdict(figures_of(files, columns, "UTC"))
     slow = slow_figures(log)
-    assert found.pop("daily") == slow.pop("daily")
-    assert found == pytest.approx(slow)
+    assert figures.pop("daily") == slow.pop("daily")
+    assert figures == pytest.approx(slow)
 
     monkeypatch.setattr(log_figures, "_MOST_ROWS", len(log) // 2)
     some = asdict(figures_of(files, columns, "UTC"))
-    assert some["repeats"] == pytest.approx(found["repeats"], abs=0.05)
-    assert some["daily_users"] == pytest.approx(found["daily_users"], rel=0.4)
+    assert some["repeats"] == pytest.approx(figures["repeats"], abs=0.05)
+    assert some["daily_users"] == pytest.approx(figures["daily_users"], rel=0.4)
     exact = ("events", "items", "new_days")
-    assert [some[name] for name in exact] == [found[name] for name in exact]
+    assert [some[name] for name in exact] == [figures[name] for name in exact]
 
 
 @pytest.mark.parametrize("user", range(4))
@@ -301,8 +301,8 @@ def test_old_files_with_other_columns_are_left_out_with_a_word(tmp_path, ending,
         write[ending](folder / f"a.{ending}")
     text = draft("x", tmp_path / "events", given={"user": "user_id", "event": None})
     assert 'user = "user_id"' in text
-    told = capsys.readouterr().err
-    assert f"1 of 3 files: {tmp_path}/events/dt=2024-03-01/a.{ending} has no 'user_id'." in told
+    actual = capsys.readouterr().err
+    assert f"1 of 3 files: {tmp_path}/events/dt=2024-03-01/a.{ending} has no 'user_id'." in actual
 
 
 @pytest.mark.parametrize(
@@ -364,8 +364,8 @@ def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
     assert {f.column for f in bad} == {"kind", "title", "type"}
     assert all("Binary" in f.found for f in bad)
     text = draft("shop", tmp_path / "events", tmp_path / "items", home=tmp_path)
-    before, found, _ = text.partition("# [features.kind]\n")
-    assert found and "bytes, which need not be text" in before.splitlines()[-1]
+    before, marker, _ = text.partition("# [features.kind]\n")
+    assert marker and "bytes, which need not be text" in before.splitlines()[-1]
     assert "display = []" in text and not re.search("^event =", text, re.M)
 
 
@@ -435,8 +435,8 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     assert not {"rating", "seconds", "imdb_id", "nothing"} & p.features.keys()
     reasons = {"rating": "outcome", "seconds": "number", "imdb_id": "an id"}
     for name, reason in (reasons | {"nothing": "one value"}).items():
-        before, found, _ = text.partition(f"# [features.{name}]\n")
-        assert found and reason in before.splitlines()[-1], name
+        before, marker, _ = text.partition(f"# [features.{name}]\n")
+        assert marker and reason in before.splitlines()[-1], name
     proposed = load_all_proposed(text, tmp_path / "pipelines/all.toml")
     assert proposed >= p.features.keys() | {"rating", "nothing"}
 
@@ -494,7 +494,7 @@ def test_text_among_numbers_of_a_csv_is_reported_with_the_fate_of_its_records(tm
     assert "numbers written as text, such as 0.50" in text
     number = '\n[features.price]\ntower = "item"\nkind = "number"\n'
     (tmp_path / "x.toml").write_text(text + number)
-    found = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY).columns}
-    assert found["price"].ok is ok
+    actual = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY).columns}
+    assert actual["price"].ok is ok
     said = f"{commas} of 200 records are rejected, such as '9,99': features.price is not a number"
-    assert said in found["price"].found
+    assert said in actual["price"].found

@@ -168,12 +168,12 @@ def test_public_logs_need_no_question(name, time):
 
 def test_without_names_time_and_event_are_recognised_and_ids_are_asked_for():
     rows = pl.DataFrame({"a": USER, "b": ITEM, "c": TIMES["German"], "d": EVENTS, "e": EVENTS})
-    found = propose(rows.drop("e"))
-    assert found["time"].column == "c" and found["time"].sure
-    assert found["event"].column == "d"
+    proposal = propose(rows.drop("e"))
+    assert proposal["time"].column == "c" and proposal["time"].sure
+    assert proposal["event"].column == "d"
     for role in ("user", "item"):
-        assert {one.column for one in found[role].candidates} == {"a", "b"}
-        assert not found[role].sure
+        assert {one.column for one in proposal[role].candidates} == {"a", "b"}
+        assert not proposal[role].sure
     assert not propose(rows)["event"].sure, "two look alike"
 
 
@@ -201,9 +201,9 @@ def test_a_log_without_a_type_of_event_is_sure_to_have_none():
 
 def test_two_that_may_be_the_user_are_asked_about_unless_they_are_one_another():
     rows = table("shop", buyer_id=USER, customer_id=USER[::-1], item_id=ITEM, at=SECONDS)
-    found = propose(rows)["user"]
-    assert not found.sure
-    assert {one.column for one in found.candidates[:2]} == {"buyer_id", "customer_id"}
+    proposal = propose(rows)["user"]
+    assert not proposal.sure
+    assert {one.column for one in proposal.candidates[:2]} == {"buyer_id", "customer_id"}
     rows = table("shop", user_id=USER, account=USERS["emails"], item_id=ITEM, at=SECONDS)
     assert chosen(rows)["user"] == "user_id"
 
@@ -218,8 +218,8 @@ def test_two_that_may_be_the_user_are_asked_about_unless_they_are_one_another():
 )
 def test_the_format_of_a_time_is_recognised(form):
     written = texts((form or "%Y-%m-%d %H:%M").replace("%z", "+0000"))
-    found = propose(table("bare", user_id=USER, item_id=ITEM, bought=written))["time"]
-    assert found.sure and found.candidates[0].form.format == form
+    proposal = propose(table("bare", user_id=USER, item_id=ITEM, bought=written))["time"]
+    assert proposal.sure and proposal.candidates[0].form.format == form
 
 
 def test_days_that_may_be_months_are_asked_about():
@@ -228,5 +228,5 @@ def test_days_that_may_be_months_are_asked_about():
     rows = pl.DataFrame({"user_id": USER[:100], "item_id": ITEM[:100], "time": one_day})
     assert not propose(rows)["time"].sure
     week = [f"{3 + n % 7:02d}/04/2024 10:00" for n in range(100)]
-    found = propose(rows.with_columns(time=pl.Series(week)))["time"]
-    assert found.sure and found.candidates[0].form.format == "%d/%m/%Y %H:%M"
+    proposal = propose(rows.with_columns(time=pl.Series(week)))["time"]
+    assert proposal.sure and proposal.candidates[0].form.format == "%d/%m/%Y %H:%M"

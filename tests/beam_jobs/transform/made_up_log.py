@@ -50,7 +50,7 @@ def make(features=FEATURES, **tables) -> Pipeline:
 def log(seed=0, days=6, rows=60):
     """Examples of some days up to `DAY`, as Python dicts, oldest first."""
     rng = random.Random(seed)
-    found = []
+    events = []
     for back in reversed(range(days)):
         start = datetime(2024, 3, 10, 5, tzinfo=UTC) - timedelta(days=back)
         for minute in sorted(rng.sample(range(1380), rows)):
@@ -59,9 +59,9 @@ def log(seed=0, days=6, rows=60):
             is_gone = back >= 4 and once < 0.3
             user = f"gone{rng.randrange(3)}" if is_gone else f"u{rng.randrange(15)}"
             user = f"new{minute}" if back == 0 and once < 0.1 else user
-            found.append(
+            events.append(
                 {
-                    "_row": len(found),
+                    "_row": len(events),
                     "_user": user,
                     "_item": item,
                     "_time": start + timedelta(minutes=minute),
@@ -84,7 +84,7 @@ def log(seed=0, days=6, rows=60):
                     "age": rng.random() * 9,
                 }
             )
-    return found
+    return events
 
 
 def analysis_schema(p):

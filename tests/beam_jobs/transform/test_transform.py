@@ -42,17 +42,17 @@ def ranking(values, least=1):
 
 def expected_vocabularies(window):
     least = {"user": 2, "item": 2, "device": 1, "city": 1}
-    found = {name: ranking([row[name] for row in window], n) for name, n in least.items()}
-    return found | {"tags": ranking([tag for row in window for tag in row["tags"]])}
+    actual = {name: ranking([row[name] for row in window], n) for name, n in least.items()}
+    return actual | {"tags": ranking([tag for row in window for tag in row["tags"]])}
 
 
 def test_vocabularies_are_the_counted_ones(done, window):
     made = vocabularies(f"{done}/transform", make())
-    found = {name: values.to_pylist() for name, values in made.items()}
-    assert found == expected_vocabularies(window)
-    assert len(set(map(len, found.values()))) > 1
+    actual = {name: values.to_pylist() for name, values in made.items()}
+    assert actual == expected_vocabularies(window)
+    assert len(set(map(len, actual.values()))) > 1
     tft_output = tft.TFTransformOutput(f"{done}/transform")
-    assert [v.decode() for v in tft_output.vocabulary_by_name("item")] == found["item"]
+    assert [v.decode() for v in tft_output.vocabulary_by_name("item")] == actual["item"]
 
 
 def bucket(value, buckets):
@@ -68,8 +68,8 @@ def row_of(value, vocabulary):
 
 
 def words(text):
-    found = re.findall(r"[^\W_]+", (text or "").lower())
-    return [*found, *map(" ".join, pairwise(found))]
+    actual = re.findall(r"[^\W_]+", (text or "").lower())
+    return [*actual, *map(" ".join, pairwise(actual))]
 
 
 def slow_scale(rows, name, log):
@@ -84,11 +84,11 @@ def slow_scale(rows, name, log):
 def test_rows_are_what_plain_python_makes_of_them(done, window, today):
     v = expected_vocabularies(window)
     trained_on = [row for row in today if not row["_holdout"]]
-    found = transformed(done)
-    assert len(found) == len(trained_on) < len(today)
+    table = transformed(done)
+    assert len(table) == len(trained_on) < len(today)
     numbers = ("price", "change", "week", "age")
     scale = {name: slow_scale(window, name, name != "change") for name in numbers}
-    by_time = {row["_time"]: row for row in found}
+    by_time = {row["_time"]: row for row in table}
     for raw in trained_on:
         got = by_time[raw["_time"]]
         passed = ("_user", "_item", "_reward", "_label")
@@ -105,10 +105,10 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
         for name, z in scale.items():
             assert got[name] == pytest.approx(z(raw[name]), abs=1e-5)
     # The awkward cases were there.
-    assert 0 in {got["device"] for got in found}, "missing"
-    assert any(got["user"] > len(v["user"]) for got in found)
-    assert any(not got["tags"] for got in found) and any(not got["title"] for got in found)
-    assert {got["_label"] is None for got in found} == {True, False}
+    assert 0 in {got["device"] for got in table}, "missing"
+    assert any(got["user"] > len(v["user"]) for got in table)
+    assert any(not got["tags"] for got in table) and any(not got["title"] for got in table)
+    assert {got["_label"] is None for got in table} == {True, False}
 
 
 def test_files_of_several_row_groups(done, today, tmp_path):
@@ -186,10 +186,10 @@ LISTS = [["a", "b", "a"], [], None, ["b", None, "c"], ["a"]]
 def test_each_distinct_value_is_seen_once_and_comes_back_in_its_place():
     for kind in (pa.string(), pa.dictionary(pa.int32(), pa.string())):
         column = pa.array([["left out"], *LISTS], pa.list_(pa.string())).cast(pa.list_(kind))[1:]
-        found = RepeatedValues(column)
-        seen = found.distinct.to_pylist()
+        values = RepeatedValues(column)
+        seen = values.distinct.to_pylist()
         assert seen[1:] == [[]] * 4
         assert {"a", "b", "c", ""} <= set(seen[0]) and len(seen[0]) == len(set(seen[0]))
         upper = pa.array([value.upper() for value in seen[0]])
         expected = [["A", "B", "A"], [], [], ["B", "", "C"], ["A"]]
-        assert found.replaced(upper).to_pylist() == expected
+        assert values.replaced(upper).to_pylist() == expected

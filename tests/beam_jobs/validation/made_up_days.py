@@ -60,10 +60,10 @@ def day(n=400, seed=0, **columns):
 def write_day(p, rows, out, options=(), parts=9, of="examples"):
     """Rows of `examples` or of `training` in some batches -> the stage's statistics."""
     kind = feature_schema.example_schema(p)
-    found = [pa.RecordBatch.from_pylist(rows[i::parts], kind) for i in range(parts)]
+    actual = [pa.RecordBatch.from_pylist(rows[i::parts], kind) for i in range(parts)]
 
     def build(pipeline):
-        made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+        made = pipeline | beam.Create(actual).with_output_types(pa.RecordBatch)
         nothing = pipeline | "None" >> beam.Create([]).with_output_types(pa.RecordBatch)
         both = (made | beam.Reshuffle(), nothing)
         statistics.write_statistics(*both[:: 1 if of == "examples" else -1], p, str(out))

@@ -12,7 +12,7 @@ from twinspire_core.errors import BadData
 
 
 def check(p, out, earlier=None, when="the day before"):
-    """Anomalies of a day beside those of another one, of which the outputs are given."""
+    """Anomalies of a day compared with another day, whose outputs are given."""
     then = StatisticsFile.read(earlier) if earlier else StatisticsFile()
     return anomalies.check_day(p, out, then, when)
 
@@ -49,11 +49,11 @@ CASES = {
 def test_an_anomaly_is_named(name, usual, tmp_path, capsys):
     changed, feature, text = CASES[name]
     out = write_day(make(), day(seed=1, **changed), tmp_path)
-    found = check(make(), out, usual, "2017-10-13").anomalies
-    assert any(line.startswith(f"{feature}: ") and text in line for line in found), found
+    actual = check(make(), out, usual, "2017-10-13").anomalies
+    assert any(line.startswith(f"{feature}: ") and text in line for line in actual), actual
     assert f"{feature}: " in capsys.readouterr().err
-    assert {line.split(":")[0] for line in found} == {feature}, "nothing else changed"
-    assert StatisticsFile.read(out).anomalies == found
+    assert {line.split(":")[0] for line in actual} == {feature}, "nothing else changed"
+    assert StatisticsFile.read(out).anomalies == actual
 
 
 @pytest.mark.parametrize("rows", [60, 2600])
@@ -92,9 +92,9 @@ def test_values_of_all_earlier_days_are_known(tmp_path):
     for name, values in days.items():
         rows = day(100, device=lambda i, values=values: values[i % len(values)])
         out = write_day(p, rows, tmp_path / name)
-        found = check(p, out, before).anomalies
-        unknown = [text for text in found if "never seen" in text]
-        assert unknown == (found if name == "two" else []), name
+        actual = check(p, out, before).anomalies
+        unknown = [text for text in actual if "never seen" in text]
+        assert unknown == (actual if name == "two" else []), name
         before = out
     known = StatisticsFile.read(before).known
     assert known.keys() == {"device", "tags"}, "ids come and go"

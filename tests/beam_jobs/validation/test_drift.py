@@ -37,13 +37,13 @@ def test_a_frequent_value_gets_its_own_interval():
 
 @given(st.lists(st.floats(-9, 9, width=32), min_size=1))
 def test_quantiles_and_shares_are_those_of_the_sorted_numbers(numbers):
-    found = Numbers.weighted(numbers, np.ones(len(numbers)))
+    summary = Numbers.weighted(numbers, np.ones(len(numbers)))
     ranks = [n / len(numbers) for n in range(1, len(numbers) + 1)]
-    assert found.quantiles(ranks).tolist() == sorted(numbers)
+    assert summary.quantiles(ranks).tolist() == sorted(numbers)
     for one in numbers:
-        assert found.share_up_to([one])[0] == pytest.approx(np.mean(np.array(numbers) <= one))
-    assert found.share_up_to([-10, 10]).tolist() == pytest.approx([0, 1])
-    assert found.distance(found) == 0
+        assert summary.share_up_to([one])[0] == pytest.approx(np.mean(np.array(numbers) <= one))
+    assert summary.share_up_to([-10, 10]).tolist() == pytest.approx([0, 1])
+    assert summary.distance(summary) == 0
 
 
 PLACES = {name: f"/none/{name}/{{date}}/" for name in ("events", "items", "users")}
@@ -81,7 +81,7 @@ def trained_on(columns: dict) -> dict:
     return statistics.finish(feature_schema.example_schema(PIPELINE), sketches)
 
 
-def found(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
+def skews(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
     """The skew of each feature where 100 rows of each side are as `ALIKE`, or as said."""
     columns = trained_on({**ALIKE, **trained})
     table = {**ALIKE, **served}
@@ -92,7 +92,7 @@ def found(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
 
 
 def test_what_is_alike_is_no_distance_apart():
-    every = found({})
+    every = skews({})
     assert set(every) == set(ALIKE)
     assert all(one.distance == one.outside == 0 for one in every.values())
     assert every["sold"].trained == every["sold"].served
@@ -101,7 +101,7 @@ def test_what_is_alike_is_no_distance_apart():
 
 
 def test_numbers_that_have_nothing_in_common():
-    sold = found({}, sold=np.arange(100.0) + 1000)["sold"]
+    sold = skews({}, sold=np.arange(100.0) + 1000)["sold"]
     assert (sold.distance, sold.outside, sold.kind) == (1, 1, "count")
     assert (sold.trained.high, sold.served.low, sold.served.median) == (99, 1000, 1049)
 
@@ -109,9 +109,9 @@ def test_numbers_that_have_nothing_in_common():
 def test_a_quarter_beyond_the_range_on_either_side():
     """75 of 100 values are one decile's; the 25 at the ends are outside."""
     values = np.repeat([-6.0, 49.0, 105.0], [10, 75, 15])
-    sold = found({}, sold=values)["sold"]
+    sold = skews({}, sold=values)["sold"]
     assert sold.outside == 0.25
-    inside = found({}, sold=np.repeat([-4.0, 49.0, 103.0], [10, 75, 15]))["sold"]
+    inside = skews({}, sold=np.repeat([-4.0, 49.0, 103.0], [10, 75, 15]))["sold"]
     assert inside.outside == 0, "a twentieth of the range is no matter"
 
 
@@ -119,9 +119,9 @@ def test_rows_count_by_their_events():
     """Half of the items, those of 1000 and more, have 1 of 100 events."""
     values = np.where(np.arange(100) < 50, np.arange(100.0) * 2, 1000.0)
     popular = np.where(np.arange(100) < 50, 99, 1)
-    weighted = found({}, popular=popular, lately=0, sold=values)["sold"]
+    weighted = skews({}, popular=popular, lately=0, sold=values)["sold"]
     assert weighted.outside == pytest.approx(0.01, abs=1e-4) and weighted.distance < 0.02
-    alike = found({}, popular=1, lately=0, sold=values)["sold"]
+    alike = skews({}, popular=1, lately=0, sold=values)["sold"]
     assert alike.outside == 0.5 and alike.distance > 0.2
 
 
@@ -129,17 +129,17 @@ def test_the_nearer_of_two_weightings_counts():
     values = np.where(np.arange(100) < 50, np.arange(100.0) * 2, 1000.0)
     first, last = np.where(np.arange(100) < 50, 1, 0), np.where(np.arange(100) < 50, 0, 1)
     for popular, lately in ((first, last), (last, first)):
-        near = found({}, popular=popular, lately=lately, sold=np.where(values == 1000, 500, values))
+        near = skews({}, popular=popular, lately=lately, sold=np.where(values == 1000, 500, values))
         assert near["sold"].outside == 0 and near["sold"].distance < 0.06
-    far = found({}, popular=last, lately=last, sold=values)
+    far = skews({}, popular=last, lately=last, sold=values)
     assert far["sold"].outside == far["sold"].distance == 1
 
 
 def test_categories_by_the_share_that_moved_most():
-    brand = found({}, brand=["a"] * 70 + ["c"] * 30)["brand"]
+    brand = skews({}, brand=["a"] * 70 + ["c"] * 30)["brand"]
     assert (brand.distance, brand.value) == (0.5, "b")
     assert (brand.trained_share, brand.served_share, brand.outside) == (0.5, 0, 0.3)
-    tags = found({}, tags=[["x"], ["x", "y", "z", "z"]] * 50)["tags"]
+    tags = skews({}, tags=[["x"], ["x", "y", "z", "z"]] * 50)["tags"]
     assert (tags.value, tags.distance, tags.outside) == ("z", 0.4, 0.4)
     assert tags.trained_share == 0
 
@@ -149,18 +149,18 @@ def test_users_are_weighted_by_their_events_or_all_alike():
     many = np.where(np.arange(100) < 50, 9, 1)
     for trained_young in (50, 90):
         trained = {"age_group": ["young"] * trained_young + ["old"] * (100 - trained_young)}
-        same = found(trained, past_events=many, age_group=half_young)["age_group"]
+        same = skews(trained, past_events=many, age_group=half_young)["age_group"]
         assert same.distance == 0
     trained = {"age_group": ["young"] * 70 + ["old"] * 30}
-    assert found(trained, past_events=many, age_group=half_young)["age_group"].distance == 0.2
+    assert skews(trained, past_events=many, age_group=half_young)["age_group"].distance == 0.2
 
 
 def test_too_few_values_report_no_drift():
     few = [5.0] * 49 + [None] * 51
-    assert "sold" not in found({"sold": few}) and "sold" not in found({}, sold=few)
+    assert "sold" not in skews({"sold": few}) and "sold" not in skews({}, sold=few)
     enough = [5.0] * 50 + [None] * 50
-    assert found({"sold": enough}, sold=enough)["sold"].distance == 0
-    assert "sold" not in found({}, popular=0, lately=0)
+    assert skews({"sold": enough}, sold=enough)["sold"].distance == 0
+    assert "sold" not in skews({}, popular=0, lately=0)
 
 
 def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_path):

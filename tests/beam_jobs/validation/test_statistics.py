@@ -124,8 +124,8 @@ def test_quantiles_of_a_sample_are_near():
     numbers[::3] = 0
     price = collected([batch_of(60_000, price=numbers)])["price"]
     assert not price.exact and sum(price.counts) == statistics.LISTED
-    for rank, found in zip(np.arange(1, 10) / 10, price.quantiles[1:-1], strict=True):
-        below, up_to = np.mean(numbers < np.float32(found)), np.mean(numbers <= np.float32(found))
+    for rank, actual in zip(np.arange(1, 10) / 10, price.quantiles[1:-1], strict=True):
+        below, up_to = np.mean(numbers < np.float32(actual)), np.mean(numbers <= np.float32(actual))
         assert below - 0.02 <= rank <= up_to + 0.02
     value, count = price.top[0]
     assert value == 0 and count == pytest.approx(20_000, rel=0.03)
@@ -134,27 +134,27 @@ def test_quantiles_of_a_sample_are_near():
 
 @pytest.mark.parametrize("n", [1, 9_999, 10_001, 200_000])
 def test_different_values_are_exact_below_those_listed_and_near_beyond(n):
-    found = collected([batch_of(n), batch_of(n)])["_user"]
-    assert found.exact == (n < statistics.LISTED)
-    assert found.distinct == n if found.exact else found.distinct == pytest.approx(n, rel=0.03)
-    assert found.values == 2 * n
+    result = collected([batch_of(n), batch_of(n)])["_user"]
+    assert result.exact == (n < statistics.LISTED)
+    assert result.distinct == n if result.exact else result.distinct == pytest.approx(n, rel=0.03)
+    assert result.values == 2 * n
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_sums_are_exact(numbers):
-    found = collected([batch_of(1, price=[number]) for number in numbers])["price"]
-    assert found.sum == float(sum(map(Fraction, numbers)))
-    assert found.sum == collected([batch_of(len(numbers), price=numbers)])["price"].sum
+    result = collected([batch_of(1, price=[number]) for number in numbers])["price"]
+    assert result.sum == float(sum(map(Fraction, numbers)))
+    assert result.sum == collected([batch_of(len(numbers), price=numbers)])["price"].sum
 
 
 def test_rows_that_hold_nothing():
     rows = {"price": [None, None, 3, math.nan], "tags": [[], None, ["a", "b"], []]}
-    found = collected([batch_of(4, **rows)])
-    assert (found["price"].present, found["price"].listed, found["price"].sum) == (2, [3.0], 3.0)
-    tags = found["tags"]
+    result = collected([batch_of(4, **rows)])
+    assert (result["price"].present, result["price"].listed, result["price"].sum) == (2, [3.0], 3.0)
+    tags = result["tags"]
     assert (tags.present, tags.values, tags.shortest, tags.longest) == (1, 2, 2, 2)
-    nothing = found["image"]
+    nothing = result["image"]
     assert (nothing.present, nothing.values, nothing.shortest, nothing.longest) == (0, 0, 0, 0)
     assert (nothing.distinct, nothing.listed, nothing.sum, nothing.quantiles) == (0, [], None, [])
 

@@ -18,24 +18,24 @@ def one(tmp_path):
 
 
 def test_equal_files_are_counted_by_folder(one):
-    found = compare(one, one)
-    assert {name: group.equal for name, group in found.items()} == {
+    tables = compare(one, one)
+    assert {name: group.equal for name, group in tables.items()} == {
         "examples": 2,
         "report.json": 1,
         "DONE.json": 1,
     }
-    assert not any(group.random or group.wrong for group in found.values())
+    assert not any(group.random or group.wrong for group in tables.values())
 
 
 def test_what_differs_is_by_chance_or_wrong(one, tmp_path):
     other = lay(
         tmp_path / "other", examples__a="1", examples__c="2", DONE_json="5", report_json="6"
     )
-    found = compare(one, other)
-    assert (found["examples"].equal, found["examples"].wrong) == (1, ["examples/b", "examples/c"])
-    assert found["DONE.json"].random == ["DONE.json"] and found["DONE.json"].wrong == []
-    assert reasons(found["DONE.json"]) == ["the time of the commit"]
-    assert found["report.json"].wrong == ["report.json"]
+    tables = compare(one, other)
+    assert (tables["examples"].equal, tables["examples"].wrong) == (1, ["examples/b", "examples/c"])
+    assert tables["DONE.json"].random == ["DONE.json"] and tables["DONE.json"].wrong == []
+    assert reasons(tables["DONE.json"]) == ["the time of the commit"]
+    assert tables["report.json"].wrong == ["report.json"]
 
 
 def test_the_longest_way_of_what_steps_take_with_nothing_to_do():

@@ -28,13 +28,13 @@ def verdict(gate=GATE, fixed_order=None, **changes):
     """Of a good day with some figures changed; `fixed_order` are those that are changed of lists in
     that order.
     """
-    told = {**GOOD, **changes}
+    data = {**GOOD, **changes}
     lists = {
-        name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
+        name: data.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
     }
     two_tower = HeldOutMeasures(**lists)
     order = HeldOutMeasures(**({**lists, **fixed_order} if fixed_order else {}))
-    return judge(JudgedVersion(two_tower=two_tower, fixed_order=order, **told), gate, INDEX)
+    return judge(JudgedVersion(two_tower=two_tower, fixed_order=order, **data), gate, INDEX)
 
 
 def skew(**changes):

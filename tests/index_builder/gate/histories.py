@@ -44,7 +44,7 @@ class History:
     Attributes:
       home: folder for the metrics of versions.
       users: held out each day.
-      own: share of users for whom a version has luck of its own.
+      own: share of users for whom a version has separate luck.
       metrics: by version, in the order of days.
       accepted: versions, oldest first.
       quality: by version.

@@ -23,12 +23,12 @@ def test_floors_hold_even_with_few_users(floor, accepted):
 @pytest.mark.parametrize(("ceiling", "accepted"), [(0.8, True), (0.79, False)])
 def test_ceilings_hold_what_is_shown_to_all(ceiling, accepted):
     candidate = {"recall@50": 0.2, "gini@50": 0.8, "overlap@50": 0.3}
-    found = verdict(
+    ruling = verdict(
         gate(ceilings={"gini@50": ceiling, "overlap@50": 0.3}), candidate=candidate, users=3
     )
-    assert found.accepted == accepted
+    assert ruling.accepted == accepted
     if not accepted:
-        assert found.refused == ("gini@50 is 0.8000, above 0.7900, its ceiling in gate.ceilings",)
+        assert ruling.refused == ("gini@50 is 0.8000, above 0.7900, its ceiling in gate.ceilings",)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_ceilings_hold_what_is_shown_to_all(ceiling, accepted):
         ({"floors": {"recall@50/users:0": 0.07}}, 200, 1, 0),
         ({"floors": {"recall@50/users:0": 0.07}}, 199, 0, 1),
         ({"floors": {"recall@50/items:0": 0.02}}, 200, 1, 0),
-        ({"floors": {"recall@50/items:1-4": 0.02}}, 200, 0, 1),  # of whom there are none
+        ({"floors": {"recall@50/items:1-4": 0.02}}, 200, 0, 1),  # a slice without users
         ({"ceilings": {"popular_share@50/users:0": 0.5}}, 200, 1, 0),
         ({"ceilings": {"popular_share@50/users:0": 0.6}}, 200, 0, 0),
         ({"ceilings": {"popular_share@50/users:0": 0.5}}, 199, 0, 1),
@@ -47,11 +47,11 @@ def test_ceilings_hold_what_is_shown_to_all(ceiling, accepted):
 def test_limits_of_a_slice(limits, users, refused, noted):
     newcomers = {"users": users, "recall@50": 0.06, "popular_share@50": 0.55}
     slices = {"users": {"0": newcomers}, "items": {"0": {"users": users, "recall@50": 0.01}}}
-    found = verdict(
+    ruling = verdict(
         gate(**limits, min_users=200), candidate={"recall@50": 0.2, "slices": slices}, baseline=None
     )
-    about = [text for text in found.notes if "/" in text]
-    assert (len(found.refused), len(about)) == (refused, noted)
+    about = [text for text in ruling.notes if "/" in text]
+    assert (len(ruling.refused), len(about)) == (refused, noted)
     assert all(str(users) in text or "0 users" in text for text in about)
 
 
@@ -65,7 +65,7 @@ def test_limits_of_a_slice(limits, users, refused, noted):
         ({"ceilings": {"overlap@50": 0.5}}, {}, [f"{SERVED}overlap@50 is 0.6000, above 0.5000"]),
         ({"ceilings": {"overlap@50": 0.5, "served/overlap@50": 0.7}}, {}, []),
         ({"floors": {"served/recall@50/users:0": 0.2}}, {}, [f"{SERVED}recall@50/users:0 is 0.1"]),
-        ({"floors": {"served/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
+        ({"floors": {"served/recall@50/users:1-4": 0.2}}, {}, []),  # a slice without users
         ({"floors": {"gini@50": 0.2}}, {}, ["gini@50 is missing", f"{SERVED}gini@50 is missing"]),
         ({"floors": {"coverage@50": 0.2}}, {"users": 199}, []),
     ],
@@ -75,17 +75,17 @@ def test_limits_hold_for_what_is_served_too(limits, changes, refused):
     slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
     own = {"recall@50": 0.3, "coverage@50": 0.15, "overlap@50": 0.6, "slices": slices}
     candidate = {"recall@50": 0.2, "coverage@50": 0.3, "overlap@50": 0.2}
-    found = verdict(
+    ruling = verdict(
         gate(**limits), candidate=candidate, fixed_order={"candidate": own, "users": 500, **changes}
     )
-    assert len(found.refused) == len(refused)
-    assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
-    assert not any("served/" in text for text in (*found.refused, *found.notes)), (
+    assert len(ruling.refused) == len(refused)
+    assert all(text.startswith(one) for text, one in zip(ruling.refused, refused, strict=True))
+    assert not any("served/" in text for text in (*ruling.refused, *ruling.notes)), (
         "that is no measure of the two-tower"
     )
     for users in changes.values():
         about = f"{users} held-out users of the day itself"
-        assert any(about in text for text in found.notes), "what was not judged is said"
+        assert any(about in text for text in ruling.notes), "what was not judged is said"
 
 
 def test_limits_hold_for_trees_where_these_serve():
@@ -93,9 +93,9 @@ def test_limits_hold_for_trees_where_these_serve():
     limits = gate(ceilings={"served/overlap@50": 0.5})
     ranker = RankerMeasures(fitted=RankerFit(), holdout=trees)
     assert verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}).accepted
-    found = verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}, ranker=ranker)
-    assert found.serves == "ranked" and len(found.refused) == 1
-    assert "served lists: overlap@50 is 0.6000, above" in found.refused[0]
+    ruling = verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}, ranker=ranker)
+    assert ruling.serves == "ranked" and len(ruling.refused) == 1
+    assert "served lists: overlap@50 is 0.6000, above" in ruling.refused[0]
 
 
 @pytest.mark.parametrize("candidate", [{"gini@50": nan}, {}, None])
@@ -109,9 +109,9 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
     """No version is refused for that, and it is said that it was not judged."""
     slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
     ceilings = {"popular_share@50": 0.6, "popular_share@50/users:0": 0.6}
-    found = verdict(gate(ceilings=ceilings), candidate={"recall@50": 0.2, "slices": slices})
-    assert found.refused == ()
-    about = [text for text in found.notes if "popular_share" in text]
+    ruling = verdict(gate(ceilings=ceilings), candidate={"recall@50": 0.2, "slices": slices})
+    assert ruling.refused == ()
+    about = [text for text in ruling.notes if "popular_share" in text]
     why = "the days before had no events, so no item is known to be popular"
     assert about == [f"the ceiling of 0.6 is not applied to {name}: {why}" for name in ceilings]
     assert verdict(gate(ceilings=ceilings), candidate=None).refused

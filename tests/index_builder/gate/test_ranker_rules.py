@@ -40,14 +40,14 @@ def week(difference, **sources):
 
 
 def test_trees_surely_below_the_fixed_order_give_way_to_it_and_the_version_is_accepted():
-    found = judged(*week(-0.01))
-    assert (found.accepted, found.serves) == (True, "fixed_order")
-    (note,) = [note for note in found.notes if "serves" in note]
+    ruling = judged(*week(-0.01))
+    assert (ruling.accepted, ruling.serves) == (True, "fixed_order")
+    (note,) = [note for note in ruling.notes if "serves" in note]
     assert note.startswith(
         "the fixed order serves in place of the trees: over 7 days, recall@50 of the trees is 0.2900,"
         " of fixed_order 0.3000 (difference -0.0100, 99% interval "
     )
-    recipe = found.figures.recipe
+    recipe = ruling.figures.recipe
     expected = ttest_1samp([day["ranked"] - 0.3 for day in week(-0.01)], 0)
     interval = expected.confidence_interval(0.99)
     assert recipe.days == 7
@@ -58,14 +58,14 @@ def test_trees_surely_below_the_fixed_order_give_way_to_it_and_the_version_is_ac
 def test_below_that_may_be_chance_they_serve():
     # The interval reaches .00303 to either side
     assert judged(*week(-0.0031)).serves == "fixed_order"
-    found = judged(*week(-0.0029))
-    assert found.serves == "ranked" and not any("serves" in note for note in found.notes)
+    ruling = judged(*week(-0.0029))
+    assert ruling.serves == "ranked" and not any("serves" in note for note in ruling.notes)
 
 
 def test_they_serve_before_there_are_seven_days():
-    found = judged(*week(-0.1)[:6])
-    assert (found.serves, found.figures.recipe) == ("ranked", None)
-    assert any("measured on 6 days, 7 are needed" in note for note in found.notes)
+    ruling = judged(*week(-0.1)[:6])
+    assert (ruling.serves, ruling.figures.recipe) == ("ranked", None)
+    assert any("measured on 6 days, 7 are needed" in note for note in ruling.notes)
     # A day without trees is none of theirs, nor is one of last month, or one that is yet to come
     assert judged(*week(-0.1)[:6], None).serves == "ranked"
     old = judged(*week(-0.1), newest=TODAY - timedelta(days=22))
@@ -74,8 +74,8 @@ def test_they_serve_before_there_are_seven_days():
 
 
 def test_the_fixed_order_serves_if_one_source_alone_finds_more():
-    found = judged(*week(0.01, history=0.32, popular=0.1))
-    assert found.serves == "fixed_order" and found.figures.recipe.beside == "history"
+    ruling = judged(*week(0.01, history=0.32, popular=0.1))
+    assert ruling.serves == "fixed_order" and ruling.figures.recipe.beside == "history"
     assert judged(*week(0.01, history=0.309)).serves == "ranked"
     # A source that came later counts once it has all days
     days = week(0.01, history=0.32)
@@ -97,9 +97,9 @@ def test_a_version_promoted_despite_the_gate_restarts_the_count_of_days():
 
 
 def test_without_trees_the_fixed_order_serves():
-    found = judged(*week(0.1), ranker=RankerMeasures())
-    assert found.serves == "fixed_order"
-    assert any("too few users to fit trees on" in note for note in found.notes)
+    ruling = judged(*week(0.1), ranker=RankerMeasures())
+    assert ruling.serves == "fixed_order"
+    assert any("too few users to fit trees on" in note for note in ruling.notes)
     assert verdict(ranker=None).serves == "fixed_order"
 
 
@@ -134,12 +134,12 @@ def about_trees(found):
     ],
 )
 def test_trees_are_refused_when_their_loss_is_surely_large(change, low, high, differ, accepted):
-    found = judged_order(change, low, high, differ=differ)
-    assert found.accepted == accepted
-    assert (found.figures.trees.change, found.figures.trees.baseline) == (change, 0.2)
-    assert bool(about_trees(found)) == (differ < 10)
+    ruling = judged_order(change, low, high, differ=differ)
+    assert ruling.accepted == accepted
+    assert (ruling.figures.trees.change, ruling.figures.trees.baseline) == (change, 0.2)
+    assert bool(about_trees(ruling)) == (differ < 10)
     if not accepted:
-        (reason,) = found.refused
+        (reason,) = ruling.refused
         assert reason.startswith(f"recall@50 of the trees is {0.2 * (1 + change):.4f}")
         assert "of the version before reach 0.2000" in reason and f"{high:+.1%}" in reason
 
@@ -149,9 +149,9 @@ def test_trees_are_refused_when_their_loss_is_surely_large(change, low, high, di
     [(-0.8, 7, 7, False), (-0.8, 6, 6, True), (-0.8, 9, 8, True), (-0.09, 9, 9, True)],
 )
 def test_of_few_users_all_that_differ_have_to_be_worse(high, differ, worse, accepted):
-    found = judged_order(-0.9, -1.0, high, differ=differ, worse=worse)
-    assert found.accepted == accepted
-    assert bool(about_trees(found)) == (worse < differ or differ < 7)
+    ruling = judged_order(-0.9, -1.0, high, differ=differ, worse=worse)
+    assert ruling.accepted == accepted
+    assert bool(about_trees(ruling)) == (worse < differ or differ < 7)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_of_few_users_all_that_differ_have_to_be_worse(high, differ, worse, acce
 def test_trees_of_a_small_shop_are_judged_by_all_users_of_the_day(held_out, loss, accepted):
     few = HeldOutMeasures(users=80, **changed(0.0, -0.1, 0.1, **held_out))
     whole = HeldOutMeasures(users=600, **changed(loss, loss - 0.02, loss + 0.02, differ=500))
-    found = verdict(ranker=RankerMeasures(fitted=FITTED, holdout=few, on_day=whole))
-    assert found.accepted == accepted and not about_trees(found)
+    ruling = verdict(ranker=RankerMeasures(fitted=FITTED, holdout=few, on_day=whole))
+    assert ruling.accepted == accepted and not about_trees(ruling)
 
 
 def test_what_is_put_up_with_is_the_files():
@@ -174,8 +174,8 @@ def test_what_is_put_up_with_is_the_files():
 
 
 def test_without_trees_before_the_rule_begins_and_says_so():
-    found = judged_order()
-    assert found.accepted and len(about_trees(found)) == 1
-    assert about_trees(found)[0].endswith(
+    ruling = judged_order()
+    assert ruling.accepted and len(about_trees(ruling)) == 1
+    assert about_trees(ruling)[0].endswith(
         "the version before has none for the same sources. Later trees are compared with these"
     )

@@ -36,7 +36,7 @@ def test_a_recipe_that_loses_day_after_day_is_stopped(tmp_path):
     pooled = found.figures.pooled
     assert 200 <= pooled.users < 208 and pooled.days == 25 == n
     reasons = " ".join(found.refused)
-    assert "25 days combined, each day's version compared with it" in reasons, "beside the best one"
+    assert "25 days combined, each day's version compared with it" in reasons, "with the best one"
 
 
 def test_a_recipe_that_loses_nothing_goes_on(small):
@@ -48,9 +48,7 @@ def test_a_recipe_that_loses_nothing_goes_on(small):
 
 
 def test_each_user_counts_once_on_a_day(small):
-    """The users of the six days before fill up the comparison of one day, and are not stored with
-    it.
-    """
+    """Users of the six days before complete the comparison of one day, and are not stored."""
     small.run(0, 0.4)
     for n in range(1, 12):
         small.run(n, 0.4)
@@ -84,21 +82,21 @@ def memory(parts):
 )
 def test_days_together_are_judged_as_one_day_is(mean, deviation, accepted, said):
     parts = [stored(mean, 20, deviation)] * 12
-    found = verdict(users=60, memory=memory(parts))
-    assert found.accepted == accepted
-    assert any(said in text for text in (*found.refused, *found.notes))
-    assert found.figures.pooled.users == 200 and found.figures.pooled.days == 10
+    ruling = verdict(users=60, memory=memory(parts))
+    assert ruling.accepted == accepted
+    assert any(said in text for text in (*ruling.refused, *ruling.notes))
+    assert ruling.figures.pooled.users == 200 and ruling.figures.pooled.days == 10
 
 
 def test_of_too_few_users_in_28_days_nothing_is_concluded():
-    found = verdict(users=60, memory=memory([stored(-0.2, 7)] * 30))
-    assert found.accepted and found.figures.pooled is None
-    assert "not compared with the baseline: 60 held-out users" in found.notes[0]
+    ruling = verdict(users=60, memory=memory([stored(-0.2, 7)] * 30))
+    assert ruling.accepted and ruling.figures.pooled is None
+    assert "not compared with the baseline: 60 held-out users" in ruling.notes[0]
 
 
 def test_where_a_day_has_users_enough_it_is_judged_alone():
-    found = verdict(users=200, memory=memory([stored(-0.2, 20)] * 20))
-    assert found.accepted and found.figures.pooled is None
+    ruling = verdict(users=200, memory=memory([stored(-0.2, 20)] * 20))
+    assert ruling.accepted and ruling.figures.pooled is None
 
 
 def test_losses_that_somebody_overruled_are_not_held_against_the_days_after():
@@ -112,8 +110,8 @@ def test_losses_that_somebody_overruled_are_not_held_against_the_days_after():
     assert remembered.since({"another"}) == remembered
     kept = remembered.since({"v2", "v5"})
     assert set(kept.line) == {str(TODAY - timedelta(days=n)) for n in range(3)}
-    found = verdict(users=60, memory=kept)
-    assert found.accepted and found.figures.pooled is None
+    ruling = verdict(users=60, memory=kept)
+    assert ruling.accepted and ruling.figures.pooled is None
 
 
 def summed_up(base, difference):
@@ -138,12 +136,12 @@ def days_of(sizes, seed=0):
 @pytest.mark.parametrize("seed", range(3))
 def test_days_together_are_as_all_their_users_in_one_heap(seed):
     heap = days_of([8, 12, 30, 2, 9], seed)
-    found = pool_days(
+    pooled = pool_days(
         {name: summed_up(*one) for name, one in heap.items()}, TODAY, METRIC, enough=None
     )
     base, difference = (np.concatenate(parts) for parts in zip(*heap.values(), strict=True))
-    compared = found.compared
-    assert (found.days, compared.users, compared.differ) == (5, 61, np.count_nonzero(difference))
+    compared = pooled.compared
+    assert (pooled.days, compared.users, compared.differ) == (5, 61, np.count_nonzero(difference))
     assert compared.change == pytest.approx(difference.mean() / base.mean())
     error = difference.std(ddof=1) / 61**0.5
     assert compared.low == pytest.approx((difference.mean() - 1.96 * error) / base.mean())

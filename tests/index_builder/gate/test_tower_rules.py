@@ -33,8 +33,8 @@ def verdict_of_lead(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None
     """Of a version that is better than its baseline."""
     leads = [{"recall@50": x} for x in before]
     change = change or {"recall@50": {"change": 1.0, "low": 0.8, "high": 1.2, "differ": 100}}
-    told = {"candidate": {"recall@50": 0.2}, "baseline": baseline and {"recall@50": baseline}}
-    lists = HeldOutMeasures(**told, change=change, lead=lead, users=users)
+    data = {"candidate": {"recall@50": 0.2}, "baseline": baseline and {"recall@50": baseline}}
+    lists = HeldOutMeasures(**data, change=change, lead=lead, users=users)
     index = {"index_recall": 1.0, "items": 100, "baseline_items": 100}
     measured = JudgedVersion(two_tower=lists, lifts_before=leads, **index)
     return judge(measured, gate, IndexConfig())
@@ -57,13 +57,13 @@ def verdict_of_lead(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None
 def test_a_lead_is_refused_when_it_is_far_and_surely_below_those_before(
     lead, low, high, differ, accepted, noted
 ):
-    found = verdict_of_lead(led(lead, low, high, differ=differ))
-    assert (found.accepted, bool(found.notes)) == (accepted, noted)
-    for text in (*found.refused, *found.notes):
+    ruling = verdict_of_lead(led(lead, low, high, differ=differ))
+    assert (ruling.accepted, bool(ruling.notes)) == (accepted, noted)
+    for text in (*ruling.refused, *ruling.notes):
         said = [f"{lead:.2f} times the 0.2500", "500", "3 versions before", "1.00 to 1.40", "1.20"]
         said += [f"{low:.2f} to {high:.2f}"] if low else []
         assert all(one in text for one in said) and ("may be chance" in text) == noted
-    assert found.figures.lead.before == list(BEFORE) and found.figures.lead.lead == lead
+    assert ruling.figures.lead.before == list(BEFORE) and ruling.figures.lead.lead == lead
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_lead_is_refused_when_it_is_far_and_surely_below_those_before(
     ],
 )
 def test_what_cannot_be_judged_is_said(lead, before, said):
-    found = verdict_of_lead(lead, before)
-    assert found.accepted and len(found.notes) == 1 and said in found.notes[0]
-    json.dumps(found.figures.model_dump(), allow_nan=False)
+    ruling = verdict_of_lead(lead, before)
+    assert ruling.accepted and len(ruling.notes) == 1 and said in ruling.notes[0]
+    json.dumps(ruling.figures.model_dump(), allow_nan=False)
     assert verdict_of_lead(lead, before, GateConfig(max_lead_drop=1)).notes == ()
 
 
@@ -118,10 +118,10 @@ def test_on_news_half_a_version_beats_its_baseline_and_is_refused():
             lead = led(version.mean() / today.mean(), *interval(again["v"] / again["t"]))
             low, high = interval(again["v"] / again["p"] - 1)
             change = version.mean() / parent.mean() - 1
-            told = {"recall@50": {"change": change, "low": low, "high": high, "differ": 100}}
+            data = {"recall@50": {"change": change, "low": low, "high": high, "differ": 100}}
             any_lead = GateConfig(max_lead_drop=1)
-            passed += verdict_of_lead(lead, before[1:], any_lead, change=told).accepted
-            refused[worth] += not verdict_of_lead(lead, before[1:], change=told).accepted
+            passed += verdict_of_lead(lead, before[1:], any_lead, change=data).accepted
+            refused[worth] += not verdict_of_lead(lead, before[1:], change=data).accepted
     assert passed == 120, "none is worse than its parent"
     assert refused[1.0] <= 1 and refused[0.5] >= 54
 
@@ -154,8 +154,8 @@ def test_fourteen_sure_losses_of_nearly_a_tenth_are_stopped_on_the_second_day(tm
 def test_a_third_lost_over_220_users_is_refused(tmp_path, seed):
     history = History(tmp_path, users=220, own=0.1, seed=seed)
     history.run(0, 0.3)
-    found = [history.run(n, 0.2).accepted for n in range(1, 4)]
-    assert found.index(False) <= 1
+    actual = [history.run(n, 0.2).accepted for n in range(1, 4)]
+    assert actual.index(False) <= 1
 
 
 @pytest.mark.parametrize(("seed", "stopped"), [(5, 3), (10, 2), (14, 3), (19, 1)])
@@ -163,8 +163,8 @@ def test_where_one_day_is_not_sure_of_it_a_few_are(tmp_path, seed, stopped):
     """Where versions find one in ten, a third lost over 220 users is often no more than chance."""
     history = History(tmp_path, users=220, own=0.1, seed=seed)
     history.run(0, 0.1)
-    found = {n: history.run(n, 0.1 * 2 / 3) for n in range(1, 6)}
-    assert next(n for n, one in found.items() if not one.accepted) == stopped
+    actual = {n: history.run(n, 0.1 * 2 / 3) for n in range(1, 6)}
+    assert next(n for n, one in actual.items() if not one.accepted) == stopped
 
 
 def test_a_line_without_losses_goes_on(tmp_path):
@@ -176,8 +176,8 @@ def test_a_version_better_than_the_best_is_the_best(tmp_path):
     history = History(tmp_path, users=2000, own=0.0)
     for n, quality in enumerate([0.3, 0.29, 0.4]):
         assert history.run(n, quality).accepted
-    found = history.run(3, 0.32)
-    assert not found.accepted and found.figures.best is None, "the best is the baseline itself"
+    ruling = history.run(3, 0.32)
+    assert not ruling.accepted and ruling.figures.best is None, "the best is the baseline itself"
 
 
 def part(n, mean, deviation=0.3, base=0.2, differ=50):
@@ -198,8 +198,8 @@ def memory(best=BEST, line=None):
 
 
 def beside_best(change, low, high, differ=60):
-    told = {"change": change, "low": low, "high": high, "differ": differ}
-    return BEST.model_copy(update={"change": {METRIC: told}})
+    data = {"change": change, "low": low, "high": high, "differ": differ}
+    return BEST.model_copy(update={"change": {METRIC: data}})
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def beside_best(change, low, high, differ=60):
     ],
 )
 def test_all_of_the_interval_must_be_beyond(low, high, differ, accepted, noted):
-    found = verdict(memory=memory(beside_best(-0.2, low, high, differ)))
-    assert (found.accepted, bool(found.notes)) == (accepted, noted)
+    ruling = verdict(memory=memory(beside_best(-0.2, low, high, differ)))
+    assert (ruling.accepted, bool(ruling.notes)) == (accepted, noted)
 
 
 def test_a_tolerated_loss_is_also_tolerated_against_the_best_version():
@@ -236,9 +236,9 @@ def line(*differences, best=BEST.version):
 def test_days_compared_with_the_same_best_version_are_pooled():
     chance = beside_best(-0.3, -0.6, 0.05)
     assert verdict(memory=memory(chance)).accepted
-    found = verdict(memory=memory(chance, line(-0.06, -0.06, -0.06, -0.06)))
-    assert not found.accepted and "over 4 days combined" in found.refused[0]
-    pooled = found.figures.best.pooled
+    ruling = verdict(memory=memory(chance, line(-0.06, -0.06, -0.06, -0.06)))
+    assert not ruling.accepted and "over 4 days combined" in ruling.refused[0]
+    pooled = ruling.figures.best.pooled
     # 1.96 * sd / sqrt(880) around -.06, of .2; the deviation of all is .3 * sqrt(876 / 879)
     half = 1.96 * 0.3 * (876 / 879) ** 0.5 / 880**0.5 / 0.2
     assert pooled.days == 4 and pooled.users == 880

@@ -37,20 +37,20 @@ from twinspire_core.metrics.intervals import interval, resampled_means
     ],
 )
 def test_a_day_that_nobody_can_be_measured_on_is_refused_after_one_that_had_enough(users, said):
-    found = verdict(measurable=MeasuredUsers(**{"of": 30, **users}))
-    assert found.accepted == (said is None)
+    ruling = verdict(measurable=MeasuredUsers(**{"of": 30, **users}))
+    assert ruling.accepted == (said is None)
     if said:
-        assert len(found.refused) == 1 and said in found.refused[0]
+        assert len(ruling.refused) == 1 and said in ruling.refused[0]
 
 
 @pytest.mark.parametrize(("recall", "accepted"), [(0.1801, True), (0.1799, False), (0.3, True)])
 def test_a_tenth_may_be_lost_and_no_more(recall, accepted):
     """Where no interval says how sure a loss is."""
-    found = verdict(candidate={"recall@50": recall})
-    assert found.accepted == accepted
+    ruling = verdict(candidate={"recall@50": recall})
+    assert ruling.accepted == accepted
     if not accepted:
-        assert "0.1799" in found.refused[0] and "0.1800" in found.refused[0]
-        assert "0.2000" in found.refused[0]
+        assert "0.1799" in ruling.refused[0] and "0.1800" in ruling.refused[0]
+        assert "0.2000" in ruling.refused[0]
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_a_tenth_may_be_lost_and_no_more(recall, accepted):
     ],
 )
 def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted, noted):
-    found = verdict(**changed(change, low, high))
-    assert (found.accepted, bool(found.notes)) == (accepted, noted)
+    ruling = verdict(**changed(change, low, high))
+    assert (ruling.accepted, bool(ruling.notes)) == (accepted, noted)
     shares = [f"{share:+.1%}" for share in (change, low, high)]
-    for text in (*found.refused, *found.notes):
+    for text in (*ruling.refused, *ruling.notes):
         said = (f"{0.2 * (1 + change):.4f}", "0.1800", "0.2000", *shares, "500")
         assert all(one in text for one in said)
         assert ("may be chance" in text) == noted
@@ -92,10 +92,10 @@ def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted
 def test_a_slice_is_refused_when_its_loss_is_surely_large(
     change, low, high, users, differ, accepted, noted
 ):
-    found = verdict(**changed(change, low, high, users=users, differ=differ, where="1-4"))
-    assert (found.accepted, bool(found.notes)) == (accepted, noted)
+    ruling = verdict(**changed(change, low, high, users=users, differ=differ, where="1-4"))
+    assert (ruling.accepted, bool(ruling.notes)) == (accepted, noted)
     if not accepted:
-        (reason,) = found.refused
+        (reason,) = ruling.refused
         said = ("recall@50/users:1-4", f"{0.2 * (1 + change):.4f}", "0.2000", "300")
         assert all(one in reason for one in (*said, f"{low:+.1%}", f"{high:+.1%}"))
 
@@ -105,16 +105,16 @@ def test_the_figures_tell_what_was_compared():
     part = {"users": 300, "recall@50": 0.1}
     empty = {"users": 0, "queries": 0}
     users = {"users": {"0": empty, "1-4": part}}
-    found = verdict(
+    figures = verdict(
         candidate={"recall@50": 0.25, "slices": {**users, "items": {"0": part}}},
         baseline={"recall@50": 0.2, "slices": users},
         change={"recall@50": of_all, "recall@50/users:1-4": {"change": 0.0, "differ": 1}},
     ).figures.model_dump()
     unsure = {"change": 0.0, "low": None, "high": None, "differ": 1}
     lead = {**GOOD["lead"]["recall@50"], "before": [0.9, 1.0, 1.1]}
-    told = {"metric": "recall@50", "candidate": 0.25, "baseline": 0.2, "users": 500, **of_all}
-    told["slices"] = {"users:1-4": {"users": 300, "candidate": 0.1, "baseline": 0.1, **unsure}}
-    assert found == {**told, "lead": lead, "index_recall": 0.99, "items": 1000}
+    data = {"metric": "recall@50", "candidate": 0.25, "baseline": 0.2, "users": 500, **of_all}
+    data["slices"] = {"users:1-4": {"users": 300, "candidate": 0.1, "baseline": 0.1, **unsure}}
+    assert figures == {**data, "lead": lead, "index_recall": 0.99, "items": 1000}
 
 
 def slices(*told, users=300):
@@ -142,8 +142,8 @@ def slices(*told, users=300):
     ],
 )
 def test_of_several_slices_each_has_to_be_surer(told, refused):
-    found = verdict(**slices(*told))
-    assert [text.partition(" ")[0] for text in found.refused] == [
+    ruling = verdict(**slices(*told))
+    assert [text.partition(" ")[0] for text in ruling.refused] == [
         f"recall@50/users:{name}" for name in refused
     ]
 
@@ -152,45 +152,45 @@ def test_of_several_slices_each_has_to_be_surer(told, refused):
     ("high", "differ", "accepted"), [(-0.101, 10, False), (-0.099, 10, True), (-0.101, 9, True)]
 )
 def test_of_few_users_a_loss_is_refused_when_all_of_the_interval_is_beyond(high, differ, accepted):
-    found = verdict(**changed(-0.5, -0.9, high, differ=differ), users=56)
-    assert found.accepted == accepted
+    ruling = verdict(**changed(-0.5, -0.9, high, differ=differ), users=56)
+    assert ruling.accepted == accepted
     if not accepted:
-        (reason,) = found.refused
+        (reason,) = ruling.refused
         assert reason.startswith("recall@50 is 0.1000, the baseline's 0.2000 (-50.0%")
         assert reason.endswith("the whole interval is below -gate.max_drop = -0.1")
 
 
 def test_too_few_users_are_not_compared_and_that_is_said():
-    found = verdict(candidate={"recall@50": 0.01}, users=199)
-    assert found.accepted and "199" in found.notes[0] and "200" in found.notes[0]
+    ruling = verdict(candidate={"recall@50": 0.01}, users=199)
+    assert ruling.accepted and "199" in ruling.notes[0] and "200" in ruling.notes[0]
     assert verdict(**changed(-1.0, -1.0, -1.0, where="0"), users=199).accepted
     assert not verdict(candidate={"recall@50": 0.01}, users=200).accepted
 
 
 def test_a_baseline_that_cannot_read_a_feature_is_noted():
-    found = verdict(
+    ruling = verdict(
         unread=["tags (now a text, was a list of texts)", "week (now gone, was a number)"]
     )
-    assert found.accepted and "missing for the baseline: tags (now a text" in found.reason
-    assert "week" in found.reason
+    assert ruling.accepted and "missing for the baseline: tags (now a text" in ruling.reason
+    assert "week" in ruling.reason
     assert verdict(unread=[]).notes == () == verdict().notes
 
 
 def test_the_first_version_has_nothing_to_be_compared_with():
-    found = verdict(baseline=None, baseline_items=None)
-    assert found.accepted and "no earlier version" in found.notes[0]
-    assert [getattr(found.figures, x) for x in ("baseline", "change", "low", "high", "differ")] == [
-        None
-    ] * 5
+    ruling = verdict(baseline=None, baseline_items=None)
+    assert ruling.accepted and "no earlier version" in ruling.notes[0]
+    assert [
+        getattr(ruling.figures, x) for x in ("baseline", "change", "low", "high", "differ")
+    ] == [None] * 5
 
 
 @pytest.mark.parametrize("candidate", [{"recall@50": nan}, {"recall@50": inf}, {}, None])
 @pytest.mark.parametrize("baseline", [{"recall@50": 0.2}, None])
 @pytest.mark.parametrize("change", [{}, {"recall@50": {"change": -0.5, "low": -0.9, "high": 0.1}}])
 def test_what_was_not_measured_is_not_accepted(candidate, baseline, change):
-    found = verdict(candidate=candidate, baseline=baseline, change=change)
-    assert len(found.refused) == 1 and "recall@50" in found.refused[0]
-    json.dumps(found.figures.model_dump(), allow_nan=False)
+    ruling = verdict(candidate=candidate, baseline=baseline, change=change)
+    assert len(ruling.refused) == 1 and "recall@50" in ruling.refused[0]
+    json.dumps(ruling.figures.model_dump(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,10 @@ def test_a_good_version_is_refused_for_one_figure(changes, accepted):
 
 def test_all_reasons_are_given():
     limits = gate(floors={"recall@50": 0.1}, ceilings={"gini@50": 0.1})
-    found = verdict(limits, candidate={"recall@50": 0.0, "gini@50": 0.9}, index_recall=0.5, items=1)
-    assert len(found.refused) == 5
+    ruling = verdict(
+        limits, candidate={"recall@50": 0.0, "gini@50": 0.9}, index_recall=0.5, items=1
+    )
+    assert len(ruling.refused) == 5
 
 
 def worse(day, factor, where=""):
@@ -247,13 +249,13 @@ def test_losing_more_never_turns_a_refusal_into_acceptance(day_and_limits, facto
 @given(any_day())
 def test_what_is_refused_can_be_written_down(day_and_limits):
     day, limits = day_and_limits
-    found = verdict(gate(**limits), **day)
-    json.dumps(found.figures.model_dump(), allow_nan=False)
-    assert not any("nan" in text or "None" in text for text in (*found.refused, *found.notes))
+    ruling = verdict(gate(**limits), **day)
+    json.dumps(ruling.figures.model_dump(), allow_nan=False)
+    assert not any("nan" in text or "None" in text for text in (*ruling.refused, *ruling.notes))
 
 
 def test_chance_alone_is_seldom_refused():
-    """250 users a day, 3 of 10 of whom find something, by two versions that are equally good: 400
+    """250 users a day with 3 hits in 10, by two versions that are equally good: 400
     days.
     """
     rng, refused, large = np.random.default_rng(7), 0, 0
@@ -262,8 +264,8 @@ def test_chance_alone_is_seldom_refused():
         after, before = (resampled_means({"x": x}, np.arange(250), 100)["x"] for x in found)
         low, high = interval(after / before - 1)
         change = found[0].mean() / found[1].mean() - 1
-        told = changed(change, low, high, before=found[1].mean(), users=250)
-        refused += not verdict(**told).accepted
+        outcome = changed(change, low, high, before=found[1].mean(), users=250)
+        refused += not verdict(**outcome).accepted
         large += change < -0.1
         assert verdict(
             **changed(change, low, high, before=found[1].mean(), users=250, where="0")
@@ -275,8 +277,8 @@ TRAINED = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5}
 
 
 def refreshed(**changes):
-    told = {"index_recall": 0.99, "items": 1000, "before": 1000, "new": 10, "withdrawn": 10}
-    refresh = JudgedRefresh(trained="2017-10-01-abc", **{**told, **changes})
+    data = {"index_recall": 0.99, "items": 1000, "before": 1000, "new": 10, "withdrawn": 10}
+    refresh = JudgedRefresh(trained="2017-10-01-abc", **{**data, **changes})
     return judge_refresh(refresh, GateFigures(**TRAINED, index_recall=0.5, items=7), GATE, INDEX)
 
 
@@ -296,15 +298,15 @@ def test_one_that_nobody_asked_for_is_refused_where_its_towers_never_met_such_va
     assert asked_for.accepted
     assert any(note.startswith("brand differs between") for note in asked_for.notes)
     assert refreshed(skew=[skew(outside=0.09)], unasked=True).accepted
-    found = refreshed(skew=[skew(outside=0.11)], unasked=True)
-    assert not found.accepted and "brand differs between" in found.refused[0]
+    ruling = refreshed(skew=[skew(outside=0.11)], unasked=True)
+    assert not ruling.accepted and "brand differs between" in ruling.refused[0]
 
 
 def test_a_refresh_is_not_judged_by_what_its_towers_were():
-    found = refreshed()
-    assert found.accepted and "2017-10-01-abc" in found.reason
+    ruling = refreshed()
+    assert ruling.accepted and "2017-10-01-abc" in ruling.reason
     own = {"index_recall": 0.99, "items": 1000}
-    assert found.figures.model_dump() == TRAINED | own, "the towers' figures, and its own"
+    assert ruling.figures.model_dump() == TRAINED | own, "the towers' figures, and its own"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ def test_a_refresh_is_not_judged_by_what_its_towers_were():
     ],
 )
 def test_a_refresh_is_held_to_its_index_and_to_how_much_is_exchanged(changes, said):
-    found = refreshed(**changes)
-    assert not found.accepted and any(said in reason for reason in found.refused)
-    assert said in found.reason
+    ruling = refreshed(**changes)
+    assert not ruling.accepted and any(said in reason for reason in ruling.refused)
+    assert said in ruling.reason
     assert refreshed(withdrawn=500, new=500).accepted

@@ -78,8 +78,8 @@ def test_killed_between_any_two_operations(template, tmp_path, name):
         registry = copied(template, home)
         if not killed_at(moment, deed, registry, template[1]):
             break
-        found = contents(registry, home)
-        assert found in ({"two"}, {after}), (
+        files = contents(registry, home)
+        assert files in ({"two"}, {after}), (
             f"operation {moment}: whole, and of the one version or the other"
         )
         assert all(registry.verify(version) for version in registry.state().accepted), (

@@ -30,8 +30,8 @@ def test_the_running_sum_starts_at_the_oldest_baseline():
         "2024-03-11": MeasuredDay(against="a", differences={metric: 0.25, "mrr": 9.0}),
         "2024-03-13": MeasuredDay(against="c"),  # nobody was held out
     }
-    found = standings(days, "d", metric)
-    assert found == [("a", 0.0), ("b", 0.25), ("c", -0.25), ("d", -0.25)]
+    ranking = standings(days, "d", metric)
+    assert ranking == [("a", 0.0), ("b", 0.25), ("c", -0.25), ("d", -0.25)]
     assert standings({}, "d", metric) == [("d", 0.0)]
 
 

@@ -34,10 +34,10 @@ def day(context, pipeline, parent):
 def later(registry):
     """The next day of each stored version, and what was measured there."""
     wanted = [one.version for one in registry.statuses() if one.stored]
-    found = quality_of(registry, registry.log(), wanted)
+    quality = quality_of(registry, registry.log(), wanted)
     return {
         version: (one.next_day.version, one.next_day.metrics.progressive.value("recall@50"))
-        for version, one in found.items()
+        for version, one in quality.items()
         if one.next_day
     }
 
@@ -45,9 +45,9 @@ def later(registry):
 def test_the_next_day_measures_the_version_before_it(day, registry):
     one, two, three = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3), day(THIRD, 0.22, asked=0.4)
     assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
-    found = quality_of(registry, registry.log(), [one])[one]
-    assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate.accepted
-    figure = found.served("recall@50")
+    quality = quality_of(registry, registry.log(), [one])[one]
+    assert quality.holdout.candidate.value("recall@50") == 0.2 and quality.gate.accepted
+    figure = quality.served("recall@50")
     assert (figure.value, figure.day, figure.users) == (0.6, SECOND, 7), (
         "the fixed order, two-tower behind"
     )
@@ -82,7 +82,7 @@ def test_a_version_trained_from_scratch_measures_its_parent_too(
 
 
 @pytest.fixture
-def told(tiny_file):
+def printed(tiny_file):
     """What a command prints at 80 columns."""
 
     def run(name, *arguments):
@@ -95,10 +95,10 @@ def told(tiny_file):
     return run
 
 
-def test_versions_are_listed_by_what_they_serve(day, registry, told):
+def test_versions_are_listed_by_what_they_serve(day, registry, printed):
     one, two, refused = day(FIRST, 0.2), day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
     registry.pin(one)
-    lines = told("versions").splitlines()
+    lines = printed("versions").splitlines()
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(" 2024")}
     assert rows == {
@@ -108,7 +108,7 @@ def test_versions_are_listed_by_what_they_serve(day, registry, told):
     }
     (why,) = [line for line in lines if line.startswith(refused)]
     assert why.startswith(f"{refused} refused: recall@50 is 0.1000, below 0.1800")
-    listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
+    listed = {row["version"]: row for row in json.loads(printed("versions", "--json"))}
     served = {"metric": "recall@50", "value": 0.8, "interval": None, "whose": "this version"}
     served |= {"source": "fixed_order", "day": "2024-05-03", "users": 7, "held_out": False}
     served |= {"simple": "purchase_history", "simple_value": 0.2, "change": {"change": 3.0}}
@@ -119,25 +119,25 @@ def test_versions_are_listed_by_what_they_serve(day, registry, told):
     assert listed[one]["items"] == 300
 
 
-def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registry, told):
+def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registry, printed):
     day(FIRST, 0.2)
     two, refused = day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
-    shown = told("show", two)
+    shown = printed("show", two)
     first, second = shown.splitlines()[:2]
     assert first == f"tiny {two}, live" and f"{registry.place(two, 'report.html')}\n" in shown
     assert second.startswith("quality  served 0.800, past purchases 0.200: 300.0% better")
     table = shown[shown.index("on  ") :]
     last = re.findall(r"(?m)^.* (0\.\d{3})[ –]*$", table)
     assert last == ["0.800", "0.400", "0.100", "0.200", "0.215", "0.200"]
-    of_refused = told("show", refused)
+    of_refused = printed("show", refused)
     assert "\n         - recall@50 is 0.1000, below 0.1800" in of_refused
     assert "measured users of 2024-05-03. Lists: fixed order of the previous version" in of_refused
     assert "served 0.100: no simple list to compare with. recall@50 over 500 held-out" in of_refused
-    found = json.loads(told("show", two, "--json"))
-    assert (found["version"], found["status"], found["gate"]["accepted"]) == (two, "live", True)
-    assert (found["next_day"]["recall@50"], found["served"]["value"]) == (0.4, 0.8)
-    assert found["holdout"]["candidate"] == {"recall@50": 0.215}
-    assert found["log"][0]["action"] == "publish"
+    report = json.loads(printed("show", two, "--json"))
+    assert (report["version"], report["status"], report["gate"]["accepted"]) == (two, "live", True)
+    assert (report["next_day"]["recall@50"], report["served"]["value"]) == (0.4, 0.8)
+    assert report["holdout"]["candidate"] == {"recall@50": 0.215}
+    assert report["log"][0]["action"] == "publish"
 
 
 def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
@@ -151,25 +151,25 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
     ]
     outcomes = [{**one, "seconds": {"train": 1.6}} for one in outcomes]
     run_days._tell(pipeline, outcomes)
-    told = capsys.readouterr()
-    rows = [line.split() for line in told.err.splitlines()]
+    text = capsys.readouterr()
+    rows = [line.split() for line in text.err.splitlines()]
     assert ["live", two, "0.600", "0.150", "0.300", "2"] in rows
     assert ["refused", refused, "0.800", "0.200", "0.400", "2"] in rows
     assert ["late", "2024-05-04", "–", "–", "–", "2"] in rows
     said = "2024-05-03 served 0.800, past purchases 0.200: 300.0% better than the best simple list"
-    assert said in told.err and "Lists: fixed order of the previous version" in told.err
-    assert not told.out, "the line of JSON is the command's"
+    assert said in text.err and "Lists: fixed order of the previous version" in text.err
+    assert not text.out, "the line of JSON is the command's"
     second, third, fourth = outcomes
     assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)
     assert fourth["served"] is None
 
 
-def test_where_nothing_was_published_it_says_so(told):
-    assert "tiny has no version in" in told("versions")
-    assert json.loads(told("versions", "--json")) == []
+def test_where_nothing_was_published_it_says_so(printed):
+    assert "tiny has no version in" in printed("versions")
+    assert json.loads(printed("versions", "--json")) == []
 
 
-def test_versions_that_count_otherwise_are_not_shown_as_one_series(context, pipeline, parent, told):
+def test_versions_with_other_measures_are_not_one_series(context, pipeline, parent, printed):
     """The figure of a version belongs to the settings of the day that measured it."""
 
     def day(date, asked, **columns):
@@ -184,8 +184,8 @@ def test_versions_that_count_otherwise_are_not_shown_as_one_series(context, pipe
     two = day(SECOND, 0.3)
     clicks = {"event": "kind", "positives": ("click",)}
     three = day(THIRD, 0.4, **clicks)
-    told_text = told("versions")
-    lines = told_text.splitlines()
+    listing = printed("versions")
+    lines = listing.splitlines()
     rows = [line.split()[0] if line.strip() else "" for line in lines]
     assert rows[rows.index(three) : rows.index(one) + 1] == [three, two, "", one]
     (why,) = [
@@ -194,4 +194,4 @@ def test_versions_that_count_otherwise_are_not_shown_as_one_series(context, pipe
         if line.startswith("Do not compare figures measured on 2024-05-03 and later")
     ]
     assert "with earlier ones" in why
-    assert "columns.positives was [], is ['click']" in told_text
+    assert "columns.positives was [], is ['click']" in listing

@@ -129,12 +129,12 @@ class Deeds(RuleBasedStateMachine):
         assert {s.version for s in self.registry.statuses() if s.stored} == self.stored
         assert {s.version for s in self.registry.statuses() if s.pinned} == self.pinned
         for day in (1, 5, 10):
-            found = self.registry.accepted_before(date(2017, 10, day))
+            parent = self.registry.accepted_before(date(2017, 10, day))
             days = [self.day[v] for v in self.accepted if self.day[v] < day]
-            assert (found.date.day if found else None) == (max(days) if days else None)
-            if found:
+            assert (parent.date.day if parent else None) == (max(days) if days else None)
+            if parent:
                 same = [v for v in self.accepted if self.day[v] == max(days)]
-                assert found.version == ([v for v in same if v not in self.trained] or same)[-1]
+                assert parent.version == ([v for v in same if v not in self.trained] or same)[-1]
         for version in self.stored:
             self.registry.verify(version)
 

@@ -90,8 +90,8 @@ def test_the_next_days_run_measures_the_towers(publish, refresh, registry, monke
     asked = {one: b"{}", refreshed: b"{}", two: b'{"progressive": {"recall@50": 0.25}}'}
     for version, metrics in asked.items():
         storage.write_bytes(registry.place(version, "metrics.json"), metrics)
-    found = quality_of(registry, registry.log(), [one, refreshed, two])
-    assert found[one].next_day == found[refreshed].next_day and found[two].next_day is None
-    next_day = found[one].next_day
+    quality = quality_of(registry, registry.log(), [one, refreshed, two])
+    assert quality[one].next_day == quality[refreshed].next_day and quality[two].next_day is None
+    next_day = quality[one].next_day
     assert next_day.version == two
     assert next_day.metrics.progressive.model_dump() == {"recall@50": 0.25}

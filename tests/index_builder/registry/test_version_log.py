@@ -32,7 +32,7 @@ def log_of(*told) -> State:
         *(("2017-10-06-f", A3), ("2017-10-07-", B)),  # refused, and one of them alone on its day
         (D[:-1], D),  # rolled back
         ("2017-10-06", A2),  # the newest accepted; the refused one came after it
-        (E, E),  # pruned: whoever opens it says so
+        (E, E),  # pruned: opening it says so
     ],
 )
 def test_what_is_meant(text, meant):
@@ -88,9 +88,9 @@ def test_before_anything_is_published_that_is_said():
 
 @pytest.mark.parametrize("kept", [[1, 3], [2, 3], [1, 1], [2, 1]])
 def test_a_log_has_no_gaps(kept):
-    told = {"id": "", "at": "2017-11-01T00:00:00Z", "action": "pin", "reason": ""}
+    data = {"id": "", "at": "2017-11-01T00:00:00Z", "action": "pin", "reason": ""}
     with pytest.raises(BadData, match="without gaps"):
-        State.of([Entry(number=n, version="", live="", **told) for n in kept])
+        State.of([Entry(number=n, version="", live="", **data) for n in kept])
 
 
 def test_versions_that_somebody_made_live_against_the_gate_are_known():

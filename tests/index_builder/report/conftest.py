@@ -1,4 +1,4 @@
-"""What a report tells of, made up."""
+"""Made-up facts for a report."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ SETTINGS = {"columns": {"positives": ["buy"]}}
 def facts():
     """A fourth day."""
     days = [FIRST + timedelta(days=n) for n in range(4)]
-    told = [
+    actual = [
         DayMetrics.model_validate(metrics(p, h, b))
         for p, h, b in ((None, 0.1, None), (0.1, 0.2, 0.16), (0.3, 0.2, 0.2), (0.2, 0.25, 0.2))
     ]
@@ -44,7 +44,7 @@ def facts():
         metric="recall@50",
         k=50,
         user_store=False,
-        metrics=told[-1],
+        metrics=actual[-1],
         gate=GateVerdict.model_validate(gate),
         goes_live=True,
         limits=GateConfig(),
@@ -56,7 +56,7 @@ def facts():
         examples=[ExampleList(user="secret-7", past_events=3, **lists)],
         days=[
             Day(d, str(d), "accepted", m, on_its_day(m, None, d, "recall@50"), SETTINGS)
-            for d, m in zip(days, told, strict=True)
+            for d, m in zip(days, actual, strict=True)
         ],
         previous=Previous(
             manifest=manifest(days[2], items=3), live=True, items={"a": "An a", "old": "Old one"}

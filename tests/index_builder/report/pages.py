@@ -13,12 +13,12 @@ VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 def measures(recall, **more):
     """As model/evaluation/evaluate.py leaves them."""
     sliced = {name: {"users": 10, "recall@50": recall / 2} for name in ("0", "1-4")}
-    found = {"recall@10": recall / 2, "recall@50": recall, "ndcg@10": recall / 3, "mrr": recall / 4}
+    data = {"recall@10": recall / 2, "recall@50": recall, "ndcg@10": recall / 3, "mrr": recall / 4}
     shown = {"coverage@50": 0.25, "gini@50": 0.5, "overlap@50": 0.125, "popular_share@50": 0.75}
     slices = {"users": sliced, "items": {**sliced, "outside": {"true": 7}}}
     intervals = {"recall@50": [recall * 0.9, recall * 1.1], "recall@50/users:0": [0.0, recall]}
-    told = {"seen": "kept", "users": 20, **found, **shown, "slices": slices}
-    return {**told, "intervals": intervals, **more}
+    actual = {"seen": "kept", "users": 20, **data, **shown, "slices": slices}
+    return {**actual, "intervals": intervals, **more}
 
 
 def metrics(progressive, held, before=None):
@@ -60,8 +60,8 @@ def manifest(day, items=4, **more):
     quality = {"metric": "recall@50", "candidate": 0.2, "index_recall": 0.99}
     settings = {"train": {"epochs": 3, "dimension": 16}, "features": {"user": {"kind": "id"}}}
     given = {"settings": settings, "quality": quality, "software": {"tensorflow": "2.21.0"}, **more}
-    told = {"pipeline": "tiny", "day": day, "files": {}, "items": items, "dimension": 16}
-    return Manifest.create(**told, parent="2024-05-03-x", **given)
+    data = {"pipeline": "tiny", "day": day, "files": {}, "items": items, "dimension": 16}
+    return Manifest.create(**data, parent="2024-05-03-x", **given)
 
 
 class Page(HTMLParser):

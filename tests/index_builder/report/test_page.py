@@ -21,11 +21,11 @@ def first_day(facts):
     nobody = {"users": 0, "days": 1, "baselines": {}}
     nobody |= dict.fromkeys(("candidate", "baseline", "change"))
     nothing = dict.fromkeys(("progressive", "frequency", "popularity"))
-    told = changed(facts.metrics, **nothing, fixed_order={}, holdout=nobody)
-    day = Day(facts.manifest.date, "v", "this", told, None, {})
+    measured = changed(facts.metrics, **nothing, fixed_order={}, holdout=nobody)
+    day = Day(facts.manifest.date, "v", "this", measured, None, {})
     index = changed(facts.index, tried=[])
     nothing = dict.fromkeys(("previous", "order", "data"))
-    facts = replace(facts, metrics=told, days=[day], index=index, examples=[], **nothing)
+    facts = replace(facts, metrics=measured, days=[day], index=index, examples=[], **nothing)
     return replace(facts, gate=GateVerdict(accepted=True))
 
 
@@ -62,10 +62,10 @@ def test_what_was_measured_stands_there(facts):
 
 def test_the_fixed_order_is_shown_next_to_other_lists(facts):
     parts = shown(facts).parts
-    told = (
+    measured = (
         "logs whose users mostly take the same items again: purchase history 0.75, two-tower 0.25."
     )
-    assert f"The fixed order is for {told}" in parts["sources"]
+    assert f"The fixed order is for {measured}" in parts["sources"]
     for served in ("served: fixed order 0.110 0.220", "served: fixed order 0.138 0.275"):
         assert served in parts["lists"]
     # Of held-out users of several days the order is not measured: theirs and its figures are not
@@ -114,12 +114,12 @@ def test_what_changed_since_the_live_version(facts):
     ],
 )
 def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
-    told = {"how": "tuned", "version": "v3", "why": "", "searched": "2024-05-01", **tuning}
-    told = {"items": 4, "kinds": ["tree"], "work": 700} | told
-    index = changed(facts.index, tuning=told, tried=facts.index.tried[:1])
+    measured = {"how": "tuned", "version": "v3", "why": "", "searched": "2024-05-01", **tuning}
+    measured = {"items": 4, "kinds": ["tree"], "work": 700} | measured
+    index = changed(facts.index, tuning=measured, tried=facts.index.tried[:1])
     page = shown(replace(facts, index=index))
     assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
-    assert ("Its settings" in page.parts["index"]) == bool(told["kinds"])
+    assert ("Its settings" in page.parts["index"]) == bool(measured["kinds"])
     assert "on half of the sampled users" in page.parts["index"]
 
 

@@ -93,11 +93,11 @@ EXAMPLES = pa.table(
 
 
 def test_a_query_per_event_knows_what_was_before_it():
-    found = next_click_rows(EXAMPLES, "recent")
-    assert found.column("_truth").to_pylist() == [["a"], ["b"], ["c"]]
-    assert found.column("_past").to_pylist() == [["y", "x"], [], ["a", "y", "x"]]
-    assert found.column("device").to_pylist() == ["tv", None, "phone"]
-    assert has_past(found).all()
+    queries = next_click_rows(EXAMPLES, "recent")
+    assert queries.column("_truth").to_pylist() == [["a"], ["b"], ["c"]]
+    assert queries.column("_past").to_pylist() == [["y", "x"], [], ["a", "y", "x"]]
+    assert queries.column("device").to_pylist() == ["tv", None, "phone"]
+    assert has_past(queries).all()
     parts = next_click_rows(EXAMPLES.slice(1), "recent")
     assert parts.column("_past").to_pylist() == [[], ["a", "y", "x"]]
     assert next_click_rows(EXAMPLES.slice(0, 0), "recent").num_rows == 0
@@ -154,16 +154,16 @@ def test_without_a_parent_all_are_strangers_and_of_an_unknown_one_nobody_is(cont
 
 def test_the_record_goes_on_through_the_line_and_forgets_after_a_week(context):
     line = record(d13=0.1, d14=0.1, d19=0.05)
-    told = shares_after(context(line, 0.2), [date(2024, 5, 20)])
-    assert told == {"2024-05-14": 0.1, "2024-05-19": 0.05, "2024-05-20": 0.2}
+    shares = shares_after(context(line, 0.2), [date(2024, 5, 20)])
+    assert shares == {"2024-05-14": 0.1, "2024-05-19": 0.05, "2024-05-20": 0.2}
     unknown = shares_after(context({}, 0.2), [date(2024, 5, 20)])
     assert unknown == {str(day): 0.0 for day in ALL} | {"2024-05-20": 0.2}
 
 
 def test_training_from_scratch_restarts_the_record(context):
     window = [date(2024, 5, n) for n in (1, 18, 19, 20)]
-    told = shares_after(context(record(d19=0.05, d15=0.1), 0.2, "full"), window)
-    assert told == {"2024-05-18": 0.2, "2024-05-19": 0.2, "2024-05-20": 0.2}
+    shares = shares_after(context(record(d19=0.05, d15=0.1), 0.2, "full"), window)
+    assert shares == {"2024-05-18": 0.2, "2024-05-19": 0.2, "2024-05-20": 0.2}
 
 
 TABLE = pa.table(
@@ -186,8 +186,8 @@ def wide(tmp_path):
 
 @pytest.mark.parametrize("rows", [[], [0], [99], [32, 33], [9, 10, 11, 50], range(100)])
 def test_chosen_rows_are_read_whole(wide, rows):
-    found = wide.read(wide.narrow.take(pa.array(rows, pa.int64())))
-    assert found.equals(TABLE.select(COLUMNS).take(pa.array(rows, pa.int64())))
+    table = wide.read(wide.narrow.take(pa.array(rows, pa.int64())))
+    assert table.equals(TABLE.select(COLUMNS).take(pa.array(rows, pa.int64())))
     assert wide.narrow.column("held").equals(TABLE.column("held"))
 
 

@@ -33,7 +33,7 @@ def test_popularity_of_lists_is_compared_with_popularity_of_purchases():
         }
     )
     ranked = np.array([[0, 1, 2], [0, 3, 1], [2, 2, 2]])
-    found = popularity(prepare(asked, corpus), {"ours": ranked}, 2)
+    measured = popularity(prepare(asked, corpus), {"ours": ranked}, 2)
     # Of 10 events a has the first 6, its middle is 3; b the next 3, middle 7.5; c the last one,
     # middle 9.5; d has none.
     where = {"a": 3, "b": 7, "c": 9, "d": 10}
@@ -42,9 +42,9 @@ def test_popularity_of_lists_is_compared_with_popularity_of_purchases():
         shares["items"][group] += 1
         shares["clicks"][group] = {"a": 1 / 3, "b": 1 / 3, "c": 0, "d": 1 / 3}[item]
         shares["ours"][group] = {"a": 2 / 4, "b": 1 / 4, "c": 0, "d": 1 / 4}[item]
-    assert found["items"] == shares["items"]
-    assert found["clicks"] == pytest.approx(shares["clicks"], abs=1e-4), "without newcomers"
-    assert found["lists"]["ours"] == pytest.approx(shares["ours"], abs=1e-4)
+    assert measured["items"] == shares["items"]
+    assert measured["clicks"] == pytest.approx(shares["clicks"], abs=1e-4), "without newcomers"
+    assert measured["lists"]["ours"] == pytest.approx(shares["ours"], abs=1e-4)
 
 
 def test_without_the_correction_frequent_items_go_down():
@@ -53,11 +53,11 @@ def test_without_the_correction_frequent_items_go_down():
     log_q = np.log(np.array([0.5, 0.4, 0.1], np.float32))
     scores = queries @ items.T / 0.5 - log_q  # u: 2.69 .92 3.50; v: .69 2.92 3.50
     assert scores.argmax(1).tolist() == [2, 2] and (queries @ items.T).argmax(1).tolist() == [0, 1]
-    found = rank_uncorrected(queries, items, log_q, np.ones(3, bool), temperature=0.5, k=3)
-    assert found.tolist() == [[2, 0, 1], [2, 1, 0]]
+    ranked = rank_uncorrected(queries, items, log_q, np.ones(3, bool), temperature=0.5, k=3)
+    assert ranked.tolist() == [[2, 0, 1], [2, 1, 0]]
     never_drawn = np.array([False, True, True])
-    found = rank_uncorrected(queries, items, log_q, never_drawn, temperature=0.5, k=3)
-    assert found.tolist() == [[2, 1, -1], [2, 1, -1]]
+    ranked = rank_uncorrected(queries, items, log_q, never_drawn, temperature=0.5, k=3)
+    assert ranked.tolist() == [[2, 1, -1], [2, 1, -1]]
 
 
 def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):

@@ -39,16 +39,16 @@ def test_two_towers_with_seen_items_kept_and_excluded():
     # One axis per item: each query lists the corpus by its own weights.
     # U: abcde, v: edcba, w: ceda…
     weights = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [2, 1, 5, 3, 4]], np.float32)
-    found = evaluate_split(prepare(QUERIES, CORPUS), weights, np.eye(5, dtype=np.float32), [1, 2])
-    assert found["seen"] == "kept"
-    assert (found["users"], found["queries"], found["days"], found["items"]) == (3, 3, 1, 5)
-    assert found["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert found["recall@2"] == pytest.approx((2 / 2 + 0 + 1) / 3)
-    assert found["hit_rate@1"] == pytest.approx(2 / 3)
-    assert found["mrr"] == pytest.approx(2 / 3)
-    assert found["coverage@1"] == 3 / 5
-    assert found["coverage@2"] == 5 / 5  # ab, ed, ce
-    fresh = found["excluded"]  # u: acde, v: dcb, w: eab; what was seen stays wanted
+    scores = evaluate_split(prepare(QUERIES, CORPUS), weights, np.eye(5, dtype=np.float32), [1, 2])
+    assert scores["seen"] == "kept"
+    assert (scores["users"], scores["queries"], scores["days"], scores["items"]) == (3, 3, 1, 5)
+    assert scores["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert scores["recall@2"] == pytest.approx((2 / 2 + 0 + 1) / 3)
+    assert scores["hit_rate@1"] == pytest.approx(2 / 3)
+    assert scores["mrr"] == pytest.approx(2 / 3)
+    assert scores["coverage@1"] == 3 / 5
+    assert scores["coverage@2"] == 5 / 5  # ab, ed, ce
+    fresh = scores["excluded"]  # u: acde, v: dcb, w: eab; what was seen stays wanted
     assert fresh["seen"] == "excluded"
     assert fresh["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
     assert fresh["coverage@2"] == 4 / 5  # ac, dc, ea
@@ -58,9 +58,9 @@ def test_the_lists_that_count_come_first():
     weights = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [2, 1, 5, 3, 4]], np.float32)
     arguments = (weights, np.eye(5, dtype=np.float32), [1, 2])
     kept = evaluate_split(prepare(QUERIES, CORPUS), *arguments)
-    found = evaluate_split(prepare(QUERIES, CORPUS, exclude_seen=True), *arguments)
-    other = found.pop("kept")
-    assert found == kept.pop("excluded") and other == kept, "the same figures, the other way round"
+    scores = evaluate_split(prepare(QUERIES, CORPUS, exclude_seen=True), *arguments)
+    other = scores.pop("kept")
+    assert scores == kept.pop("excluded") and other == kept, "the same figures, the other way round"
     unseen = prepare(QUERIES, CORPUS, exclude_seen=True)
     past = evaluate_baselines(unseen, [1, 2])["purchase_history"]
     popular = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])["most_popular"]
@@ -76,30 +76,30 @@ def test_lists_that_are_not_there_cannot_count():
 def test_the_corpus_is_all_items_and_not_those_of_the_test():
     # Only b was taken, and four items score higher: a corpus of b alone would find it first.
     split, weights = prepare(rows(("u", 0, False, "b", "")), CORPUS), np.array([[5, 1, 4, 3, 2]])
-    found = evaluate_split(
+    scores = evaluate_split(
         split, weights.astype(np.float32), np.eye(5, dtype=np.float32), [1, 4, 5]
     )
-    assert [found[f"recall@{k}"] for k in (1, 4, 5)] == [0, 0, 1]
-    assert found["mrr"] == 1 / 5
+    assert [scores[f"recall@{k}"] for k in (1, 4, 5)] == [0, 0, 1]
+    assert scores["mrr"] == 1 / 5
 
 
 def test_baselines():
-    found = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])
+    scores = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])
     # Popular: becad. Lately: acdbe. Past, then popular: u b e…, v a e…, w c d…
-    assert found["most_popular"]["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found["most_popular"]["excluded"]["recall@2"] == 0  # u: ec, v: bc, w: be
-    assert found["popular_lately"]["recall@2"] == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert found["popular_lately"]["excluded"]["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found["purchase_history"]["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert found["purchase_history"]["coverage@2"] == 5 / 5
-    assert found["most_popular"]["coverage@2"] == 2 / 5
-    assert "excluded" not in found["purchase_history"]
+    assert scores["most_popular"]["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert scores["most_popular"]["excluded"]["recall@2"] == 0  # u: ec, v: bc, w: be
+    assert scores["popular_lately"]["recall@2"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert scores["popular_lately"]["excluded"]["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert scores["purchase_history"]["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert scores["purchase_history"]["coverage@2"] == 5 / 5
+    assert scores["most_popular"]["coverage@2"] == 2 / 5
+    assert "excluded" not in scores["purchase_history"]
 
 
 def test_no_query_is_no_error():
     split = prepare(rows(), CORPUS)
-    found = evaluate_split(split, np.zeros((0, 5), np.float32), np.eye(5, dtype=np.float32), [2])
-    assert (found["users"], found["recall@2"], found["coverage@2"]) == (0, 0, 0)
+    scores = evaluate_split(split, np.zeros((0, 5), np.float32), np.eye(5, dtype=np.float32), [2])
+    assert (scores["users"], scores["recall@2"], scores["coverage@2"]) == (0, 0, 0)
     assert evaluate_baselines(split, [2])["purchase_history"]["queries"] == 0
 
 
@@ -128,14 +128,14 @@ def test_newcomers_count_in_their_slice_alone():
     table, queries, items = _random_day(1)
     events = table.column("_past_events").to_pylist()
     split = prepare(table, CORPUS, bounds=[1, 5, 20])
-    found = evaluate_split(split, queries, items, [1, 3])
+    scores = evaluate_split(split, queries, items, [1, 3])
     assert 0 < events.count(0) < 20
     for keep, measures in (
-        ([n > 0 for n in events], found),
-        ([n == 0 for n in events], found["slices"]["users"]["0"]),
-        ([1 <= n <= 4 for n in events], found["slices"]["users"]["1-4"]),
-        ([5 <= n <= 19 for n in events], found["slices"]["users"]["5-19"]),
-        ([n >= 20 for n in events], found["slices"]["users"]["20+"]),
+        ([n > 0 for n in events], scores),
+        ([n == 0 for n in events], scores["slices"]["users"]["0"]),
+        ([1 <= n <= 4 for n in events], scores["slices"]["users"]["1-4"]),
+        ([5 <= n <= 19 for n in events], scores["slices"]["users"]["5-19"]),
+        ([n >= 20 for n in events], scores["slices"]["users"]["20+"]),
     ):
         alone = evaluate_split(_only(table, keep), queries[np.array(keep)], items, [1, 3])
         assert measures["users"] == alone["users"] > 0
@@ -143,14 +143,14 @@ def test_newcomers_count_in_their_slice_alone():
         same = [name for name in measures if "@" in name or name == "mrr"]
         assert len(same) > 8
         assert [measures[name] for name in same] == pytest.approx([alone[name] for name in same])
-    assert list(found["slices"]["users"]) == ["0", "1-4", "5-19", "20+"]
+    assert list(scores["slices"]["users"]) == ["0", "1-4", "5-19", "20+"]
 
 
 def test_recall_of_true_items_by_their_earlier_events():
     """CORPUS has 1, 9, 5, 0, 7 events of a, b, c, d, e: one user at a time, in sets."""
     table, queries, items = _random_day(2)
-    found = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])
-    found = found["slices"]["items"]
+    scores = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])
+    scores = scores["slices"]["items"]
     ranked = ["".join("abcde"[i] for i in one) for one in top_k(queries, items, 2)]
     true = [row["_truth"] for row in table.to_pylist()]
     counted = [n > 0 for n in table.column("_past_events").to_pylist()]
@@ -158,32 +158,32 @@ def test_recall_of_true_items_by_their_earlier_events():
         each = zip(ranked, true, counted, strict=True)
         asked = [(one, set(t) & set(members)) for one, t, c in each if c]
         shares = [len(wanted & set(one)) / len(wanted) for one, wanted in asked if wanted]
-        assert found[name]["true"] == sum(len(wanted) for _, wanted in asked)
-        assert found[name]["recall@2"] == pytest.approx(sum(shares) / len(shares))
-        assert "ndcg@2" not in found[name]
+        assert scores[name]["true"] == sum(len(wanted) for _, wanted in asked)
+        assert scores[name]["recall@2"] == pytest.approx(sum(shares) / len(shares))
+        assert "ndcg@2" not in scores[name]
     outside = [len(set(t) & {"x", "y"}) for t, c in zip(true, counted, strict=True) if c]
-    assert found["outside"] == {"true": sum(outside)}
-    assert list(found) == ["0", "1-4", "5-8", "9+", "outside"]
+    assert scores["outside"] == {"true": sum(outside)}
+    assert list(scores) == ["0", "1-4", "5-8", "9+", "outside"]
 
 
 def test_a_slice_without_users_has_no_measures():
     split = prepare(QUERIES, CORPUS, bounds=[1, 50])
-    found = evaluate_lists(split, np.array([[0, 1]] * 3), [2])["slices"]
-    assert found["users"]["50+"] == {"users": 0, "queries": 0}
-    assert found["users"]["1-49"]["users"] == 3  # by past items, where no `_past_events` is given
-    assert found["items"]["50+"] == {"users": 0, "true": 0}
+    scores = evaluate_lists(split, np.array([[0, 1]] * 3), [2])["slices"]
+    assert scores["users"]["50+"] == {"users": 0, "queries": 0}
+    assert scores["users"]["1-49"]["users"] == 3  # by past items, where no `_past_events` is given
+    assert scores["items"]["50+"] == {"users": 0, "true": 0}
 
 
 def test_intervals_surround_the_means():
     table, queries, items = _random_day(3)
     split = prepare(table, CORPUS, bounds=[1, 5], resamples=200)
-    found = evaluate_split(split, queries, items, [1, 3])
-    means = {name: found[name] for name in found if "@" in name or name == "mrr"}
-    for side, slices in found["slices"].items():
+    scores = evaluate_split(split, queries, items, [1, 3])
+    means = {name: scores[name] for name in scores if "@" in name or name == "mrr"}
+    for side, slices in scores["slices"].items():
         for name, one in slices.items():
             of_slice = {m: x for m, x in one.items() if "@" in m or m == "mrr"}
             means |= {f"{m}/{side}:{name}": x for m, x in of_slice.items()}
-    intervals = found["intervals"]
+    intervals = scores["intervals"]
     assert intervals.keys() <= means.keys()
     assert all(low <= means[name] <= high for name, (low, high) in intervals.items())
     assert sum(low < high for low, high in intervals.values()) > 15
@@ -210,16 +210,16 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
 def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():
     table, queries, items = _random_day(6, users=200)
     bounds, ks = (1, 3, 20), (1, 3)
-    found = evaluate_split(prepare(table, CORPUS, bounds=bounds), queries, items, ks)
+    scores = evaluate_split(prepare(table, CORPUS, bounds=bounds), queries, items, ks)
     named = {*with_floors(ks, bounds), *with_ceilings(ks, bounds)}
-    there = {name for name in found if "@" in name or name == "mrr"}
-    for side, parts in found["slices"].items():
+    there = {name for name in scores if "@" in name or name == "mrr"}
+    for side, parts in scores["slices"].items():
         for slice_name, one in parts.items():
             there |= {key(name, side, slice_name) for name in one if "@" in name or name == "mrr"}
     corpus_has_none = {key(f"recall@{k}", "items", "20+") for k in ks}
     assert named - there == corpus_has_none and there <= named
     for name in there:
-        measures = Measures.model_validate(found)
+        measures = Measures.model_validate(scores)
         _, side, slice_name = split_name(name)
         where = measures.slice(side, slice_name) if side else measures
         assert 0 <= measures.value(name) <= 1 and where.users > 0
@@ -231,14 +231,14 @@ def test_lists_are_compared_query_by_query():
     first = rank(split, queries, items, 3).kept
     # Every tenth user is given nothing
     second = np.where(np.arange(len(first))[:, None] % 10 == 0, -1, first)
-    found = compare(split, second, first, [3])
+    change = compare(split, second, first, [3])
     before, after = (evaluate_lists(split, x, [3]) for x in (first, second))
-    assert found["recall@3"]["change"] == pytest.approx(after["recall@3"] / before["recall@3"] - 1)
+    assert change["recall@3"]["change"] == pytest.approx(after["recall@3"] / before["recall@3"] - 1)
     ratio = after["slices"]["users"]["0"]["mrr"] / before["slices"]["users"]["0"]["mrr"]
-    assert found["mrr/users:0"]["change"] == pytest.approx(ratio - 1)
+    assert change["mrr/users:0"]["change"] == pytest.approx(ratio - 1)
     # About a tenth is lost, and that is far surer than either mean: they are resampled together.
-    low, high = found["recall@3"]["low"], found["recall@3"]["high"]
-    assert -0.3 < low < found["recall@3"]["change"] < high <= 0
+    low, high = change["recall@3"]["low"], change["recall@3"]["high"]
+    assert -0.3 < low < change["recall@3"]["change"] < high <= 0
     alone = before["intervals"]["recall@3"]
     assert high - low < (alone[1] - alone[0]) / before["recall@3"]
     same = compare(split, first, first, [3])
@@ -276,12 +276,12 @@ def test_the_interval_of_a_change_is_that_of_a_slow_paired_bootstrap(where):
     moved = queries + np.float32(0.6) * queries[::-1]
     first, second = (top_k(asking, items, 3) for asking in (queries, moved))
     split = prepare(table, CORPUS, bounds=[1, 5], resamples=3000)
-    found = compare(split, second, first, [3])[f"recall@3{where}"]
+    change = compare(split, second, first, [3])[f"recall@3{where}"]
     asked = [n == 0 for n in events] if where else [n > 0 for n in events]
     low, high = _slow_change(first, second, table, asked)
     assert high - low > 0.05
     expected = pytest.approx([low, high], abs=0.05 * (high - low))
-    assert [found["low"], found["high"]] == expected
+    assert [change["low"], change["high"]] == expected
 
 
 def test_one_users_hit_lost_is_no_sure_loss():
@@ -290,8 +290,8 @@ def test_one_users_hit_lost_is_no_sure_loss():
     split = prepare(table, CORPUS, resamples=400)
     before, after = np.full((2, 40, 1), 1)
     before[7] = 0
-    found = compare(split, after, before, [1])["recall@1"]
-    assert found == {"change": -1.0, "differ": 1, "worse": 1, "low": -1.0, "high": 0.0}
+    change = compare(split, after, before, [1])["recall@1"]
+    assert change == {"change": -1.0, "differ": 1, "worse": 1, "low": -1.0, "high": 0.0}
 
 
 def test_users_who_fare_differently_are_counted_once():
@@ -299,8 +299,8 @@ def test_users_who_fare_differently_are_counted_once():
     before, after = np.zeros((2, 10, 1), np.int64)
     after[[0, 5, 6]] = 1  # u0 twice, u1 once
     before[8] = 1  # u3's list was worse before
-    found = compare(prepare(table, CORPUS), after, before, [1])["recall@1"]
-    assert found == {"change": pytest.approx(-2 / 9), "differ": 3, "worse": 2}
+    change = compare(prepare(table, CORPUS), after, before, [1])["recall@1"]
+    assert change == {"change": pytest.approx(-2 / 9), "differ": 3, "worse": 2}
 
 
 def test_one_search_gives_both_lists():
@@ -313,8 +313,8 @@ def test_one_search_gives_both_lists():
     asked = {"_user": [f"u{n}" for n in range(10)], "_truth": [["i00"]] * 10, "_past": past}
     split = prepare(pa.table(asked), corpus)
     queries, items = (rng.standard_normal((n, 4), np.float32) for n in (10, 40))
-    found = rank(split, queries, items, 5)
+    ranked = rank(split, queries, items, 5)
     order = np.argsort(-(queries @ items.T), axis=1).tolist()
-    assert found.kept.tolist() == [one[:5] for one in order]
+    assert ranked.kept.tolist() == [one[:5] for one in order]
     fresh = [[n for n in one if ids[n] not in seen] for one, seen in zip(order, past, strict=True)]
-    assert found.excluded.tolist() == [(one + [-1] * 5)[:5] for one in fresh]
+    assert ranked.excluded.tolist() == [(one + [-1] * 5)[:5] for one in fresh]

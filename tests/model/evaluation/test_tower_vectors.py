@@ -45,7 +45,7 @@ def test_rows_are_equal_only_if_all_columns_are():
             "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
         }
     )
-    # Chunks, each with offsets of its own
+    # Each chunk has its own offsets
     table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])
     first, place = distinct_rows(table)
     assert len(first) == 6

@@ -60,24 +60,24 @@ def recall(wanted, ranked, k):
 def test_differences_of_users_are_summed_up(world, k, some):
     evaluation_set, wanted, (ours, theirs) = world
     chosen = np.arange(60) % 2 == 0 if some else None
-    found = paired_differences(evaluation_set, ours, theirs, KS, chosen)
+    differs = paired_differences(evaluation_set, ours, theirs, KS, chosen)
     known = evaluation_set.past_events > 0
     counted = [n for n in range(60) if known[n] and (not some or n % 2 == 0)]
     base = np.array([recall(wanted[n], theirs.kept[n], k) for n in counted])
     difference = np.array([recall(wanted[n], ours.kept[n], k) for n in counted]) - base
-    one = found.by_measure[f"recall@{k}"]
-    assert found.users == len(counted)
+    one = differs.by_measure[f"recall@{k}"]
+    assert differs.users == len(counted)
     assert one.mean == pytest.approx(difference.mean(), abs=1e-6)
     assert one.base == pytest.approx(base.mean(), abs=1e-6)
     assert one.deviation == pytest.approx(difference.std(ddof=1), abs=1e-6)
     assert one.differ == np.count_nonzero(difference)
-    assert not any("/" in name for name in found.by_measure), "slices are not remembered"
+    assert not any("/" in name for name in differs.by_measure), "slices are not remembered"
 
 
 def test_of_nobody_nothing_is_remembered(world):
     evaluation_set, _, (ours, theirs) = world
-    found = paired_differences(evaluation_set, ours, theirs, KS, np.zeros(60, bool))
-    assert (found.users, found.by_measure) == (0, {})
+    differs = paired_differences(evaluation_set, ours, theirs, KS, np.zeros(60, bool))
+    assert (differs.users, differs.by_measure) == (0, {})
     one = paired_differences(evaluation_set, ours, theirs, KS, np.arange(60) == 1)
     assert all(measure.deviation == 0.0 for measure in one.by_measure.values())
 
@@ -92,9 +92,9 @@ def context(home, day=TODAY, *, exclude_seen=False):
 def test_thirty_days_are_remembered(tmp_path):
     days = {str(TODAY - timedelta(days=n)): MeasuredDay(against=f"v{n}") for n in range(1, 40)}
     DayMetrics(line=days).write(tmp_path)
-    found = line_after(context(tmp_path), MeasuredDay(against="p"))
-    assert list(found) == [str(TODAY - timedelta(days=n)) for n in range(29, -1, -1)]
-    assert found[str(TODAY)].against == "p"
+    actual = line_after(context(tmp_path), MeasuredDay(against="p"))
+    assert list(actual) == [str(TODAY - timedelta(days=n)) for n in range(29, -1, -1)]
+    assert actual[str(TODAY)].against == "p"
     later = line_after(context(tmp_path, TODAY + timedelta(days=9)), None)
     assert min(later) == str(TODAY - timedelta(days=20)), "days count from the day"
 
@@ -110,10 +110,10 @@ def test_lists_of_the_other_kind_are_not_remembered(tmp_path):
 def test_the_kind_of_lists_that_counts_is_compared(world):
     evaluation_set, _, (ours, theirs) = world
     other = replace(evaluation_set, exclude_seen=True)
-    found = paired_differences(other, ours, theirs, KS)
+    differs = paired_differences(other, ours, theirs, KS)
     turned = [RankedLists(ranked.excluded, None) for ranked in (ours, theirs)]
-    assert found == paired_differences(evaluation_set, *turned, KS)
-    assert found != paired_differences(evaluation_set, ours, theirs, KS)
+    assert differs == paired_differences(evaluation_set, *turned, KS)
+    assert differs != paired_differences(evaluation_set, ours, theirs, KS)
 
 
 def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day(tmp_path):
@@ -137,8 +137,8 @@ def test_new_trees_are_not_judged_by_earlier_trees(tmp_path):
 
 
 def test_what_the_gate_may_look_at_is_remembered_of_days_with_trees():
-    found = {"recall@2": 0.123456789, "ndcg@2": 0.2, "gini@2": 0.9, "recall@2/users:0": 0.1}
-    lists = {"ranked": found, "fixed_order": {"mrr": 0.5}}
+    data = {"recall@2": 0.123456789, "ndcg@2": 0.2, "gini@2": 0.9, "recall@2/users:0": 0.1}
+    lists = {"ranked": data, "fixed_order": {"mrr": 0.5}}
     assert _judged_measures(lists, (2,)) == {
         "ranked": {"recall@2": 0.1234568, "ndcg@2": 0.2},
         "fixed_order": {"mrr": 0.5},
@@ -177,15 +177,15 @@ def test_the_lead_is_the_ratio_of_what_both_lists_find():
     """popular_today lists d, b: it finds 1/2, 0, 1 and 1; the version 1, 1, 0 and 1."""
     exam_of = taking(["da", "c", "b", "d"])
     lists = RankedLists(np.array([[0, 3, 1], [2, 0, 3], [0, 4, 1], [3, 0, 1]]), None)
-    found = measure_lead(lead_context(), exam_of, lists, np.array([3, 1, 2, 0, 4]))
-    both = found["recall@2"]
+    measured = measure_lead(lead_context(), exam_of, lists, np.array([3, 1, 2, 0, 4]))
+    both = measured["recall@2"]
     told = both["lead"], both["popular_today"], both["differ"]
     assert told == (pytest.approx(3 / 2.5), 2.5 / 4, 3)
     assert 0 < both["low"] < both["lead"] < both["high"]
-    one = found["recall@1"]
+    one = measured["recall@1"]
     assert (one["lead"], one["popular_today"]) == (pytest.approx(2.5 / 1.5), 1.5 / 4)
-    assert found["mrr"]["lead"] == pytest.approx((1 + 1 + 0 + 1) / (1 + 0 + 1 / 2 + 1))
-    assert not any("/" in name for name in found)
+    assert measured["mrr"]["lead"] == pytest.approx((1 + 1 + 0 + 1) / (1 + 0 + 1 / 2 + 1))
+    assert not any("/" in name for name in measured)
 
 
 def test_a_list_that_finds_nothing_gives_no_lead():
@@ -207,11 +207,11 @@ def test_a_line_remembers_a_week_of_leads(tmp_path):
     before = {f"2024-05-{n}": {"recall@2": n / 10} for n in range(10, 20)}
     (tmp_path / DayMetrics.FILE).write_text(json.dumps({"leads": before}))
     own = {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}
-    told = leads_after(lead_context(parent=parent), own)
-    assert list(told) == [f"2024-05-{n}" for n in range(13, 21)]
-    assert told["2024-05-13"] == before["2024-05-13"] and told["2024-05-20"] == {"recall@2": 1.5}
+    leads = leads_after(lead_context(parent=parent), own)
+    assert list(leads) == [f"2024-05-{n}" for n in range(13, 21)]
+    assert leads["2024-05-13"] == before["2024-05-13"] and leads["2024-05-20"] == {"recall@2": 1.5}
     assert list(leads_after(lead_context(parent=parent), None))[-1] == "2024-05-19"
-    assert leads_after(lead_context(), own) == {"2024-05-20": told["2024-05-20"]}
+    assert leads_after(lead_context(), own) == {"2024-05-20": leads["2024-05-20"]}
 
 
 def test_leads_of_the_other_kind_of_lists_are_forgotten(tmp_path):
@@ -234,11 +234,11 @@ def test_without_what_was_seen_neither_list_has_it():
     def lead(evaluation_set):
         return measure_lead(lead_context(), evaluation_set, ranked, np.arange(5))
 
-    found = lead(evaluation_set)
-    assert found["recall@1"] == {**found["recall@1"], "lead": 1, "popular_today": 1 / 2}
+    measured = lead(evaluation_set)
+    assert measured["recall@1"] == {**measured["recall@1"], "lead": 1, "popular_today": 1 / 2}
     kept = lead(replace(evaluation_set, exclude_seen=False))
     assert "recall@1" not in kept, "the first of both is a"
     past = evaluation_set.past
     counted = PersonalCounts.of_histories(past)
     nowhere = past.where(past.values < 0)
-    assert lead(replace(evaluation_set, past=nowhere, personal=counted)) == found
+    assert lead(replace(evaluation_set, past=nowhere, personal=counted)) == measured

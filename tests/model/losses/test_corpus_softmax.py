@@ -1,6 +1,6 @@
 """The mean gradient over many batches against that of the exact softmax over a whole toy catalogue.
 
-Items have Zipf's frequencies, and whoever takes item y asks with query y. Both gradients are of the
+Items have Zipf's frequencies, and users of item y ask with query y. Both gradients are of the
 same rows, so what chance leaves comes from the negatives alone: a few hundredths of the norm. A
 wrong weight leaves several times as much.
 """
@@ -40,7 +40,7 @@ def relative_error(correction, *, rows=256, uniform=0, forget="", **negatives):
     chance = LISTED / LISTED.sum()
     batch = (forget != "batch") * (rows - 1) * Q
     added = (forget != "uniform") * uniform * chance
-    found, weight, vectors = 0.0, np.zeros(ITEMS), tf.constant(ITEM, tf.float32)
+    total, weight, vectors = 0.0, np.zeros(ITEMS), tf.constant(ITEM, tf.float32)
 
     @tf.function(autograph=False)
     def gradient(query, drawn, batch, added, seed):
@@ -56,9 +56,9 @@ def relative_error(correction, *, rows=256, uniform=0, forget="", **negatives):
         np.add.at(weight, own, 1 / rows / BATCHES)
         given = (tf.constant(x, tf.float32) for x in (batch[drawn], (added + 0 * Q)[drawn]))
         query, seed = tf.constant(QUERY[own], tf.float32), tf.constant([1, step])
-        found = found + gradient(query, tf.constant(drawn), *given, seed).numpy() / BATCHES
+        total = total + gradient(query, tf.constant(drawn), *given, seed).numpy() / BATCHES
     exact = exact_gradient(weight)
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+    return float(np.linalg.norm(total - exact) / np.linalg.norm(exact))
 
 
 @pytest.mark.parametrize("correction", ["batch", "expected_count"])
@@ -100,11 +100,11 @@ CASES = {
 def test_the_correction_is_that_of_the_mixture(case, monkeypatch):
     monkeypatch.setattr(negatives, "SEMI_HARD_RANKS", (0, 10_000))  # all of the batch
     settings, pool = CASES[case]
-    found = relative_error("expected_count", **settings)
-    assert found < 0.06, found
+    total = relative_error("expected_count", **settings)
+    assert total < 0.06, total
     if pool:
         forgotten = relative_error("expected_count", forget=pool, **settings)
-        assert forgotten > 2 * found, (forgotten, found)
+        assert forgotten > 2 * total, (forgotten, total)
 
 
 def test_hard_negatives_alone_miss_what_added_ones_put_in():

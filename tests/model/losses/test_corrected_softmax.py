@@ -159,8 +159,8 @@ def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correcti
     loss, gradients = step(q, v)
     np.testing.assert_allclose(loss.rows, expected[0], rtol=1e-5, atol=2e-6)
     np.testing.assert_allclose(loss.total, weight @ expected[0], rtol=1e-5, atol=2e-6)
-    for found, exact in zip(gradients, expected[1:], strict=True):
-        np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5 * np.abs(exact).max() + 1e-9)
+    for value, exact in zip(gradients, expected[1:], strict=True):
+        np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-5 * np.abs(exact).max() + 1e-9)
 
 
 @pytest.mark.parametrize("q", [1e-9, 1e-3, 30.0], ids=["rare", "usual", "expected count above 1"])
@@ -182,8 +182,8 @@ def test_extremes_of_float32(q, correction):
             query, held, tf.ones(64), temperature=0.01, correction=correction
         )
     np.testing.assert_allclose(loss.rows, expected[0], rtol=3e-5, atol=3e-5)
-    for found, exact in zip(tape.gradient(loss.total, [query, vectors]), expected[1:], strict=True):
-        np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-4 * np.abs(exact).max())
+    for value, exact in zip(tape.gradient(loss.total, [query, vectors]), expected[1:], strict=True):
+        np.testing.assert_allclose(value, exact, rtol=1e-3, atol=1e-4 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)

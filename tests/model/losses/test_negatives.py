@@ -132,13 +132,13 @@ ALLOWED[3], ALLOWED[4, :22] = False, False
 
 
 def chosen(seed=1, **settings):
-    found = choose_negatives(
+    drawn = choose_negatives(
         tf.constant(COSINE),
         tf.constant(ALLOWED),
         NegativesConfig(**settings),
         tf.constant([7, seed]),
     )
-    return [x.numpy() for x in found]
+    return [x.numpy() for x in drawn]
 
 
 def slow_band(row, ranks):
@@ -169,9 +169,9 @@ def test_semi_hard_ones_are_k_of_a_band(band, k):
     columns, share, _, _ = chosen(in_batch="semi_hard", k=k)
     for row in range(40):
         there = set(slow_band(row, band))
-        found = set(np.flatnonzero(columns[row]).tolist())
-        assert found <= there and len(found) == min(k, len(there))
-        assert share[row] == pytest.approx(len(found) / len(there) if there else 0)
+        actual = set(np.flatnonzero(columns[row]).tolist())
+        assert actual <= there and len(actual) == min(k, len(there))
+        assert share[row] == pytest.approx(len(actual) / len(there) if there else 0)
 
 
 def test_all_of_a_band_are_equally_likely(band):

@@ -74,9 +74,9 @@ def test_estimates_shares_without_bias_from_the_head_to_the_tail():
     update, errors = tf.function(estimate.update), [[] for _ in q]
     for step in range(400):
         batch = drawn(rng, q, 1024)
-        found = update(tf.gather(names, batch)).numpy()
+        value = update(tf.gather(names, batch)).numpy()
         if step >= 200:
-            for item, log_q in dict(zip(batch, found, strict=True)).items():
+            for item, log_q in dict(zip(batch, value, strict=True)).items():
                 errors[item].append(log_q - np.log(q[item]))
     for item in (0, 1, 2, 3, 10, 100):  # from 512 expected hits in a batch to .6
         assert abs(np.mean(errors[item])) < 0.1, item
@@ -87,9 +87,9 @@ def test_estimates_shares_without_bias_from_the_head_to_the_tail():
 def test_items_of_one_bucket_count_together():
     estimate = StreamingFrequency(buckets=1, alpha=0.5)
     for _ in range(3):
-        found = estimate.update(tf.constant([1, 2, 3, 4], tf.int64))
+        value = estimate.update(tf.constant([1, 2, 3, 4], tf.int64))
     # The bucket is hit by every row: its gap is 1
-    np.testing.assert_allclose(found, np.zeros(4), atol=1e-6)
+    np.testing.assert_allclose(value, np.zeros(4), atol=1e-6)
 
 
 def test_an_item_that_fell_silent_is_as_rare_as_its_silence_is_long():
@@ -100,15 +100,15 @@ def test_an_item_that_fell_silent_is_as_rare_as_its_silence_is_long():
     for _ in range(25):
         estimate.update(tf.constant([2, 3, 2, 3], tf.int64))
     np.testing.assert_allclose(before, np.log(1 / 2), rtol=1e-5)
-    found = estimate.log_q(tf.constant([1, 2], tf.int64))
-    np.testing.assert_allclose(found, np.log([1 / 100, 1 / 2]), rtol=1e-5)
+    value = estimate.log_q(tf.constant([1, 2], tf.int64))
+    np.testing.assert_allclose(value, np.log([1 / 100, 1 / 2]), rtol=1e-5)
 
 
 def _trained(steps: int, estimate: StreamingFrequency, seed: int) -> np.ndarray:
     rng, names = np.random.default_rng(seed), ids_of(range(300))
     for _ in range(steps):
-        found = estimate.update(tf.gather(names, drawn(rng, zipf(300), 50)))
-    return found.numpy()
+        value = estimate.update(tf.gather(names, drawn(rng, zipf(300), 50)))
+    return value.numpy()
 
 
 def test_goes_on_from_its_state_as_if_never_interrupted(tmp_path):
@@ -278,19 +278,19 @@ def test_a_second_pass_leaves_what_it_does_not_hold_as_it_was():
 def test_estimated_frequencies_are_compared_with_counts():
     items = pa.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
     true = dict(zip(fingerprint(["a", "b", "c"]).tolist(), [0.6, 0.3, 0.1], strict=True))
-    found = compare_frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
-    assert (found["rows"], found["items"]) == (100, 3)
-    assert found["factor"] == pytest.approx(2)
-    assert found["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
+    report = compare_frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
+    assert (report["rows"], report["items"]) == (100, 3)
+    assert report["factor"] == pytest.approx(2)
+    assert report["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
     # One item too high by 4, of a tenth of the rows; the others right.
     high = {key: 0.4 if share == 0.1 else share for key, share in true.items()}
-    found = compare_frequency(items, lambda keys: np.log([high[k] for k in keys.tolist()]))
-    assert found["factor"] == pytest.approx(4**0.1)
+    report = compare_frequency(items, lambda keys: np.log([high[k] for k in keys.tolist()]))
+    assert report["factor"] == pytest.approx(4**0.1)
     # Of a hundred items met once each nothing is known; a seventh of the other rows is of b,
     # estimated too high by 2.
     rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
     told = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 20 / 170], strict=True))
-    found = compare_frequency(rare, lambda keys: np.log([told.get(k, 0.9) for k in keys]))
-    assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
+    report = compare_frequency(rare, lambda keys: np.log([told.get(k, 0.9) for k in keys]))
+    assert report["factor"] == pytest.approx(2 ** (1 / 7)) and report["items"] == 102
     assert compare_frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
     assert compare_frequency(items[:0], lambda keys: np.zeros(0)) is None

@@ -65,10 +65,10 @@ def test_what_several_sources_list_is_harder_than_what_one_lists():
 def test_days_are_read_as_they_were_written(tmp_path):
     days = [_rows(), _rows(TODAY - timedelta(days=1))]
     candidate_rows.write(tmp_path, days)
-    for wanted, found in zip(days, candidate_rows.read(str(tmp_path)), strict=True):
-        assert (found.day, found.sources, found.names) == (wanted.day, wanted.sources, wanted.names)
+    for wanted, value in zip(days, candidate_rows.read(str(tmp_path)), strict=True):
+        assert (value.day, value.sources, value.names) == (wanted.day, wanted.sources, wanted.names)
         for name in ("lengths", "by_history", "taken", "weights", "values"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+            np.testing.assert_array_equal(getattr(value, name), getattr(wanted, name))
 
 
 def test_what_was_read_is_written_as_the_same_file_and_what_is_not_ours_is_left(tmp_path):
@@ -115,8 +115,8 @@ def test_a_feature_that_a_day_lacks_is_missing():
 def test_candidates_of_other_lists_are_left_out():
     yesterday, before = TODAY - timedelta(days=1), TODAY - timedelta(days=2)
     other = _rows(before, sources=("history", "popular"))
-    found = keep_needed([_rows(yesterday), _rows(), other], TODAY, sources=["history"])
-    assert [rows.day for rows in found] == [TODAY, yesterday]
+    kept = keep_needed([_rows(yesterday), _rows(), other], TODAY, sources=["history"])
+    assert [rows.day for rows in kept] == [TODAY, yesterday]
 
 
 @pytest.mark.parametrize(("limit", "value", "kept"), [("MOST", 5, 2), ("MOST_DAYS", 3, 3)])
@@ -125,5 +125,5 @@ def test_the_newest_days_are_kept_until_there_are_enough_or_too_old(
 ):
     monkeypatch.setattr(candidate_rows, limit, value)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["history"])
-    assert [rows.day for rows in found] == [rows.day for rows in days[:kept]]
+    actual = keep_needed(days, TODAY, sources=["history"])
+    assert [rows.day for rows in actual] == [rows.day for rows in days[:kept]]

@@ -76,29 +76,29 @@ def orders(right="history", half_life="1d", **changed):
 
 
 def test_the_parents_order_is_measured_on_the_day_and_the_versions_on_held_out_users():
-    found = orders(order=BY_TREND).of_fixed_order()
-    assert found.progressive.value("recall@10") == 1 and found.progressive.users == USERS
-    held = found.holdout
+    measured = orders(order=BY_TREND).of_fixed_order()
+    assert measured.progressive.value("recall@10") == 1 and measured.progressive.users == USERS
+    held = measured.holdout
     assert (held.users, held.candidate.value("recall@10")) == (HELD, 0)
-    popular = found.beside_simple["most_popular"].by_measure["recall@10"]
+    popular = measured.beside_simple["most_popular"].by_measure["recall@10"]
     assert (popular.mean, popular.base) == (1, 0)
-    assert found.own_beside_simple["purchase_history"].by_measure["recall@10"].mean == -1
+    assert measured.own_beside_simple["purchase_history"].by_measure["recall@10"].mean == -1
 
 
 def test_each_order_has_the_half_life_of_its_version():
     before = orders("popular", "28d", order_before=BY_TREND)
     own = BY_TREND.model_copy(update={"half_life": "1d"})
-    found = replace(before, order=own).of_fixed_order()
-    assert found.progressive.value("recall@10") == 0
-    assert found.holdout.candidate.value("recall@10") == 1
+    measured = replace(before, order=own).of_fixed_order()
+    assert measured.progressive.value("recall@10") == 0
+    assert measured.holdout.candidate.value("recall@10") == 1
 
 
 def test_a_first_version_is_measured_on_held_out_users_alone():
     before = VersionLists(ranked={NEXT_DAY: by_chance(USERS)})
     first = orders(order_before=None, before=before)
-    found = first.of_fixed_order()
-    assert found.progressive is None and not found.beside_simple
-    assert found.holdout.candidate.value("recall@10") == 1
+    measured = first.of_fixed_order()
+    assert measured.progressive is None and not measured.beside_simple
+    assert measured.holdout.candidate.value("recall@10") == 1
 
 
 def test_the_parents_ranker_has_the_parents_half_life(by_place):
@@ -116,8 +116,8 @@ def of_two_tower(ranker):
 
 def test_a_versions_trees_are_compared_with_the_parents_on_held_out_users(by_place):
     """These take what trends, of which a two-tower of the parent knows nothing."""
-    found = orders("popular", ranker=of_two_tower(by_place), ranker_before=by_place).of_ranker()
-    held = found.holdout
+    measured = orders("popular", ranker=of_two_tower(by_place), ranker_before=by_place).of_ranker()
+    held = measured.holdout
     assert held.users == HELD and held.baseline.value("recall@10") == 1
     assert held.candidate.value("recall@10") < 0.5
     assert held.change["recall@10"].high < -0.5 and held.change["recall@10"].differ == HELD
@@ -128,9 +128,9 @@ def test_a_versions_trees_are_compared_with_the_parents_on_held_out_users(by_pla
 
 def test_where_few_are_held_out_trees_are_compared_on_all_users_of_the_day(by_place):
     ranked = {"ranker": of_two_tower(by_place), "ranker_before": by_place}
-    found = orders("popular", min_users=HELD + 1, **ranked).of_ranker().on_day
-    assert (found.users, found.baseline.value("recall@10")) == (USERS, 1)
-    assert found.change["recall@10"].high < -0.5 and found.change["recall@10"].differ == USERS
+    measured = orders("popular", min_users=HELD + 1, **ranked).of_ranker().on_day
+    assert (measured.users, measured.baseline.value("recall@10")) == (USERS, 1)
+    assert measured.change["recall@10"].high < -0.5 and measured.change["recall@10"].differ == USERS
     assert orders("popular", **ranked).of_ranker().on_day.change is None
     kept = {"ranker": by_place, "ranker_before": by_place}
     assert orders("popular", min_users=HELD + 1, **kept).of_ranker().on_day.change is None
@@ -144,17 +144,17 @@ def test_trees_are_compared_by_the_parents_vectors(by_place):
     told = RankedLists(knowing, knowing)
     version = VersionLists(encoded=encoded(**{HELD_OUT: HELD}), ranked={HELD_OUT: told})
     trees = of_two_tower(by_place)
-    found = orders("popular", ranker=trees, ranker_before=trees, version=version).of_ranker()
-    assert found.holdout.candidate.value("recall@10") < 0.5
-    assert found.holdout.change.get("recall@10", RelativeChange(change=0)).change == 0
+    measured = orders("popular", ranker=trees, ranker_before=trees, version=version).of_ranker()
+    assert measured.holdout.candidate.value("recall@10") < 0.5
+    assert measured.holdout.change.get("recall@10", RelativeChange(change=0)).change == 0
 
 
 def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_uses(by_place):
     described = RankerFile(sources=["popular"], features=["attribute_popular:brand"])
     branded = Ranker(by_place.model, described)
     for ranker in (branded, None):
-        found = orders(ranker_before=ranker).of_ranker()
-        assert found.progressive is None and found.holdout.candidate is None
+        measured = orders(ranker_before=ranker).of_ranker()
+        assert measured.progressive is None and measured.holdout.candidate is None
 
 
 def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_path):

@@ -85,12 +85,12 @@ def test_gains_are_a_slow_sum_over_places():
     made = ranking_rows(lengths, values[:, np.newaxis], ("popular",), taken, weights=weights)
     expected = 0.0
     for start, length in zip([0, 3, 4], lengths, strict=True):
-        place, found = 0.0, []
+        place, orders_seen = 0.0, []
         for row in sorted(range(start, start + length), key=lambda row: -values[row]):
             if taken[row]:
-                found.append(1 / np.log2(2 + place))
+                orders_seen.append(1 / np.log2(2 + place))
             place += weights[row]
-        expected += np.mean(found)
+        expected += np.mean(orders_seen)
     assert _gains([made], ("popular",)) == pytest.approx({"popular": expected})
 
 
@@ -156,7 +156,7 @@ def test_it_says_whether_it_was_fitted_on_queries_without_times_and_counts_users
 
 
 def test_the_newest_days_say_how_many_trees_help(monkeypatch):
-    """Where nothing tells what is taken, the first trees are the best; else many help."""
+    """If no feature predicts the item, the first trees are best; else many help."""
     monkeypatch.setattr(fit_orders, "_MOST_TREES", 200)
     rows = _rows(300)
     by_chance = replace(rows, taken=np.random.default_rng(2).permutation(rows.taken))

@@ -305,9 +305,9 @@ def test_measures_by_hand():
     assert measure_head(head, clicks) is None, "it was never trained on a label"
     head.see(Moments(10, 3.0, 40.0))
     head.weights[f"{PREFIX}bias"].values.assign(0.5)  # 3 + 2 * .5 = 4
-    found = measure_head(head, clicks)
+    measured = measure_head(head, clicks)
     roots = {"rmse": (17 / 3) ** 0.5, "rmse_of_mean": (14 / 3) ** 0.5}
-    assert found == pytest.approx({"labels": 3} | roots)
+    assert measured == pytest.approx({"labels": 3} | roots)
     assert measure_head(head, LabelledClicks(none[:0], none[:0], clicks.label[:0])) is None
 
 
@@ -318,6 +318,6 @@ def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
     encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
     corpus = pa.table({"_item": ["a", "b"]})
     day = DayQueries(corpus=corpus, queries={"clicks": table}, by_history=None, events=table)
-    found = labelled_clicks(day, "clicks", encoded)
-    assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
-    assert found.item.tolist() == [[20, 21], [20, 21]]
+    clicks = labelled_clicks(day, "clicks", encoded)
+    assert clicks.label.tolist() == [2, 5] and clicks.query.tolist() == [[0, 1], [6, 7]]
+    assert clicks.item.tolist() == [[20, 21], [20, 21]]

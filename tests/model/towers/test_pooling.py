@@ -128,16 +128,16 @@ def lists_of(rows, longest, largest):
 @pytest.mark.parametrize("largest", [3, 400, 70_000, 3_000_000])
 def test_entries_stand_list_by_list_and_id_by_id(largest):
     lists = lists_of(50, 9, largest)
-    found = bags(lists)
-    assert found.ids.tolist() == sorted({*lists[lists > 0].tolist()})
-    parts = np.split(found.ids[found.place], np.cumsum(found.count)[:-1])
+    sums = bags(lists)
+    assert sums.ids.tolist() == sorted({*lists[lists > 0].tolist()})
+    parts = np.split(sums.ids[sums.place], np.cumsum(sums.count)[:-1])
     distinct = [part.tolist() for part in parts]
-    assert [distinct[n] for n in found.of] == [row[row > 0].tolist() for row in lists]
+    assert [distinct[n] for n in sums.of] == [row[row > 0].tolist() for row in lists]
     assert len(distinct) == 1 + sum(a.tolist() != b.tolist() for a, b in pairwise(lists)) < 50
-    assert found.row.tolist() == [n for n, entries in enumerate(distinct) for _ in entries]
-    pairs = list(zip(found.place.tolist(), found.row.tolist(), range(len(found.row)), strict=True))
-    assert [pairs[n] for n in found.by_id] == sorted(pairs)
-    assert {array.dtype for array in found} == {np.dtype(np.int32)}
+    assert sums.row.tolist() == [n for n, entries in enumerate(distinct) for _ in entries]
+    pairs = list(zip(sums.place.tolist(), sums.row.tolist(), range(len(sums.row)), strict=True))
+    assert [pairs[n] for n in sums.by_id] == sorted(pairs)
+    assert {array.dtype for array in sums} == {np.dtype(np.int32)}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def _fit_on_few(patch):
 def shop(tmp_path_factory):
     """Two days of the shop, features and towers."""
     folder = tmp_path_factory.mktemp("shop")
-    # Determinism would be switched on for the whole process; test_loop.py has one of its own.
+    # Determinism would be switched on for the whole process; test_loop.py starts its own.
     settings = {"deterministic": False, "auxiliary": AuxiliaryConfig(weight=0.3)}
     p = with_train(pipeline_file.load(lay_out(folder)), **settings)
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})

@@ -175,5 +175,5 @@ def test_a_day_goes_from_store_to_store(shop, remote_place, tmp_path):
     expected = flat(metrics_of(shop.train2)["progressive"])
     assert flat(metrics["progressive"]) == pytest.approx(expected)
     places = (ctx.out, str(shop.train2))
-    found, expected = ({file.path for file in storage.list_files(place)} for place in places)
-    assert found == expected - {"vectors/best.npz"}, "no other version is compared here"
+    actual, expected = ({file.path for file in storage.list_files(place)} for place in places)
+    assert actual == expected - {"vectors/best.npz"}, "no other version is compared here"

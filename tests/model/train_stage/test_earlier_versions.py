@@ -41,10 +41,10 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
 
 def test_the_change_against_the_parent_has_an_interval(shop):
     held = metrics_of(shop.train2)["holdout"]
-    found = held["change"]["recall@10"]
+    change = held["change"]["recall@10"]
     expected = held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
-    assert found["change"] == pytest.approx(expected)
-    assert found["low"] < found["change"] < found["high"]
+    assert change["change"] == pytest.approx(expected)
+    assert change["low"] < change["change"] < change["high"]
     assert "recall@10/users:5-19" in held["change"]
     assert metrics_of(shop.train1)["holdout"]["change"] is None
 
@@ -93,7 +93,7 @@ def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
 def test_a_stage_that_is_stopped_does_not_wait_for_the_vectors_of_its_parent(
     shop, tmp_path, monkeypatch
 ):
-    """Its day has to be closed first, which whoever stops it may not wait long for."""
+    """Its day has to be closed first, and a stop may not wait long for that."""
     go_on, encoded = Event(), Event()
 
     def encode(*_):
@@ -124,14 +124,14 @@ def test_with_many_items_the_parent_encodes_before_its_child_is_trained(
         encoded.set()
 
     def learn(*_):
-        found.append(encoded.is_set())
+        change.append(encoded.is_set())
         learning.set()
         raise SystemExit
 
-    found = []
+    change = []
     monkeypatch.setattr(train_stage, "MAX_ITEMS_BESIDE", most)
     monkeypatch.setattr(train_stage, "encode_earlier_versions", encode)
     monkeypatch.setattr(train_stage, "train_towers", learn)
     with pytest.raises(SystemExit):
         train_stage.run(second_day(shop, tmp_path))
-    assert found == [first]
+    assert change == [first]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_labels_are_predicted_for_users_and_days_that_were_not_trained_on(shop):
-    """Stars go by the item, and its vector tells: the mean of 1 to 5 is off by 1.4."""
+    """Stars depend on the item, so its vector predicts them: the mean of 1 to 5 is off by 1.4."""
     first, second = (metrics_of(at)["auxiliary"] for at in (shop.train1, shop.train2))
     assert first["progressive"]["labels"] > 0 and first["labels"] > 4 * second["labels"] > 0
     assert second["curve"][-1][0] == metrics_of(shop.train2)["train"]["loss"][-1][0]

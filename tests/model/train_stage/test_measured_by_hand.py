@@ -65,12 +65,12 @@ def test_each_event_is_also_a_separate_query(shop):
         listed = np.argsort(-scores, axis=1, kind="stable")[:, :5]
         names = corpus["_item"].to_numpy(False)
         asked = zip(rows["_item"].to_pylist(), listed, strict=True)
-        found = [item in names[top] for item, top in asked]
-        assert which["recall@5"] == which["hit_rate@5"] == pytest.approx(np.mean(found))
+        actual = [item in names[top] for item, top in asked]
+        assert which["recall@5"] == which["hit_rate@5"] == pytest.approx(np.mean(actual))
 
 
 def test_the_lead_is_over_what_the_users_trained_on_took_that_day(shop):
-    """By hand: the ten items that they took most, beside what each held-out user took."""
+    """By hand: the ten most popular items, compared with the items of each held-out user."""
     taken = [row["_item"] for row in rows_trained_on(shop)]
     queries, corpus = day_queries(shop)
 

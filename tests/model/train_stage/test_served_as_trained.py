@@ -66,14 +66,14 @@ def test_what_several_exams_ask_is_encoded_once(shop):
 def test_what_is_served_is_compared_with_what_was_trained_on(shop):
     for place in (shop.features1, shop.features2):
         report = FeaturesReport.find(str(place))
-        found = {one.feature: one for one in report.skew}
-        assert found and set(found) <= set(drift.compared_features(shop.pipeline))
+        actual = {one.feature: one for one in report.skew}
+        assert actual and set(actual) <= set(drift.compared_features(shop.pipeline))
         # What the snapshot says of items is the same on both sides.
         for name in ("kind", "price"):
-            assert found[name].distance < 0.2 and found[name].outside == 0
+            assert actual[name].distance < 0.2 and actual[name].outside == 0
         corpus = pads.dataset(place / feature_schema.CORPUS_END, format="parquet").to_table()
         weighted = corpus.filter(pc.greater(corpus["_popular"], 0))
         of_items = drift.compared_features(shop.pipeline)
-        for name, one in found.items():
+        for name, one in actual.items():
             if one.served and of_items[name] == feature_schema.CORPUS_END:
                 assert one.served.high <= pc.max(weighted[name].drop_null()).as_py()

@@ -151,8 +151,8 @@ def test_a_removed_feature_is_dropped(tiny):
     fewer = tiny.pipeline(_without(tiny, "device", "week"))
     child, _ = _next(tiny, _captured(parent), pipeline=fewer)
     assert "device" not in _captured(child).tables
-    found, expected = (model.dense["query/first/user"].values for model in (child, parent))
-    np.testing.assert_array_equal(found, expected)
+    actual, expected = (model.dense["query/first/user"].values for model in (child, parent))
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_width_stays_when_the_vocabulary_grows(tiny):
@@ -254,8 +254,8 @@ def test_a_category_that_becomes_several_keeps_its_rows(tiny):
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
     for key in ("=phone", "=tv", "missing"):
         np.testing.assert_array_equal(_row(child, "device", key), _row(parent, "device", key))
-    found, expected = (model.dense["query/first/device"].values for model in (child, parent))
-    np.testing.assert_array_equal(found, expected)
+    actual, expected = (model.dense["query/first/device"].values for model in (child, parent))
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_feature_that_moves_to_the_other_tower_starts_there_without_effect(tiny):

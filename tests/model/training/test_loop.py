@@ -105,7 +105,7 @@ for name, weight in {**a.tables, **a.dense}.items():
 
 
 def test_two_deterministic_runs_give_equal_bytes(request):
-    """In a process of its own, since determinism is switched on for all of one."""
+    """In a separate process, since determinism is switched on for a whole process."""
     root = request.config.rootpath
     done = subprocess.run([sys.executable, "-c", TWICE], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -13,9 +13,9 @@ def learned(steps, before=0, rows=3000):
 
 def test_few_steps_from_scratch_are_reported_with_a_remedy():
     settings = TrainConfig(batch_size=128, epochs=3)
-    told = few_steps(learned(23), settings)
-    assert "this run took 23: 1,000 examples, 3 times, in batches of 128" in told
-    assert all(key in told for key in ("train.batch_size", "train.epochs", "window.train_days"))
+    note = few_steps(learned(23), settings)
+    assert "this run took 23: 1,000 examples, 3 times, in batches of 128" in note
+    assert all(key in note for key in ("train.batch_size", "train.epochs", "window.train_days"))
     assert few_steps(learned(0, rows=0), settings)
 
 
@@ -31,7 +31,7 @@ def test_too_few_buckets_are_reported_with_the_number_needed(hashes):
     estimate.update(tf.range(20_000, dtype=tf.int64))
     assert full_buckets(estimate) is None
     estimate.update(tf.range(30_000, dtype=tf.int64))
-    told = full_buckets(estimate)
-    assert "26% of its 100,000" in told and "train.frequency.buckets to 200,000 or more" in told
-    items = int(told.split("about ")[1].split(" items")[0].replace(",", ""))
+    note = full_buckets(estimate)
+    assert "26% of its 100,000" in note and "train.frequency.buckets to 200,000 or more" in note
+    items = int(note.split("about ")[1].split(" items")[0].replace(",", ""))
     assert abs(items - 30_000) < 600

@@ -74,12 +74,12 @@ def test_a_row_that_left_and_comes_back_is_as_ready_to_learn_as_one_that_stayed(
         away = _next(tiny, away, day, 0.5, item=["i1"])
         there = _next(tiny, there, day, 0.5)
     assert away.tables["item"].left[-1].as_py() == DAYS[1]
-    found, expected = (_slots(_next(tiny, state, DAYS[3], 0.5), "item") for state in (away, there))
-    assert set(found) == set(expected)
+    actual, expected = (_slots(_next(tiny, state, DAYS[3], 0.5), "item") for state in (away, there))
+    assert set(actual) == set(expected)
     before = _slots(parent, "item")["=i7"]
-    np.testing.assert_allclose(found["=i7"], np.maximum(before / 8, START), rtol=1e-6)
+    np.testing.assert_allclose(actual["=i7"], np.maximum(before / 8, START), rtol=1e-6)
     for key, slots in expected.items():
-        np.testing.assert_array_equal(found[key], slots, err_msg=key)
+        np.testing.assert_array_equal(actual[key], slots, err_msg=key)
 
 
 def test_a_gap_of_days_counts_once(tiny, parent):

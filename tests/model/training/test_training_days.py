@@ -11,7 +11,7 @@ MONDAY, TUESDAY, WEDNESDAY = (date(2024, 5, day) for day in (6, 7, 8))
 
 
 def _numbered(tiny, n, first):
-    """Rows that can be told apart: their users are numbers from `first` on."""
+    """Distinct rows: their users are numbers from `first` on."""
     rows = tiny.rows(n)
     rows.user[:] = np.arange(first, first + n)
     return rows
@@ -41,11 +41,11 @@ def test_the_linear_part_is_fitted_to_the_newest_history_of_each_user(tiny):
     days = [(MONDAY, tiny.rows(3)), (TUESDAY, tiny.rows(2, seed=1))]
     for (_, rows), users in zip(days, ([7, 9, 7], [9, 4]), strict=True):
         rows.user[:] = users
-    found = newest_histories(days, tiny.architecture(pipeline))
+    lists = newest_histories(days, tiny.architecture(pipeline))
     monday, tuesday = (rows.features["recent"] for _, rows in days)
-    width = found.shape[1]
+    width = lists.shape[1]
     expected = [tuesday[1], monday[2], tuesday[0]]  # of users 4, 7 and 9
-    assert found.tolist() == [[*row, *[0] * (width - len(row))] for row in map(list, expected)]
+    assert lists.tolist() == [[*row, *[0] * (width - len(row))] for row in map(list, expected)]
 
 
 def test_training_with_a_stop_is_training_of_one_part_and_then_of_the_other(tiny):

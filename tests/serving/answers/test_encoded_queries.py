@@ -78,15 +78,15 @@ def test_numbers_do_not_match_across_their_bytes():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
-    """Where the stored history holds the whole window, the answer is exact: counted anew from all
+    """Where the stored history holds the whole window, the answer is exact: counted again from all
     events, of before the version's day and of after it.
     """
     rng = np.random.default_rng(seed)
     events = ["".join(rng.choice(ITEMS, rng.integers(1, 12))) for _ in range(30)]
     until = [int(rng.integers(0, len(all_of) + 1)) for all_of in events]
     before = [all_of[:end] for all_of, end in zip(events, until, strict=True)]
-    # The request tells everything new, and as much of before as it likes.
-    told = [all_of[rng.integers(0, end + 1) :] for all_of, end in zip(events, until, strict=True)]
+    # The request has all new events, and any number of earlier ones.
+    actual = [all_of[rng.integers(0, end + 1) :] for all_of, end in zip(events, until, strict=True)]
 
     def of(texts):
         lengths = np.array([len(text) for text in texts])
@@ -96,14 +96,14 @@ def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
     stored = of(before)
     pasts = ["".join(ITEMS[item] for item in stored.part(n, n + 1).values) for n in range(30)]
     stored_of = {STORED_PAST: pasts, STORED_HISTORY: before, STORED_EVENTS: [*map(len, before)]}
-    found = past_of(table(**{SEEN: told, **stored_of}))
+    lists = past_of(table(**{SEEN: actual, **stored_of}))
     exact = of(events)
-    for n, (past, number) in enumerate(found):
+    for n, (past, number) in enumerate(lists):
         expected = "".join(ITEMS[item] for item in exact.part(n, n + 1).values)
-        # What was told may by chance repeat the end of what is stored: then it is taken for that.
-        numbers = [np.array([ord(c) for c in text], np.int64) for text in (before[n], told[n])]
-        if overlap(*numbers) == len(told[n]) - (len(events[n]) - until[n]):
-            assert (past, number) == (expected, len(events[n])), (before[n], told[n])
+        # By chance, a request may repeat the end of the stored history: then it counts as that.
+        numbers = [np.array([ord(c) for c in text], np.int64) for text in (before[n], actual[n])]
+        if overlap(*numbers) == len(actual[n]) - (len(events[n]) - until[n]):
+            assert (past, number) == (expected, len(events[n])), (before[n], actual[n])
 
 
 def test_users_that_are_not_stored_have_the_history_of_their_request():
@@ -160,19 +160,19 @@ def test_an_event_that_is_sent_again_counts_once():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_order_of_what_was_taken_is_that_of_all_events(seed):
-    """However many of the newest events before the version's day are stored, and of all told."""
+    """For any number of stored events before the version's day and of events in the request."""
     rng = np.random.default_rng(seed)
     events = ["".join(rng.choice(ITEMS, rng.integers(1, 20))) for _ in range(30)]
     ends = [int(rng.integers(0, len(all_of) + 1)) for all_of in events]
     stored = [all_of[max(0, end - 4) : end] for all_of, end in zip(events, ends, strict=True)]
-    told = [all_of[rng.integers(0, end + 1) :] for all_of, end in zip(events, ends, strict=True)]
+    actual = [all_of[rng.integers(0, end + 1) :] for all_of, end in zip(events, ends, strict=True)]
     pasts = [most_frequent(all_of[:end]) for all_of, end in zip(events, ends, strict=True)]
-    found = last_taken(table(**{SEEN: told, STORED_HISTORY: stored, STORED_PAST: pasts}))
+    lists = last_taken(table(**{SEEN: actual, STORED_HISTORY: stored, STORED_PAST: pasts}))
     for n, all_of in enumerate(events):
         exact = "".join(sorted(set(all_of), key=all_of.rindex, reverse=True))
-        in_order = {*stored[n], *told[n]}
+        in_order = {*stored[n], *actual[n]}
         rest = [one for one in pasts[n] if one not in in_order]
-        assert found[n] == exact[: len(in_order)] + "".join(rest)
+        assert lists[n] == exact[: len(in_order)] + "".join(rest)
 
 
 @pytest.mark.parametrize("taken", [[], ["a", "b"]])

@@ -150,12 +150,12 @@ def test_what_is_served_is_the_whole_ranking_ruled_slowly(
     monkeypatch.setattr("serving.answers.recommend._SPARE", 0)
     version = ruled(**rules)
     options = {"source": source, "exclude_seen": leave_out, "now": NOON}
-    found = recommend(version, asked, k, **options)
+    answer = recommend(version, asked, k, **options)
     whole = recommend(version, asked, 12, rules=False, **options)
     for n, query in enumerate(asked):
         known = {int(item[1:]) for item in query.get("history", ())}
         if query.get("user") == "anna":
             known |= {3, 4, 5}
-        told = {"share": rules.get("new_share", 0), "caps": rules.get("caps"), "values": VALUES}
-        expected = slow_list(numbers(version, whole, n), k, known=known, **told)
-        assert numbers(version, found, n) == expected
+        data = {"share": rules.get("new_share", 0), "caps": rules.get("caps"), "values": VALUES}
+        expected = slow_list(numbers(version, whole, n), k, known=known, **data)
+        assert numbers(version, answer, n) == expected

@@ -101,9 +101,9 @@ def test_the_command_notifies_and_ends_with_json(shop, tmp_path):
     line = json.loads(done.stdout.splitlines()[-1])
     assert (line["status"], line["exit_code"], line["version"]) == ("Unwell", 5, live)
     assert [one["passed"] for one in line["checks"]] == [False, True]  # it is of 2024
-    told = json.loads((tmp_path / "told").read_text())
-    assert (told["event"], told["day"], told["stage"]) == ("unwell", DAY, "status")
-    assert told["reason"] == line["reason"] and "twinspire status" in told["reason"]
+    report = json.loads((tmp_path / "told").read_text())
+    assert (report["event"], report["day"], report["stage"]) == ("unwell", DAY, "status")
+    assert report["reason"] == line["reason"] and "twinspire status" in report["reason"]
 
     (tmp_path / "told").unlink()
     file = tmp_path / "circle.toml"

@@ -186,8 +186,8 @@ def test_with_rules_only_what_is_answered_is_explained(opened, monkeypatch):
 def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     opened(by_popularity())
     command = ["recommend", str(pipeline_file), "-k", "6", "--user", "anna", "--explain"]
-    told = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    reasons = [item["reasons"] for item in told["items"]]
+    report = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    reasons = [item["reasons"] for item in report["items"]]
     assert [one["feature"] for one in reasons[0]] == ["popular"]
     assert reasons[0][0]["text"] == "taken 3 times by all users"
     assert reasons[0][0]["contribution"] > 0 and reasons[5] == []

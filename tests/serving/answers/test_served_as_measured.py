@@ -77,7 +77,7 @@ def both(tmp_path_factory):
 
 
 def _with_ranker(version):
-    """A version whose towers place users and items by their ids, and whose ranker goes by all
+    """A version whose towers place users and items by their ids, and whose ranker uses all
     features.
     """
     rng = np.random.default_rng(1)
@@ -127,7 +127,7 @@ def _catalogue(day):
 
 
 def _completed(version, requests, now=None):
-    """Requests with what is stored of their users, and of whom something is."""
+    """Requests with the stored values of their users, and which users have some."""
     table = Requests(version.pipeline).table(requests)
     now = now or datetime.now(version.pipeline.zone)
     return complete(table, version.users, now, version.pipeline.history_name)
@@ -186,7 +186,7 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
 
 
 def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both):
-    """Users of whom nothing is stored: what is made of their history is what rows were made of."""
+    """Users that are not stored: features of their history equal those of the rows."""
     _, day, version = both
     rows = ds.dataset(day / "evaluation").to_table()
     rows = rows.filter(pc.equal(rows["_day"], DAY))
@@ -225,8 +225,8 @@ def test_a_version_lists_what_is_measured(both, source):
     rows = _users_with_a_past(day)
     corpus, measured = _catalogue(day)
     asked = prepare_whole(rows, corpus)
-    found = measured.retrieve([source], asked.source_queries, K)[source]
-    expected = measured.filled(found.items, K)
+    lists = measured.retrieve([source], asked.source_queries, K)[source]
+    expected = measured.filled(lists.items, K)
 
     table, known = _completed(version, [{"user": user} for user in rows["_user"].to_pylist()])
     assert known.all() and len(known) > 10
@@ -321,9 +321,9 @@ def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
     rows, _ = version.users.find(stored)
     table, _ = _completed(version, [{"user": user} for user in stored])
     had = items_had(version, table)
-    found = [set(version.ids[had.row[had.query == n]]) for n in range(len(stored))]
+    actual = [set(version.ids[had.row[had.query == n]]) for n in range(len(stored))]
     counted = [set(items) & set(version.ids) for items in rows["_personal"].to_pylist()]
-    assert all(items <= known for items, known in zip(counted, found, strict=True))
+    assert all(items <= known for items, known in zip(counted, actual, strict=True))
     histories = rows[version.pipeline.history_name].to_pylist()
     assert any(items and not own for items, own in zip(counted, histories, strict=True))
 
@@ -343,15 +343,15 @@ def test_without_counts_the_stored_history_tells_what_was_taken_last(both):
     version, _, _ = both
     counted, _ = _completed(version, [{"user": user} for user in version.users.some(100)])
     uncounted = counted.drop_columns([*{*user_histories.COLUMNS} & {*counted.column_names}])
-    wanted, found = (
+    wanted, actual = (
         read_queries(version, rows, personal=True).weighted_items().items
         for rows in (counted, uncounted)
     )
     compared = 0
     for n, history in enumerate(counted[STORED_HISTORY].to_pylist()):
-        by_age, in_order = (items.part(n, n + 1).values.tolist() for items in (wanted, found))
+        by_age, in_order = (items.part(n, n + 1).values.tolist() for items in (wanted, actual))
         depth = len({*version.rows(history or []).tolist()} - {NONE})
         assert in_order[:depth] == by_age[:depth]
         assert {*in_order} <= {*by_age}, "counts go back further"
         compared += depth
-    assert compared > 30 and (found.lengths > 3).any()
+    assert compared > 30 and (actual.lengths > 3).any()

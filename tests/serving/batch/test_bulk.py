@@ -89,8 +89,8 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
     done = recommend_lines(
         version, queries, str(tmp_path / "recs.jsonl"), 6, allow={"stock": ["true", "false"]}
     )
-    found = [{int(item[1:]) for item in line["items"]} for line in read(tmp_path / "recs.jsonl")]
-    assert found[0] == {1, 5, 7, 9, 11} and 3 not in found[1] and not found[2] & {0, 1, 2, 3}
+    actual = [{int(item[1:]) for item in line["items"]} for line in read(tmp_path / "recs.jsonl")]
+    assert actual[0] == {1, 5, 7, 9, 11} and 3 not in actual[1] and not actual[2] & {0, 1, 2, 3}
     assert (done["short"], done["widened"]) == (1, 0)
     assert done["notes"] == [f"no item of {version.id} has size 9"]
 
@@ -166,9 +166,9 @@ def test_without_a_file_standard_output_has_the_lists_and_nothing_else(
     capfd.readouterr()
     for as_json in (False, True):
         recommend_file(pipeline, queries, None, ListRequest(k=3), as_json=as_json)
-        told = capfd.readouterr()
-        assert told.out == (tmp_path / "recs.jsonl").read_text()
-        assert ("5 lists of 3" in told.err) != as_json and ('"queries": 5' in told.err) == as_json
+        text = capfd.readouterr()
+        assert text.out == (tmp_path / "recs.jsonl").read_text()
+        assert ("5 lists of 3" in text.err) != as_json and ('"queries": 5' in text.err) == as_json
     bad = write(tmp_path / "bad.jsonl", [*REQUESTS, "{"])
     with pytest.raises(BadData, match="line 6"):
         recommend_file(pipeline, bad, None, ListRequest(k=3))

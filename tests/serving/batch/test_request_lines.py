@@ -85,8 +85,8 @@ def test_lines_are_read_as_python_reads_them(read, data, asked, escaped):
         place = data.draw(st.integers(0, len(lines) - 1))
         added = f"{json.dumps(data.draw(name))}: {json.dumps(data.draw(odd))}".encode()
         lines[place] = lines[place][:-1] + (b", " if len(lines[place]) > 2 else b"") + added + b"}"
-    found, expected = read(lines), looked_at(lines)
-    assert found == expected if expected is None else found.equals(expected)
+    actual, expected = read(lines), looked_at(lines)
+    assert actual == expected if expected is None else actual.equals(expected)
 
 
 @pytest.mark.parametrize(

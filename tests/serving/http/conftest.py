@@ -22,7 +22,7 @@ FAST = Settings(poll=0.05, max_k=100, max_queries=20, max_body=20_000)
 
 
 def shop(folder: Path) -> Pipeline:
-    """The pipeline in a folder of its own."""
+    """The pipeline in its own folder."""
     (folder / "circle.toml").write_text(circle.PIPELINE)
     return load(folder / "circle.toml")
 

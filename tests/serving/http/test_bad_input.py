@@ -58,9 +58,9 @@ def error(response) -> dict:
 def test_recommend(client, body, status, kind, where, said):
     content = body.replace("DEEP", DEEP) if isinstance(body, str) else body
     response = client.post("/v1/recommend", content=content)
-    found = error(response)
-    assert (response.status_code, found["type"], found.get("where")) == (status, kind, where)
-    assert said in found["message"]
+    problem = error(response)
+    assert (response.status_code, problem["type"], problem.get("where")) == (status, kind, where)
+    assert said in problem["message"]
 
 
 def test_the_nearest_name_is_a_separate_field(client):
@@ -71,8 +71,8 @@ def test_the_nearest_name_is_a_separate_field(client):
         ({"query": {"deny": {"knd": "odd"}}}, "kind"),
     ):
         assert error(client.post("/v1/recommend", json=body))["did_you_mean"] == near
-    found = error(client.post("/v1/similar", json={"item": "i04", "allow": {"tgs": "two"}}))
-    assert (found["where"], found["did_you_mean"]) == ("allow.tgs", "tags")
+    problem = error(client.post("/v1/similar", json={"item": "i04", "allow": {"tgs": "two"}}))
+    assert (problem["where"], problem["did_you_mean"]) == ("allow.tgs", "tags")
 
 
 @pytest.mark.parametrize(

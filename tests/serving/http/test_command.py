@@ -111,5 +111,5 @@ def test_impossible_arguments_are_rejected(arguments, said, tmp_path, monkeypatc
     shop(tmp_path)
     monkeypatch.chdir(tmp_path)
     Path("empty").touch()
-    found = CliRunner().invoke(app, ["serve", "circle.toml", *arguments])
-    assert said in str(found.exception)
+    result = CliRunner().invoke(app, ["serve", "circle.toml", *arguments])
+    assert said in str(result.exception)

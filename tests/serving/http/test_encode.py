@@ -64,8 +64,8 @@ def test_several_are_encoded_together_part_by_part_too(client, home, tower):
         for server in (client, in_parts):
             answer = encode(server, {"queries": queries})
             assert set(answer) == {"version", "towers", "results"}
-            found = [result["vector"] for result in answer["results"]]
-            np.testing.assert_allclose(found, vectors, atol=1e-6)
+            actual = [result["vector"] for result in answer["results"]]
+            np.testing.assert_allclose(actual, vectors, atol=1e-6)
 
 
 def test_a_refresh_has_the_towers_of_its_day(towers, tmp_path):

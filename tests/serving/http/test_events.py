@@ -190,8 +190,8 @@ def test_a_version_without_the_source_says_so(tmp_path, towers):
 def test_a_moment_may_be_written_in_several_ways(time):
     """The zone of a time without one is the pipeline's, Tokyo."""
     body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
-    found = parse_events(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
-    assert found.times.tolist() == [1_706_749_200_250_000]
+    parsed = parse_events(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
+    assert parsed.times.tolist() == [1_706_749_200_250_000]
 
 
 def test_a_senders_clock_may_be_a_minute_ahead():
@@ -205,9 +205,9 @@ def test_a_senders_clock_may_be_a_minute_ahead():
 
 def test_of_who_took_it_a_number_is_kept_and_no_id():
     body = orjson.dumps({"events": [{"item": "i1", "user": user} for user in ("u", 7, "7", None)]})
-    found = parse_events(body, UTC, datetime.now(UTC)).users.tolist()
-    assert found[1] == found[2] and len(set(found)) == 3
-    assert found[3] == NOBODY
+    parsed = parse_events(body, UTC, datetime.now(UTC)).users.tolist()
+    assert parsed[1] == parsed[2] and len(set(parsed)) == 3
+    assert parsed[3] == NOBODY
 
 
 def test_a_body_has_ten_thousand_events_at_the_most():
@@ -288,7 +288,7 @@ def test_a_grown_version_is_asked_once_before_it_answers(version, monkeypatch):
 
 
 def test_the_version_that_answers_grows_and_no_other_takes_its_place(pipeline, version):
-    """One that is warmed up beside it grows too, and waits."""
+    """A version that is being warmed up also grows, and waits."""
     following = LiveVersion(
         pipeline, lambda name: Version.open(pipeline, name), lambda one: one, Metrics(), poll=2
     )

@@ -46,7 +46,7 @@ def registry(pipeline: Pipeline) -> Registry:
     return Registry(pipeline.registry.root, pipeline.name)
 
 
-def told(client: httpx.Client) -> dict:
+def version_info(client: httpx.Client) -> dict:
     return client.get("/v1/version").json()
 
 
@@ -143,7 +143,7 @@ def test_a_version_that_was_swapped_leaves_memory(pipeline, towers, tmp_path, no
         kept = [weakref.ref(part) for part in parts]
         del version, parts
         second = publish_named(pipeline, towers, tmp_path, "b", "2024-01-02")
-        until(lambda: told(client)["version"] == second)
+        until(lambda: version_info(client)["version"] == second)
         until(lambda: not any(part() for part in kept), 20)
     looked_at = {id(one) for one in gc.get_objects()}
     assert id(vars(sys.modules["tensorflow.python.saved_model.load"])) not in looked_at, (
@@ -178,16 +178,16 @@ def test_a_damaged_version_is_reported_and_the_old_one_keeps_answering(pipeline,
     with answering(pipeline) as client:
         # Damaged between its publication and the first look: whole for the log, not for a reader.
         described = publish_damaged(pipeline, towers, tmp_path)
-        until(lambda: told(client)["failure"])
-        said = told(client)
+        until(lambda: version_info(client)["failure"])
+        said = version_info(client)
         assert (said["version"], said["failure"]["version"]) == (first, described)
         assert "differs from its digest" in said["failure"]["error"]
         assert client.post("/v1/recommend", json={"query": {}}).json()["version"] == first
         assert client.get("/readyz").status_code == 200
         assert metric(client, "twinspire_version_failures_total") >= 1
         registry(pipeline).rollback(first, reason="damaged")
-        until(lambda: told(client)["failure"] is None)
-        assert told(client)["version"] == first
+        until(lambda: version_info(client)["failure"] is None)
+        assert version_info(client)["version"] == first
         assert metric(client, "twinspire_swaps_total") == 1, "it has answered all the time"
 
 
@@ -195,12 +195,12 @@ def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
     first = circle.publish(pipeline, towers, tmp_path / "staged")
     origin = ("day", "corpus_date", "refreshes")
     with answering(pipeline) as client:
-        said = told(client)
+        said = version_info(client)
         assert [said[name] for name in origin] == ["2024-01-01", "2024-01-01", None]
         later = {"titles": ["New"] * 12, "refreshes": first, "corpus_date": date(2024, 1, 5)}
         again = circle.publish(pipeline, towers, tmp_path / "again", **later)
-        until(lambda: told(client)["version"] == again)
-        said = told(client)
+        until(lambda: version_info(client)["version"] == again)
+        said = version_info(client)
         assert [said[name] for name in origin] == ["2024-01-01", "2024-01-05", first]
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
         assert set(schemas["VersionAnswer"]["properties"]) == set(said)
@@ -221,11 +221,11 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
     with answering(pipeline) as client:
         assert client.post("/v1/recommend", json=asked).json()["source"] == "fixed_order"
         second = circle.publish(pipeline, towers, tmp_path / "b", "2024-01-02", nominators=ranked())
-        until(lambda: told(client)["version"] == second)
+        until(lambda: version_info(client)["version"] == second)
         said = client.post("/v1/recommend", json=asked).json()
         assert (said["source"], said["items"]) == ("ranked", ["i03", "i04", "i05"])
-        assert told(client)["sources"][:3] == ["two_tower", "ranked", "fixed_order"]
-        assert told(client)["notes"] == [] and "reasons" not in said
+        assert version_info(client)["sources"][:3] == ["two_tower", "ranked", "fixed_order"]
+        assert version_info(client)["notes"] == [] and "reasons" not in said
         said = client.post("/v1/recommend", json={**asked, "explain": True}).json()
         assert metric(client, 'twinspire_lists_total{source="ranked"}') == 2
         assert metric(client, 'twinspire_lists_total{source="fixed_order"}') == 1
@@ -244,9 +244,9 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         assert page.count("taken 3 times by all users") == 1 and "ranker" in page
         newer = ranked(number=2)
         third = circle.publish(pipeline, towers, tmp_path / "c", "2024-01-03", nominators=newer)
-        until(lambda: told(client)["version"] == third)
+        until(lambda: version_info(client)["version"] == third)
         assert client.post("/v1/recommend", json=asked).json()["source"] == "fixed_order"
-        [note] = told(client)["notes"]
+        [note] = version_info(client)["notes"]
         assert "ranker.json is of format 2, and this release reads format 1" in note
         refused = client.post("/v1/recommend", json={**asked, "source": "ranked"})
         assert (refused.status_code, refused.json()["error"]["type"]) == (409, "no_such_source")
@@ -309,15 +309,15 @@ def test_before_there_is_a_version_nobody_is_sent_here(pipeline, towers, tmp_pat
             assert (response.status_code, response.json()["error"]["type"]) == (503, "not_ready")
             assert "none is live" in response.json()["error"]["message"]
             assert response.headers["retry-after"]
-        assert told(client)["version"] is None
+        assert version_info(client)["version"] is None
         version = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
         ready(client)
-        assert told(client)["version"] == version
-        assert told(client)["users"] == 3
+        assert version_info(client)["version"] == version
+        assert version_info(client)["users"] == 3
 
 
 class Flaky:
-    """Stands in for what opens and warms up versions: fails as it is told to."""
+    """Stands in for what opens and warms up versions: fails on demand."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline, self.error, self.opened = pipeline, None, 0

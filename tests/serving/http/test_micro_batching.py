@@ -15,7 +15,7 @@ def one(name: str, queries: int = 1, k: int = 10, deny: str | None = None) -> Re
 
 
 class Slow:
-    """Answers with the names; the first batch only when it is told to. `batches` are the names of
+    """Answers with the names; the first batch only on demand. `batches` are the names of
     each batch, and of each part how many it had.
     """
 
@@ -61,10 +61,10 @@ async def ask_all(slow: Slow, wanted: list[RecommendRequest]) -> list:
 def test_what_came_meanwhile_is_the_next_batch():
     slow = Slow(most=8)
     wanted = [one("a"), one("b"), one("bad"), one("c", 2), one("d", 2), one("e", 2), one("f")]
-    found = asyncio.run(ask_all(slow, wanted))
+    result = asyncio.run(ask_all(slow, wanted))
     assert slow.batches == [["first"], ["a", "b", "bad", "c", "d"], ["e", "f"]]
-    assert str(found.pop(3)) == "fails"
-    assert found == [b"first", b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert str(result.pop(3)) == "fails"
+    assert result == [b"first", b"a", b"b", b"c", b"d", b"e", b"f"]
     slow.batcher.stop()
 
 
@@ -85,19 +85,19 @@ def test_a_heavy_query_shares_no_batch():
         ),
         "why": one("why", k=10)._replace(options=ListRequest(k=10, explain=True)),
     }
-    found = asyncio.run(ask_all(slow, [one("a"), *heavy.values(), one("b")]))
+    result = asyncio.run(ask_all(slow, [one("a"), *heavy.values(), one("b")]))
     assert slow.batches[:2] == [["first"], ["a", "b"]]
     assert sorted(slow.batches[2:]) == [["ids", 1], ["more", 1], ["more", 1], ["why", 1]]
-    assert found == [b"first", b"a", b"ids", b"more", b"why", b"b"]
+    assert result == [b"first", b"a", b"ids", b"more", b"why", b"b"]
     slow.batcher.stop()
 
 
 def test_a_heavy_query_waits_as_many_do():
     slow = Slow(pending=100)
     heavy = RecommendRequest([{"name": "ids", "_seen": ["i"] * 10_000}], ListRequest(), single=True)
-    found = asyncio.run(ask_all(slow, [heavy, heavy, *(one(f"{n}") for n in range(50))]))
-    assert isinstance(found.pop(2), Problem)
-    assert found == [b"first", b"ids", *(f"{n}".encode() for n in range(50))]
+    result = asyncio.run(ask_all(slow, [heavy, heavy, *(one(f"{n}") for n in range(50))]))
+    assert isinstance(result.pop(2), Problem)
+    assert result == [b"first", b"ids", *(f"{n}".encode() for n in range(50))]
     slow.batcher.stop()
 
 
@@ -125,36 +125,36 @@ def test_a_long_request_is_answered_part_by_part_between_the_others(monkeypatch)
 def test_requests_with_a_filter_wait_for_no_others_and_hold_none_up():
     slow = Slow()
     wanted = [one("x", deny="1"), one("a"), one("y", deny="2"), one("b"), one("z", deny="1")]
-    found = asyncio.run(ask_all(slow, wanted))
+    result = asyncio.run(ask_all(slow, wanted))
     assert slow.batches == [["first"], ["a", "b"], ["x", "z"], ["y"]]
-    assert found == [b"first", b"x", b"a", b"y", b"b", b"z"]
+    assert result == [b"first", b"x", b"a", b"y", b"b", b"z"]
     slow.batcher.stop()
 
 
 def test_more_requests_with_a_filter_than_a_batch_has_room_for_take_several():
     slow = Slow(most=4)
     wanted = [one(name, deny="x") for name in "abcdef"]
-    found = asyncio.run(asyncio.wait_for(ask_all(slow, wanted), 10))
+    result = asyncio.run(asyncio.wait_for(ask_all(slow, wanted), 10))
     assert slow.batches == [["first"], ["a", "b", "c", "d"], ["e", "f"]]
-    assert found == [b"first", b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert result == [b"first", b"a", b"b", b"c", b"d", b"e", b"f"]
     slow.batcher.stop()
 
 
 def test_too_many_are_turned_away_at_once_and_the_others_answered():
     slow = Slow(pending=5)
-    found = asyncio.run(ask_all(slow, [one(f"{n}") for n in range(7)]))
-    turned = [f for f in found if isinstance(f, Problem)]
+    result = asyncio.run(ask_all(slow, [one(f"{n}") for n in range(7)]))
+    turned = [f for f in result if isinstance(f, Problem)]
     assert [f.type for f in turned] == ["overloaded"] * 3
-    assert sum(isinstance(f, bytes) for f in found) == 5
+    assert sum(isinstance(f, bytes) for f in result) == 5
     slow.batcher.stop()
 
 
 def test_long_requests_leave_room_for_the_others():
     slow = Slow(pending=20)
     wanted = [one("long", 9), one("more", 5), *(one(f"{n}") for n in range(10))]
-    found = asyncio.run(ask_all(slow, wanted))
-    assert isinstance(found.pop(2), Problem)
-    assert found == [b"first", b"long", *(f"{n}".encode() for n in range(10))]
+    result = asyncio.run(ask_all(slow, wanted))
+    assert isinstance(result.pop(2), Problem)
+    assert result == [b"first", b"long", *(f"{n}".encode() for n in range(10))]
     slow.batcher.stop()
 
 
@@ -191,8 +191,8 @@ def test_who_has_gone_meanwhile_spoils_no_other_answer():
         slow.go.set()
         return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
 
-    found = asyncio.run(leave())
-    assert [f for f in found if isinstance(f, bytes)] == [b"a", b"c", b"d"]
+    result = asyncio.run(leave())
+    assert [f for f in result if isinstance(f, bytes)] == [b"a", b"c", b"d"]
     batcher.stop()
 
 

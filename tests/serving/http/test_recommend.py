@@ -134,9 +134,9 @@ def test_an_answer_does_not_depend_on_who_else_asks(version):
     parser = BodyParser(requests.model, FAST)
     asked = [parser.recommend_from(body) for body in mixed_bodies(0, 40)]
     together = answer_bodies.answer_batch(version, requests, asked, Metrics())
-    for one, found in zip(asked, together, strict=True):
+    for one, value in zip(asked, together, strict=True):
         alone = answer_bodies.answer_batch(version, requests, [one], Metrics())[0]
-        assert_same(orjson.loads(found), orjson.loads(alone))
+        assert_same(orjson.loads(value), orjson.loads(alone))
 
 
 def test_many_at_once_each_get_their_own(client):
@@ -238,9 +238,9 @@ def test_a_query_that_is_refused_costs_the_others_one_call(version, monkeypatch)
         answer_bodies, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o)
     )
     asked = [parser.recommend_from(body) for body in wanted]
-    found = answer_bodies.answer_batch(version, requests, asked, Metrics())
+    actual = answer_bodies.answer_batch(version, requests, asked, Metrics())
     assert len(calls) == 3
-    assert [n for n, one in enumerate(found) if isinstance(one, Exception)] == [3, 11]
-    assert found[3].detail["where"] == "queries[1]"
-    assert found[11].detail["where"] == "query"
-    assert orjson.loads(found[12])["items"][0] == "i06"
+    assert [n for n, one in enumerate(actual) if isinstance(one, Exception)] == [3, 11]
+    assert actual[3].detail["where"] == "queries[1]"
+    assert actual[11].detail["where"] == "query"
+    assert orjson.loads(actual[12])["items"][0] == "i06"

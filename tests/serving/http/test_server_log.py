@@ -38,7 +38,7 @@ main()
 
 @pytest.fixture
 def server(tmp_path, towers):
-    """Asks a server of its own process; its log is `log`."""
+    """Asks a server in a separate process; its log is `log`."""
     circle.publish(shop(tmp_path), towers, tmp_path / "staged")
     (tmp_path / "token").write_text(TOKEN)
     command = [sys.executable, "-c", LOUD, "serve", "circle.toml", "--port", "0"]
@@ -107,7 +107,7 @@ def test_nothing_of_a_request_is_logged(server, tmp_path):
     assert {200, 400, 401, 403, 404, 405, 409, 413, 415, 422, 500} <= statuses
     log = (tmp_path / "log").read_text()
     assert "a fault of the server" in log and "POST /v1/recommend failed" in log
-    found = {what for what, word in WORDS.items() if word in log}
+    actual = {what for what, word in WORDS.items() if word in log}
     # A path is what a line per request is for.
-    assert (found, TOKEN in log, basic in log) == ({"path"}, False, False), log
+    assert (actual, TOKEN in log, basic in log) == ({"path"}, False, False), log
     assert "GET /item HTTP" in log

@@ -232,8 +232,8 @@ def test_what_was_read_last_is_shown_while_the_registry_cannot_be_read(
     now = after(DAYS[1], 1)
     shown = reader.latest(None)
     assert len(shown.statuses) == 4
-    found = home_page.find_problems(Service(pipeline, Settings()), served(versions[1]), shown, now)
+    actual = home_page.find_problems(Service(pipeline, Settings()), served(versions[1]), shown, now)
     assert (
-        found[0].problem == "the registry cannot be read" and "ZeroDivisionError" in found[0].text
+        actual[0].problem == "the registry cannot be read" and "ZeroDivisionError" in actual[0].text
     )
-    assert found[0].command == "twinspire doctor PIPELINE"
+    assert actual[0].command == "twinspire doctor PIPELINE"

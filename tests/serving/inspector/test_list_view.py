@@ -64,9 +64,9 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     with pytest.raises(StopIteration) as ended:
         while True:
             next(parts)
-    found = ended.value.value
-    assert (found.status, found.basis, found.history) == (200, "the features", [])
-    assert found.rows[0].item == "i04" and [row.tags for row in found.rows] == [[], [], []]
+    text = ended.value.value
+    assert (text.status, text.basis, text.history) == (200, "the features", [])
+    assert text.rows[0].item == "i04" and [row.tags for row in text.rows] == [[], [], []]
 
     service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
@@ -74,7 +74,7 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     landing = templating.home(service, served, Address(), Reading(), served.since)
     assert "This version stores no users" in landing and "3 Jan 2024, 00:00 JST" in landing
     assert "have not been measured yet" in landing
-    page = templating.view(service, served, Address(user="anna"), Reading(), [found], None)
+    page = templating.view(service, served, Address(user="anna"), Reading(), [text], None)
     assert "quality not measured" in page and "Item [4]" in page and 'title="score"' in page
 
 

@@ -265,7 +265,7 @@ def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
 
 
 class Slowed:
-    """Makes pages only when it is told to; counts them."""
+    """Makes pages only on demand; counts them."""
 
     def __init__(self, view) -> None:
         self.view, self.go, self.made = view, threading.Event(), 0

@@ -1,4 +1,4 @@
-"""A version that goes by what users take, events for it, and what it lists then."""
+"""A version that follows what users take, events for it, and what it lists then."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ def publish(
     pipeline, towers, staged, half_life: str, more: Mapping[str, bytes] | None = None
 ) -> Version:
     """A version whose counts, one for each half-life, fall from the first item to the last, and whose
-    fixed order goes by the two-tower; with more files.
+    fixed order uses the two-tower; with more files.
     """
     counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
     order = FixedOrder(weights=WEIGHTS, half_life=half_life)
@@ -39,12 +39,12 @@ def listed(version: Version, k: int = 3) -> list[str]:
 def first_after(version: Version, item: str) -> str | None:
     """The first item for somebody who took another one last, of what is taken together."""
     request = {"history": [item]}
-    found = recommend(version, [request], 1, source="co_occurrence").rows[0][0]
-    return circle.ITEMS[found]
+    answer = recommend(version, [request], 1, source="co_occurrence").rows[0][0]
+    return circle.ITEMS[answer]
 
 
 class Followed:
-    """A version, and whoever sends events of it; hours are those after the end of its day."""
+    """A version, and a sender of its events; hours are those after the end of its day."""
 
     def __init__(self, version: Version, moment: int = LATE, most: int = 1000, new_items: int = 0):
         self.version, self.end = version, counted_until(version)

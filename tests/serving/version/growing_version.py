@@ -1,4 +1,4 @@
-"""A version that items come after, and whoever sends events of them.
+"""A version with later items, and a sender of their events.
 
 The version is the circle of twelve items (tests/serving/conftest.py): i11, i10, … are popular, i00, i01, …
 trend; who took i05 took i08 and i07 too. Of new items, `a` comes before all others in order of id.

@@ -136,20 +136,20 @@ def test_similar_items_among_those_that_pass(version):
 
 
 def test_the_commands_filter(version, pipeline_file):
-    def told(*arguments: str) -> dict:
+    def run_command(*arguments: str) -> dict:
         done = CliRunner().invoke(app, [arguments[0], str(pipeline_file), "--json", *arguments[1:]])
         return json.loads(done.stdout) if done.exit_code == 0 else {"error": str(done.exception)}
 
     filters = ["--allow", "tags=two", "--allow", "tags=three", "--deny", "size=0", "-k", "12"]
-    found = told("recommend", "--user", "anna", *filters)
+    found = run_command("recommend", "--user", "anna", *filters)
     assert {item["item"] for item in found["items"]} == {"i04", "i06", "i08", "i09", "i10"}
     assert found["allow"] == {"tags": ["three", "two"]} and found["deny"] == {"size": ["0"]}
-    near = told("similar", "--item", "i05", *filters)["items"]
+    near = run_command("similar", "--item", "i05", *filters)["items"]
     assert {item["item"] for item in near} == {"i04", "i06", "i08", "i09", "i10"}
-    assert told("recommend", "--user", "anna", "--allow", "tags")["error"].startswith(
+    assert run_command("recommend", "--user", "anna", "--allow", "tags")["error"].startswith(
         "Write a filter as ATTRIBUTE=VALUE"
     )
-    misspelt = told("recommend", "--user", "anna", "--deny", "tag=two")["error"]
+    misspelt = run_command("recommend", "--user", "anna", "--deny", "tag=two")["error"]
     assert misspelt == "deny must name attributes of items; found 'tag'; did you mean 'tags'?"
 
 
@@ -251,17 +251,17 @@ def test_exact_search_among_what_passes_is_brute_force(few, case):
         patch.setattr(filtered_search, "_FEW", few)
         patch.setattr(filtered_search, "_SPARE", 1)
         patch.setattr(filtered_search, "_WIDEST", 2)
-        found = search_without(index, asked, k, seen, passing)
+        hits = search_without(index, asked, k, seen, passing)
     scores = (asked @ vectors.T).astype(float)
     if passing is not None:
         scores[:, ~passing] = -np.inf
     scores[seen.query, seen.row] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
-    for query, rows in enumerate(found.rows):
+    for query, rows in enumerate(hits.rows):
         expected = [row for row in order[query] if np.isfinite(scores[query, row])][:k]
         assert rows.tolist() == expected + [-1] * (min(k, len(vectors)) - len(expected))
-        np.testing.assert_array_equal(found.scores[query][: len(expected)], scores[query, expected])
-        assert np.isnan(found.scores[query][len(expected) :]).all()
+        np.testing.assert_array_equal(hits.scores[query][: len(expected)], scores[query, expected])
+        assert np.isnan(hits.scores[query][len(expected) :]).all()
 
 
 @pytest.mark.parametrize("share", [0.002, 0.05, 0.5])
@@ -276,12 +276,12 @@ def test_an_approximate_search_is_widened_until_there_are_enough(share, monkeypa
     passing = np.zeros(3000, bool)
     passing[near[0, : int(3000 * share)]] = True  # those that are farthest from the first query
     seen = Seen(np.repeat(np.arange(30), 3), np.flatnonzero(passing)[rng.integers(0, 6, 90)])
-    found = search_without(index, asked, 10, seen, passing)
+    hits = search_without(index, asked, 10, seen, passing)
     there = passing.sum() - np.array([len(set(seen.row[seen.query == q])) for q in range(30)])
-    np.testing.assert_array_equal((found.rows >= 0).sum(1), np.minimum(there, 10))
-    for query, rows in enumerate(found.rows):
+    np.testing.assert_array_equal((hits.rows >= 0).sum(1), np.minimum(there, 10))
+    for query, rows in enumerate(hits.rows):
         rows = rows[rows >= 0]
         assert passing[rows].all() and len(set(rows)) == len(rows)
         assert not set(rows) & set(seen.row[seen.query == query])
-    assert found.widened[0] == (share == 0.5), "few that pass are compared at once"
-    assert found.widened.sum() < 30
+    assert hits.widened[0] == (share == 0.5), "few that pass are compared at once"
+    assert hits.widened.sum() < 30

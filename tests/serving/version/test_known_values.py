@@ -1,4 +1,4 @@
-"""Values of features that a version was trained without are told; they are answered all the
+"""Values of features that a version was trained without are reported; they are answered all the
 same.
 """
 

@@ -37,9 +37,9 @@ def test_the_order_leans_as_far_as_the_counts_are_new(follow):
     """The version counts 78 events, which are 39 after a half-life; 117 were sent by then."""
     live = follow()
     live.add(*[("i00", 3)] * 117)
-    found = weights(live, 3)
+    fitted = weights(live, 3)
     leaning = {"two_tower": 0.342857, "popular": 0.6, "history": 0.057143}
-    assert found == leaning, "117 of 156 were sent: .8 * .75"
+    assert fitted == leaning, "117 of 156 were sent: .8 * .75"
 
 
 @pytest.mark.parametrize("half_life", ["3h", "1d"])
@@ -111,7 +111,7 @@ def test_an_answer_is_of_one_order_whatever_comes_meanwhile(follow, monkeypatch,
         return real(*args)
 
     monkeypatch.setattr(retrieval, "search_without", search)
-    found = recommend(version, requests, 3, **(rules or {}))
-    assert found.names == wanted.names
-    np.testing.assert_array_equal(found.rows, wanted.rows)
-    np.testing.assert_array_equal(found.shares, wanted.shares)
+    answer = recommend(version, requests, 3, **(rules or {}))
+    assert answer.names == wanted.names
+    np.testing.assert_array_equal(answer.rows, wanted.rows)
+    np.testing.assert_array_equal(answer.shares, wanted.shares)

@@ -79,8 +79,8 @@ def client_of(monkeypatch):
         login = login or {"token": "told"}
         rest = AirflowRest("http://airflow", **login, server_log=server_log)
         transport = httpx.MockTransport(answer)
-        told = {"headers": rest._http.headers, "base_url": rest.url}
-        rest._http = httpx.Client(transport=transport, **told)
+        access = {"headers": rest._http.headers, "base_url": rest.url}
+        rest._http = httpx.Client(transport=transport, **access)
         return rest
 
     return client
@@ -125,8 +125,8 @@ def test_a_backfill_of_other_days_is_left_alone(client_of):
 )
 def test_the_database_is_recognised_by_the_matches_of_a_search(client_of, matches, expected):
     def answer(request):
-        found = request.url.params["dag_id_pattern"] in matches
-        return httpx.Response(200, json={"dags": [], "total_entries": int(found)})
+        matched = request.url.params["dag_id_pattern"] in matches
+        return httpx.Response(200, json={"dags": [], "total_entries": int(matched)})
 
     assert on_sqlite(client_of(answer), "shop") is expected
 

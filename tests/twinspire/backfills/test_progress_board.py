@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 from twinspire.backfills.progress_board import Board
 
 DAYS = [date(2017, 10, 2), date(2017, 10, 3)]
-# Midnight in New York, told in Greenwich.
+# Midnight in New York, in UTC.
 RUNS = [
     {"dag_run_id": "a", "data_interval_start": "2017-10-02T04:00:00Z"},
     {"dag_run_id": "b", "data_interval_start": "2017-10-03T04:00:00Z"},
@@ -12,8 +12,8 @@ RUNS = [
 
 
 def task(run, name, state, seconds=None, end=None):
-    told = {"dag_run_id": run, "task_id": name, "state": state, "try_number": 1}
-    return {**told, "duration": seconds, "start_date": None, "end_date": end}
+    data = {"dag_run_id": run, "task_id": name, "state": state, "try_number": 1}
+    return {**data, "duration": seconds, "start_date": None, "end_date": end}
 
 
 def board():

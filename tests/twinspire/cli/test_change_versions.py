@@ -116,11 +116,11 @@ def backfilled(tmp_path):
 def pruned(file, *options):
     """What `twinspire prune` would delete: the days of the versions, and of the working files."""
     done = CliRunner().invoke(app, ["prune", str(file), *options], catch_exceptions=False)
-    told = json.loads(done.stdout.splitlines()[-1])
-    files = [uri.split("/dt=")[1].split("/")[0] for uri in told["working_files"]]
+    report = json.loads(done.stdout.splitlines()[-1])
+    files = [uri.split("/dt=")[1].split("/")[0] for uri in report["working_files"]]
     days = sorted({*files})
     assert sorted(files) == sorted(2 * days), "of training and of measuring"
-    return [version[:10] for version in told["versions"]], days
+    return [version[:10] for version in report["versions"]], days
 
 
 def test_days_are_counted_from_the_newest_that_was_run_however_long_ago_that_is(backfilled):

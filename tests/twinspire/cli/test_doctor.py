@@ -63,8 +63,8 @@ def test_this_installation_is_healthy(tmp_path):
 
 
 def test_places_that_can_be_made_are_fine_and_are_not_made(tmp_path, pipeline, stores):
-    found = stores(pipeline())
-    assert found["work_root"].state == found["registry"].state == "ok"
+    result = stores(pipeline())
+    assert result["work_root"].state == result["registry"].state == "ok"
     assert [p.name for p in tmp_path.iterdir()] == ["shop.toml"]
 
 
@@ -111,10 +111,10 @@ def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
     libraries = {"train": "broken_library", "index": "crashing_library", "gcs": "no_such_library"}
     monkeypatch.setattr(doctor, "IMPORTS", {name: (one,) for name, one in libraries.items()})
     report = doctor.examine()
-    found = {check.name: check for check in report if check.group == "import"}
-    assert found["train"].state == "failure" and "libfoo.so.1" in found["train"].found
-    assert found["index"].state == "failure" and "signal 11" in found["index"].found
-    assert found["gcs"].state == "absent" and "twinspire[gcs]" in found["gcs"].remedy
+    actual = {check.name: check for check in report if check.group == "import"}
+    assert actual["train"].state == "failure" and "libfoo.so.1" in actual["train"].found
+    assert actual["index"].state == "failure" and "signal 11" in actual["index"].found
+    assert actual["gcs"].state == "absent" and "twinspire[gcs]" in actual["gcs"].remedy
     console = Console(width=160)
     with console.capture() as shown:
         console.print(terminal_table(checks_table(report)))
@@ -132,6 +132,6 @@ def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
     installed.insert(0, SimpleNamespace(name=None, version=None))
     installed.append(SimpleNamespace(name="numpy", version="0.1"))
     monkeypatch.setattr(doctor.metadata, "distributions", lambda: installed)
-    found = {check.name: check for check in doctor.examine() if check.group == "version"}
-    assert {name for name, check in found.items() if check.state == "failure"} == {*version}
-    assert (found["scann"].found, found["scann"].remedy) == ("9.9", "needs ==1.4.2: make setup")
+    actual = {check.name: check for check in doctor.examine() if check.group == "version"}
+    assert {name for name, check in actual.items() if check.state == "failure"} == {*version}
+    assert (actual["scann"].found, actual["scann"].remedy) == ("9.9", "needs ==1.4.2: make setup")

@@ -39,8 +39,8 @@ def _run(*arguments: str):
 
 def test_the_command_scores_a_file(files):
     result = _run(*files, "-k", "2", "--json")
-    found = json.loads(result.stdout.splitlines()[-1])["measures"]["file"]
-    assert found["recall@2"] == pytest.approx(1 / 2)
+    scores = json.loads(result.stdout.splitlines()[-1])["measures"]["file"]
+    assert scores["recall@2"] == pytest.approx(1 / 2)
     result = _run(*files)
     assert result.stdout == ""
     assert {"recall", "@1", "@2", "file", "95% from", "MRR"} <= _cells(result.stderr)

@@ -63,7 +63,7 @@ def test_a_pipe_gets_json_in_any_case(shop):
 
 
 def test_ctrl_c_at_a_question_ends_the_command(tmp_path):
-    """Though Polars, which is loaded by then, has a handler of its own."""
+    """Even though Polars, which is loaded by then, has its own handler."""
     rows = [f"{n % 7},{n % 5},2024-03-2{n % 9}" for n in range(70)]
     (tmp_path / "log.csv").write_text("\n".join(["x,y,wann", *rows, ""]))
     command = ["-m", "twinspire", "init", str(tmp_path / "log.csv")]

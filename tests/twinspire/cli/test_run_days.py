@@ -1,4 +1,4 @@
-"""`twinspire run` of a range: what is told of its days, however they end."""
+"""`twinspire run` of a range: what it reports of its days, however they end."""
 
 import json
 from contextlib import nullcontext
@@ -29,8 +29,8 @@ def days(monkeypatch):
         begun.append(str(run.day))
         if run.day.day == 2:
             raise BadData("The file is cut off.")
-        told = {"day": str(run.day), "outcome": "published", "seconds": {}}
-        return {**told, "version": f"{run.day}-v", "live": True}
+        data = {"day": str(run.day), "outcome": "published", "seconds": {}}
+        return {**data, "version": f"{run.day}-v", "live": True}
 
     monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
     monkeypatch.setattr(run_days, "_run_stages", run_stages)
@@ -41,12 +41,12 @@ def test_a_day_that_fails_hides_nothing_of_those_before_it(days, capsys):
     with pytest.raises(BadData, match="cut off"):
         run_days.run("shop", first="2024-03-01", last="2024-03-04")
     assert days == ["2024-03-01", "2024-03-02"]
-    told = capsys.readouterr()
-    one, other = json.loads(told.out)["days"]
+    text = capsys.readouterr()
+    one, other = json.loads(text.out)["days"]
     assert (one["outcome"], one["version"]) == ("published", "2024-03-01-v")
     assert (other["day"], other["outcome"]) == ("2024-03-02", "failed")
     assert other["reason"] == "The file is cut off."
-    assert "2024-03-02 failed. The days after it, up to 2024-03-04, were not run." in told.err
+    assert "2024-03-02 failed. The days after it, up to 2024-03-04, were not run." in text.err
 
 
 def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monkeypatch, capsys):
@@ -65,12 +65,12 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
     monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
     monkeypatch.setattr(run_days.runner, "run_stage", run_stage)
     run_days.run("shop", date="2024-03-01")
-    told = capsys.readouterr()
-    assert json.loads(told.out)["days"][0]["rejected"] == {"a": 1, "no user": 3}
-    assert "events of 2024-03-01: 4 of 1,200 records were rejected. 3: no user; 1: a\n" in told.err
-    assert "items of 2024-02-28: 1 of 10 records were rejected. 1: no item\n" in told.err
-    assert "record 7 of part-0.csv: no user, found null. All: " in told.err
-    assert f"{tmp_path}/rejected/records.jsonl\n" in told.err
+    text = capsys.readouterr()
+    assert json.loads(text.out)["days"][0]["rejected"] == {"a": 1, "no user": 3}
+    assert "events of 2024-03-01: 4 of 1,200 records were rejected. 3: no user; 1: a\n" in text.err
+    assert "items of 2024-02-28: 1 of 10 records were rejected. 1: no item\n" in text.err
+    assert "record 7 of part-0.csv: no user, found null. All: " in text.err
+    assert f"{tmp_path}/rejected/records.jsonl\n" in text.err
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,6 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
 )
 def test_a_server_shows_the_report_else_the_bucket_does(root, server, report):
     pipeline = SimpleNamespace(name="shop", registry=RegistryConfig(root=root, server=server))
-    found = addresses_of(pipeline, "v1")
-    assert found["folder"] == f"{root}/shop/versions/v1"
-    assert found.get("report") == report
+    addresses = addresses_of(pipeline, "v1")
+    assert addresses["folder"] == f"{root}/shop/versions/v1"
+    assert addresses.get("report") == report

@@ -32,8 +32,8 @@ def checks(folder, options, packages=("numpy",)):
 def test_a_worker_that_sees_what_the_client_sees(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
     with prism.running(tmp_path) as service:
-        found = doctor.examine(load(pipeline(tmp_path, service.options)))
-    runner = {check.name: check for check in found if check.group == "runner"}
+        report = doctor.examine(load(pipeline(tmp_path, service.options)))
+    runner = {check.name: check for check in report if check.group == "runner"}
     assert {check.state for check in runner.values()} == {"ok"}
     assert f"the job service at {service.endpoint} answers; 0 jobs" in runner["beam.options"].found
     assert f"in {tmp_path / 'work'}" in runner["shared place"].found
@@ -45,33 +45,33 @@ def test_a_worker_that_sees_what_the_client_sees(tmp_path, monkeypatch):
 def test_a_worker_on_a_host_that_does_not_share_work_root(tmp_path):
     (tmp_path / "work").mkdir()
     with prism.running(tmp_path, hidden=tmp_path / "work") as service:
-        found = checks(tmp_path, service.options)
-    assert found["worker"].state == "failure"
-    assert "Every worker must see the same work_root" in found["worker"].found
-    assert "which the client wrote" in found["worker"].found
+        result = checks(tmp_path, service.options)
+    assert result["worker"].state == "failure"
+    assert "Every worker must see the same work_root" in result["worker"].found
+    assert "which the client wrote" in result["worker"].found
 
 
 @pytest.mark.system
 def test_a_worker_without_the_package(tmp_path):
-    # Workers are of this environment, where the package is installed: Python is told to find none.
+    # Workers are of this environment, where the package is installed: Python is set to find none.
     (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["beam_jobs"] = None\n')
     with prism.running(tmp_path, pythonpath=tmp_path) as service:
-        found = checks(tmp_path, service.options)
-    assert found["worker"].state == "failure"
-    assert "ModuleNotFoundError: " in found["worker"].found
-    assert "Install Twinspire" in found["worker"].found
+        result = checks(tmp_path, service.options)
+    assert result["worker"].state == "failure"
+    assert "ModuleNotFoundError: " in result["worker"].found
+    assert "Install Twinspire" in result["worker"].found
 
 
 def test_a_job_service_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(job_service, "CONNECTION", 0.5)
-    found = checks(tmp_path, ["--runner=PortableRunner", "--job_endpoint=localhost:1"])
-    assert found.keys() == {"beam.options"} and found["beam.options"].state == "failure"
-    assert "no job service answers at localhost:1" in found["beam.options"].found
+    result = checks(tmp_path, ["--runner=PortableRunner", "--job_endpoint=localhost:1"])
+    assert result.keys() == {"beam.options"} and result["beam.options"].state == "failure"
+    assert "no job service answers at localhost:1" in result["beam.options"].found
 
 
 def test_a_cloud_needs_a_place_in_it(tmp_path):
-    found = checks(tmp_path, ["--runner=DataflowRunner"])
-    assert found["work_root"].state == "failure" and "gs://" in found["work_root"].remedy
+    result = checks(tmp_path, ["--runner=DataflowRunner"])
+    assert result["work_root"].state == "failure" and "gs://" in result["work_root"].remedy
 
 
 def test_the_runner_of_this_process_is_not_looked_at(tmp_path):

@@ -114,8 +114,8 @@ def csv_of(folder: Path, texts: dict[str, bytes]) -> CsvOptions:
     ],
 )
 def test_files_are_read_in_the_way_that_fits_all(tmp_path, texts, delimiter, encoding):
-    found = csv_of(tmp_path, texts)
-    assert (found.delimiter, found.encoding) == (delimiter, encoding)
+    result = csv_of(tmp_path, texts)
+    assert (result.delimiter, result.encoding) == (delimiter, encoding)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_the_layout_can_be_typed_as_it_is_shown(monkeypatch, tmp_path):
     """Also where it sets records aside."""
     file = clear(tmp_path, [*TIMES, "yesterday", "soon"])
     monkeypatch.chdir(tmp_path)
-    told = CliRunner().invoke(app, ["try", str(file), "--no-serve"]).output
-    (shown,) = [line for line in told.splitlines() if line.startswith("$ twinspire partition")]
+    text = CliRunner().invoke(app, ["try", str(file), "--no-serve"]).output
+    (shown,) = [line for line in text.splitlines() if line.startswith("$ twinspire partition")]
     assert CliRunner().invoke(app, shlex.split(shown)[2:]).exit_code == 0
     assert len((tmp_path / "clear" / "rejected.jsonl").read_text().splitlines()) == 2
 

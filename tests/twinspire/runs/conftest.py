@@ -1,4 +1,4 @@
-"""A registry of versions that hold nothing, and a process beside this one."""
+"""A registry of versions that hold nothing, and another process."""
 
 import shutil
 import subprocess

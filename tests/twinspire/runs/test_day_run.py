@@ -116,11 +116,11 @@ def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
     one = publish(21)
     publish(23, one, accepted=False)
     publish(25, one)
-    found = DayRun(pipeline, date(2024, 3, 1)).gaps_since(day(21))
+    gaps = DayRun(pipeline, date(2024, 3, 1)).gaps_since(day(21))
     # And no day after February
-    assert found == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]
+    assert gaps == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]
     assert (
-        found[0].describe("a-shop")["command"]
+        gaps[0].describe("a-shop")["command"]
         == "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
     )
     run = DayRun(pipeline, day(29))

@@ -59,9 +59,9 @@ def test_settings_are_tuned_again_every_28_days(searched):
     pipeline, make, _ = searched
     version = make(20, date(2024, 1, 25))
     assert start(pipeline, 21).version == version
-    found = start(pipeline, 22)
-    assert found.version is None
-    assert f"settings of {version} are from 2024-01-25" in found.why
+    result = start(pipeline, 22)
+    assert result.version is None
+    assert f"settings of {version} are from 2024-01-25" in result.why
 
 
 def test_settings_without_their_file_are_tuned_again(searched):

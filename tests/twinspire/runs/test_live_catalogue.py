@@ -40,8 +40,8 @@ def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
         return {"version": "new", "live": True, "items": 1}
 
     monkeypatch.setattr(live_catalogue, "refresh", refresh)
-    told = {"version": "new", "live": True}
-    expected = {"trained": trained, **told, "refresh": {**told, "items": 1}}
+    data = {"version": "new", "live": True}
+    expected = {"trained": trained, **data, "refresh": {**data, "items": 1}}
     assert live_catalogue.catch_up(run, trained) == expected
     assert asked == [(LATER, None, trained)]
 
@@ -98,9 +98,9 @@ def test_an_obstacle_is_reported_and_the_day_stays_refused(
     monkeypatch.setattr(live_catalogue, "refresh", fail)
     monkeypatch.setattr(live_catalogue, "notify_of_error", lambda *of: notified.append(of[1:3]))
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"{live} keeps its catalogue: items are gone" in told
-    assert ("Traceback" in told) == (error is RuntimeError), "of a fault, where it is"
+    text = " ".join(capsys.readouterr().err.split())
+    assert f"{live} keeps its catalogue: items are gone" in text
+    assert ("Traceback" in text) == (error is RuntimeError), "of a fault, where it is"
     assert notified == [(DAY, "refresh")] * (error is TryAgain), "a refresh tells of all else"
 
 

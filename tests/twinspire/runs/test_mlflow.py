@@ -1,4 +1,4 @@
-"""What a real MLflow server gets, in an environment of its own: `mlflow` must be on the PATH."""
+"""What a real MLflow server gets, in a separate environment: `mlflow` must be on the PATH."""
 
 import json
 import shutil

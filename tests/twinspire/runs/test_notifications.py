@@ -14,7 +14,7 @@ DAY = date(2024, 2, 21)
 
 
 @pytest.fixture
-def told(shop, tmp_path):
+def notices(shop, tmp_path):
     """Lets the shop's messages be written to a file: the messages so far."""
     pipeline, _ = shop
     command = f"cat >> '{tmp_path}/told' && echo >> '{tmp_path}/told'"
@@ -46,10 +46,10 @@ def run_into(pipeline, monkeypatch, error, stage="features"):
     ],
 )
 def test_a_day_that_needs_somebody_sends_a_notification(
-    shop, told, monkeypatch, error, stage, event, exit_code
+    shop, notices, monkeypatch, error, stage, event, exit_code
 ):
     run_into(shop[0], monkeypatch, error, stage)
-    [message] = told()
+    [message] = notices()
     assert message.pop("command").endswith(f" --date {DAY}")
     about = {"event": event, "pipeline": "shop", "day": str(DAY), "stage": stage}
     assert message == {**about, "exit_code": exit_code, "reason": str(error)}
@@ -58,22 +58,22 @@ def test_a_day_that_needs_somebody_sends_a_notification(
 @pytest.mark.parametrize(
     "error", [NothingToDo("no rows"), KeyboardInterrupt(), SystemExit(143), TryAgain("a full disk")]
 )
-def test_empty_stopped_and_retried_days_send_no_notification(shop, told, monkeypatch, error):
+def test_empty_stopped_and_retried_days_send_no_notification(shop, notices, monkeypatch, error):
     run_into(shop[0], monkeypatch, error)
-    assert told() == []
+    assert notices() == []
 
 
-def test_late_logs_send_one_notification_for_many_checks(shop, told, monkeypatch):
+def test_late_logs_send_one_notification_for_many_checks(shop, notices, monkeypatch):
     for _ in range(3):
         run_into(shop[0], monkeypatch, LogsLate("no logs yet"))
-    assert [one["event"] for one in told()] == ["late"]
+    assert [one["event"] for one in notices()] == ["late"]
     # Then they came, and were bad.
     run_into(shop[0], monkeypatch, BadData("damaged"))
-    assert [one["event"] for one in told()] == ["late", "failed"]
+    assert [one["event"] for one in notices()] == ["late", "failed"]
     assert run_leases.state(shop[0], DAY) == "failed"
 
 
-def test_late_logs_send_one_notification_for_many_runs(shop, told, monkeypatch):
+def test_late_logs_send_one_notification_for_many_runs(shop, notices, monkeypatch):
     def fail(*_, **__):
         raise LogsLate("no logs yet")
 
@@ -81,21 +81,21 @@ def test_late_logs_send_one_notification_for_many_runs(shop, told, monkeypatch):
     for _ in range(3):
         with run_leases.own_run(shop[0], DAY) as lease, pytest.raises(LogsLate):
             runner.run_stage(DayRun(shop[0], DAY, lease=lease), "features")
-    assert [one["event"] for one in told()] == ["late"]
+    assert [one["event"] for one in notices()] == ["late"]
 
 
-def test_a_version_refused_twice_sends_one_notification(shop, told, monkeypatch):
+def test_a_version_refused_twice_sends_one_notification(shop, notices, monkeypatch):
     """As where a task was killed in the refresh that follows the refusal, and is tried again."""
-    found = GateRefused("worse", "v1", is_found=True)
-    # Killed before anybody was told.
-    run_into(shop[0], monkeypatch, found, "publish")
+    refusal = GateRefused("worse", "v1", is_found=True)
+    # Killed before a notification was sent.
+    run_into(shop[0], monkeypatch, refusal, "publish")
     for _ in range(2):
-        run_into(shop[0], monkeypatch, found, "publish")
-    assert [one["event"] for one in told()] == ["refused"]
+        run_into(shop[0], monkeypatch, refusal, "publish")
+    assert [one["event"] for one in notices()] == ["refused"]
     run_into(shop[0], monkeypatch, GateRefused("worse still", "v2"), "publish")
     run_into(shop[0], monkeypatch, BadData("damaged"), "publish")
-    run_into(shop[0], monkeypatch, found, "publish")
-    assert [one["event"] for one in told()] == ["refused", "refused", "failed", "refused"]
+    run_into(shop[0], monkeypatch, refusal, "publish")
+    assert [one["event"] for one in notices()] == ["refused", "refused", "failed", "refused"]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_version_refused_twice_sends_one_notification(shop, told, monkeypatch)
     ],
 )
 def test_a_refresh_that_needs_somebody_sends_a_notification(
-    shop, told, monkeypatch, error, event, unasked
+    shop, notices, monkeypatch, error, event, unasked
 ):
-    """One that nobody asked for follows a refusal that was told: there, nothing that is no news."""
+    """An automatic refresh follows a reported refusal: it sends nothing that is no news."""
 
     def fail(*_, **__):
         raise error
@@ -119,13 +119,13 @@ def test_a_refresh_that_needs_somebody_sends_a_notification(
     for _ in range(2):
         with pytest.raises(type(error)):
             live_catalogue.refresh(DayRun(shop[0], DAY))
-    assert [(one["event"], one["stage"]) for one in told()] == [(event, "refresh")] * 2
+    assert [(one["event"], one["stage"]) for one in notices()] == [(event, "refresh")] * 2
     with pytest.raises(type(error)):
         live_catalogue.refresh(DayRun(shop[0], DAY), unasked=True)
-    assert [one["event"] for one in told()[2:]] == ([unasked] if unasked else [])
+    assert [one["event"] for one in notices()[2:]] == ([unasked] if unasked else [])
 
 
-def test_a_command_that_fails_or_hangs_stops_no_day(shop, told, capsys, monkeypatch):
+def test_a_command_that_fails_or_hangs_stops_no_day(shop, notices, capsys, monkeypatch):
     pipeline, _ = shop
     pipeline.notify.command = "echo no such channel >&2; exit 7"
     assert not notify(pipeline, "test", DAY, "why")

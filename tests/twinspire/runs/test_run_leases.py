@@ -57,12 +57,12 @@ def test_runs_of_any_name_stay_separate(pipeline):
     names = ["x" * 250, "x" * 249 + "y", "../../../etc/x", "a b\n'$(c)\0", "ü" * 200, "/"]
     for run in names:
         run_leases.acquire_day(pipeline, DAY, run)
-    found = [lease.run for lease in run_leases.open_leases(pipeline, DAY)]
-    assert len(set(found)) == len(names)
+    actual = [lease.run for lease in run_leases.open_leases(pipeline, DAY)]
+    assert len(set(actual)) == len(names)
     run_leases.write(pipeline, DAY, names[1], "published")
-    assert run_leases.end_runs(pipeline, [DAY], names[0]) == [found[0]]
+    assert run_leases.end_runs(pipeline, [DAY], names[0]) == [actual[0]]
     left = {lease.run for lease in run_leases.open_leases(pipeline, DAY)}
-    assert left == set(found[2:])
+    assert left == set(actual[2:])
     run_leases.end_runs(pipeline, [DAY])
     assert run_leases.open_leases(pipeline, DAY) == []
     home = storage.join(pipeline.pipeline.work_root, "shop")
@@ -85,7 +85,7 @@ def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
     [
         ({}, False),
         ({"born": 1}, True),  # its pid was given to another process
-        ({"boot": "before"}, True),  # the machine was started anew
+        ({"boot": "before"}, True),  # the machine was restarted
         ({"boot": "before", "host": "another"}, False),  # nobody can tell from here
         ({"namespace": "pid:[1]", "born": 1}, False),  # in another container
         ({"boot": ""}, False),

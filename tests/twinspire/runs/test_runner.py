@@ -115,9 +115,9 @@ def test_a_version_that_is_not_live_is_given_the_live_catalogue(
     result = {"version": "trained", "live": live}
     monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: dict(result))
     monkeypatch.setattr(runner, "catch_up", catch_up)
-    told = runner.run_stage(run, name, promote=promote)
+    outcome = runner.run_stage(run, name, promote=promote)
     assert asked == (["trained"] if caught_up else [])
-    assert told == ({"version": "refreshed", "live": True} if caught_up else result)
+    assert outcome == ({"version": "refreshed", "live": True} if caught_up else result)
 
 
 @pytest.mark.parametrize(

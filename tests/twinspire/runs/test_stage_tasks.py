@@ -199,16 +199,16 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(errors, "_typed", "PIPELINE")  # whatever a command named before
 
-    def told(status="already done"):
+    def warned(status="already done"):
         assert runner.run_stage(DayRun(p, day), "features")["status"] == status
         return capsys.readouterr().err
 
-    assert told("done") == told() == ""
+    assert warned("done") == warned() == ""
     come(3)
-    assert f"3 events of {day} came after it was run" in (text := told())
+    assert f"3 events of {day} came after it was run" in (text := warned())
     assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --late")
     Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
-    assert f"Late events of {day} cannot be counted: " in told()
+    assert f"Late events of {day} cannot be counted: " in warned()
 
 
 def _keep_rows(place: Path, form: bytes = ranker_files.ROWS_FORMAT):

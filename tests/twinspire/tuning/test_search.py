@@ -31,7 +31,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture
 def file(shop, tmp_path):
-    """The same with working files of its own."""
+    """The same with its own working files."""
     text = shop.read_text().replace('"events/', f'"{shop.parent}/events/')
     for table in ("items", "users"):
         text = text.replace(f'"{table}/', f'"{shop.parent}/{table}/')
@@ -55,9 +55,9 @@ def measured(monkeypatch):
             raise of.stop_by
         if train.history.pooling in of.fails:
             raise UsageError("The loss must stay a number.")
-        found = 0.5 - abs(train.temperature - 0.1) - 0.2 * (train.history.pooling != "sqrtn")
-        found *= 1 + run.day.day / 100
-        return {"recall@10": found, "ndcg@5": found / 2, "cpu": 7.0}
+        value = 0.5 - abs(train.temperature - 0.1) - 0.2 * (train.history.pooling != "sqrtn")
+        value *= 1 + run.day.day / 100
+        return {"recall@10": value, "ndcg@5": value / 2, "cpu": 7.0}
 
     monkeypatch.setattr(search, "run_stage", lambda *_, **__: None)
     monkeypatch.setattr(search, "measure", measure)
@@ -72,7 +72,7 @@ def trials(file, most=10, days=DAYS, keys=KEYS, **changes):
         return found.trials()
 
 
-def told(*arguments, code=0):
+def tuned(*arguments, code=0):
     done = CliRunner().invoke(app, ["tune", *map(str, arguments)])
     if done.exception and not isinstance(done.exception, SystemExit):
         assert getattr(done.exception, "exit_code", None) == code, done.exception
@@ -96,13 +96,13 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(file, tmp_path, measure
 
 
 def test_the_file_as_it_is_comes_first_and_what_is_worse_ends_early(file, measured):
-    found = trials(file)
-    assert len(found) == 10
-    assert found[0].settings == tried_settings.present(
+    tried = trials(file)
+    assert len(tried) == 10
+    assert tried[0].settings == tried_settings.present(
         load(file), tried_settings.choose(load(file), KEYS)
     )
-    early = [trial for trial in found if trial.outcome == "ended early"]
-    done = [trial for trial in found if trial.outcome == "done"]
+    early = [trial for trial in tried if trial.outcome == "ended early"]
+    done = [trial for trial in tried if trial.outcome == "done"]
     assert early and len(early) + len(done) == 10
     assert all(len(trial.days) < len(DAYS) for trial in early)
     assert all(len(trial.days) == len(DAYS) for trial in done)
@@ -112,8 +112,8 @@ def test_the_file_as_it_is_comes_first_and_what_is_worse_ends_early(file, measur
 
 
 def test_no_settings_come_twice_and_a_search_ends_with_the_last(file, measured):
-    found = trials(file, most=9, keys=["train.order"])
-    assert [trial.settings["train.order"] for trial in found] == ["time", "shuffled"]
+    tried = trials(file, most=9, keys=["train.order"])
+    assert [trial.settings["train.order"] for trial in tried] == ["time", "shuffled"]
     assert len(measured.calls) == 2 * len(DAYS)
 
 
@@ -129,10 +129,10 @@ def test_more_trials_go_on_and_anything_else_is_another_search(file, measured):
 
 def test_settings_that_cannot_be_trained_with_end_their_trial_alone(file, measured):
     measured.fails = ("mean",)
-    found = trials(file)
-    assert found[0].outcome == "2024-03-08: The loss must stay a number." and not found[0].days
-    assert any(trial.outcome == "done" for trial in found)
-    out = told(file, "--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", 10, *flags())
+    tried = trials(file)
+    assert tried[0].outcome == "2024-03-08: The loss must stay a number." and not tried[0].days
+    assert any(trial.outcome == "done" for trial in tried)
+    out = tuned(file, "--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", 10, *flags())
     assert "The values of the file could not be measured." in out
     assert "failed: the file as it is" in out and "2024-03-08: The loss must stay a number." in out
 
@@ -162,7 +162,7 @@ def flags():
 
 
 def test_the_lines_make_the_file_the_best_trial(file, measured):
-    out = told(file, "--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", 10, *flags())
+    out = tuned(file, "--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", 10, *flags())
     result = json.loads(out.splitlines()[-1])
     best = result["trials"][0]
     means = [t["recall@10"] for t in result["trials"] if t["outcome"] == "done"]
@@ -181,11 +181,11 @@ def test_the_lines_make_the_file_the_best_trial(file, measured):
 
 
 def flat(tables, before=""):
-    found = {}
+    leaves = {}
     for key, value in tables.items():
         name = f"{before}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
+        leaves |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return leaves
 
 
 def test_every_value_that_may_be_tried_is_one_of_the_pipeline_file(shop):
@@ -202,12 +202,14 @@ def test_every_value_that_may_be_tried_is_one_of_the_pipeline_file(shop):
 
 def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeypatch):
     of = ("--days", DAYS[0])
-    assert "did you mean 'train.temperature'?" in told(
+    assert "did you mean 'train.temperature'?" in tuned(
         file, *of, "--key", "train.temprature", code=2
     )
-    assert "has days 2024-03-01 to" in told(file, "--days", "2024-03-30", code=2)
-    assert "has none in the 4 days before it" in told(file, "--days", "2024-03-01", code=2)
-    assert "an earlier day to a later one" in told(file, "--days", "2024-03-09..2024-03-08", code=2)
+    assert "has days 2024-03-01 to" in tuned(file, "--days", "2024-03-30", code=2)
+    assert "has none in the 4 days before it" in tuned(file, "--days", "2024-03-01", code=2)
+    assert "an earlier day to a later one" in tuned(
+        file, "--days", "2024-03-09..2024-03-08", code=2
+    )
     remote = override(load(file), {"pipeline.work_root": "gs://bucket/work"})
     with (
         pytest.raises(UsageError, match="a local work_root"),
@@ -215,7 +217,7 @@ def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeyp
     ):
         pass
     monkeypatch.setattr(tune, "find_spec", lambda name: None)
-    assert "pip install 'twinspire[tune]'" in told(file, *of, code=2)
+    assert "pip install 'twinspire[tune]'" in tuned(file, *of, code=2)
     assert not measured.calls
 
 

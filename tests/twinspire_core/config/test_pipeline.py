@@ -228,7 +228,7 @@ def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
         "dimension = ${WIDTH}\n[notify]\ncommand = 'curl -d a=${KEY}, ${URL:-http://a}'\n"
         "[evaluation]\nks = [${FEW:-5}, 50, 100]",
     )
-    found = {(one.table, one.key): one for one in settings(p, tmp_path / "shop.toml")}
+    actual = {(one.table, one.key): one for one in settings(p, tmp_path / "shop.toml")}
     expected = {
         ("source", "wait"): (timedelta(minutes=90), "file"),
         ("features.brand", "from"): (None, "default"),
@@ -239,8 +239,8 @@ def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
         ("notify", "command"): ("curl -d a=${KEY}, ${URL:-http://a}", "environment"),
         ("evaluation", "ks"): (["${FEW:-5}", 50, 100], "environment"),
     }
-    assert {key: (found[key].value, found[key].source) for key in expected} == expected
-    assert "secret" not in str(found)
+    assert {key: (actual[key].value, actual[key].source) for key in expected} == expected
+    assert "secret" not in str(actual)
 
 
 def test_values_are_spelled_as_toml_reads_them():

@@ -18,18 +18,18 @@ def test_who_is_added_is_known_and_nobody_else(pipeline):
     assert forgotten_users.find(pipeline) == NOBODY and "ann" not in NOBODY
     forgotten_users.add(pipeline, ["ann", "bé"])
     forgotten_users.add(pipeline, ["ann"])
-    found = forgotten_users.find(pipeline)
-    assert len(found.digests) == 2
-    assert [user in found for user in ("ann", "bé", "anna", "an", "")] == [True, True, *[False] * 3]
+    users = forgotten_users.find(pipeline)
+    assert len(users.digests) == 2
+    assert [user in users for user in ("ann", "bé", "anna", "an", "")] == [True, True, *[False] * 3]
 
 
 def test_rows_go_by_user_and_those_of_nobody_stay(pipeline):
     forgotten_users.add(pipeline, ["7"])
-    found = forgotten_users.find(pipeline)
+    users = forgotten_users.find(pipeline)
     rows = pl.DataFrame({"_user": ["7", "17", None, "7", "8"], "_item": ["7", "7", "7", "1", "2"]})
-    assert found.drop(rows).rows() == [("17", "7"), (None, "7"), ("8", "2")]
+    assert users.drop(rows).rows() == [("17", "7"), (None, "7"), ("8", "2")]
     items = rows.drop("_user")
-    assert found.drop(items) is items
+    assert users.drop(items) is items
     assert NOBODY.drop(rows) is rows
 
 

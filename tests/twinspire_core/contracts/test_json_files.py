@@ -6,10 +6,10 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 
 
 def test_what_a_later_release_adds_is_kept():
-    told = {"progressive": {"recall@50": 0.5, "of_brands": {"x": [1]}}, "weather": "fine"}
-    read = DayMetrics.model_validate(told)
+    data = {"progressive": {"recall@50": 0.5, "of_brands": {"x": [1]}}, "weather": "fine"}
+    read = DayMetrics.model_validate(data)
     assert read.progressive.values == {"recall@50": 0.5}
-    assert json.loads(read.dump()) == told
+    assert json.loads(read.dump()) == data
 
 
 def test_numbers_that_are_none_and_tiny_ones_are_written_as_python_writes_them():

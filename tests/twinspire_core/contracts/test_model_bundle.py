@@ -24,12 +24,12 @@ def test_scalars_and_lists_are_filled_with_what_the_graph_takes_for_missing():
         "recent": Input("string", True),
         "shape": Input("float32", True, 2),
     }
-    found = model_bundle.arrays(table, inputs)
-    assert found["brand"].tolist() == [b"a", b"", "é".encode()]
-    assert found["hour"].tolist() == [3, -1, 0]
-    assert found["recent"].tolist() == [[b"x", b"y"], [b"", b""], [b"z", b""]]
-    np.testing.assert_array_equal(found["price"], [1.5, np.nan, 2.0])
-    np.testing.assert_array_equal(found["shape"], [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
+    arrays = model_bundle.arrays(table, inputs)
+    assert arrays["brand"].tolist() == [b"a", b"", "é".encode()]
+    assert arrays["hour"].tolist() == [3, -1, 0]
+    assert arrays["recent"].tolist() == [[b"x", b"y"], [b"", b""], [b"z", b""]]
+    np.testing.assert_array_equal(arrays["price"], [1.5, np.nan, 2.0])
+    np.testing.assert_array_equal(arrays["shape"], [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
 
 
 def test_slices_and_chunks_keep_their_rows():
@@ -45,8 +45,8 @@ def test_slices_and_chunks_keep_their_rows():
 
 def test_lists_of_nothing_still_have_a_column():
     table = pa.table({"recent": pa.array([[], []], pa.list_(pa.string()))})
-    found = model_bundle.arrays(table, {"recent": Input("string", True)})
-    assert found["recent"].tolist() == [[b""], [b""]]
+    arrays = model_bundle.arrays(table, {"recent": Input("string", True)})
+    assert arrays["recent"].tolist() == [[b""], [b""]]
 
 
 STRINGS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float32())
@@ -66,17 +66,17 @@ ALIKE = {("number", "hour")}  # a whole number is a number
 def test_a_column_of_another_form_is_missing(read, given):
     spec, column = FORMS[read][0], FORMS[given][1]
     nothing = model_bundle.arrays(pa.table({"other": column}), {"x": spec})["x"]
-    found = model_bundle.arrays(pa.table({"x": column}), {"x": spec})["x"]
+    arrays = model_bundle.arrays(pa.table({"x": column}), {"x": spec})["x"]
     if read == given or (read, given) in ALIKE:
-        assert found.tolist() != nothing.tolist()
+        assert arrays.tolist() != nothing.tolist()
     else:
-        np.testing.assert_array_equal(found, nothing)
+        np.testing.assert_array_equal(arrays, nothing)
 
 
 def test_a_vector_of_another_size_is_missing_and_the_others_of_its_column_are_not():
     column = pa.array([[1.0, 2.0, 3.0], [1.0], [], [4.0, 5.0]], NUMBERS)
-    found = model_bundle.arrays(pa.table({"x": column}), {"x": Input("float32", True, 2)})["x"]
-    np.testing.assert_array_equal(found, [[np.nan] * 2] * 3 + [[4, 5]])
+    arrays = model_bundle.arrays(pa.table({"x": column}), {"x": Input("float32", True, 2)})["x"]
+    np.testing.assert_array_equal(arrays, [[np.nan] * 2] * 3 + [[4, 5]])
 
 
 class _Doubler(tf.Module):

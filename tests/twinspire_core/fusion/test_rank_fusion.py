@@ -23,12 +23,12 @@ def gain(place: int) -> float:
 def test_ordered_by_hand():
     order = FixedOrder(weights={"history": 0.75, "two_tower": 0.25})
     lists = {"two_tower": ScoredLists.by_place(B), "history": ScoredLists.by_place(A)}
-    found = order.rank(lists, 4)
+    ordered = order.rank(lists, 4)
     scores = [0.75 * gain(1) + 0.25 * gain(0), 0.75 * gain(0), 0.75 * gain(2), 0.25 * gain(1)]
-    assert found.items.tolist() == [[3, 7, 9, 5]]
-    np.testing.assert_allclose(found.scores[0], scores, rtol=1e-6)
-    np.testing.assert_allclose(found.shares[0, 0], [0.75 * gain(1), 0.25 * gain(0)], rtol=1e-6)
-    assert found.shares[0, 3].tolist() == [0, pytest.approx(0.25 * gain(1))]
+    assert ordered.items.tolist() == [[3, 7, 9, 5]]
+    np.testing.assert_allclose(ordered.scores[0], scores, rtol=1e-6)
+    np.testing.assert_allclose(ordered.shares[0, 0], [0.75 * gain(1), 0.25 * gain(0)], rtol=1e-6)
+    assert ordered.shares[0, 3].tolist() == [0, pytest.approx(0.25 * gain(1))]
 
 
 @pytest.mark.parametrize(("seed", "apart"), [(0, 1), (1, 1), (2, 1 << 10)])
@@ -39,7 +39,7 @@ def test_ordered_as_a_slow_sum(seed, apart):
         ranked[:10, rng.integers(3, 12) :] = -1
         ranked[0] = -1  # a user for whom no source lists anything
     weights = rng.random(3)
-    found = pool_candidates(lists).ordered(weights, 36)
+    ordered = pool_candidates(lists).ordered(weights, 36)
     for user in range(20):
         score = {}
         for ranked, weight in zip(lists, weights, strict=True):
@@ -47,10 +47,10 @@ def test_ordered_as_a_slow_sum(seed, apart):
                 if item >= 0:
                     score[item] = score.get(item, 0.0) + weight / (1 + place / CONSTANT)
         best = sorted(score, key=lambda item: -score[item])
-        assert found.items[user].tolist() == best + [-1] * (36 - len(best))
-        scores = found.scores[user, : len(best)]
+        assert ordered.items[user].tolist() == best + [-1] * (36 - len(best))
+        scores = ordered.scores[user, : len(best)]
         np.testing.assert_allclose(scores, [score[item] for item in best], rtol=1e-5)
-        np.testing.assert_allclose(found.shares[user, : len(best)].sum(1), scores, rtol=1e-5)
+        np.testing.assert_allclose(ordered.shares[user, : len(best)].sum(1), scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [REPEATS, STEADY, NEITHER])

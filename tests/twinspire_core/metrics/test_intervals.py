@@ -14,8 +14,8 @@ def test_the_spread_of_a_mean_is_its_standard_error():
     assert spread(values, np.arange(400)) == pytest.approx(values.std() / 20, rel=0.06)
     error = values.std() / 20
     expected = [values.mean() - 1.96 * error, values.mean() + 1.96 * error]
-    found = interval(resampled_means({"x": values}, np.arange(400), 4000)["x"])
-    assert found == pytest.approx(expected, abs=0.2 * error)
+    limits = interval(resampled_means({"x": values}, np.arange(400), 4000)["x"])
+    assert limits == pytest.approx(expected, abs=0.2 * error)
 
 
 def test_a_users_queries_are_drawn_together():
@@ -28,10 +28,10 @@ def test_a_users_queries_are_drawn_together():
 
 def test_a_measure_is_averaged_where_it_applies():
     values = np.array([1.0, np.nan, 1.0, np.nan, 3.0, 3.0])
-    found = resampled_means({"x": values, "y": np.arange(6.0)}, np.arange(6), 500)
-    assert np.nanmin(found["x"]) >= 1 and np.nanmax(found["x"]) <= 3
-    assert np.nanmean(found["x"]) == pytest.approx(2, abs=0.1)
-    assert interval(found["x"])[0] >= 1
+    samples = resampled_means({"x": values, "y": np.arange(6.0)}, np.arange(6), 500)
+    assert np.nanmin(samples["x"]) >= 1 and np.nanmax(samples["x"]) <= 3
+    assert np.nanmean(samples["x"]) == pytest.approx(2, abs=0.1)
+    assert interval(samples["x"])[0] >= 1
 
 
 def test_lists_are_resampled_alike():
@@ -48,7 +48,7 @@ def test_many_users_are_resampled_in_parts(monkeypatch):
     values, user = np.random.default_rng(5).random(50), np.arange(50)
     whole = resampled_means({"x": values}, user, 40)["x"]
     monkeypatch.setattr("twinspire_core.metrics.intervals._CHUNK_BYTES", 8 * 50 * 7)
-    monkeypatch.setattr("twinspire_core.metrics.intervals._MOST_KEPT", 0)  # drawn anew
+    monkeypatch.setattr("twinspire_core.metrics.intervals._MOST_KEPT", 0)  # drawn again
     np.testing.assert_allclose(resampled_means({"x": values}, user, 40)["x"], whole)
 
 
@@ -65,9 +65,9 @@ def test_many_intervals_are_those_of_each():
     drawn["some"] = np.where(rng.random(500) < 0.2, np.nan, rng.random(500))
     drawn["endless"] = np.where(rng.random(500) < 0.5, np.inf, 1.0)
     drawn["too"] = drawn["some"] ** 2
-    found = intervals(drawn)
-    assert list(found) == ["a", "some", "too"]
+    ranges = intervals(drawn)
+    assert list(ranges) == ["a", "some", "too"]
     assert intervals({}) == intervals({"x": np.zeros(0)}) == {}
-    for name, span in found.items():
+    for name, span in ranges.items():
         np.testing.assert_allclose(span, np.nanquantile(drawn[name], [0.025, 0.975]))
         assert span == interval(drawn[name])

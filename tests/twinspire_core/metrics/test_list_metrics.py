@@ -49,9 +49,9 @@ def slow_measures(ranked, truth, k) -> dict[str, float]:
 
 
 def test_users_weigh_alike_and_one_without_truth_not_at_all():
-    found = means(by_user(np.array([[1, 2], [3, 4], [5, 6]]), ragged([[1, 2, 8, 9], [3], []]), [2]))
-    assert found["recall@2"] == (0.5 + 1) / 2
-    assert found["mrr"] == found["hit_rate@2"] == 1
+    value = means(by_user(np.array([[1, 2], [3, 4], [5, 6]]), ragged([[1, 2, 8, 9], [3], []]), [2]))
+    assert value["recall@2"] == (0.5 + 1) / 2
+    assert value["mrr"] == value["hit_rate@2"] == 1
 
 
 @given(st.data())
@@ -114,10 +114,10 @@ def test_ten_thousand_users_by_fifty_thousand_items_in_time_and_memory():
     queries, items = (rng.standard_normal((n, 64), np.float32) for n in (10_000, 50_000))
     tracemalloc.start()
     started = time.perf_counter()
-    found = top_k(queries, items, 100)
+    top = top_k(queries, items, 100)
     seconds, peak = time.perf_counter() - started, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.shape == (10_000, 100)
+    assert top.shape == (10_000, 100)
     assert seconds < 20
     assert peak < 500e6  # all scores at once would be 2 GB
 
@@ -134,15 +134,15 @@ def test_equal_to_a_look_at_every_pair(data):
     one = st.lists(st.integers(NONE, items - 1), min_size=length, max_size=length)
     ranked = data.draw(st.lists(one, min_size=2, max_size=6))
     k = data.draw(st.integers(1, length))
-    found = exposure(np.array(ranked), [k], items)
+    shares = exposure(np.array(ranked), [k], items)
     shown = [{item for item in one[:k] if item != NONE} for one in ranked]
     pairs = [len(a & b) / k for a, b in combinations(shown, 2)]
-    assert found[f"overlap@{k}"] == pytest.approx(sum(pairs) / len(pairs))
+    assert shares[f"overlap@{k}"] == pytest.approx(sum(pairs) / len(pairs))
     counts = [sum(item in one for one in shown) for item in range(items)]
-    assert found[f"coverage@{k}"] == pytest.approx(sum(n > 0 for n in counts) / items)
+    assert shares[f"coverage@{k}"] == pytest.approx(sum(n > 0 for n in counts) / items)
     if any(counts):
         differences = sum(abs(a - b) for a, b in permutations(counts, 2)) / items**2
-        assert found[f"gini@{k}"] == pytest.approx(differences / (2 * sum(counts) / items))
+        assert shares[f"gini@{k}"] == pytest.approx(differences / (2 * sum(counts) / items))
 
 
 def test_popular_items_have_half_of_all_events():
@@ -157,9 +157,9 @@ def test_popular_items_have_half_of_all_events():
 
 def test_the_share_of_popular_items_is_of_what_is_listed():
     popular = np.array([True, False, False])
-    found = popular_share(np.array([[0, 1, 2], [1, 0, NONE], [NONE, NONE, NONE]]), popular, [1, 3])
-    np.testing.assert_allclose(found["popular_share@1"], [1, 0, np.nan])
-    np.testing.assert_allclose(found["popular_share@3"], [1 / 3, 1 / 2, np.nan])
+    share = popular_share(np.array([[0, 1, 2], [1, 0, NONE], [NONE, NONE, NONE]]), popular, [1, 3])
+    np.testing.assert_allclose(share["popular_share@1"], [1, 0, np.nan])
+    np.testing.assert_allclose(share["popular_share@3"], [1 / 3, 1 / 2, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def _values(seed: int, rows: int = 3000) -> np.ndarray:
 
 def _fit(values: np.ndarray, seed: int, *, trees: int = 30, **options) -> lightgbm.Booster:
     rng = np.random.default_rng(seed)
-    # What is missing tells something, so that splits are made on it.
+    # Missing values are informative, so that trees split on them.
     seen = np.where(np.isnan(values), 1.5, values)
     score = seen @ rng.normal(size=values.shape[1]) + rng.normal(size=len(values))
     taken = (score > np.median(score)).astype(np.int8)

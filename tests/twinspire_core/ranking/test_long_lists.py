@@ -38,8 +38,8 @@ def ranked(ranker, k):
     nothing = np.zeros(0, np.int64)
     queries = Queries.of_past(Ragged(nothing, nothing, 2)).with_given(given)
     features = RankingFeatures.of(sources.tables)
-    found = rank_candidates(ranker, features, sources, queries, k)
-    return found.items(found.best(k)), found
+    lists = rank_candidates(ranker, features, sources, queries, k)
+    return lists.items(lists.best(k)), lists
 
 
 @pytest.mark.parametrize("k", [200, 500])
@@ -65,8 +65,8 @@ def test_features_of_the_same_candidates_are_the_same(last_first):
 
 def test_what_is_left_out_changes_nothing_of_the_others(last_first):
     """Places in lists, which trees go by, are those of whole lists."""
-    kept, found = ranked(last_first, 50)
+    kept, lists = ranked(last_first, 50)
     left_out = Ragged(np.append(kept[0, :20], kept[1, 7]), np.repeat([0, 1], [20, 1]), 2)
-    shorter = found.items(found.best(30, left_out))
+    shorter = lists.items(lists.best(30, left_out))
     assert shorter[0].tolist() == kept[0, 20:].tolist()
     assert shorter[1].tolist() == np.delete(kept[1], 7)[:30].tolist()

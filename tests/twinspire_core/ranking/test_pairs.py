@@ -40,8 +40,8 @@ def test_known_pairs_are_looked_up_and_others_are_not():
         (int(q), int(i)): n for n, (q, i) in enumerate(zip(pairs.query, pairs.item, strict=True))
     }
     query, item = np.meshgrid(np.arange(7), np.arange(-1, ITEMS))
-    found = pairs.find(query.ravel(), item.ravel())
-    for q, i, place in zip(query.ravel(), item.ravel(), found, strict=True):
+    places = pairs.find(query.ravel(), item.ravel())
+    for q, i, place in zip(query.ravel(), item.ravel(), places, strict=True):
         assert place == known.get((int(q), int(i)), -1)
 
 

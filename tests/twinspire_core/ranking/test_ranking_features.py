@@ -20,8 +20,8 @@ from twinspire_core.ranking import ranker
     ],
 )
 def test_by_hand(name, expected):
-    found = value(name)
-    assert {pair: found[pair] for pair in expected} == pytest.approx(expected, nan_ok=True)
+    values = value(name)
+    assert {pair: values[pair] for pair in expected} == pytest.approx(expected, nan_ok=True)
 
 
 TIMED = {"personal:7d", "personal:60d", "personal_age", "personal_share", "user_age", "overdue"}
@@ -31,9 +31,9 @@ TIMED = {"personal:7d", "personal:60d", "personal_age", "personal_share", "user_
 def test_where_times_are_not_known_what_needs_them_is_missing(name):
     """Of the first user nobody knows them; of the second there is nothing to know."""
     untimed = replace(PERSONAL, timed=np.array([False, True]))
-    found = value(name, queries=replace(QUERIES, personal=untimed))
+    values = value(name, queries=replace(QUERIES, personal=untimed))
     known = value(name)
-    for pair, one in found.items():
+    for pair, one in values.items():
         if pair[0] == 0 and name in TIMED:
             assert np.isnan(one)
         else:
@@ -52,9 +52,9 @@ def test_where_times_are_not_known_what_needs_them_is_missing(name):
 def test_a_trend_is_0_for_what_is_taken_as_often_every_day(fast, slow, trend, said):
     corpus = CORPUS.append_column("_trending_7d", pa.array([0.0, fast, 0.0]))
     corpus = corpus.append_column("_trending_28d", pa.array([0.0, slow, 0.0]))
-    found = value("trend", corpus=corpus)[1, 1]
-    assert found == pytest.approx(trend, rel=1e-6)
-    assert said in described("trend", found)
+    values = value("trend", corpus=corpus)[1, 1]
+    assert values == pytest.approx(trend, rel=1e-6)
+    assert said in described("trend", values)
 
 
 def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):

@@ -37,8 +37,8 @@ def value(name, *, queries=QUERIES, vectors=None, corpus=CORPUS, **others):
     pairs = Pairs.of(LISTS, queries, 3, vectors)
     features = RankingFeatures.of(SourceTables(corpus=corpus, others=others))
     values = features.values(pairs, [name])[:, 0]
-    found = zip(pairs.query.tolist(), pairs.item.tolist(), values.tolist(), strict=True)
-    return {(query, item): value for query, item, value in found}
+    triples = zip(pairs.query.tolist(), pairs.item.tolist(), values.tolist(), strict=True)
+    return {(query, item): value for query, item, value in triples}
 
 
 def without_counts():

@@ -126,10 +126,10 @@ def test_the_ending_says_what_separates_fields():
 def test_lines_come_as_they_are_written_so_many_at_a_time(tmp_path, zipped, end):
     text = ("\n".join(f'{{"n": {n}}}' if n % 3 else " " for n in range(1, 11)) + end).encode()
     (tmp_path / "log.jsonl").write_bytes(gzip.compress(text) if zipped else text)
-    found = list(opened(tmp_path / "log.jsonl").lines(3))
-    assert [lines.numbers for lines in found] == [[1, 2, 4], [5, 7, 8], [10]]
-    assert found[0].texts[2] == b'{"n": 4}'
-    assert found[-1].offset == (tmp_path / "log.jsonl").stat().st_size
+    actual = list(opened(tmp_path / "log.jsonl").lines(3))
+    assert [lines.numbers for lines in actual] == [[1, 2, 4], [5, 7, 8], [10]]
+    assert actual[0].texts[2] == b'{"n": 4}'
+    assert actual[-1].offset == (tmp_path / "log.jsonl").stat().st_size
 
 
 def test_the_first_keys_are_read_after_lines_that_are_no_records(tmp_path):
@@ -174,11 +174,11 @@ def test_objects_have_the_fields_of_all_lines_not_of_the_first(tmp_path):
 def test_how_a_csv_is_written_is_sniffed(tmp_path, name, text, delimiter, encoding):
     data = text.encode(encoding)
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    told = CsvOptions(delimiter=delimiter, encoding=encoding)
-    assert sniff(str(tmp_path / name)) == told
+    options = CsvOptions(delimiter=delimiter, encoding=encoding)
+    assert sniff(str(tmp_path / name)) == options
 
 
 def test_what_is_known_of_a_csv_is_not_sniffed(tmp_path):
     (tmp_path / "log.csv").write_bytes("a;b;Größe\n".encode("cp1252"))
-    told = sniff(str(tmp_path / "log.csv"), delimiter=",", encoding="latin-1")
-    assert told == CsvOptions(delimiter=",", encoding="latin-1")
+    options = sniff(str(tmp_path / "log.csv"), delimiter=",", encoding="latin-1")
+    assert options == CsvOptions(delimiter=",", encoding="latin-1")

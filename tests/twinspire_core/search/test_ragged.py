@@ -20,11 +20,11 @@ def test_positions_of_items():
     lists = pa.chunked_array(
         [pa.array([["b", "x"], None]), pa.array([["skipped"], [], ["c", "a", "c"]])]
     ).slice(0, 5)
-    found = positions(lists, pa.array(["a", "b", "c"]))
-    assert found.values.tolist() == [1, NONE, NONE, 2, 0, 2]
-    assert found.row.tolist() == [0, 0, 2, 4, 4, 4]
-    assert found.padded().tolist() == [[1, NONE, NONE], *[[NONE] * 3] * 3, [2, 0, 2]]
-    assert found.part(3, 5).padded(2).tolist() == [[NONE, NONE], [2, 0]]
+    places = positions(lists, pa.array(["a", "b", "c"]))
+    assert places.values.tolist() == [1, NONE, NONE, 2, 0, 2]
+    assert places.row.tolist() == [0, 0, 2, 4, 4, 4]
+    assert places.padded().tolist() == [[1, NONE, NONE], *[[NONE] * 3] * 3, [2, 0, 2]]
+    assert places.part(3, 5).padded(2).tolist() == [[NONE, NONE], [2, 0]]
     sliced = pa.array([["a"], ["b"], ["c"]]).slice(1, 2)
     assert positions(sliced, pa.array(["a", "b", "c"])).values.tolist() == [1, 2]
 

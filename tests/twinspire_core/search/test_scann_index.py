@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-# In a process of its own: who reads a mapped file behind its end is killed by SIGBUS.
+# In a separate process: reading a mapped file past its end kills by SIGBUS.
 CUT_SHORT = """
 import os, pathlib, sys
 import numpy as np

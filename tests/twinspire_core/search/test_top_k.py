@@ -47,6 +47,6 @@ def test_the_best_equal_a_stable_sort_whatever_ties(data):
     score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
     drawn = data.draw(st.lists(score, min_size=rows * width, max_size=rows * width))
     scores, k = np.array(drawn, np.float32).reshape(rows, width), min(k, width)
-    for row, found in zip(scores, best_of(scores, k).tolist(), strict=True):
+    for row, value in zip(scores, best_of(scores, k).tolist(), strict=True):
         best = sorted(range(width), key=lambda c, row=row: (-row[c], c))[:k]
-        assert found == [c if row[c] > -np.inf else NONE for c in best]
+        assert value == [c if row[c] > -np.inf else NONE for c in best]

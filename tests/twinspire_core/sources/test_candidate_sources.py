@@ -46,18 +46,18 @@ def test_each_source_by_hand(sources):
     two_tower = ScoredLists.by_place(np.array([[3, 4, 5], [0, 1, 2], [5, 4, 3]]))
     queries = asking("ca", "", "fb").with_given({"two_tower": two_tower})
     names = ("two_tower", "history", "popular", "co_occurrence")
-    found = sources.retrieve(names, queries, 3)
-    assert read(found["two_tower"]) == ["def", "abc", "fed"]
-    assert read(found["history"]) == ["ca", "", "fb"]
-    assert read(found["popular"]) == ["acd"] * 3, "by events of the last day: none are decayed"
+    actual = sources.retrieve(names, queries, 3)
+    assert read(actual["two_tower"]) == ["def", "abc", "fed"]
+    assert read(actual["history"]) == ["ca", "", "fb"]
+    assert read(actual["popular"]) == ["acd"] * 3, "by events of the last day: none are decayed"
     # Of c, taken last: a .5, e .25, f .125; of a, a place before: c .5, b .25, each times exp(-1/3).
-    assert read(found["co_occurrence"]) == ["ace", "", ""]
-    assert list(found) == list(names)
-    assert found["popular"].scores[1].tolist() == [4, 3, 2]
+    assert read(actual["co_occurrence"]) == ["ace", "", ""]
+    assert list(actual) == list(names)
+    assert actual["popular"].scores[1].tolist() == [4, 3, 2]
     expected = [0.5, 0.5 * np.exp(-1 / 3), 0.25]
-    assert found["co_occurrence"].scores[0] == pytest.approx(expected), "sums of similarities"
-    assert found["history"].scores[0].tolist() == [1, 0.5, -np.inf], "by place"
-    assert found["two_tower"].scores[0, 0] == 1, "as given"
+    assert actual["co_occurrence"].scores[0] == pytest.approx(expected), "sums of similarities"
+    assert actual["history"].scores[0].tolist() == [1, 0.5, -np.inf], "by place"
+    assert actual["two_tower"].scores[0, 0] == 1, "as given"
 
 
 def test_scores_never_rise_and_lists_have_nothing_that_is_excluded(sources):
@@ -65,8 +65,8 @@ def test_scores_never_rise_and_lists_have_nothing_that_is_excluded(sources):
     for exclude in (None, queries.past):
         passing = np.array([True, False, True, True, True, False])
         for some in (sources, sources.among(passing)):
-            found = some.retrieve(some.without_model, queries, 7, exclude=exclude)
-            for name, (items, scores) in found.items():
+            actual = some.retrieve(some.without_model, queries, 7, exclude=exclude)
+            for name, (items, scores) in actual.items():
                 assert ((items >= 0) == np.isfinite(scores)).all(), name
                 assert (scores[:, 1:] <= scores[:, :-1]).all(), name
                 assert exclude is None or not contains(exclude, items).any(), name
@@ -86,8 +86,8 @@ def test_queries_are_taken_and_parted_with_all_that_they_bring():
 def test_a_source_that_is_not_there_is_silent():
     alone = CandidateSources.of(CORPUS)
     assert "co_occurrence" not in alone
-    found = alone.retrieve(("two_tower", "co_occurrence"), asking("ca"), 2)
-    assert read(found["co_occurrence"]) == read(found["two_tower"]) == [""]
+    actual = alone.retrieve(("two_tower", "co_occurrence"), asking("ca"), 2)
+    assert read(actual["co_occurrence"]) == read(actual["two_tower"]) == [""]
 
 
 def test_neighbours_are_rows_in_order_of_id():
@@ -113,7 +113,7 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
     weights = rng.random(len(past.values)).astype(np.float32)
     of_user = np.split(weights, np.cumsum([len(p) for p in pasts])[:-1])
     for exclude in (None, past):
-        found = nearest(past, near, 10, weights=weights, exclude=exclude)
+        actual = nearest(past, near, 10, weights=weights, exclude=exclude)
         for user, own in enumerate(pasts):
             score = {}
             known = [(i, w) for i, w in zip(own, of_user[user], strict=True) if i >= 0]
@@ -123,9 +123,9 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
                     if row >= 0 and (exclude is None or row not in own):
                         score[row] = score.get(row, 0.0) + float(similarity * weight)
             expected = sorted(score, key=lambda i: (-score[i], i))[:10]
-            assert [i for i in found.items[user] if i >= 0] == expected
+            assert [i for i in actual.items[user] if i >= 0] == expected
             scores = [score[i] for i in expected]
-            np.testing.assert_allclose(found.scores[user, : len(expected)], scores, rtol=1e-6)
+            np.testing.assert_allclose(actual.scores[user, : len(expected)], scores, rtol=1e-6)
 
 
 def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):

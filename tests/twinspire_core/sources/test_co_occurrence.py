@@ -24,10 +24,10 @@ def _slow(users, items):
                     weight *= 0.5 ** (age / SETTINGS.half_life)
                     weights[item, other] += weight
                     weights[other, item] += weight
-    found = np.zeros((items, items))
+    expected = np.zeros((items, items))
     for (one, other), weight in weights.items():
-        found[one, other] = weight / ((events[one] * events[other]) ** 0.5 + SHRINKAGE)
-    return found
+        expected[one, other] = weight / ((events[one] * events[other]) ** 0.5 + SHRINKAGE)
+    return expected
 
 
 def test_similarities_are_those_of_a_loop():

@@ -70,21 +70,21 @@ USERS = rows(
 
 def test_a_users_items_by_the_counts_of_60_days():
     sources = CandidateSources.of(corpus())
-    found = sources.retrieve(["history"], queries(USERS), 4)["history"]
-    assert read(found.items) == ["acf", "", "ed"]
-    np.testing.assert_allclose(found.scores[0], [3, 2, 1, -np.inf], rtol=1e-6)
-    assert read(sources.filled(found.items, 6))[1] == "becfad", "then what is popular"
+    lists = sources.retrieve(["history"], queries(USERS), 4)["history"]
+    assert read(lists.items) == ["acf", "", "ed"]
+    np.testing.assert_allclose(lists.scores[0], [3, 2, 1, -np.inf], rtol=1e-6)
+    assert read(sources.filled(lists.items, 6))[1] == "becfad", "then what is popular"
 
 
 def test_what_is_excluded_or_does_not_pass_makes_room():
     sources = CandidateSources.of(corpus())
     asked = queries(USERS)
     exclude = Ragged(np.array([2, 3]), np.array([0, 2]), 3)
-    found = sources.retrieve(["history"], asked, 2, exclude=exclude)["history"]
-    assert read(found.items) == ["af", "", "e"]
+    lists = sources.retrieve(["history"], asked, 2, exclude=exclude)["history"]
+    assert read(lists.items) == ["af", "", "e"]
     passing = np.array([True, True, True, True, False, False])
-    found = sources.among(passing).retrieve(["history"], asked, 2)["history"]
-    assert read(found.items) == ["ac", "", "d"]
+    lists = sources.among(passing).retrieve(["history"], asked, 2)["history"]
+    assert read(lists.items) == ["ac", "", "d"]
 
 
 def test_seen_is_what_the_past_or_the_counts_know():
@@ -187,12 +187,12 @@ def test_candidates_are_the_first_by_each_half_life(monkeypatch):
     table = corpus(**{**counts, "28d": [0, 0, 7, 0, 0, 0]})
     sources = CandidateSources.of(table, half_life="1h")
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
-    found = sources.retrieve(["popular"], asked, 6)["popular"]
-    assert read(found.items) == ["acbdef"], "the candidates by the hour, then all others by it"
-    assert (np.diff(found.scores) <= 0).all()
+    lists = sources.retrieve(["popular"], asked, 6)["popular"]
+    assert read(lists.items) == ["acbdef"], "the candidates by the hour, then all others by it"
+    assert (np.diff(lists.scores) <= 0).all()
     exclude = Ragged(np.array([0]), np.array([0]), 1)
-    found = sources.retrieve(["popular"], asked, 3, exclude=exclude)["popular"]
-    assert read(found.items) == ["cbd"]
+    lists = sources.retrieve(["popular"], asked, 3, exclude=exclude)["popular"]
+    assert read(lists.items) == ["cbd"]
 
 
 def test_a_ranker_is_proposed_as_many_as_a_source_says():
@@ -201,8 +201,8 @@ def test_a_ranker_is_proposed_as_many_as_a_source_says():
     table = pa.table({"_item": many, "_popular": [0] * 500, "_lately": [0] * 500, **columns})
     sources = CandidateSources.of(table)
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
-    found = sources.candidates(["history", "popular", "co_occurrence"], asked, 10)
-    widths = {name: lists.items.shape[1] for name, lists in found.items()}
+    pooled = sources.candidates(["history", "popular", "co_occurrence"], asked, 10)
+    widths = {name: lists.items.shape[1] for name, lists in pooled.items()}
     assert widths == {"history": 100, "popular": 200, "co_occurrence": 50}
 
 

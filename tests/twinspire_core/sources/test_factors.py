@@ -65,9 +65,9 @@ def test_epochs_lower_the_loss():
 
 def test_nobodys_items_have_no_factors():
     lists = Ragged(np.array([0, 2]), np.array([0, 1]), 2)
-    found = factors.fit_factors(lists, np.ones(2, np.float32), 3, SETTINGS)
-    assert not found[1].any()
-    assert found[0].any()
+    fitted = factors.fit_factors(lists, np.ones(2, np.float32), 3, SETTINGS)
+    assert not fitted[1].any()
+    assert fitted[0].any()
 
 
 def test_of_a_past_that_nobody_else_knows_nothing_is_listed():

@@ -49,11 +49,11 @@ def by_pairs(users, items, times) -> dict[tuple[int, int], float]:
             for older, other in own[place + 1 : place + 21]:
                 if item != other:
                     sums[item, other] += math.exp(newer - older) * 0.5 ** (newer / 3)
-    found = defaultdict(float)
+    actual = defaultdict(float)
     for (item, other), value in sums.items():
         for pair in ((item, other), (other, item)):
-            found[pair] += value / (math.sqrt(counts[item] * counts[other]) + 1)
-    return found
+            actual[pair] += value / (math.sqrt(counts[item] * counts[other]) + 1)
+    return actual
 
 
 def similarities(visits: RecentVisits) -> dict[tuple[int, int], float]:
@@ -70,9 +70,9 @@ def test_similarities_are_those_of_all_pairs():
     users, items, times = events(1)
     visits = RecentVisits(C)
     visits.add(users, items, times)
-    found, wanted = similarities(visits), by_pairs(users, items, times)
-    assert found.keys() == wanted.keys()
-    assert found == pytest.approx(wanted, rel=1e-4)
+    actual, wanted = similarities(visits), by_pairs(users, items, times)
+    assert actual.keys() == wanted.keys()
+    assert actual == pytest.approx(wanted, rel=1e-4)
 
 
 def test_events_may_come_in_any_order():
@@ -116,9 +116,9 @@ def test_no_visitor_moves_what_all_are_shown():
     visits.add(readers, np.tile([0, 1], 10), NOON + np.arange(20) * 1_000_000)
     one = np.full(1000, 99)
     visits.add(one, np.tile([0, 2], 500), NOON + np.arange(1000) * 1_000_000)
-    found = similarities(visits)
-    assert found[0, 2] < found[0, 1]
-    assert found[0, 2] < 1
+    similar = similarities(visits)
+    assert similar[0, 2] < similar[0, 1]
+    assert similar[0, 2] < 1
 
 
 def test_one_visitor_leaves_room_for_others(monkeypatch):
@@ -129,8 +129,8 @@ def test_one_visitor_leaves_room_for_others(monkeypatch):
     for n in range(2, 30):
         visits.add(np.array([99]), np.array([n]), np.array([NOON + n]))
         assert len(visits._times) <= 10, "a quarter more than are fitted on"
-    found = {item for pair in similarities(visits) for item in pair}
-    assert found == {3, 4, 27, 28, 29}
+    actual = {item for pair in similarities(visits) for item in pair}
+    assert actual == {3, 4, 27, 28, 29}
 
 
 def test_of_events_of_one_time_the_later_one_is_the_newer(monkeypatch):
@@ -138,13 +138,13 @@ def test_of_events_of_one_time_the_later_one_is_the_newer(monkeypatch):
     visits = RecentVisits(C)
     for item in range(6):
         visits.add(np.array([1]), np.array([item]), np.array([NOON]))
-        found = {item for pair in similarities(visits) for item in pair}
-        assert found == ({item - 1, item} if item else set())
+        actual = {item for pair in similarities(visits) for item in pair}
+        assert actual == ({item - 1, item} if item else set())
 
 
 def lists(source: Source, queries: Queries, **left_out) -> list[list[int]]:
-    found = OfFirstItems(source, 4).lists(queries, 6, **left_out).items
-    return [[int(item) for item in row if item >= 0] for row in found]
+    actual = OfFirstItems(source, 4).lists(queries, 6, **left_out).items
+    return [[int(item) for item in row if item >= 0] for row in actual]
 
 
 def test_an_item_behind_the_first_ones_is_in_no_past():

@@ -63,12 +63,12 @@ def test_scores_are_those_of_a_double_loop(monkeypatch, nearest, newest):
     monkeypatch.setattr(neighbours, "NEAREST", nearest)
     monkeypatch.setattr(neighbours, "NEWEST", newest)
     users = _users()
-    found = _source(users).lists(_queries([3, 5], [7]), ITEMS)
+    lists = _source(users).lists(_queries([3, 5], [7]), ITEMS)
     for row, past in enumerate(([3, 5], [7])):
         expected = _slow(users, past, neighbours.OWN)
-        listed = found.items[row] >= 0
-        assert found.scores[row][listed] == pytest.approx(np.sort(expected[expected > 0])[::-1])
-        assert found.scores[row][listed] == pytest.approx(expected[found.items[row][listed]])
+        listed = lists.items[row] >= 0
+        assert lists.scores[row][listed] == pytest.approx(np.sort(expected[expected > 0])[::-1])
+        assert lists.scores[row][listed] == pytest.approx(expected[lists.items[row][listed]])
 
 
 def test_lists_are_the_same_in_another_order_of_the_corpus():
@@ -76,9 +76,9 @@ def test_lists_are_the_same_in_another_order_of_the_corpus():
     shuffled = np.random.default_rng(1).permutation(ITEMS)
     other = _source(users, CORPUS.take(pa.array(shuffled)))
     place = np.argsort(shuffled)
-    found = _source(users).lists(_queries([3, 5]), 5)
+    lists = _source(users).lists(_queries([3, 5]), 5)
     same = other.lists(_queries([int(place[3]), int(place[5])]), 5)
-    assert shuffled[same.items[0]].tolist() == found.items[0].tolist()
+    assert shuffled[same.items[0]].tolist() == lists.items[0].tolist()
 
 
 def test_what_is_excluded_or_does_not_pass_makes_room():
@@ -87,14 +87,14 @@ def test_what_is_excluded_or_does_not_pass_makes_room():
     whole = source.lists(_queries([3, 5]), ITEMS).items[0]
     passing = np.arange(ITEMS) != whole[2]
     exclude = Ragged(np.array([whole[0], -1]), np.zeros(2, np.int64), 1)
-    found = source.lists(_queries([3, 5]), 3, exclude=exclude, passing=passing)
-    assert found.items[0].tolist() == [whole[1], whole[3], whole[4]]
+    lists = source.lists(_queries([3, 5]), 3, exclude=exclude, passing=passing)
+    assert lists.items[0].tolist() == [whole[1], whole[3], whole[4]]
 
 
 def test_nobody_follows_from_no_past():
-    found = _source(_users()).lists(_queries([], [3]), 4)
-    assert (found.items[0] == -1).all()
-    assert found.items[1, 0] == 3
+    lists = _source(_users()).lists(_queries([], [3]), 4)
+    assert (lists.items[0] == -1).all()
+    assert lists.items[1, 0] == 3
 
 
 def test_the_users_seen_last_are_carried(monkeypatch):

@@ -16,10 +16,10 @@ def _sequences(*users: list[tuple[int, float]]) -> Sequences:
 
 def test_events_of_other_items_are_left_out():
     table = pa.table({"_items": [["b", "x", "a"], []], "_ages": [[0.5, 1.0, 2.0], []]})
-    found = Sequences.of(table, pa.array(["a", "b"]))
-    assert found.items.values.tolist() == [1, 0]
-    assert found.ages.tolist() == [0.5, 2.0]
-    assert found.items.rows == 2
+    sequences = Sequences.of(table, pa.array(["a", "b"]))
+    assert sequences.items.values.tolist() == [1, 0]
+    assert sequences.ages.tolist() == [0.5, 2.0]
+    assert sequences.items.rows == 2
 
 
 def test_the_users_seen_last_are_kept():

@@ -20,8 +20,8 @@ def test_a_full_disk_is_known_by_what_arrow_and_python_raise(tmp_path):
         with pytest.raises(OSError) as raised:
             write()
         full.unlink(missing_ok=True)
-        told = explain(raised.value)
-        assert isinstance(told, TryAgain) and "twinspire prune PIPELINE" in str(told)
+        advice = explain(raised.value)
+        assert isinstance(advice, TryAgain) and "twinspire prune PIPELINE" in str(advice)
 
 
 def test_it_is_known_by_the_text_where_that_is_all_there_is():
@@ -31,8 +31,8 @@ def test_it_is_known_by_the_text_where_that_is_all_there_is():
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_closed_disk_is_the_users_to_open(code):
-    told = explain(OSError(code, os.strerror(code), "/data/registry"))
-    assert isinstance(told, UsageError) and "/data/registry" in str(told)
+    advice = explain(OSError(code, os.strerror(code), "/data/registry"))
+    assert isinstance(advice, UsageError) and "/data/registry" in str(advice)
 
 
 def test_the_first_error_of_a_chain_is_reported():
@@ -42,8 +42,8 @@ def test_the_first_error_of_a_chain_is_reported():
         finally:
             raise OSError(errno.EACCES, "Permission denied", "/second")
     except OSError as error:
-        told = explain(error)
-    assert isinstance(told, TryAgain) and "/first" in str(told) and "/second" not in str(told)
+        advice = explain(error)
+    assert isinstance(advice, TryAgain) and "/first" in str(advice) and "/second" not in str(advice)
 
 
 def test_other_errors_are_left_as_they_are():

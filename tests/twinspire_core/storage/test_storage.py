@@ -46,8 +46,8 @@ def test_names_with_signs_and_folders_that_a_console_made(remote_place):
     names = ["a b+c%20d/é.txt", "x#y?z*[].txt", "e=f;g~h'i.txt"]
     for name in names:
         storage.write_bytes(f"{remote_place}/{name}", name.encode())
-    found = storage.list_files(remote_place)
-    assert {file.path: storage.read_bytes(file.uri).decode() for file in found} == {
+    files = storage.list_files(remote_place)
+    assert {file.path: storage.read_bytes(file.uri).decode() for file in files} == {
         name: name for name in names
     }
     for folder in ("made/", "made/inner/") if remote_place.startswith("s3:") else ():
@@ -135,9 +135,9 @@ def test_a_tree_is_linked_where_it_is_local(place, tmp_path):
     for name in ("a.txt", "below/b.txt"):
         storage.write_bytes(storage.join(place, "there", name), name.encode())
     storage.link_tree(storage.join(place, "there"), tmp_path / "here")
-    found = storage.list_files(str(tmp_path / "here"))
-    assert [(file.path, file.size) for file in found] == [("a.txt", 5), ("below/b.txt", 11)]
-    assert storage.file_digests(found) == {
+    files = storage.list_files(str(tmp_path / "here"))
+    assert [(file.path, file.size) for file in files] == [("a.txt", 5), ("below/b.txt", 11)]
+    assert storage.file_digests(files) == {
         n: hashlib.sha256(n.encode()).hexdigest() for n in ("a.txt", "below/b.txt")
     }
     assert (tmp_path / "here/a.txt").is_symlink() != storage.is_remote(place)
@@ -177,10 +177,10 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
                 print(e.strerror)
     """
     folder = str(tmp_path / "disk")
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), folder], capture_output=True, text=True
     )
-    assert found.stdout.split("\n")[:3] == ["File too large"] * 3, found.stderr
+    assert result.stdout.split("\n")[:3] == ["File too large"] * 3, result.stderr
     assert list(Path(folder).iterdir()) == []
 
 

@@ -84,7 +84,7 @@ def test_a_file_is_written_although_the_reply_to_its_last_part_is_lost(
 
 
 def test_of_many_writers_through_it_at_most_one_wins(store, remote_place):
-    """And who loses its connection is not told that it lost, or won, what it did not."""
+    """A writer without a connection is not told a wrong result."""
     store.shares = {"lost": 0.25, "503": 0.15, "half": 0.1}
     for number in range(6):
         place, writers = f"{remote_place}/{number}", [str(n).encode() for n in range(6)]
@@ -93,7 +93,7 @@ def test_of_many_writers_through_it_at_most_one_wins(store, remote_place):
         store_holds = storage.read_bytes(place)
         assert [data for data, one in zip(writers, won, strict=True) if one is True] in (
             [store_holds],
-            [],  # the winner could not be told
+            [],  # the winner got no answer
         )
         assert won.count(None) < len(won)
     assert store.met["lost"] > 5

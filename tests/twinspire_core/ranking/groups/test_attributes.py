@@ -80,8 +80,8 @@ def test_nested_values_say_nothing():
     corpus = CORPUS.append_column("_attribute_brand", pa.array([{"x": 1}, None, {"x": 2}]))
     assert Attributes.of(SourceTables(corpus=corpus)) is None
     corpus = corpus.append_column("_attribute_kind", pa.array(["x", "x", "y"]))
-    found = value("attribute_popular:kind", corpus=corpus)
-    assert (found[0, 0], found[0, 1]) == pytest.approx((0.7, 0.3))
+    values = value("attribute_popular:kind", corpus=corpus)
+    assert (values[0, 0], values[0, 1]) == pytest.approx((0.7, 0.3))
 
 
 def test_without_counts_only_what_all_take_is_known():

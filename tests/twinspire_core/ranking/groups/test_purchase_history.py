@@ -25,17 +25,17 @@ UNKNOWN = np.nan
     ],
 )
 def test_what_is_known_of_a_user(name, of_first, of_newcomer):
-    found = value(name)
-    np.testing.assert_equal([found[0, item] for item in range(3)], [np.float32(of_first)] * 3)
-    np.testing.assert_equal([found[1, item] for item in range(2)], [np.float32(of_newcomer)] * 2)
+    values = value(name)
+    np.testing.assert_equal([values[0, item] for item in range(3)], [np.float32(of_first)] * 3)
+    np.testing.assert_equal([values[1, item] for item in range(2)], [np.float32(of_newcomer)] * 2)
 
 
 def test_users_without_counts():
     bare = replace(QUERIES, personal=None)
     assert value("user_items", queries=bare)[0, 0] == np.float32(np.log(3))
     assert np.isnan(value("user_age", queries=bare)[0, 0])
-    found = value("seen", queries=bare)
-    assert found == {(0, 0): 1, (0, 1): 0, (0, 2): 1, (1, 0): 0, (1, 1): 0}
+    values = value("seen", queries=bare)
+    assert values == {(0, 0): 1, (0, 1): 0, (0, 2): 1, (1, 0): 0, (1, 1): 0}
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_users_without_counts():
     ],
 )
 def test_what_is_known_of_an_item_and_a_user(name, often, once, never):
-    found = value(name)
+    values = value(name)
     expected = np.array([often, once, never, never, never], np.float32)
-    np.testing.assert_equal([found[p] for p in ((0, 2), (0, 0), (0, 1), (1, 0), (1, 1))], expected)
+    np.testing.assert_equal([values[p] for p in ((0, 2), (0, 0), (0, 1), (1, 0), (1, 1))], expected)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_rhythm_is_that_of_days_and_not_of_minutes(name, span, days, wanted):
     ],
 )
 def test_what_the_corpus_says_of_an_item(name, column, numbers, expected):
-    found = value(name, corpus=CORPUS.append_column(column, pa.array(numbers, pa.float32())))
-    np.testing.assert_equal([found[0, item] for item in range(3)], np.array(expected, np.float32))
+    values = value(name, corpus=CORPUS.append_column(column, pa.array(numbers, pa.float32())))
+    np.testing.assert_equal([values[0, item] for item in range(3)], np.array(expected, np.float32))
     assert np.isnan(value(name)[0, 0]), "of a corpus that does not say it"

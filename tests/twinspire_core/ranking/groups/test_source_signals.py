@@ -31,8 +31,8 @@ def test_by_hand(name):
 
 def test_without_counts_each_item_of_the_past_counts_once():
     """Its first item, c, is then the newest."""
-    found = value("similar_sum", queries=without_counts(), co_occurrence=NEAR)
-    assert found[0, 0] == 0.25
+    values = value("similar_sum", queries=without_counts(), co_occurrence=NEAR)
+    assert values[0, 0] == 0.25
     newest = value("similar_newest", queries=without_counts(), co_occurrence=NEAR)
     assert (newest[0, 0], newest[0, 1]) == (0.25, 0)
 
