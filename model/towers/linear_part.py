@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 from scipy.sparse import csr_matrix
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from model.towers.architecture import LINEAR, Architecture
 from model.towers.list_encoders import mean_of_present
@@ -26,6 +26,8 @@ _WEIGHT = 6.0
 but their last number would then make all items similar.
 """
 _TINY = 1e-12
+_NULL = 1e-10
+"""Directions whose squared singular value is a smaller share of the largest one are rounding errors."""
 
 
 def with_linear_part(
@@ -80,8 +82,31 @@ def fit_linear_part(model: TwoTower, histories: np.ndarray, seed: int) -> None:
     counts = csr_matrix((weight, (user, histories[user, place])))
     items = np.flatnonzero(counts.getnnz(0))
     values = np.zeros(table.values.shape, np.float32)
-    rank = min(values.shape[1], counts.shape[0] - 1, len(items) - 1)
-    if rank > 0:
-        _, _, right = svds(counts[:, items], rank, rng=seed)
-        values[items, :rank] = right.T
+    right = right_singular_vectors(counts[:, items], values.shape[1], seed)
+    values[items, : right.shape[1]] = right
     table.values.assign(values)
+
+
+def right_singular_vectors(counts: csr_matrix, rank: int, seed: int) -> np.ndarray:
+    """The right singular vectors of the largest singular values, the same each time.
+
+    SciPy's `svds` (1.17) does not pass its seed on to ARPACK, which draws new vectors where the counts have fewer
+    directions than asked for.
+
+    Args:
+      counts: [U, I] float64.
+      rank: the most vectors to return. ARPACK finds fewer than the shorter side has.
+
+    Returns: [I, R] float64, the largest last. R is less than `rank` if the others are zero.
+    """
+    transposed = counts.T.tocsr()
+    users_are_fewer = counts.shape[0] < counts.shape[1]
+    few, many = (counts, transposed) if users_are_fewer else (transposed, counts)
+    rank = min(rank, few.shape[0] - 1)
+    if rank < 1:
+        return np.empty((counts.shape[1], 0))
+    gram = LinearOperator((few.shape[0],) * 2, lambda x: few @ (many @ x), dtype=np.float64)
+    squares, vectors = eigsh(gram, rank, rng=seed)
+    real = squares > _NULL * squares[-1]
+    vectors = vectors[:, real]
+    return transposed @ vectors / np.sqrt(squares[real]) if users_are_fewer else vectors

@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.sparse import csr_matrix
 
-from model.towers.linear_part import fit_linear_part, with_linear_part
+from model.towers.linear_part import (
+    fit_linear_part,
+    right_singular_vectors,
+    with_linear_part,
+)
 from model.towers.two_tower import TwoTower
 from twinspire_core.errors import UsageError
 
@@ -103,7 +108,7 @@ def test_the_linear_part_is_as_wide_as_the_encoder_needs(tiny, pooling, width):
 def test_the_linear_part_scores_items_as_the_counts_nearest_matrix_of_its_rank(fitted):
     model, histories = fitted
     rows, width = model.tables["item.linear"].values.shape
-    rank = min(width, 19)  # 20 items have rows, and SciPy's svds finds one less
+    rank = min(width, 19)  # 20 items have rows, and ARPACK finds one less
     counts = np.zeros((40, rows))
     np.add.at(counts, (np.arange(40)[:, None], histories), 1)
     counts[:, [0, *range(21, rows)]] = 0  # padding and shared rows
@@ -115,6 +120,17 @@ def test_the_linear_part_scores_items_as_the_counts_nearest_matrix_of_its_rank(f
     np.testing.assert_allclose(queries @ items.T, expected, atol=1e-5)
     for vectors in (queries, items):
         np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(60, 30), (30, 60)])
+def test_singular_vectors_of_few_directions_are_the_same_each_time(shape):
+    """SciPy's `svds` returns others each time, and random ones for the directions that are missing."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, (shape[0], 12)) @ rng.integers(0, 2, (12, shape[1])).astype(float)
+    first, again = (right_singular_vectors(csr_matrix(counts), 25, seed=0) for _ in range(2))
+    assert first.shape == (shape[1], 12) and first.tobytes() == again.tobytes()
+    np.testing.assert_allclose(first.T @ first, np.eye(12), atol=1e-9)
+    np.testing.assert_allclose(counts @ first @ first.T, counts, atol=1e-6)
 
 
 def test_a_query_weighs_the_linear_part_six_times_as_much_as_the_trained_part(fitted):
