@@ -52,8 +52,8 @@ def score_file(
       resamples: bootstrap resamples for `intervals`; 0 for none. Several queries of one user count as
         several users.
 
-    Returns: means by measure, with `users` (queries with a true item) and `answered` (those of them
-    that have a list).
+    Returns: means by measure, with `users` (queries with a true item), `answered` (those of them
+    that have a list) and `longest` (items of the longest list).
     """
     wanted = _distinct(_read_lists(truth, TRUTH_COLUMNS))
     given = _read_lists(recs, ITEM_COLUMNS)
@@ -73,6 +73,7 @@ def score_file(
     measured: dict[str, Any] = {
         "users": len(wanted.key),
         "answered": int(is_answered.sum()),
+        "longest": int(list_lengths(answers).max(initial=0)),
         **means(values),
         **exposure(ranked[is_answered], ks, corpus_size),
     }
@@ -226,6 +227,8 @@ def _with_plain_items(record: JsonObject) -> JsonObject:
 
 
 def _column(table: pa.Table, names: Sequence[str], source: str, meaning: str) -> pa.Array:
+    if not table.column_names:
+        raise BadData(f"{source} is empty. Give a file with rows.")
     present = [name for name in names if name in table.column_names]
     if not present:
         raise BadData(

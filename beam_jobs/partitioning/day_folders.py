@@ -6,7 +6,7 @@ no row is lost.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -194,28 +194,6 @@ def put_days(
         if done and not storage.exists(done):
             storage.write_bytes(done, b"")
     return len(days) - len(existing), len(others), len(unchanged)
-
-
-def delete_other_days(
-    days: Sequence[date], template: str, first: date, last: date, marker: str | None
-) -> int:
-    """Deletes the folders of days from `first` to `last` that are not among `days`.
-
-    Args:
-      days: those that have rows.
-      template: as in `put_days`.
-      marker: as in `put_days`.
-
-    Returns: how many there were.
-    """
-    span = (first + timedelta(n) for n in range((last - first).days + 1))
-    others = [day for day in span if day not in days and storage.exists(_part(template, day))]
-    for day in others:
-        folder = template.replace("{date}", str(day))
-        if marker:  # first: it says that the rows are complete
-            storage.delete_file(storage.join(folder, marker))
-        storage.delete_tree(folder)
-    return len(others)
 
 
 def _part(template: str, day: date) -> str:

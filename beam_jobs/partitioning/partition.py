@@ -32,7 +32,7 @@ from beam_jobs.partitioning.calendar_days import (
     unit_warning,
     with_timestamps,
 )
-from beam_jobs.partitioning.day_folders import Spill, delete_other_days, put_days
+from beam_jobs.partitioning.day_folders import Spill, put_days
 from beam_jobs.partitioning.log_tables import (
     Aside,
     Format,
@@ -61,7 +61,6 @@ class Summary:
       written: new days.
       replaced: days that had other rows before.
       unchanged: days that had the same bytes before.
-      emptied: days of which no rows are left, so that their folders were deleted.
       outside: rows of days before `first` or after `last` of the layout.
       rejected: records that were set aside.
       missing: days without rows between the first and the last, at most a hundred.
@@ -74,7 +73,6 @@ class Summary:
     last: date | None = None
     written: int = 0
     replaced: int = 0
-    emptied: int = 0
     unchanged: int = 0
     outside: int = 0
     rejected: int = 0
@@ -102,8 +100,7 @@ def partition(
       rejected: JSON Lines file for records without a day and lines that are no records; without it,
         one of these is an error.
       max_rejected: share of the records that may be set aside.
-      replace: an existing day may lose rows that the files do not have. If it loses all and lies between `first`
-        and `last` of the layout, its folder is deleted.
+      replace: an existing day may lose rows that the files do not have.
       progress: called with the bytes of input read so far, and with all bytes.
       spill_bytes: largest size of rows in memory; more go through temporary files.
 
@@ -169,10 +166,6 @@ def put(
         marker=layout.done_marker,
     )
     days = spill.days()
-    if replace and layout.first and layout.last:
-        summary.emptied = delete_other_days(
-            days, out, layout.first, layout.last, layout.done_marker
-        )
     summary.days = len(days)
     if days:
         summary.first, summary.last = days[0], days[-1]

@@ -23,6 +23,7 @@ from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.day_folders import Spill
 from beam_jobs.partitioning.log_tables import Aside, flat
 from beam_jobs.partitioning.partition import SPILL_BYTES, Summary, collect, put, scratch_for
+from twinspire_core import storage
 from twinspire_core.errors import BadData, NothingToDo, TryAgain, UsageError, with_full_stop
 
 Progress = Callable[[date, int], None]
@@ -46,7 +47,7 @@ def partition_query(
       database: where to ask (`read_query`).
       out: folder of a day, with `{date}`. Local or in an object store.
       layout: its `first` and `last` are the days to ask for; without `last`, the first alone.
-      replace: an existing day may lose rows that the database does not have, or all: then its folder is deleted.
+      replace: an existing day may lose rows that the database does not have.
       progress: called with the day and the rows of it that were read so far.
       spill_bytes: largest size of rows in memory; more go through temporary files.
 
@@ -63,18 +64,24 @@ def partition_query(
         total.days += one.days
         total.written += one.written
         total.replaced += one.replaced
-        total.emptied += one.emptied
         total.unchanged += one.unchanged
         total.warning = total.warning or one.warning
         if one.days:
             total.first, total.last = total.first or day, day
         else:
             total.missing.append(day)
-    if not total.days and not total.emptied:
+    with_rows = [day for day in total.missing if storage.exists(out.replace("{date}", str(day)))]
+    kept = (
+        f"The folder of {with_rows[0]} stays, although the query has no rows for that day. Delete it if they are gone."
+        if with_rows
+        else ""
+    )
+    total.warning = total.warning or kept or None
+    if not total.days:
         days = " and ".join(str(day) for day in (total.missing[0], *total.missing[1:][-1:]))
         raise NothingToDo(
             f"The query returned no rows for {days}, so nothing was written. If there should be some, check"
-            " its condition and --time-zone."
+            f" its condition and --time-zone. {kept}".rstrip()
         )
     return total
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from twinspire.cli.shared import JsonLine, end_with_json, parse_date, say
-from twinspire_core.display.table import counted
 from twinspire_core.errors import UsageError, listed
 from twinspire_core.terminal import console, doing
 
@@ -101,10 +100,7 @@ def partition(
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option(
-            "--replace",
-            help="Replace days that lose rows; delete those from --from to --to that have none.",
-        ),
+        typer.Option("--replace", help="Replace days even if they lose rows."),
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
@@ -204,13 +200,11 @@ def _report(summary: "Summary") -> "Summary":
 
 def _outcome(summary: "Summary") -> str:
     """What was written, in sentences."""
-    deleted = f" {counted(summary.emptied, 'day')} without rows deleted." if summary.emptied else ""
     if not summary.days:
-        return f"{summary.rows:,} rows were read, and none was written.{deleted}"
+        return f"{summary.rows:,} rows were read, and none was written."
     text = f"{summary.rows:,} rows, in {summary.days:,} days from {summary.first} to {summary.last}"
     text += f": {summary.written:,} days written, {summary.unchanged:,} unchanged"
     text += f", {summary.replaced:,} replaced." if summary.replaced else "."
-    text += deleted
     if summary.outside:
         text += f" {summary.outside:,} rows are of days outside of --from and --to."
     if summary.rejected:

@@ -32,7 +32,9 @@ def evaluate(
     ] = None,
     k: Annotated[
         list[int] | None,
-        typer.Option("--k", "-k", help="A list length. May be repeated. Default: evaluation.ks."),
+        typer.Option(
+            "--k", "-k", min=1, help="A list length. May be repeated. Default: evaluation.ks."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,6 +55,12 @@ def evaluate(
     # On standard error, so that only JSON is on standard output
     for table in score_tables(Measures.model_validate(measured), ks, recs):
         console.print(terminal_table(table))
+    if 0 < measured["longest"] < max(ks):
+        console.print(
+            f"Lists have at most {measured['longest']} items, so longer ones may score higher."
+            f" `twinspire recommend -k {max(ks)}` writes longer lists.",
+            soft_wrap=True,
+        )
     if as_json:
         print_json({"recs": recs, "measures": {"file": measured}})
 

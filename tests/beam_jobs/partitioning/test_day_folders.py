@@ -41,21 +41,6 @@ def test_a_day_may_be_left_out_or_replaced(tmp_path):
     assert [row["user"] for row in read_back(tmp_path / "out")["dt=2024-03-02"]] == [3, 4]
 
 
-def test_days_that_lost_all_rows_go_only_if_they_are_asked_for_with_replace(tmp_path):
-    out = f"{tmp_path}/out/dt={{date}}"
-    keys = {"time": "t", "time_zone": "Europe/Berlin", "done_marker": "_SUCCESS"}
-    partition([str(write(tmp_path / "first.jsonl", *FIRST))], out, Layout(**keys))
-    second = str(write(tmp_path / "second.jsonl", *SECOND))
-    asked = Layout(**keys, first=date(2024, 3, 1), last=date(2024, 3, 2))
-    for layout, replace in ((Layout(**keys), True), (Layout(**keys, last=date(2024, 3, 2)), True)):
-        assert partition([second], out, layout, replace=replace).emptied == 0
-        assert [*read_back(tmp_path / "out")] == ["dt=2024-03-01", "dt=2024-03-02"]
-    assert partition([second], out, asked, replace=False).emptied == 0
-    done = partition([second], out, asked, replace=True)
-    assert (done.emptied, done.unchanged) == (1, 1)
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["dt=2024-03-02"]
-
-
 def test_mended_rows_are_no_loss_but_one_of_two_at_the_same_time_is(tmp_path):
     out = f"{tmp_path}/out/dt={{date}}"
     moment = "2024-03-01T10:00:00Z"

@@ -159,20 +159,18 @@ def test_by_the_command_line_a_day_is_written_once_and_an_empty_day_is_said(
     assert twinspire(*command, "--from", "2024-03-31", "log.csv")[0] == 2
 
 
-def test_a_day_whose_rows_are_gone_goes_with_replace(lake, tmp_path):
+def test_a_day_whose_rows_are_gone_keeps_its_folder_and_is_named(lake, tmp_path):
     days = {"time": "at", "first": date(2024, 3, 30), "last": date(2024, 3, 31)}
-    out, database = f"{tmp_path}/out/dt={{date}}", f"delta:{lake}/events"
-    layout = Layout(**days, done_marker="_SUCCESS")
+    out, database, layout = f"{tmp_path}/out/dt={{date}}", f"delta:{lake}/events", Layout(**days)
     partition_query(SELECT, database, out, layout)
     gone = SELECT + " and at >= '2024-03-31T00:00:00Z'"
-    assert partition_query(gone, database, out, layout).emptied == 0
     done = partition_query(gone, database, out, layout, replace=True)
-    assert (done.emptied, done.unchanged, done.missing) == (1, 1, [date(2024, 3, 30)])
-    assert [folder.name for folder in (tmp_path / "out").iterdir()] == ["dt=2024-03-31"]
+    assert "2024-03-30 stays" in done.warning and "Delete it" in done.warning
+    assert (done.unchanged, done.missing) == (1, [date(2024, 3, 30)])
     none = SELECT + " and at < '2020-01-01T00:00:00Z'"
-    assert partition_query(none, database, out, layout, replace=True).emptied == 1
-    with pytest.raises(NothingToDo):
+    with pytest.raises(NothingToDo, match="2024-03-30 stays"):
         partition_query(none, database, out, layout, replace=True)
+    assert len([*(tmp_path / "out").glob("dt=*/*.parquet")]) == 2
 
 
 def test_a_query_that_breaks_or_returns_other_days_writes_nothing(server, tmp_path):

@@ -49,6 +49,12 @@ def test_the_command_scores_a_file(files):
     assert max(map(len, result.stderr.splitlines()[1:])) <= 80
 
 
+def test_lists_shorter_than_k_are_pointed_out(files):
+    assert "at most 3 items" in " ".join(_run(*files, "-k", "9").stderr.split())
+    assert "at most" not in _run(*files, "-k", "2").stderr
+    assert "x>=1" in _run(*files, "-k", "0").stderr
+
+
 def test_of_a_catalogue_coverage_is_known(files, tmp_path):
     corpus = jsonl(tmp_path / "corpus.jsonl", [{"item": x} for x in "abcd"])
     result = _run(*files, "--corpus", corpus)
