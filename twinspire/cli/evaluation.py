@@ -14,7 +14,7 @@ from twinspire.cli.shared import (
 )
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.quality_tables import heading, measure_text
-from twinspire_core.display.table import Row, Style, Table, count, in_style, number
+from twinspire_core.display.table import Row, Style, Table, count, counted, in_style, number
 from twinspire_core.terminal import console
 
 
@@ -57,7 +57,7 @@ def evaluate(
         console.print(terminal_table(table))
     if 0 < measured["longest"] < max(ks):
         console.print(
-            f"Lists have at most {measured['longest']} items, so longer ones may score higher."
+            f"The longest list has {counted(measured['longest'], 'item')}: longer ones may score higher."
             f" `twinspire recommend -k {max(ks)}` writes longer lists.",
             soft_wrap=True,
         )

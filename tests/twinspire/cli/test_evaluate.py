@@ -50,9 +50,9 @@ def test_the_command_scores_a_file(files):
 
 
 def test_lists_shorter_than_k_are_pointed_out(files):
-    assert "at most 3 items" in " ".join(_run(*files, "-k", "9").stderr.split())
-    assert "at most" not in _run(*files, "-k", "2").stderr
-    assert "x>=1" in _run(*files, "-k", "0").stderr
+    assert "longest list has 3 items" in " ".join(_run(*files, "-k", "9").stderr.split())
+    assert "longest list" not in _run(*files, "-k", "2").stderr
+    assert "greater than or equal to 1" in _run(*files, "-k", "0").stderr
 
 
 def test_of_a_catalogue_coverage_is_known(files, tmp_path):
