@@ -47,6 +47,7 @@ class FaultyStore:
         self.paths: list[str] = []
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
+        self._finished: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
         self._upstream = urlsplit(upstream).netloc
         front = self
 
@@ -82,7 +83,13 @@ class FaultyStore:
     def ask(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, sent: int
     ) -> tuple[int, list[tuple[str, str]], bytes] | None:
-        """Hands a request on, of which `sent` bytes of its body; the reply if all were."""
+        """Hands a request on, of which `sent` bytes of its body; the reply if all were.
+
+        Google's store answers each request to a finished upload as it did the last one. Its emulator knows the
+        upload no more, so the reply is kept here.
+        """
+        if path in self._finished:
+            return self._finished[path]
         with contextlib.closing(http.client.HTTPConnection(self._upstream, timeout=60)) as store:
             store.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers.items():
@@ -105,7 +112,10 @@ class FaultyStore:
                 for name, value in reply.getheaders()
                 if name.lower() not in _OURS or (method, name.lower()) == ("HEAD", "content-length")
             ]
-            return reply.status, kept, content
+            answer = reply.status, kept, content
+            if method == "PUT" and "upload_id=" in path and reply.status == 200:
+                self._finished[path] = answer
+            return answer
 
 
 class _Server(ThreadingHTTPServer):
