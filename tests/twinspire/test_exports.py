@@ -1,6 +1,7 @@
 """Exports of a frozen version and of made-up items, opened by Qdrant's local mode and by PostgreSQL with pgvector."""
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -346,7 +347,9 @@ def test_only_what_may_pass_is_tried_again(server, postgresql, monkeypatch):
     [hba] = postgresql.ask("SHOW hba_file")[0]
     Path(hba).write_text("local all guest scram-sha-256\n" + Path(hba).read_text())
     postgresql.ask("CREATE ROLE guest LOGIN PASSWORD 'right' CONNECTION LIMIT 0")
-    postgresql.ask("SELECT pg_reload_conf()")
+    loaded = postgresql.ask("SELECT pg_conf_load_time(), pg_reload_conf()")[0][0]
+    while postgresql.ask("SELECT pg_conf_load_time()")[0][0] == loaded:
+        time.sleep(0.05)
     guest = server.replace("postgres:@", "guest@")
     assert "no password" in export(guest, 2)
     monkeypatch.setenv("PGPASSWORD", "wrong")
