@@ -30,7 +30,9 @@ debian() {
 FROM stand-in-debian
 COPY certificates/ca-certificates.crt /etc/ssl/certs/
 COPY certificates/pip.conf /etc/
-RUN mkdir -p /usr/share/man/man1      # Java's package wants it
+RUN mkdir -p /usr/share/man/man1 \
+    && echo 'DPkg::Post-Invoke { "rm -f /var/cache/apt/*.bin"; }; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";' \
+      > /etc/apt/apt.conf.d/docker-clean      # Java's package wants the folder; Debian's real images have the file
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 END
 }

@@ -23,7 +23,7 @@ BASES = ("python:3.12-slim", "postgres:17", "caddy:2.10-alpine", "prom/prometheu
 SERVICES = str.split(
     "postgres init api-server scheduler dag-processor triggerer serving proxy prometheus"
 )
-LIMITS = {"twinspire": 3_500, "twinspire-serving": 2_300}
+LIMITS = {"twinspire": 3_500, "twinspire-serving": 1_800}
 """Sizes of images, in millions of bytes."""
 BACK = 60  # seconds until the server answers again
 PATIENCE = 900  # seconds for a day of the shop, whose containers are killed meanwhile
