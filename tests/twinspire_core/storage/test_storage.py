@@ -243,3 +243,10 @@ def test_a_further_store_is_a_module_and_a_line(gs_place, tmp_path, monkeypatch)
     assert storage.read_bytes("mem://b/f.txt") == (tmp_path / "b/f.txt").read_bytes() == b"1"
     with pytest.raises(UsageError, match=r"az://BUCKET/NAME or mem://BUCKET/NAME; found ftp://"):
         storage.exists("ftp://bucket/name")
+
+
+def test_an_open_file_ends_where_its_bytes_end(place):
+    storage.write_bytes(f"{place}/file", b"0123456789")
+    with storage.open_bytes(f"{place}/file") as file:
+        assert [file.read(4) for _ in range(4)] == [b"0123", b"4567", b"89", b""]
+        assert file.seek(-3, os.SEEK_END) == 7 and file.read(100) == b"789" and file.tell() == 10
