@@ -1,4 +1,6 @@
-"""docker/compose.yaml on a real engine: a day of a shop is published while each container is killed once."""
+"""The compose files on a real engine. docker/compose.yaml: a day of a shop is published while each container is killed
+once. docker/flink/compose.yaml: a job ends although a TaskManager is killed.
+"""
 
 import json
 import secrets
@@ -6,6 +8,7 @@ import shutil
 import ssl
 import subprocess
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -19,19 +22,21 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]  # images are built
 
 PASSWORD, TOKEN = "a-password-of-tests", secrets.token_hex(32)
 BASES = ("python:3.12-slim", "postgres:17", "caddy:2.10-alpine", "prom/prometheus:v3.5.0")
+FLINK_BASES = ("maven:3.9-eclipse-temurin-17", "eclipse-temurin:17-jre")
 # Grafana and the object store are left out: no package of Debian makes a stand-in for them.
 SERVICES = str.split(
     "postgres init api-server scheduler dag-processor triggerer serving proxy prometheus"
 )
 LIMITS = {"twinspire": 3_500, "twinspire-serving": 1_800}
 """Sizes of images, in millions of bytes."""
+COPY_LOGS = ("client", "cp", "--recursive", "/logs", "/data/logs")
 BACK = 60  # seconds until the server answers again
 PATIENCE = 900  # seconds for a day of the shop, whose containers are killed meanwhile
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    """Compose's project on a copy of the checkout, with a shop whose logs end yesterday."""
+def checkout(tmp_path_factory):
+    """A copy of the checkout with a shop whose logs end yesterday, while an engine runs that has the base images."""
     home = tmp_path_factory.mktemp("containers")
     checkout = home / "checkout"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -44,20 +49,46 @@ def stack(tmp_path_factory):
     for path in (*home.parents[:2], *home.rglob("*")):
         if path.is_dir():
             path.chmod(0o755)  # pytest's own are for their owner alone
+    with engine.running(home / "engine"):
+        engine.base_images([*BASES, *FLINK_BASES])
+        yield checkout
+
+
+@pytest.fixture(scope="module")
+def stack(checkout):
+    """Compose's project."""
     values = dict.fromkeys(compose_file.ASKED, secrets.token_hex(32))
     values |= {"AIRFLOW_PASSWORD": PASSWORD, "SERVING_TOKEN": TOKEN, "SERVE": "shop"}
     values |= {"FERNET_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
-    values |= {"LOGS": str(home / "logs")}
+    values |= {"LOGS": str(checkout.parent / "logs")}
     (checkout / "docker/.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
-    with engine.running(home / "engine"):
-        engine.base_images(list(BASES))
-        compose = engine.Project(checkout / "docker/compose.yaml")
-        try:
-            compose("build", "init", "serving", "proxy")
-            compose("up", "--detach", "--wait", *SERVICES)
-            yield compose
-        finally:
-            compose("down", "--volumes", check=False)
+    compose = engine.Project(checkout / "docker/compose.yaml")
+    try:
+        compose("build", "init", "serving", "proxy")
+        compose("up", "--detach", "--wait", *SERVICES)
+        yield compose
+    finally:
+        compose("down", "--volumes", check=False)
+
+
+@pytest.fixture
+def flink(checkout):
+    """Flink's project. The pipeline `remote` has the options that the compose file gives; `local` has none."""
+    file = checkout / "docker/flink/compose.yaml"
+    head = [line.removeprefix("#   ") for line in file.read_text().splitlines()]
+    options = head[head.index("[beam]") : head.index("[beam]") + 4]
+    text = (checkout / "pipelines/shop.toml").read_text().replace('"/logs/', '"/data/logs/')
+    for name, beam in (("local", "[beam]"), ("remote", "\n".join(options))):
+        named = text.replace('"shop"', f'"{name}"', 1).replace("[beam]", beam)
+        (checkout / f"pipelines/{name}.toml").write_text(named)
+    compose = engine.Project(file)
+    try:
+        compose("--profile", "client", "build")
+        compose("up", "--detach", "--wait")
+        compose("run", "--rm", "--volume", f"{checkout.parent}/logs:/logs:ro", *COPY_LOGS)
+        yield compose
+    finally:
+        compose("--profile", "client", "down", "--volumes", check=False)
 
 
 def lay_out(pipelines: Path, logs: Path) -> None:
@@ -141,3 +172,31 @@ def test_images_are_as_small_as_they_may_be(stack):
         line = ["docker", "image", "inspect", "--format", "{{.Size}}", image]
         size = int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
         assert size < limit * 1e6, (image, size)
+
+
+def test_flink_ends_a_job_whose_taskmanager_is_killed_with_the_same_bytes(flink):
+    day = str(date.today() - timedelta(days=1))
+    in_client = ("run", "--rm", "client")
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(flink, *in_client, "twinspire", "features", "remote", "--date", day)
+        until_flink_runs(job)
+        flink.kill("taskmanager-1")
+        job.result(PATIENCE)
+    flink(*in_client, "twinspire", "features", "local", "--date", day)
+    sums = "cd /data/work/{}/dt=*/features/* && find . -name '*.parquet' | sort | xargs sha256sum"
+    remote, local = (
+        flink(*in_client, "sh", "-c", sums.format(name)) for name in ("remote", "local")
+    )
+    assert remote == local and remote.count("parquet") > 10
+
+
+def until_flink_runs(job: Future) -> None:
+    """Until a task of a job runs."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        assert not job.done(), job.result()
+        jobs = httpx.get("http://127.0.0.1:8081/jobs/overview").json()["jobs"]
+        if any(one["tasks"]["running"] for one in jobs):
+            return
+        time.sleep(1)
+    raise AssertionError("no job ran")
