@@ -82,10 +82,10 @@ def watch(command: list[str], until: str | None = None, columns: int = 100) -> S
 
 if __name__ == "__main__":
     before = os.times()
-    told = watch(sys.argv[1:])
+    session = watch(sys.argv[1:])
     after = os.times()
-    print(told.text)
+    print(session.text)
     used = sum(after[2:4]) - sum(before[2:4])
-    print(f"exit {told.code} after {told.seconds:.1f} s, {used:.1f} s of CPU; silent for")
-    for seconds, began, last in told.gaps()[:3]:
+    print(f"exit {session.code} after {session.seconds:.1f} s, {used:.1f} s of CPU; silent for")
+    for seconds, began, last in session.gaps()[:3]:
         print(f"  {seconds:.1f} s from {began:.1f} s, after {last!r}")

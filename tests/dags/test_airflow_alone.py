@@ -92,9 +92,9 @@ def shop(tmp_path, logs_of, pipeline_of):
     return file
 
 
-def test_the_dags_of_a_checkout_run_where_twinspire_is_not_installed(alone, shop, tmp_path):
+def test_the_dags_folder_runs_without_twinspire_installed(alone, shop, tmp_path):
     run, _ = alone
-    quick = f'case "$3" in notify) echo "$@" > {tmp_path}/told;; '
+    quick = f'case "$3" in notify) echo "$@" > {tmp_path}/messages;; '
     quick += f'*) PYTHONPATH="{ROOT}" exec "{sys.executable}" "{QUICK}" "$@";; esac'
     env = {
         "TWINSPIRE_PIPELINES": shop.parent,
@@ -107,10 +107,10 @@ def test_the_dags_of_a_checkout_run_where_twinspire_is_not_installed(alone, shop
     assert set(seen["dags"]) == {"shop", "shop.monitor", "shop.prune"}
     assert Path(seen["from"]) == ROOT / "twinspire/airflow/__init__.py"
     assert run(RUN, DAGS, **env).splitlines()[-1] == "success True None"
-    assert "--event late_day" in (tmp_path / "told").read_text()
+    assert "--event late_day" in (tmp_path / "messages").read_text()
 
 
-def test_a_folder_of_ones_own_needs_two_lines(alone, shop, tmp_path):
+def test_a_teams_own_dag_file_needs_two_lines(alone, shop, tmp_path):
     run, install = alone
     source = tmp_path / "source"  # a build leaves folders behind
     for name in ("twinspire", "twinspire_core"):

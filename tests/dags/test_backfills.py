@@ -106,15 +106,15 @@ def over(first, last, *options):
     return ("--from", ago(first), "--to", ago(last), *options)
 
 
-def outcomes(told):
-    return {one["day"]: one["outcome"] for one in told["days"]}
+def outcomes(result):
+    return {one["day"]: one["outcome"] for one in result["days"]}
 
 
 def registry(shop):
     return Registry(str(shop.parents[1] / "registry"), "ten")
 
 
-def test_what_airflow_would_leave_out_or_hang_at_is_refused(backfill):
+def test_bad_ranges_and_paused_dags_are_refused(backfill):
     code, _, err = backfill(*over(6, 0))
     assert code == 2 and f"Give --to {ago(1)} or an earlier day" in err
     code, _, err = backfill(*over(2, 6))
@@ -123,14 +123,14 @@ def test_what_airflow_would_leave_out_or_hang_at_is_refused(backfill):
     assert code == 2 and "ten is paused, so the runs of a backfill would never start" in err
 
 
-def test_an_airflow_that_is_not_there_or_knows_nobody_says_what_to_set(backfill):
+def test_errors_for_a_wrong_address_or_account_name_the_variable(backfill):
     code, _, err = backfill(*over(6, 2), url=f"http://127.0.0.1:{free_port()}")
     assert code == 75 and "TWINSPIRE_AIRFLOW_URL" in err
     code, _, err = backfill(*over(6, 2), user="stranger")
     assert code == 2 and "TWINSPIRE_AIRFLOW_USER" in err
 
 
-def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill, shop):
+def test_days_run_in_order_and_a_failed_day_fails_the_command(backfill, shop):
     code, out, said = backfill(*over(6, 2, "--unpause", "--wait"))
     assert code == 1
     assert outcomes(out) == {
@@ -143,7 +143,7 @@ def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill,
     assert days_and_parents(registry(shop)) == expected
 
 
-def test_what_has_a_run_is_left_out_and_it_is_said_why(backfill):
+def test_days_that_have_a_run_are_skipped_with_a_reason(backfill):
     code, out, _ = backfill(*over(6, 2))
     assert (code, out["days"], out["backfill"]) == (0, [], None)
     assert out["left_out"][str(ago(4))] == "its run failed: --redo failed"
@@ -183,7 +183,7 @@ def test_a_new_backfill_resumes_a_cancelled_one(backfill, paused_backfill, shop,
     assert (ago(4), ago(5)) in days_and_parents(registry(shop))
 
 
-def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop):
+def test_redo_stale_runs_only_stale_days(backfill, paused_backfill, shop):
     pipeline = load(shop)
     before = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     part = next((shop.parents[1] / f"logs/events/dt={ago(1)}").iterdir())
@@ -244,7 +244,9 @@ def fresh_database(request):
     yield from database_url(request.param)
 
 
-def test_backfills_on_a_busy_machine_are_whole(fresh_database, busy_cores, tmp_path, pipeline_of):
+def test_backfills_on_a_busy_machine_have_all_tasks(
+    fresh_database, busy_cores, tmp_path, pipeline_of
+):
     """Six, one right after the other; on PostgreSQL of DAGs that are live."""
     names = [f"shop{n}" for n in range(6)]
     with stub_airflow(tmp_path, pipeline_of, names, database=fresh_database) as airflow:
@@ -267,7 +269,7 @@ def test_backfills_on_a_busy_machine_are_whole(fresh_database, busy_cores, tmp_p
         assert "has ended" not in airflow.log.read_text()
 
 
-def test_a_backfill_goes_on_when_the_scheduler_is_killed(tmp_path, pipeline_of):
+def test_a_backfill_continues_after_the_scheduler_is_killed(tmp_path, pipeline_of):
     options = {"env": {"HELD": str(tmp_path)}}
     with stub_airflow(tmp_path, pipeline_of, ["shop"], **options) as airflow:
         file = tmp_path / "pipelines/shop.toml"

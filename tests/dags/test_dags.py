@@ -38,7 +38,7 @@ def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
     assert set(daily(bag)) == shipped | {"tokyo", "late-riser"}
 
 
-def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write):
+def test_parsing_imports_no_heavy_library_and_no_other_package(tmp_path, write):
     write(tmp_path / "one.toml", name="one")
     code = """
         import sys, time
@@ -62,7 +62,7 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
     assert float(seconds.removeprefix("seconds=")) < 1
 
 
-def test_airflow_takes_no_module_for_a_dag_file_that_has_no_dags():
+def test_airflow_parses_only_modules_that_have_dags():
     """A DAG that needs packages of pods would be reported as broken everywhere else."""
     from airflow.utils.file import list_py_file_paths
 
@@ -96,7 +96,7 @@ def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
         assert leaf.upstream_task_ids == {"summary"}
 
 
-def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
+def test_a_refresh_bypasses_all_stages(bag):
     for dag in daily(bag).values():
         refresh = dag.get_task("refresh")
         assert (refresh.upstream_task_ids, refresh.downstream_task_ids) == ({"day"}, {"summary"})
@@ -104,7 +104,7 @@ def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
         assert dag.get_task("summary").upstream_task_ids == {"publish", "refresh"}
 
 
-def test_a_run_is_closed_however_it_ends(bag):
+def test_every_run_is_closed(bag):
     for dag in daily(bag).values():
         close = dag.get_task("close")
         # a set-up task that was skipped, or was killed itself, would take its teardown with it
@@ -114,7 +114,7 @@ def test_a_run_is_closed_however_it_ends(bag):
         assert "xcom" not in close.bash_command
 
 
-def test_days_go_in_order_without_depending_on_the_run_before(bag):
+def test_days_run_in_order_without_depends_on_past(bag):
     for dag in daily(bag).values():
         assert not dag.catchup
         assert not any(task.depends_on_past or task.wait_for_downstream for task in dag.tasks)
@@ -134,7 +134,7 @@ def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
         assert commands and all(f"{dag.dag_id}.toml" in command.split()[1] for command in commands)
 
 
-def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
+def test_each_number_in_a_stages_result_becomes_a_gauge(bag, monkeypatch):
     from twinspire.airflow import telling_others
 
     sent = {}
@@ -147,17 +147,17 @@ def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
 
 
 @pytest.mark.parametrize("exit_code", [75, 2])
-def test_a_failure_shows_the_output_and_the_exit_of_the_command(bag, exit_code):
+def test_a_failure_shows_output_and_exit_code(bag, exit_code):
     """Readers of a notification need not have the log of the task."""
     from airflow.sdk.exceptions import AirflowException
 
     from twinspire.airflow.command_tasks import TwinspireOperator
 
     line = json.dumps({"status": "TryAgain", "reason": "gs://logs is away."})
-    for said, told in ((line, "gs://logs is away."), ("", "the log says why")):
-        task = TwinspireOperator(task_id="embed", bash_command=f"echo '{said}'; exit {exit_code}")
+    for output, reason in ((line, "gs://logs is away."), ("", "the log says why")):
+        task = TwinspireOperator(task_id="embed", bash_command=f"echo '{output}'; exit {exit_code}")
         keep = SimpleNamespace(try_number=1, xcom_push=lambda key, value: None)
-        with pytest.raises(AirflowException, match=f"^embed .*: {told}$"):
+        with pytest.raises(AirflowException, match=f"^embed .*: {reason}$"):
             task.execute({"ti": keep})
 
 
@@ -194,7 +194,7 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
     assert re.search(said, error.splitlines()[-1])
 
 
-def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
+def test_live_versions_are_outlets_and_logs_are_inlets(bag):
     from twinspire.airflow.telling_others import announcement, live_version, went_live
 
     dag = bag.dags["groceries"]
@@ -238,14 +238,14 @@ def test_recommenders_of_the_same_logs_have_the_same_inlet(load, tmp_path):
         ("/nowhere/shop.toml", {"schedule": "@daily"}, r"sets schedule itself.*\[pipeline\]"),
     ],
 )
-def test_a_dag_file_of_ones_own_gets_an_error_that_says_what_to_write(bag, name, arguments, said):
+def test_errors_in_a_teams_own_dag_file_say_what_to_write(bag, name, arguments, said):
     from twinspire.airflow import recommender_dag
 
     with pytest.raises(ValueError, match=said):
         recommender_dag(name, **arguments)
 
 
-def test_arguments_of_a_team_win_and_its_callback_is_called_after_ours(bag, write, tmp_path):
+def test_a_teams_default_args_win_and_its_callback_follows_ours(bag, write, tmp_path):
     from twinspire.airflow import recommender_dag
 
     write(tmp_path / "shop.toml", name="shop", retries=7)
@@ -280,7 +280,7 @@ def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag)
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "day", "told"),
+    ("exit_code", "day", "options"),
     [
         (137, "2017-10-16", ["--date", "2017-10-16"]),
         (75, None, ["--instant", "2017-10-15T15:00:00+00:00"]),
@@ -289,7 +289,7 @@ def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag)
     ],
 )
 def test_a_task_that_cannot_report_its_failure_is_reported(
-    bag, tmp_path, monkeypatch, exit_code, day, told
+    bag, tmp_path, monkeypatch, exit_code, day, options
 ):
     from twinspire.airflow.command_tasks import StageFailed
 
@@ -303,9 +303,9 @@ def test_a_task_that_cannot_report_its_failure_is_reported(
     [callback] = bag.dags["tokyo"].get_task("train").on_failure_callback
     callback(context)
     assert typed()[5:] == (
-        (told and ["failed", "--stage", "train", "--reason", "killed", *told]) or []
+        (options and ["failed", "--stage", "train", "--reason", "killed", *options]) or []
     )
-    assert typed()[:3] == (["-m", "twinspire", "notify"] if told else [])
+    assert typed()[:3] == (["-m", "twinspire", "notify"] if options else [])
 
 
 def record_typed(tmp_path, monkeypatch):

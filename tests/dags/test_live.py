@@ -154,14 +154,14 @@ def test_a_late_day_is_tried_again(airflow, runs):
     assert str(ago(1)) in airflow.rest.log("corner", run["dag_run_id"], "day")
 
 
-def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none(
-    airflow, runs, folder
-):
+def test_ten_concurrent_days_run_in_order_and_a_killed_one_blocks_none(airflow, runs, folder):
     actual = finish(airflow.rest, "ten")
     assert sorted(run["state"] for run in actual) == ["failed"] + ["success"] * 9
     assert sorted(run["run_type"] for run in actual) == ["backfill"] * 9 + ["scheduled"]
     [killed] = [run["dag_run_id"] for run in actual if run["state"] == "failed"]
-    states = {task: told["state"] for task, told in airflow.rest.tasks("ten", killed).items()}
+    states = {
+        task: instance["state"] for task, instance in airflow.rest.tasks("ten", killed).items()
+    }
     ends = [states[name] for name in ("train", "summary", "close")]
     assert ends == ["failed", "upstream_failed", "success"]
     assert airflow.rest.result("ten", killed, "close")["closed"]
@@ -171,7 +171,7 @@ def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none
     )
 
 
-def test_a_day_that_began_after_a_later_ones_turn_still_goes_first(airflow, runs, folder):
+def test_an_earlier_day_that_starts_late_still_goes_first(airflow, runs, folder):
     rest = airflow.rest
     rest.wait_for_dag("held", timeout=200)
     rest.unpause("held")  # which makes the scheduled run of yesterday
@@ -256,7 +256,7 @@ def test_no_process_outlives_its_parent(tmp_path, sign):
     assert running("airflow", str(tmp_path)) == []
 
 
-def test_a_part_that_ends_again_and_again_stops_all_of_airflow(tmp_path, monkeypatch):
+def test_a_component_that_keeps_ending_stops_airflow(tmp_path, monkeypatch):
     fake = tmp_path / "bin" / "airflow"
     fake.parent.mkdir()
     parts = 'case "$1" in db) ;; scheduler) echo begun >> begun; exit 7;; *) exec sleep 600;; esac'

@@ -26,7 +26,7 @@ def run(airflow: LocalAirflow, day: date) -> dict[str, str]:
     return {name: task["state"] for name, task in rest.tasks("shop", of_day).items()}
 
 
-def test_an_empty_airflow_goes_on_and_does_nothing_twice(tmp_path, logs_of, pipeline_of):
+def test_a_new_airflow_database_repeats_no_work(tmp_path, logs_of, pipeline_of):
     logs_of(tmp_path / "logs", [date(2024, 5, 5), FIRST, SECOND], "UTC")
     file = tmp_path / "pipelines" / "shop.toml"
     file.parent.mkdir()

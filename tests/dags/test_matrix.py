@@ -163,7 +163,7 @@ def test_a_run_ends_well(rest, runs, name):
 
 
 @every_run
-def test_a_run_is_of_the_right_day_and_parent_and_goes_live_where_it_should(results, name, shop):
+def test_a_run_has_the_right_day_parent_and_status(results, name, shop):
     day, parent_day, live = RUNS[name]
     assert {task["day"] for task in results[name].values()} == {str(day)}
     published = results[name]["publish"]
@@ -173,7 +173,7 @@ def test_a_run_is_of_the_right_day_and_parent_and_goes_live_where_it_should(resu
 
 
 @every_run
-def test_a_version_is_the_one_that_twinspire_run_makes(results, name, shop, by_hand):
+def test_a_version_equals_that_of_twinspire_run(results, name, shop, by_hand):
     version = results[name]["publish"]["version"]
     ours, theirs = registry_of(shop).verify(version), registry_of(by_hand[0]).verify(version)
     # Where the report is, and whatever else tells of attempts, whose names are random.
@@ -188,7 +188,7 @@ def same(manifest):
     return fields
 
 
-def test_only_what_was_to_be_done_was_done(results):
+def test_finished_stages_are_not_repeated(results):
     def done(name):
         return [task for task, result in results[name].items() if result.get("status") == "done"]
 
@@ -198,13 +198,13 @@ def test_only_what_was_to_be_done_was_done(results):
     assert done("manual by force") == ["train", "publish"]
 
 
-def test_in_the_end_the_same_version_is_live_and_the_same_ones_are_known(runs, shop, by_hand):
+def test_both_registries_end_with_the_same_versions(runs, shop, by_hand):
     ours, theirs = registry_of(shop), registry_of(by_hand[0])
     assert ours.live() == theirs.live()
     assert sorted(ours.state().accepted) == sorted(theirs.state().accepted)
 
 
-def test_an_old_day_begun_late_does_not_wait_for_those_that_wait_for_it(rest, runs):
+def test_an_old_day_does_not_wait_for_later_days(rest, runs):
     tasks = rest.tasks("shop", runs["manual during a backfill"])
     opened, passed = (datetime.fromisoformat(tasks[name]["end_date"]) for name in ("day", "turn"))
     # A run that has its turn before is over in less, even on a busy machine
@@ -242,7 +242,7 @@ def report_by_button(airflow, dag, run):
 
 
 @needs_chromium
-def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, runs, results, shop):
+def test_the_report_button_of_a_task_opens_its_versions_report(airflow, runs, results, shop):
     version = results["backfill beside the scheduled run"]["publish"]["version"]
     run = runs["backfill beside the scheduled run"]
     with server_of(shop) as server, report_by_button(airflow, "shop", run) as report:
@@ -252,7 +252,7 @@ def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, run
 
 
 @needs_chromium
-def test_so_does_that_of_a_version_that_the_gate_refused(airflow, rest, shop):
+def test_the_button_works_for_a_refused_version(airflow, rest, shop):
     strict = shop.with_name("strict.toml")
     rest.unpause("strict")
     until(lambda: rest.runs("strict", run_type="scheduled", state=["success", "failed"]))

@@ -45,14 +45,14 @@ def lines(place):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, logs_of, pipeline_of, towers):  # noqa: F811
-    """Three days of logs and two pipeline files, in `pipelines`; messages go to `told` and
-    `told-circle`.
+    """Three days of logs and two pipeline files, in `pipelines`; messages go to `messages` and
+    `messages-circle`.
     """
     root = tmp_path_factory.mktemp("watched")
     logs_of(root / "logs", [ago(n) for n in range(1, 4)], ZONE, events=50)
     text = pipeline_of("prompt", ZONE, root / "logs")
     header = f'[pipeline]\nwork_root = "{root}/work"\ndeadline = "1s"\n'
-    text = text.replace("[pipeline]\n", header) + notify(root / "told")
+    text = text.replace("[pipeline]\n", header) + notify(root / "messages")
     text += f'[registry]\nroot = "{root}/registry"\nkeep_versions = 1\nkeep_days = 1\nserver = "{SERVER}"\n'
     (root / "pipelines").mkdir()
     (root / "pipelines/prompt.toml").write_text(text)
@@ -65,7 +65,7 @@ def watch(root, max_age):
     """Writes the file of `circle`, whose live version may be so old."""
     registry = f'root = "{root}/circles", max_age = "{max_age}"'
     text = circle.PIPELINE.replace('root = "registry"', registry)
-    (root / "pipelines/circle.toml").write_text(text + notify(root / "told-circle"))
+    (root / "pipelines/circle.toml").write_text(text + notify(root / "messages-circle"))
 
 
 class Packets:
@@ -141,7 +141,7 @@ def run_upkeep(rest, dag):
 
 def test_a_late_scheduled_day_is_reported_and_backfilled_days_are_not(home, days):
     def late():
-        return [one for one in lines(home / "told") if one["event"] == "late_day"]
+        return [one for one in lines(home / "messages") if one["event"] == "late_day"]
 
     until(late)
     time.sleep(5)  # so that those of a backfill would have come as well
@@ -150,7 +150,7 @@ def test_a_late_scheduled_day_is_reported_and_backfilled_days_are_not(home, days
     assert "scheduled__" in notice["reason"] and "pipeline.deadline" in notice["reason"]
 
 
-def test_statsd_gets_airflows_figures_and_those_of_stages(packets, days):
+def test_statsd_gets_metrics_of_airflow_and_of_stages(packets, days):
     until(lambda: "airflow.twinspire.prompt.publish.seconds" in packets.values)
     gauges = {name for name in packets.values if name.startswith("airflow.twinspire.prompt.")}
     for stage in ("features", "train", "measure", "embed", "index", "publish"):
@@ -160,7 +160,7 @@ def test_statsd_gets_airflows_figures_and_those_of_stages(packets, days):
     assert any(name.startswith("airflow.dagrun.") for name in packets.values)
 
 
-def test_lineage_leads_from_logs_to_the_version(home, days):
+def test_lineage_connects_logs_and_version(home, days):
     def ends():
         events = lines(home / "lineage.jsonl")
         return [one for one in events if one["eventType"] == "COMPLETE"]
@@ -195,26 +195,26 @@ def name(dataset):
     return "/" + dataset["name"].lstrip("/")
 
 
-def test_the_live_version_is_checked_and_reported_once_it_is_too_old(airflow, home):
+def test_an_old_live_version_is_reported_once(airflow, home):
     rest = airflow.rest
     run = run_upkeep(rest, "circle.monitor")
-    told = rest.result("circle.monitor", run["dag_run_id"], "status")
-    assert (run["state"], told["status"], len(told["checks"])) == ("success", "well", 2)
-    assert not (home / "told-circle").exists()
+    result = rest.result("circle.monitor", run["dag_run_id"], "status")
+    assert (run["state"], result["status"], len(result["checks"])) == ("success", "well", 2)
+    assert not (home / "messages-circle").exists()
 
     watch(home, "1d")
     run = run_upkeep(rest, "circle.monitor")
     task = rest.tasks("circle.monitor", run["dag_run_id"])["status"]
     assert (run["state"], task["try_number"]) == ("failed", 1)
     # By the command, and not once more by Airflow
-    told = lines(home / "told-circle")
-    assert {one["event"] for one in told} == {
+    messages = lines(home / "messages-circle")
+    assert {one["event"] for one in messages} == {
         "unwell"
     }  # twice where the hour's seventh minute began
-    assert all("registry.max_age" in one["reason"] for one in told)
+    assert all("registry.max_age" in one["reason"] for one in messages)
 
 
-def test_old_versions_go(airflow, home, days):
+def test_old_versions_are_pruned(airflow, home, days):
     registry = Registry(str(home / "registry"), "prompt")
     run = run_upkeep(airflow.rest, "prompt.prune")
     result = airflow.rest.result("prompt.prune", run["dag_run_id"], "prune")

@@ -80,7 +80,7 @@ def test_bad_parameters_are_refused(bag, conf):
         ("backfill", {"refresh": True}, "refresh"),
     ],
 )
-def test_the_first_task_refuses_what_airflow_lets_through(bag, run_type, conf, said):
+def test_the_first_task_refuses_unknown_parameters(bag, run_type, conf, said):
     from airflow.sdk.exceptions import AirflowFailException
 
     first = bag.dags["tokyo"].get_task("day")
@@ -172,7 +172,7 @@ def test_a_refresh_opens_no_day_and_waits_for_none(bag):
     assert options == ["--date", "2017-10-16", "--promote", "no", "--force"]
 
 
-def test_nothing_that_comes_from_outside_is_a_shells_to_read(bag, tmp_path):
+def test_parameters_are_never_read_by_a_shell(bag, tmp_path):
     """Every task's line, read by a real shell, with values that Airflow may or may not let through."""
     argv, made = tmp_path / "argv", tmp_path / "made"
     python = write_program(tmp_path / "python", f'printf "%s\\0" "$@" > {argv}', 'echo "{}"')

@@ -34,22 +34,22 @@ def until(true, seconds=600):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(httpx.TransportError):  # a busy machine answers late
-            if found := true():
-                return found
+            if result := true():
+                return result
         time.sleep(1)
     raise AssertionError("it did not happen")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, logs_of, pipeline_of):
-    """Logs and the file of a recommender; `made` is what nobody may make, `told` what people are told."""
+    """Logs and the file of a recommender; `made` is a file that nobody may create, `messages` the notifications."""
     root = tmp_path_factory.mktemp("hostile")
     logs_of(root / "logs", [EMPTY, WORKS], "UTC", events=50, empty=[EMPTY])
     text = pipeline_of("shop", "UTC", root / "logs")
     text = text.replace("[pipeline]\n", f'[pipeline]\nwork_root = "{root}/work"\n')
     text = text.replace("retries = 2", "retries = 0")
     text += f'\n[registry]\nroot = "{root}/registry"\n'
-    text += f"[notify]\ncommand = \"cat >> '{root}/told'; echo >> '{root}/told'\"\n"
+    text += f"[notify]\ncommand = \"cat >> '{root}/messages'; echo >> '{root}/messages'\"\n"
     (root / "pipelines").mkdir()
     (root / "pipelines/shop.toml").write_text(text)
     write_program(root / "python", f'exec "{sys.executable}" "{QUICK}" "$@"')
@@ -165,7 +165,7 @@ def ended(rest):
     return set(states.values()) <= {"success", "failed"} and states
 
 
-def test_hostile_names_of_runs_and_parameters_are_text_to_every_task(airflow, home):
+def test_hostile_run_ids_and_parameters_are_plain_text_to_tasks(airflow, home):
     rest = airflow.rest
     rest.unpause("shop")
     let_in = set()
@@ -193,11 +193,11 @@ def test_hostile_names_of_runs_and_parameters_are_text_to_every_task(airflow, ho
     run = quote("key 1", safe="")
     assert rest.tasks("shop", run)["day"]["try_number"] == 1
     assert "__class__" in rest.log("shop", run, "day")
-    for line in (home / "told").read_text().splitlines():
+    for line in (home / "messages").read_text().splitlines():
         assert len(line) < 2000 and json.loads(line)["reason"] != "None"
 
 
-def test_a_day_that_somebody_writes_into_a_run_is_text_too(airflow, home):
+def test_an_edited_xcom_is_plain_text_to_tasks(airflow, home):
     rest = airflow.rest
     trigger(rest, "plain", day=str(EMPTY))
     until(lambda: ended(rest))

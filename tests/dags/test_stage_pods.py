@@ -32,7 +32,7 @@ def pod_of(task):
     return ApiClient().sanitize_for_serialization(made)
 
 
-def test_every_stage_is_a_pod_and_the_day_is_as_it_was(pods):
+def test_every_stage_is_a_pod(pods):
     assert {type(task).__name__ for task in pods.tasks} == {"TwinspirePod"}
     order = [task.task_id for task in pods.topological_sort() if task.task_id != "refresh"]
     assert order == ORDER
@@ -51,7 +51,7 @@ def test_without_the_setting_kubernetes_is_not_imported(load, write, tmp_path, m
 
 
 @pytest.mark.parametrize("name", [*ORDER, "refresh"])
-def test_a_stages_pod_is_one_that_kubernetes_takes(pods, name):
+def test_a_stages_pod_is_valid_in_kubernetes(pods, name):
     pod = pod_of(pods.get_task(name))
     kubernetes_validate.validate(pod, VERSION, strict=True)
     container = next(c for c in pod["spec"]["containers"] if c["name"] == "base")
@@ -63,7 +63,7 @@ def test_a_stages_pod_is_one_that_kubernetes_takes(pods, name):
     assert line.endswith("| tail -n 1 | tee /airflow/xcom/return.json")
 
 
-def test_what_the_template_says_stays(pods):
+def test_fields_of_the_pod_template_are_kept(pods):
     spec = yaml.safe_load(TEMPLATE.read_text())["spec"]
     made = pod_of(pods.get_task("train"))
     container = next(c for c in made["spec"]["containers"] if c["name"] == "base")
@@ -100,7 +100,7 @@ def ended(code: int | None, reason: str | None = None) -> models.V1Pod:
         (ended(99), "AirflowSkipException"),
     ],
 )
-def test_only_what_is_transient_is_tried_again(pods, monkeypatch, pod, error):
+def test_only_transient_failures_are_retried(pods, monkeypatch, pod, error):
     """KubernetesPodOperator's own cleanup says that the pod failed; the API server is left out."""
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
     from airflow.sdk.exceptions import AirflowFailException
@@ -128,14 +128,14 @@ def test_only_what_is_transient_is_tried_again(pods, monkeypatch, pod, error):
 
 
 @pytest.mark.parametrize("file", ["serving.yaml", "stages.yaml", "stage-pod.yaml"])
-def test_kubernetes_own_schema_takes_the_file(file):
+def test_the_file_is_valid_by_kubernetes_schema(file):
     documents = list(yaml.safe_load_all((DOCKER / "kubernetes" / file).read_text()))
     assert documents
     for document in documents:
         kubernetes_validate.validate(document, VERSION, strict=True)
 
 
-def test_the_parts_of_serving_name_each_other():
+def test_the_serving_manifests_refer_to_each_other():
     parts = {
         part["kind"]: part
         for part in yaml.safe_load_all((DOCKER / "kubernetes" / "serving.yaml").read_text())

@@ -48,17 +48,17 @@ def airflow(tmp_path_factory):
     return tuple(map(set, json.loads(done.stdout.splitlines()[-1])))
 
 
-def test_every_setting_is_one_that_airflow_has(airflow):
+def test_every_airflow_setting_exists(airflow):
     named = re.findall(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+?)(?:=|:)", DOCKERFILE + COMPOSE)
     assert len(named) > 8
     assert {f"{section}.{option}".lower() for section, option in named} <= airflow[0]
 
 
-def test_every_component_is_a_command_that_airflow_has(airflow, services):
-    told = [s["command"] for s in services.values() if s["image"] == "twinspire"]
-    lines = [command for command in told if command[0] == "airflow"]
+def test_every_airflow_command_exists(airflow, services):
+    commands = [s["command"] for s in services.values() if s["image"] == "twinspire"]
+    lines = [command for command in commands if command[0] == "airflow"]
     # `users` is the auth manager's, and is listed where that is switched on.
-    scripts = [line for command in told for line in command if "airflow db" in line]
+    scripts = [line for command in commands for line in command if "airflow db" in line]
     lines += [line.split() for line in scripts[0].splitlines() if line.startswith("airflow db")]
     assert len(lines) == 5
     for command in lines:
@@ -66,7 +66,7 @@ def test_every_component_is_a_command_that_airflow_has(airflow, services):
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "dataflow/Dockerfile"])
-def test_hadolint_has_nothing_to_say(file):
+def test_hadolint_reports_nothing(file):
     program = shutil.which("hadolint", path=Path(sys.executable).parent) or shutil.which("hadolint")
     if program is None:
         pytest.skip("hadolint is not installed: make setup brings it")
@@ -99,19 +99,19 @@ def test_keys_of_object_stores_reach_what_reads_them_and_nothing_else(services):
     assert has_it == airflow | {"serving"}
 
 
-def test_only_this_machine_reaches_them_unless_it_is_asked_for(services):
+def test_ports_are_local_by_default(services):
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
     assert {port["target"] for port in ports} == {80, 443, 3000, 8080, 9090}
 
 
-def test_what_faces_clients_does_not_reach_the_database(services):
+def test_public_services_do_not_reach_the_database(services):
     near = {name for name, s in services.items() if "default" in s["networks"]}
     assert "postgres" in near
     assert not near & {"proxy", "prometheus", "grafana"}
 
 
-def test_all_that_stays_is_watched_and_has_no_more_rights_than_it_needs(services):
+def test_services_have_health_checks_and_few_rights(services):
     assert "HEALTHCHECK" in DOCKERFILE.split(" AS serving\n")[1].split("\nFROM ")[0]
     for name, service in services.items():
         assert "no-new-privileges:true" in service["security_opt"], name
@@ -126,7 +126,7 @@ def test_images_run_as_an_account_with_a_number():
     assert re.findall(r"(?m)^USER (.*)", DOCKERFILE) == ["50000:50000"] * 3
 
 
-def test_the_images_are_made_of_what_is_there():
+def test_copied_files_exist():
     copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", DOCKERFILE)
     sources = [source for line in copied for source in line.split()]
     assert "dags" in sources and all((ROOT / source).exists() for source in sources)

@@ -162,12 +162,12 @@ def test_a_day_is_published_once_while_each_container_is_killed(stack):
     assert ask("/v1/version").json()["version"] == first["version"]
 
 
-def test_nobody_without_the_token_gets_a_list(stack):
+def test_requests_without_the_token_are_refused(stack):
     assert ask("/v1/version", token="guess").status_code == 401
     assert ask("/metrics").status_code == 404
 
 
-def test_images_are_as_small_as_they_may_be(stack):
+def test_image_sizes_stay_below_their_limits(stack):
     for image, limit in LIMITS.items():
         line = ["docker", "image", "inspect", "--format", "{{.Size}}", image]
         size = int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)

@@ -23,19 +23,19 @@ def megabytes(text):
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "flink/compose.yaml", "flink/airflow.yaml"])
-def test_composes_own_parser_takes_the_file(file):
+def test_compose_parses_the_file(file):
     parser = go_programs.build(go_programs.COMPOSE, "v2.16.2")
     path = DOCKER / file
     done = subprocess.run(
         [parser, "-no-interpolation", path.name], cwd=path.parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    found = set(yaml.safe_load(done.stdout)["services"])
-    assert ("api-server" in found) == (path.name == "airflow.yaml" or file == "compose.yaml")
-    assert ("taskmanager-2" in found) == ("flink" in file)
+    services = set(yaml.safe_load(done.stdout)["services"])
+    assert ("api-server" in services) == (path.name == "airflow.yaml" or file == "compose.yaml")
+    assert ("taskmanager-2" in services) == ("flink" in file)
 
 
-def test_a_container_has_room_for_what_flink_takes():
+def test_a_containers_memory_fits_flinks():
     explicit = [
         v for k, v in CONF.items() if k.startswith("taskmanager.memory.") and ".min" not in k
     ]
@@ -46,6 +46,6 @@ def test_a_container_has_room_for_what_flink_takes():
 
 
 def test_a_dead_worker_is_not_kept_until_the_job_starts_again():
-    told = re.search(r"environment_cache_millis=(\d+)", (FLINK / "compose.yaml").read_text())
+    cached = re.search(r"environment_cache_millis=(\d+)", (FLINK / "compose.yaml").read_text())
     pause = CONF["restart-strategy.exponential-delay.initial-backoff"]
-    assert int(told[1]) < int(pause.removesuffix("s")) * 1000 * 0.9  # a tenth is drawn
+    assert int(cached[1]) < int(pause.removesuffix("s")) * 1000 * 0.9  # a tenth is drawn

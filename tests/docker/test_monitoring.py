@@ -73,8 +73,8 @@ def prometheus_labels(query: str) -> set[str]:
 def test_what_is_asked_for_is_what_the_server_tells(query, families):
     names = set(re.findall(r"twinspire_\w+", query))
     assert names <= set(families), "no such series at /metrics"
-    known = {"instance", "job", *(label for name in names for label in families[name])}
-    assert prometheus_labels(query) <= known
+    labels = {"instance", "job", *(label for name in names for label in families[name])}
+    assert prometheus_labels(query) <= labels
 
 
 def test_alerts_fire_when_they_should(tmp_path):
@@ -90,7 +90,7 @@ def test_alerts_fire_when_they_should(tmp_path):
 
 @contextmanager
 def prometheus(folder: Path, target: str):
-    """The configuration of compose.yaml, with a server that is found by its address."""
+    """The configuration of compose.yaml, with a server that Prometheus finds by its address."""
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())
     config["rule_files"] = [str(MONITORING / "alerts.yaml")]
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}

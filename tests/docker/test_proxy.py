@@ -20,10 +20,10 @@ TOKEN = "a-token-of-tests"
 
 @pytest.fixture(scope="module")
 def caddy():
-    found = shutil.which("caddy")
-    if found is None:
+    program = shutil.which("caddy")
+    if program is None:
         pytest.skip("caddy is not installed: apt install caddy brings it")
-    return found
+    return program
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +76,18 @@ ASKED = {"query": {"user": "anna"}, "k": 3}
 def test_what_is_asked_through_it_is_what_the_server_says(behind):
     outer, inner, _ = behind
     # As a page of the site does it: the server compares Origin and Host.
-    told = outer.post(
+    answer = outer.post(
         "/v1/recommend", json=ASKED, headers={"Origin": str(outer.base_url).rstrip("/")}
     )
-    assert told.status_code == 200, told.text
-    assert told.json() == inner.post("/v1/recommend", json=ASKED).json()
-    assert told.headers["Strict-Transport-Security"] == "max-age=31536000"
-    assert told.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == inner.post("/v1/recommend", json=ASKED).json()
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_a_page_of_another_site_is_refused_as_before(behind):
-    told = behind[0].post("/v1/recommend", json=ASKED, headers={"Origin": "https://evil.example"})
-    assert told.status_code == 403
+    answer = behind[0].post("/v1/recommend", json=ASKED, headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
@@ -103,13 +103,13 @@ def test_nobody_asks_without_the_token(behind):
 
 
 def test_plain_http_is_sent_to_tls(behind):
-    told = httpx.get(f"http://localhost:{behind[2]}/v1/version")
-    assert told.status_code == 308
-    assert told.headers["Location"].startswith("https://localhost")
+    answer = httpx.get(f"http://localhost:{behind[2]}/v1/version")
+    assert answer.status_code == 308
+    assert answer.headers["Location"].startswith("https://localhost")
 
 
 def test_a_body_that_is_too_large_is_refused(behind):
     # The server says 413 and closes; a proxy that is still sending may not come to read that.
-    told = behind[0].post("/v1/recommend", content=b" " * (2 << 20))
-    assert told.status_code in (413, 502)
+    answer = behind[0].post("/v1/recommend", content=b" " * (2 << 20))
+    assert answer.status_code in (413, 502)
     assert behind[0].post("/v1/recommend", json=ASKED).is_success

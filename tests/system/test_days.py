@@ -21,7 +21,7 @@ from twinspire.cli.ask import user_result
 from twinspire_core.config.pipeline import load
 
 
-def test_a_version_answers_in_the_fixed_order_of_its_day(two_days):
+def test_a_first_versions_lists_follow_its_fixed_order(two_days):
     """Its lists for the stored users, found again from the files of the stages: none of them is of
     its own making.
     """
@@ -38,10 +38,10 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days):
         for name in order["weights"]
     }
     scores: dict[str, float] = {}
-    for name, found in alone.items():
+    for name, answer in alone.items():
         # Without what fills it up
-        own = [item["item"] for item in found["items"] if item["source"] == name]
-        for place, item in enumerate(own):
+        listed = [item["item"] for item in answer["items"] if item["source"] == name]
+        for place, item in enumerate(listed):
             scores[item] = scores.get(item, 0) + order["weights"][name] * 60 / (60 + place)
     best = sorted(scores.values(), reverse=True)[:5]
     assert [item["score"] for item in outcome["items"]] == pytest.approx(best, abs=1e-5)
@@ -55,7 +55,7 @@ def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
     assert result(shop, SECOND) == before and registry_of(shop).log() == log
 
 
-def test_a_day_done_over_gives_the_same_result(shop):
+def test_a_repeated_day_gives_the_same_result(shop):
     """In a process that orders its sets otherwise than the run of both days did."""
     before = result(shop, SECOND)
     typed("run", str(shop), "--date", SECOND, "--force")
@@ -107,7 +107,7 @@ def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
     assert twinspire("summary", str(shop), "--date", THIRD)["state"] == "late"
 
 
-def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
+def test_an_edited_key_repeats_only_the_stages_that_read_it(shop):
     shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
     actual = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
     assert actual == [*["already done"] * 5, "done"]
@@ -118,7 +118,7 @@ def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
 
 
 @pytest.mark.system
-def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
+def test_a_larger_holdout_excludes_users_that_were_trained_on(shop):
     """The first day was trained on its whole window but a fifth, the second on all but a fifth: .3
     holds out more.
     """
@@ -138,15 +138,15 @@ def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
 
 
 @pytest.mark.system
-def test_an_older_day_filled_in_later_does_not_go_live_and_can_become_a_parent(
+def test_an_older_day_run_later_can_become_a_parent_but_not_live(
     shop,
 ):
     def attention(day):
-        told = twinspire("summary", str(shop), "--date", day)["attention"]
-        return {one["day"]: one for one in told}
+        attention = twinspire("summary", str(shop), "--date", day)["attention"]
+        return {one["day"]: one for one in attention}
 
-    def do_again(told):
-        program, *arguments = told["command"].split()
+    def do_again(entry):
+        program, *arguments = entry["command"].split()
         assert program == "twinspire"
         return twinspire(*arguments)["days"]
 
@@ -164,13 +164,13 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_become_a_parent(
     entries = attention(late)
     assert {day: one["state"] for day, one in entries.items()} == {late: "stale"}
     assert f"now it would be {filled['version']}" in entries[late]["reason"]
-    [anew] = do_again(entries[late])
-    assert anew["parent"] == filled["version"] and anew["live"]
+    [made_again] = do_again(entries[late])
+    assert made_again["parent"] == filled["version"] and made_again["live"]
     assert attention(late) == {}
 
 
 @pytest.mark.system
-def test_reading_all_logs_again_makes_the_same(shop):
+def test_reading_all_logs_again_gives_equal_files(shop):
     kept = Path(shop.parent, "work/shop/partials")
     assert len({file.parent for file in kept.rglob("*.arrow")}) > 5
     before = attempt(shop, SECOND, "features")

@@ -14,33 +14,33 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 def disk(two_days, tmp_path, monkeypatch):
     """A separate disk with the shop after two days, and with the folder for scratch files."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)]
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a file system of a test's own needs the right to mount one")
+        pytest.skip("mounting a file system needs root")
     try:
-        shutil.copytree(two_days[0], place / "shop")
-        (place / "scratch").mkdir()
-        monkeypatch.setenv("TMPDIR", str(place / "scratch"))
-        yield SimpleNamespace(place=place, pipeline_file=place / "shop/shop.toml")
+        shutil.copytree(two_days[0], folder / "shop")
+        (folder / "scratch").mkdir()
+        monkeypatch.setenv("TMPDIR", str(folder / "scratch"))
+        yield SimpleNamespace(folder=folder, pipeline_file=folder / "shop/shop.toml")
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def leave_room(place: Path, room: int) -> Path:
+def leave_room(folder: Path, room: int) -> Path:
     """Fills a disk up to so many bytes: the file that does."""
-    filler = place / "filler"
+    filler = folder / "filler"
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(place).free - room)
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free - room)
     return filler
 
 
-def test_a_full_disk_in_any_stage_is_reported_and_the_day_is_equal_afterwards(disk, undisturbed):
+def test_a_full_disk_is_reported_and_the_repeated_day_is_equal(disk, undisturbed):
     shop, log = disk.pipeline_file, registry_of(disk.pipeline_file).log()
     for stage in STAGES:
         for share in (0, 0.3, 0.8):
-            filler = leave_room(disk.place, int(share * undisturbed.sizes[stage]))
+            filler = leave_room(disk.folder, int(share * undisturbed.sizes[stage]))
             outcome = twinspire(stage, str(shop), "--date", THIRD, "--run", "one", check=75)
             filler.unlink()
             assert "twinspire prune" in outcome["reason"], (stage, share)
@@ -55,13 +55,13 @@ def test_a_full_disk_in_any_stage_is_reported_and_the_day_is_equal_afterwards(di
 def test_a_read_only_disk_in_any_stage_is_reported(disk, undisturbed):
     shop = disk.pipeline_file
     for stage in STAGES:
-        remount(disk.place, "ro")
+        remount(disk.folder, "ro")
         outcome = twinspire(stage, str(shop), "--date", THIRD, check=2)
-        remount(disk.place, "rw")
+        remount(disk.folder, "rw")
         assert "Read-only file system" in outcome["reason"], stage
         twinspire(stage, str(shop), "--date", THIRD)
     assert result(shop, THIRD) == undisturbed.result
 
 
-def remount(place: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+def remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)

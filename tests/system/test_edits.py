@@ -91,13 +91,13 @@ def parent_day(tmp_path_factory):
     """The shop after a day; not to be changed by tests."""
     folder = tmp_path_factory.mktemp("shop")
     file = lay_out(folder, days=4)
-    place = next(folder.glob("items/*/part-0.parquet"))
-    items = pl.read_parquet(place)
+    file = next(folder.glob("items/*/part-0.parquet"))
+    items = pl.read_parquet(file)
     look = [[float(n % 3), 1.0, 2.0, 3.0] for n in range(len(items))]
     tags = pl.Series("tags", [["a", "b"]] * len(items))
     items.with_columns(
         pl.Series("look", [row[:3] for row in look]), pl.Series("wide", look), tags
-    ).write_parquet(place)
+    ).write_parquet(file)
     write(file)
     twinspire("run", file, "--date", PARENT)
     return folder
@@ -140,7 +140,7 @@ def score(shop, **more):
     ]
 
 
-def test_what_was_edited_is_missing_when_a_version_is_asked_and_no_refresh_gives_it_to_its_towers(
+def test_edited_features_are_missing_from_requests_and_block_a_refresh(
     shop,
 ):
     without = score(shop)
@@ -153,11 +153,11 @@ def test_what_was_edited_is_missing_when_a_version_is_asked_and_no_refresh_gives
         twinspire("refresh", shop, "--date", PARENT)
 
 
-def test_training_goes_on_where_shapes_allow_it(shop):
+def test_a_warm_start_works_where_shapes_allow_it(shop):
     write(shop, **GENTLE)
     before = registry_of(shop).live()
-    told = twinspire("recommend", shop, "--user", "u001", "-k", "3", "--json")
-    assert told["version"] == before and len(told["items"]) == 3, (
+    answer = twinspire("recommend", shop, "--user", "u001", "-k", "3", "--json")
+    assert answer["version"] == before and len(answer["items"]) == 3, (
         "the file is newer than the version"
     )
     twinspire("run", shop, "--date", EDITED)
@@ -166,10 +166,10 @@ def test_training_goes_on_where_shapes_allow_it(shop):
     version = registry.manifest(registry.live())
     assert version.parent == before and str(version.date) == EDITED
     notes = json.loads((registry.open() / "gate.json").read_text())["notes"]
-    assert any(all(told in note for told in MISSING) for note in notes)
+    assert any(all(text in note for text in MISSING) for note in notes)
 
 
-def test_else_from_scratch_with_the_keys_named(shop):
+def test_changed_shapes_need_training_from_scratch_and_the_keys_are_named(shop):
     write(shop, **HARSH)
     before = registry_of(shop).live()
     twinspire("features", shop, "--date", EDITED, "--mode", "full")

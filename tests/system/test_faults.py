@@ -20,7 +20,7 @@ def test_two_runs_of_a_day_at_once(shop, undisturbed):
 
 
 @pytest.mark.system
-def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, undisturbed):
+def test_a_run_killed_in_every_stage_ends_with_equal_files(shop, undisturbed):
     """Each stage is killed twice before it is left to end."""
     chance, ends = random.Random(1), []
     for stage in STAGES:
@@ -41,7 +41,7 @@ def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, 
     assert ends.count(-signal.SIGKILL) >= len(STAGES), "of some the second kill may come too late"
 
 
-def test_a_later_day_waits_for_one_under_way(shop):
+def test_a_later_day_waits_for_a_running_day(shop):
     waiting = ("await-turn", str(shop), "--date", "2024-03-12")
     for run in ("one", "two"):
         twinspire("open-day", str(shop), "--date", THIRD, "--run", run)
@@ -56,7 +56,7 @@ def test_a_later_day_waits_for_one_under_way(shop):
     twinspire(*waiting)
 
 
-def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
+def test_a_killed_run_does_not_block_later_days(shop):
     waiting = ("await-turn", str(shop), "--date", "2024-03-12")
     process = warm.start("run", str(shop), "--date", THIRD)
     while state(shop, THIRD) is None:
@@ -85,7 +85,7 @@ def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
     twinspire(*ask)
 
 
-def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
+def test_a_day_counts_as_running_while_it_waits_for_logs(shop):
     shop.write_text(shop.read_text().replace("[source]", '[source]\nwait = "1m"'))
     (shop.parent / f"events/dt={THIRD}").rename(shop.parent / "kept")
     process = warm.start("open-day", str(shop), "--date", THIRD, "--run", "slow")

@@ -89,24 +89,24 @@ class Command:
             self.process.kill()
 
     @property
-    def told(self):
+    def output(self):
         return self.log.read_text(errors="replace")
 
 
 def run(shop, stage="features"):
     """Runs a stage to its good end."""
     command = Command(shop, stage)
-    assert command.code() == 0, command.told[-3000:]
+    assert command.code() == 0, command.output[-3000:]
     return command
 
 
 def until(so: Callable[[], object], what):
     """Waits until something is so."""
     end = time.monotonic() + PATIENCE
-    while not (found := so()):
+    while not (result := so()):
         assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"
         time.sleep(0.1)
-    return found
+    return result
 
 
 def idle(cluster):
@@ -171,7 +171,7 @@ def started(cluster, pool):
     return cluster.parts[pool].log.read_text(errors="replace").count("Starting worker")
 
 
-def test_two_hosts_make_the_bytes_of_one_process(cluster, shop, reference):
+def test_two_hosts_give_the_same_bytes_as_one_process(cluster, shop, reference):
     before = attempt(shop, THIRD, "features")
     run(shop)
     run(shop, "embed")
@@ -187,7 +187,7 @@ def test_a_taskmanager_is_killed(cluster, shop, reference):
     cluster.parts["taskmanager-1"].kill()
     time.sleep(3)
     cluster.parts["taskmanager-1"].start()
-    assert command.code() == 0, command.told[-3000:]
+    assert command.code() == 0, command.output[-3000:]
     assert differences(reference, shop) == leftovers(shop) == []
 
 
@@ -196,7 +196,7 @@ def test_a_worker_is_killed_in_its_work(cluster, shop, reference):
     until(lambda: working(cluster), "the job is half-way")
     before = started(cluster, "pool-1")
     os.kill(cluster.parts["pool-1"].children()[-1], signal.SIGKILL)
-    assert command.code() == 0, command.told[-3000:]
+    assert command.code() == 0, command.output[-3000:]
     assert started(cluster, "pool-1") >= before + 2, "one in its place, and one for the new start"
     assert differences(reference, shop) == leftovers(shop) == []
 
@@ -208,7 +208,7 @@ def test_a_worker_is_killed_right_after_its_start(cluster, shop, reference):
     os.kill(
         until(lambda: cluster.parts["pool-1"].children(), "a worker starts")[-1], signal.SIGKILL
     )
-    assert command.code() == 0, command.told[-3000:]
+    assert command.code() == 0, command.output[-3000:]
     assert started(cluster, "pool-1") >= before + 2
     assert differences(reference, shop) == []
 
@@ -219,7 +219,7 @@ def test_the_client_is_stopped(cluster, shop, reference):
     [job] = unfinished(cluster)
     command.process.terminate()
     assert command.code() != 0
-    assert "as cancelled." in command.told, "says Flink"
+    assert "as cancelled." in command.output, "says Flink"
     # Beam's job server alone would call it cancelled, and Flink go on with it until its end.
     assert state(cluster, job) == "CANCELED"
     run(shop)
@@ -234,12 +234,12 @@ def test_the_client_is_killed(cluster, shop, reference):
     command.code()
     [orphan] = unfinished(cluster)
     following = Command(shop, "features")
-    assert following.code() == 0, following.told[-3000:]
+    assert following.code() == 0, following.output[-3000:]
     until(lambda: state(cluster, orphan) == "FINISHED", "the first job has ended")
     assert differences(reference, shop) == []
 
 
-def test_a_host_does_not_see_the_place(cluster, shop, reference):
+def test_a_host_does_not_see_work_root(cluster, shop, reference):
     if not cluster.spread:
         pytest.skip("takes a host of its own (root, iproute2)")
     cluster.parts["pool-2"].kill()
@@ -248,7 +248,7 @@ def test_a_host_does_not_see_the_place(cluster, shop, reference):
     cluster.wait_until_ready()
     command = Command(shop, "features")
     assert command.code() == UsageError.exit_code
-    assert "work_root" in command.told and "Traceback" not in command.told
+    assert "work_root" in command.output and "Traceback" not in command.output
     cluster.parts["pool-2"].kill()
     cluster.parts["pool-2"].start()
     cluster.wait_until_ready()
@@ -269,7 +269,7 @@ def test_a_worker_lacks_the_package(cluster, shop, reference, tmp_path):
     cluster.wait_until_ready()
     command = Command(shop, "features")
     assert command.code() != 0
-    assert "beam_jobs" in command.told and "Traceback" not in command.told
+    assert "beam_jobs" in command.output and "Traceback" not in command.output
     cluster.parts["pool-1"].kill()
     cluster.parts["pool-1"].start()
     cluster.wait_until_ready()
@@ -283,7 +283,7 @@ def test_a_damaged_file(cluster, shop, reference):
     spoil(file)
     command = Command(shop, "features")
     assert command.code() == BadData.exit_code
-    assert "cannot be read" in command.told and "Traceback" not in command.told
+    assert "cannot be read" in command.output and "Traceback" not in command.output
     file.write_bytes(whole)
     run(shop)
     assert differences(reference, shop) == []

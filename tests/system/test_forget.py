@@ -91,7 +91,7 @@ def test_a_forgotten_user_is_in_no_object_of_a_store(remote_shop, tmp_path):
     assert known(remote_shop, "u001") == (False, "nothing")
 
 
-def test_while_a_day_is_under_way_the_list_grows_and_nothing_else_changes(shop):
+def test_during_a_run_forget_only_extends_the_list(shop):
     user, p = whom(shop), load(shop)
     run_leases.acquire_day(p, date.fromisoformat(THIRD), "airflow")
     before = holders(shop.parent / "work", user)
@@ -101,7 +101,7 @@ def test_while_a_day_is_under_way_the_list_grows_and_nothing_else_changes(shop):
     assert user in forgotten_users.find(p)
 
 
-def test_who_is_not_named_is_an_error_that_says_how(shop):
+def test_forget_without_users_is_a_clear_error(shop):
     assert "--users-from FILE" in twinspire("forget", str(shop), "--yes", check=2)
     assert "cannot be read" in twinspire("forget", str(shop), "--users-from", "/none", check=2)
 

@@ -32,7 +32,7 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
 
 
 @pytest.mark.system
-def test_a_catalogue_that_its_towers_do_not_know_does_not_follow(shop):
+def test_a_refused_days_catalogue_stays_out_when_towers_do_not_know_it(shop):
     """The day is refused, and its snapshot is broken: nobody asked for that to be served. Both is told,
     once, however often the day is run.
     """
@@ -78,7 +78,7 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     twinspire("pin", str(shop), newest["version"], "--remove")
     gone = twinspire("prune", str(shop), "--keep", "0", "--keep-days", "0", "--yes")
     assert gone["versions"] == [newest["version"]]
-    assert not any(Path(place).exists() for place in gone["working_files"]) and state.exists()
+    assert not any(Path(file).exists() for file in gone["working_files"]) and state.exists()
     asked = twinspire("recommend", str(shop), "--user", "u001", "--json")
     assert asked["version"] == older["version"]
     twinspire("features", str(shop), "--date", SECOND)
@@ -87,16 +87,16 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
 
 
 @pytest.mark.system
-def test_a_day_is_also_held_against_the_best_version_before_it(shop):
+def test_the_gate_also_compares_with_the_best_earlier_version(shop):
     registry = registry_of(shop)
     first, second = registry.state().accepted
     # As if the second day had lost much, which nobody then refused
-    place = Path(registry.place(second, "metrics.json"))
-    metrics = json.loads(place.read_text())
+    file = Path(registry.place(second, "metrics.json"))
+    metrics = json.loads(file.read_text())
     line = metrics["line"][SECOND]
     assert line["against"] == first and line["best"] is None
     line["differences"]["recall@10"] = -0.25
-    place.write_text(json.dumps(metrics))
+    file.write_text(json.dumps(metrics))
     assert twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")["versions"] == []
     twinspire("run", str(shop), "--date", THIRD, check=None)
     third = json.loads((attempt(shop, THIRD, "measure") / "metrics.json").read_text())

@@ -30,7 +30,7 @@ def shop(tmp_path_factory):
     ENTRIES.pop("steady", None)  # other tests of this process list by the project's sources alone
 
 
-def test_a_version_lists_by_it_and_was_measured_with_it(shop):
+def test_a_version_uses_and_measures_a_custom_source(shop):
     version = registry_of(shop).open(FIRST)
     items = pq.read_table(version / "items.parquet")
     score = np.sqrt(items["_popular"].to_numpy() * items["_lately"].to_numpy())
@@ -41,7 +41,7 @@ def test_a_version_lists_by_it_and_was_measured_with_it(shop):
     assert "steady" in json.dumps(metrics.model_dump(mode="json"))
 
 
-def test_without_it_as_it_was_the_version_is_not_served(shop):
+def test_a_version_is_not_served_without_its_custom_source(shop):
     ask = ("recommend", str(shop), "--user", "u1", "--json")
     own = shop.parent / "steady.py"
     try:

@@ -74,7 +74,7 @@ def cut(monkeypatch, owner, name, *, meanwhile=None):
     monkeypatch.setattr(owner, name, step)
 
 
-def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monkeypatch, capsys):
+def test_a_refresh_keeps_the_towers_and_updates_the_catalogue(changed, monkeypatch, capsys):
     p, registry = load(changed), registry_of(changed)
     trained, parent, log = registry.live(), find_parent(p, AT), registry.log()
     for owner, name, entries in ((index_stage, "run", 0), (attempts, "commit", 1)):
@@ -162,7 +162,7 @@ def embedded_anew(tower, corpus):
 
 
 @pytest.mark.system
-def test_a_refresh_has_what_all_sources_are_made_of(changed):
+def test_a_refresh_has_the_tables_of_all_sources(changed):
     names = ", ".join(f'"{name}"' for name in SOURCE_NAMES)
     changed.write_text(f"{changed.read_text()}\n[sources]\nuse = [{names}]\n")
     # The first day too: its rows are those of these sources, enough for a ranker
@@ -182,7 +182,7 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
 
 
 @pytest.mark.system
-def test_without_a_source_a_refresh_goes_without_them_and_says_why(changed):
+def test_a_refresh_without_a_source_says_why(changed):
     declared = changed.read_text()
     changed.write_text(
         f'{declared}\n[sources]\nuse = ["two_tower", "history", "popular", "factors"]\n'
@@ -204,7 +204,7 @@ def test_without_a_source_a_refresh_goes_without_them_and_says_why(changed):
     )
 
 
-def test_a_catalogue_that_was_exchanged_is_refused(shop):
+def test_a_replaced_catalogue_is_refused(shop):
     p, registry = load(shop), registry_of(shop)
     change(shop, THIRD, gone=[f"i{n:03d}" for n in range(70)])
     live = registry.live()
@@ -218,7 +218,7 @@ def test_a_catalogue_that_was_exchanged_is_refused(shop):
     assert len(registry.log()) == 3
 
 
-def test_a_day_that_brings_nothing_new_is_refused_before_anything_is_made(shop):
+def test_a_refresh_without_new_logs_is_refused_at_once(shop):
     """Windows would move on past all logs, until nothing is counted in them."""
     registry, late = registry_of(shop), "2024-05-01"
     live = registry.live()
@@ -233,7 +233,7 @@ def test_a_day_that_brings_nothing_new_is_refused_before_anything_is_made(shop):
 
 
 @pytest.mark.system
-def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp_path):
+def test_a_later_version_does_not_restore_withdrawn_items(changed, tmp_path):
     """A version of the third day, made of the second's files, is published after a refresh of the
     day after that.
     """
@@ -263,7 +263,7 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
 
 
 @pytest.mark.system
-def test_a_refused_days_whole_catalogue_follows_that_of_its_noon(shop):
+def test_a_refused_days_full_catalogue_replaces_its_noon_catalogue(shop):
     """A refresh of a day that is not over counts what its logs hold by then."""
     p, registry = load(shop), registry_of(shop)
     [part] = (shop.parent / f"events/dt={THIRD}").iterdir()

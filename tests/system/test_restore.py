@@ -54,7 +54,7 @@ def test_a_registry_comes_back_from_its_copy_and_goes_on(shop, tmp_path):
     assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, SECOND)]
 
 
-def test_both_are_lost_and_only_the_registry_had_a_copy(shop, tmp_path):
+def test_recovery_when_only_the_registry_has_a_copy(shop, tmp_path):
     registry, copy = shop.parent / "registry/shop", tmp_path / "copy"
     shutil.copytree(registry, copy)
     for lost in (registry, shop.parent / "work"):
@@ -66,7 +66,7 @@ def test_both_are_lost_and_only_the_registry_had_a_copy(shop, tmp_path):
     assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, None)]
 
 
-def test_logs_are_lost_and_later_days_go_on(shop):
+def test_recovery_without_old_logs(shop):
     for day in (FIRST, SECOND):
         shutil.rmtree(shop.parent / f"events/dt={day}")
     assert answers(shop) == SECOND

@@ -28,7 +28,7 @@ def edited(two_days):
     file.unlink(missing_ok=True)
 
 
-def test_days_are_done_as_long_as_nothing_changes(two_days):
+def test_days_stay_done_while_nothing_changes(two_days):
     file = two_days[0] / "shop.toml"
     days = states(file)
     assert [days[day]["state"] for day in (FIRST, SECOND, THIRD)] == [
@@ -50,7 +50,7 @@ def test_days_are_done_as_long_as_nothing_changes(two_days):
         ("max_drop = 0.8", "max_drop = 0.7", "publish"),
     ],
 )
-def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage):
+def test_changed_keys_of_the_pipeline_file_are_named(edited, was, now, stage):
     file = edited(was, now)
     days = states(file)
     for day in (FIRST, SECOND):
@@ -74,7 +74,7 @@ def test_changed_logs_make_the_days_that_read_them_stale(two_days):
     )
 
 
-def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
+def test_a_day_with_another_parent_is_stale(shop, tmp_path):
     registry = registry_of(shop)
     first, second = registry.state().accepted
     (tmp_path / "file").mkdir()

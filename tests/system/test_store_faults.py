@@ -30,7 +30,7 @@ def published(pipeline_file):
     return [(entry.action, entry.version, entry.live) for entry in registry.log()]
 
 
-def test_a_day_is_published_once_through_a_store_that_fails_often(remote, undisturbed):
+def test_a_failing_store_gets_each_version_once(remote, undisturbed):
     remote.store.shares = OFTEN
     done = {stage: twinspire(stage, str(remote.pipeline_file), "--date", THIRD) for stage in STAGES}
     remote.store.shares = {}
@@ -39,9 +39,7 @@ def test_a_day_is_published_once_through_a_store_that_fails_often(remote, undist
     assert all(remote.store.met[fault] for fault in OFTEN)
 
 
-def test_a_store_that_may_only_be_read_is_named_and_the_day_goes_on_when_it_may_be_written(
-    remote, undisturbed
-):
+def test_a_read_only_store_is_named_and_the_day_continues_afterwards(remote, undisturbed):
     for stage in STAGES:
         remote.store.shares = {"403": 1.0}
         remote.store.only = "POST" if remote.scheme == "gs" else "PUT"
@@ -55,9 +53,7 @@ def test_a_store_that_may_only_be_read_is_named_and_the_day_goes_on_when_it_may_
     assert published(remote.pipeline_file) == undisturbed.result["log"]
 
 
-def test_a_store_that_goes_away_in_a_stage_is_asked_for_two_minutes_and_the_stage_tried_again(
-    remote, undisturbed
-):
+def test_a_stage_retries_for_two_minutes_when_the_store_is_away(remote, undisturbed):
     """After some requests it answers 503 to all that come."""
     for stage in STAGES:
         # One stage that also reads by Beam, and the last.

@@ -23,7 +23,7 @@ ASKED = [
 ]
 
 
-def test_a_published_model_answers_as_its_index_does(shop):
+def test_tensorflow_serving_gives_the_lists_of_the_index(shop):
     """In a process that knows TensorFlow alone; made by publish and by embed, the files are the
     same.
     """
@@ -44,7 +44,7 @@ def test_a_published_model_answers_as_its_index_does(shop):
     assert isinstance(tower, Tower)
     raw = {name: _plain(values) for name, values in arrays(table, tower.inputs).items()}
     exclude = [one.get("exclude", [""] * 4) for one in ASKED]
-    encoded, found = ask(
+    encoded, nearest = ask(
         version.home / "tensorflow_serving",
         {"signature": "encode", "inputs": raw},
         {"signature": "recommend", "inputs": {**raw, "k": 10, "exclude": exclude}},
@@ -52,8 +52,8 @@ def test_a_published_model_answers_as_its_index_does(shop):
     np.testing.assert_allclose(encoded["vector"], version.encode(table), atol=1e-6)
     expected = recommend(version, ASKED, 10, source="two_tower", now=NOON)
     items, scores = expected.lists(version.items["_item"].combine_chunks())
-    assert found["items"] == items.to_pylist()
-    np.testing.assert_allclose(found["scores"], scores.to_pylist(), atol=1e-6)
+    assert nearest["items"] == items.to_pylist()
+    np.testing.assert_allclose(nearest["scores"], scores.to_pylist(), atol=1e-6)
 
 
 def without_tensorflow(*arguments: str) -> None:

@@ -99,7 +99,7 @@ def bare(folder: Path) -> Path:
         (nested, "3", "i{}"),
     ],
 )
-def test_a_shop_s_file_becomes_lists(tmp_path, make, user, item):
+def test_a_csv_file_becomes_lists(tmp_path, make, user, item):
     """No option says anything about the file."""
     file = make(tmp_path)
     made = twinspire("try", str(file), "--out", str(tmp_path / "shop"), "--days", "1", "--no-serve")
@@ -111,7 +111,7 @@ def test_a_shop_s_file_becomes_lists(tmp_path, make, user, item):
     assert sum(n % 5 == 3 for n in recommended) >= 6, recommended
 
 
-def test_typed_again_it_goes_on_with_the_edited_file_and_serves_until_ctrl_c(tmp_path):
+def test_a_second_try_uses_the_edited_file_and_serves_until_ctrl_c(tmp_path):
     """The log has no type of event."""
     file, home = bare(tmp_path), tmp_path / "shop"
     command = ("try", str(file), "--out", str(home), "--time-zone", "Europe/Berlin", "--days", "1")

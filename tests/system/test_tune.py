@@ -24,7 +24,7 @@ def figures(shop):
     return metrics["progressive"]
 
 
-def test_a_search_that_is_killed_goes_on_and_says_what_a_day_finds(shop, tmp_path):
+def test_a_killed_search_resumes_and_reports_the_days_recall(shop, tmp_path):
     words = ("tune", str(shop), "--days", FIRST, "--trials", "2", *KEYS)
     err = tmp_path / "err"
     killed = warm.start(*words, err=str(err))
