@@ -5,7 +5,7 @@ likely cause and the remedy.
 import re
 import reprlib
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 from typing import Any
@@ -47,17 +47,20 @@ class GateRefused(TwinspireError):
     followed_by: str | None = None
     """The version that went live instead, with the day's catalogue; None if none did."""
 
-    def __init__(self, message: str, version: str | None = None, *, is_found: bool = False) -> None:
-        """Takes the reason, the refused version if there is one, and whether it was refused by an earlier
-        run (`is_found`).
+    def __init__(
+        self, message: str, addresses: Mapping[str, str] | None = None, *, is_found: bool = False
+    ) -> None:
+        """Takes the reason, the addresses of the refused version if there is one, and whether it was
+        refused by an earlier run (`is_found`).
         """
         super().__init__(message)
-        self.version = version
+        self.addresses = addresses or {}
         self.is_found = is_found
 
     def facts(self) -> dict[str, Any]:
-        """The version that went live instead."""
-        return {"live_version": self.followed_by} if self.followed_by else {}
+        """Where the refused version is, and the version that went live instead."""
+        live = {"live_version": self.followed_by} if self.followed_by else {}
+        return {**self.addresses, **live}
 
 
 class Unwell(TwinspireError):

@@ -10,10 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from twinspire.cli.run_days import (
-    addresses_of,
     tell_stage,
     tell_version,
-    with_addresses_of_refused,
 )
 from twinspire.cli.shared import (
     Date,
@@ -24,8 +22,7 @@ from twinspire.cli.shared import (
     PipelineFile,
     PromoteOption,
     Run,
-    end_with_json,
-    json_on_error,
+    last_line,
     open_pipeline,
     parse_date,
     resolve_day,
@@ -75,9 +72,9 @@ def which_day(
     as_json: JsonLine = False,
 ) -> None:
     """Print the day of a run, and the day's state. Nothing is recorded."""
-    with _of_day("which-day", pipeline, date, instant, as_json) as (p, chosen, result):
-        result |= _state(p, chosen)
-        say(f"{chosen}: {result['state'] or 'not run yet'}.")
+    with _of_day("which-day", pipeline, date, instant, as_json) as (p, day, line):
+        line["state"] = run_leases.state(p, day)
+        say(f"{day}: {line['state'] or 'not run yet'}.")
 
 
 def open_day(
@@ -92,12 +89,12 @@ def open_day(
 
     Exit codes: 75 if the logs are late, 99 if the day is empty, 3 if it is suspiciously small.
     """
-    with _of_day("open-day", pipeline, date, instant, as_json) as (p, chosen, result):
-        checked = runner.check_source(DayRun(p, chosen, lease=run))
+    with _of_day("open-day", pipeline, date, instant, as_json) as (p, day, line):
+        checked = runner.check_source(DayRun(p, day, lease=run))
         usual = checked["usual_rows"]
         compared = f"; {usual:,.0f} are usual on this weekday" if usual else ""
-        say(f"{chosen} has {checked['rows']:,} events{compared}.")
-        result |= {**_state(p, chosen), "input": checked}
+        say(f"{day} has {checked['rows']:,} events{compared}.")
+        line |= {"state": run_leases.state(p, day), "input": checked}
 
 
 def await_turn(
@@ -112,10 +109,10 @@ def await_turn(
     Exit codes: 75 if an earlier day is still running, 2 if no earlier day has ended within
     train.wait.
     """
-    with _of_day("await-turn", pipeline, date, None, as_json) as (p, chosen, result):
-        run_leases.ask_turn(p, chosen, run, timedelta(seconds=wait))
-        say(f"All days before {chosen} have ended.")
-        result |= _state(p, chosen)
+    with _of_day("await-turn", pipeline, date, None, as_json) as (p, day, line):
+        run_leases.ask_turn(p, day, run, timedelta(seconds=wait))
+        say(f"All days before {day} have ended.")
+        line["state"] = run_leases.state(p, day)
 
 
 def close_day(
@@ -129,39 +126,31 @@ def close_day(
     With --run, only the run with this name is ended. With --run and without --date, its day does
     not matter.
     """
-    with json_on_error("close-day", as_json) as known:
+    with last_line("close-day", as_json) as line:
         p = open_pipeline(pipeline)
-        chosen, days = None, attempts.days(p)
+        days = attempts.days(p)
         # If the task that finds the day was killed, a scheduler knows its run but not the day
         if date or not run:
-            chosen = resolve_day(p, date, None)
-            known["day"], days = str(chosen), [chosen]
-        closed = run_leases.end_runs(p, days, run, _CLOSED)
-        say(f"Closed: {', '.join(closed)}." if closed else "No run was open.")
-        state = _state(p, chosen) if chosen else {}
-        end_with_json({**state, "closed": closed}, as_json)
+            days = [resolve_day(p, date, None)]
+            line["day"] = str(days[0])
+        line["closed"] = run_leases.end_runs(p, days, run, _CLOSED)
+        say(f"Closed: {', '.join(line['closed']) or 'no run was open'}.")
 
 
 @contextmanager
 def _of_day(
-    command: str, file: str, day: str | None, instant: str | None, as_json: bool
+    command: str, file: str, given: str | None, instant: str | None, as_json: bool
 ) -> Iterator[tuple[Pipeline, date, dict[str, Any]]]:
     """Frames a command about a day, so that its last line names the day even if it fails.
 
     Yields:
       The pipeline, the day, and the fields of the last line, to which the command adds.
     """
-    with json_on_error(command, as_json) as known:
+    with last_line(command, as_json) as line:
         pipeline = open_pipeline(file)
-        chosen = resolve_day(pipeline, day, instant)
-        known["day"] = str(chosen)
-        result: dict[str, Any] = {}
-        yield pipeline, chosen, result
-        end_with_json(result, as_json)
-
-
-def _state(pipeline: Pipeline, day: date) -> dict[str, Any]:
-    return {"day": str(day), "state": run_leases.state(pipeline, day)}
+        day = resolve_day(pipeline, given, instant)
+        line["day"] = str(day)
+        yield pipeline, day, line
 
 
 def features(
@@ -252,17 +241,13 @@ def _stage(
     # one process, and so does not block it
     if name != FEATURES.name:
         never_import("pandas")
-    with json_on_error(name, as_json) as known:
-        known["day"] = date  # as typed, because it may not be a date
+    with last_line(name, as_json) as line:
+        line["day"] = date  # as typed, because it may not be a date
         # A named run is a scheduler's. If it waited here, it would take a slot from earlier days
         day_run = DayRun(
             open_pipeline(file), parse_date(date), lease=run, gives_way=run is not None
         )
-        with with_addresses_of_refused(day_run, known):
-            result = runner.run_stage(day_run, name, **options)
+        line |= runner.run_stage(day_run, name, **options)
+        tell_stage(line)
         if STAGES[name].publishes:
-            result |= addresses_of(day_run.pipeline, result["version"])
-        tell_stage(result)
-        if STAGES[name].publishes:
-            tell_version(result)
-        end_with_json(result, as_json)
+            tell_version(line)

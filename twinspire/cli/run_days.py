@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from twinspire.cli.shared import (
     PromoteOption,
     days_between,
     end_with_json,
-    json_on_error,
+    last_line,
     open_pipeline,
     parse_date,
     resolve_day,
@@ -33,7 +33,6 @@ from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.version_manifest import REPORT
 from twinspire_core.display.table import NONE, Table, number
 from twinspire_core.errors import (
     GateRefused,
@@ -273,14 +272,12 @@ def refresh(
 
     Exit code: 4 if the gate refused the version.
     """
-    with json_on_error("refresh", as_json) as known:
-        known["day"] = date
-        day_run = DayRun(open_pipeline(pipeline), parse_date(date))
-        with with_addresses_of_refused(day_run, known):
-            result = live_catalogue.refresh(day_run, force=force, promote=promote, version=version)
-        tell_stage(result)
-        tell_version(result)
-        end_with_json(result | addresses_of(day_run.pipeline, result["version"]), as_json)
+    with last_line("refresh", as_json) as line:
+        line["day"] = date
+        run = DayRun(open_pipeline(pipeline), parse_date(date))
+        line |= live_catalogue.refresh(run, force=force, promote=promote, version=version)
+        tell_stage(line)
+        tell_version(line)
 
 
 def tell_stage(result: dict[str, Any]) -> None:
@@ -297,27 +294,3 @@ def tell_version(result: dict[str, Any]) -> None:
     for note in result.get("notes", []):
         say(f"{result['day']} gate: {note}")
     say(f"{result['version']} is {'' if result['live'] else 'published, and not '}live.")
-
-
-def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
-    """The `folder` of a version's files, and the address of its `report` for a browser."""
-    registry = Registry(pipeline.registry.root, pipeline.name)
-    addresses = {"folder": registry.folder(version)}
-    report = registry.place(version, REPORT)
-    if server := pipeline.registry.server:
-        addresses["report"] = f"{server.rstrip('/')}/report?version={version}"
-    elif report.startswith("gs://"):
-        addresses["report"] = f"https://storage.cloud.google.com/{report.removeprefix('gs://')}"
-    # Others have no address for a browser: Airflow's page must not link to a file of this machine
-    return addresses
-
-
-@contextmanager
-def with_addresses_of_refused(run: DayRun, known: dict[str, Any]) -> Iterator[None]:
-    """Adds the addresses of a version that the gate refuses to the last line."""
-    try:
-        yield
-    except GateRefused as error:
-        if error.version:
-            known |= addresses_of(run.pipeline, error.version)
-        raise

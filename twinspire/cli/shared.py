@@ -266,15 +266,15 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def json_on_error(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
-    """Ends standard output with a JSON line if the command fails.
+def last_line(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
+    """Ends a command with a line of JSON, also if it fails.
 
     Args:
       stage: name of the stage or command.
       as_json: whether to do so at a terminal, too.
 
     Yields:
-      The fields of that line; the command may add to them.
+      The fields of that line, to which the command adds.
     """
     line: dict[str, Any] = {"stage": stage}
     try:
@@ -293,6 +293,7 @@ def json_on_error(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
         if cause is not error:
             raise cause from error
         raise
+    end_with_json(line, as_json)
 
 
 LOOKS = {

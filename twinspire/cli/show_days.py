@@ -18,7 +18,7 @@ from twinspire.cli.shared import (
     PipelineFile,
     days_between,
     end_with_json,
-    json_on_error,
+    last_line,
     open_pipeline,
     parse_date,
     print_json,
@@ -127,14 +127,14 @@ def status(
 
 
 def _check(file: str, as_json: bool) -> None:
-    with json_on_error("status", as_json) as known:
+    with last_line("status", as_json) as line:
         p = open_pipeline(file)
         with doing("checking the live version"):
             from serving.answers.live_check import check_live, live_version
 
-            known["version"] = live = live_version(p)
+            line["version"] = live = live_version(p)
             checks = check_live(p, live)
-        known["checks"] = [{"passed": not check.problem, "text": check.text} for check in checks]
+        line["checks"] = [{"passed": not check.problem, "text": check.text} for check in checks]
         for check in checks:
             if not check.problem:
                 say(f"Passed: {check.text}.")
@@ -153,7 +153,7 @@ def _check(file: str, as_json: bool) -> None:
                 command="twinspire status PIPELINE --check",
             )
             raise Unwell(reason)
-        end_with_json({**known, "status": "well"}, as_json)
+        line["status"] = "well"
 
 
 def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:

@@ -123,6 +123,17 @@ class DayRun:
         """Whether the registry still has a version."""
         return version in self.state.last and version not in self.state.pruned
 
+    def addresses(self, version: str) -> dict[str, str]:
+        """The `folder` of a version's files, and the address of its `report` for a browser."""
+        addresses = {"folder": self.registry.folder(version)}
+        report = self.registry.place(version, version_manifest.REPORT)
+        if server := self.pipeline.registry.server:
+            addresses["report"] = f"{server.rstrip('/')}/report?version={version}"
+        elif report.startswith("gs://"):
+            addresses["report"] = f"https://storage.cloud.google.com/{report.removeprefix('gs://')}"
+        # Others have no address for a browser: Airflow's page must not link to a file of this machine
+        return addresses
+
     def gaps_since(self, parent: date | None) -> list[Gap]:
         """Days with logs between a parent's day and the day, without an accepted version."""
         if parent is None:

@@ -71,12 +71,12 @@ def refresh(
       UsageError: the day or the features do not fit the towers.
       BadData: a snapshot, or the version, is damaged.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     run.read_log()
     try:
         task = plan_refresh(run, version, promote, unasked=unasked)
         with doing(f"{run.day} {REFRESH.name}"):
-            attempt, status = complete(run, task, force=force)
+            result = complete(run, task, force=force, began=began)
     except Exception as error:
         cause = explain(error) or error
         if _needs_somebody(cause, unasked=unasked):
@@ -84,20 +84,12 @@ def refresh(
         if cause is not error:
             raise cause from error
         raise
-    made = attempt.summary["version"]
+    made = result["version"]
     # Equal content is the same version, which may have been rolled back before.
     if run.state.fate.get(made) == "rolled back":
         again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
         console.print(f"{made} was rolled back, and does not go live. To make it live: {again}")
-    return {
-        "stage": task.stage.name,
-        "day": str(run.day),
-        "status": status,
-        "attempt": attempt.uri,
-        "seconds": round(time.monotonic() - started, 1),
-        **attempt.summary,
-        "live": run.state.live == made,
-    }
+    return result
 
 
 def catch_up(run: DayRun, version: str) -> dict[str, Any]:
@@ -120,11 +112,11 @@ def catch_up(run: DayRun, version: str) -> dict[str, Any]:
         f" of {day}."
     )
     result = refresh(run.of_day(day), version=version)
+    replaced = ("version", "live", "folder", "report")
     return {
         "trained": version,
-        "version": result["version"],
-        "live": result["live"],
         "refresh": result,
+        **{key: result[key] for key in replaced if key in result},
     }
 
 

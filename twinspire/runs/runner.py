@@ -51,8 +51,7 @@ def run_stage(
       late: for a stage that reads logs: also run it if events of the day came after it was done.
       promote: whether a version that is published goes live.
 
-    Returns: The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt`
-      and `seconds`.
+    Returns: What `complete` returns, with the run's `mode`, `parent` and `inputs`.
 
     Raises:
       GateRefused: the version was stored, but does not go live.
@@ -152,7 +151,7 @@ def _was_notified(error: BaseException, before: str | None) -> bool:
 def _run_stage(
     run: DayRun, stage: Stage, mode: Mode, *, force: bool, promote: Promote
 ) -> dict[str, Any]:
-    started = time.monotonic()
+    began = time.monotonic()
     if stage.reads_source:
         from beam_jobs.ingest import day_files
 
@@ -173,23 +172,13 @@ def _run_stage(
             raise
         _train_again(run, stage)
         task = plan_stage(run, stage, mode, promote)
-    attempt, status = complete(run, task, force=force)
     parent = task.context.parent
-    result = {
-        "stage": stage.name,
-        "day": str(run.day),
-        "status": status,
-        "attempt": attempt.uri,
-        "seconds": round(time.monotonic() - started, 1),
+    return {
         "mode": task.context.mode,
         "parent": parent.version if parent else None,
         "inputs": dict(task.context.inputs),
-        **attempt.summary,
+        **complete(run, task, force=force, began=began),
     }
-    if stage.publishes:
-        # The attempt's summary only says what was live when it was made
-        result["live"] = run.state.live == attempt.summary["version"]
-    return result
 
 
 def _train_again(run: DayRun, stage: Stage) -> None:

@@ -4,6 +4,7 @@ A plan has the attempts that the stage reads, its mode, its parent, and all inpu
 the newest committed attempt has this key, the stage is done. Otherwise a new attempt is made.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -257,11 +258,18 @@ def source_digests(
     return day_files.fingerprint(run.pipeline, run.day, scope, run.log_digests, replays=replays)
 
 
-def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str]:
-    """Does a task, unless it is done. Returns its committed attempt, and `already done` or `done`.
+def complete(run: DayRun, task: StageTask, *, force: bool, began: float) -> dict[str, Any]:
+    """Does a task, unless it is done.
+
+    Args:
+      began: when the command began to plan the task, by `time.monotonic`.
+
+    Returns:
+      The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt` and `seconds`. If it
+      publishes a version, also whether that is live now, and its addresses.
 
     Raises:
-      GateRefused: as `raise_if_refused`.
+      GateRefused: the version was stored, but does not go live.
     """
     # Only the newest attempt can be the result: an older one with this key would be wrong once a change was
     # made and undone
@@ -272,13 +280,23 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
         status = "done"
     elif task.stage.reads_source:
         _report_late_events(run)
+    result = {
+        "stage": task.stage.name,
+        "day": str(run.day),
+        "status": status,
+        "attempt": attempt.uri,
+        **attempt.summary,
+    }
     if task.stage.publishes:
         # Also for an old attempt, so that a refused day stays red however often it is run
-        raise_if_refused(attempt, is_found=status == "already done")
+        _raise_if_refused(run, attempt, is_found=status == "already done")
         # This stage has added entries to the log, and other processes may have, too
         run.read_log()
-        record_in_mlflow(run.pipeline, attempt.summary["version"])
-    return attempt, status
+        version = attempt.summary["version"]
+        record_in_mlflow(run.pipeline, version)
+        # The attempt's summary only says what was live when it was made
+        result |= {"live": run.state.live == version, **run.addresses(version)}
+    return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
 def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
@@ -327,22 +345,19 @@ def _make(run: DayRun, task: StageTask) -> Attempt:
     return attempt
 
 
-def raise_if_refused(attempt: Attempt, *, is_found: bool = False) -> None:
+def _raise_if_refused(run: DayRun, attempt: Attempt, *, is_found: bool) -> None:
     """Reports the gate's reasons, if it refused the version.
 
     Args:
       is_found: whether the stage was already done, so that somebody may have been notified before.
-
-    Raises:
-      GateRefused: the version was stored, but does not go live.
     """
     if reasons := attempt.summary.get("refused"):
-        version = attempt.summary.get("version")
+        version = attempt.summary["version"]
         raise GateRefused(
             f"The gate refused {version}. It does not go live:\n"
             + "\n".join(f"  - {reason}" for reason in reasons)
             + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"',
-            version,
+            run.addresses(version),
             is_found=is_found,
         )
 

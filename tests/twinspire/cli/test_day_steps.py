@@ -51,13 +51,17 @@ AT = ("--instant", "2024-02-29T15:00:00+00:00")  # midnight in Tokyo
 
 
 def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
-    assert command("shop", "which-day", *AT) == (0, {"day": DAY, "state": None})
+    assert command("shop", "which-day", *AT) == (
+        0,
+        {"stage": "which-day", "day": DAY, "state": None},
+    )
     code, opened = command("shop", "open-day", *AT, "--run", "one")
     assert (code, opened["state"], opened["day"]) == (0, "open", DAY)
     assert opened["input"] == {"rows": 1, "usual_rows": None}
     code, waits = command("shop", "await-turn", "--date", NEXT)
     assert code == 75 and f"`twinspire close-day FOLDER/shop.toml --date {DAY}`" in waits["reason"]
     assert waits["waits_for"] == [DAY]
-    closed = {"day": DAY, "state": "failed", "closed": ["one"]}
+    closed = {"stage": "close-day", "day": DAY, "closed": ["one"]}
     assert command("shop", "close-day", "--date", DAY) == (0, closed)
-    assert command("shop", "await-turn", "--date", NEXT) == (0, {"day": NEXT, "state": None})
+    free = {"stage": "await-turn", "day": NEXT, "state": None}
+    assert command("shop", "await-turn", "--date", NEXT) == (0, free)

@@ -59,7 +59,8 @@ def test_a_pipe_gets_json_in_any_case(shop):
     command = [sys.executable, "-m", "twinspire", "which-day", str(shop / "shop.toml")]
     command += ["--date", "2024-03-01"]
     lines = [subprocess.check_output([*command, *more]) for more in ((), ("--json",))]
-    assert [json.loads(line) for line in lines] == [{"day": "2024-03-01", "state": None}] * 2
+    day = {"stage": "which-day", "day": "2024-03-01", "state": None}
+    assert [json.loads(line) for line in lines] == [day] * 2
 
 
 def test_ctrl_c_at_a_question_ends_the_command(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from twinspire.cli import run_days
-from twinspire.cli.run_days import addresses_of
+from twinspire.runs.day_run import DayRun
 from twinspire_core.config.tables.deployment import RegistryConfig
 from twinspire_core.errors import BadData
 
@@ -85,6 +85,6 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
 )
 def test_a_server_shows_the_report_else_the_bucket_does(root, server, report):
     pipeline = SimpleNamespace(name="shop", registry=RegistryConfig(root=root, server=server))
-    addresses = addresses_of(pipeline, "v1")
+    addresses = DayRun(pipeline, None).addresses("v1")
     assert addresses["folder"] == f"{root}/shop/versions/v1"
     assert addresses.get("report") == report

@@ -86,13 +86,13 @@ def test_late_logs_send_one_notification_for_many_runs(shop, notices, monkeypatc
 
 def test_a_version_refused_twice_sends_one_notification(shop, notices, monkeypatch):
     """As where a task was killed in the refresh that follows the refusal, and is tried again."""
-    refusal = GateRefused("worse", "v1", is_found=True)
+    refusal = GateRefused("worse", is_found=True)
     # Killed before a notification was sent.
     run_into(shop[0], monkeypatch, refusal, "publish")
     for _ in range(2):
         run_into(shop[0], monkeypatch, refusal, "publish")
     assert [one["event"] for one in notices()] == ["refused"]
-    run_into(shop[0], monkeypatch, GateRefused("worse still", "v2"), "publish")
+    run_into(shop[0], monkeypatch, GateRefused("worse still"), "publish")
     run_into(shop[0], monkeypatch, BadData("damaged"), "publish")
     run_into(shop[0], monkeypatch, refusal, "publish")
     assert [one["event"] for one in notices()] == ["refused", "refused", "failed", "refused"]

@@ -123,9 +123,9 @@ def test_a_version_that_is_not_live_is_given_the_live_catalogue(
 @pytest.mark.parametrize(
     ("error", "promote", "followed"),
     [
-        (GateRefused("worse", "2024-02-21-aaaaaaaa"), "auto", True),
-        (GateRefused("worse", "2024-02-21-aaaaaaaa"), "yes", True),
-        (GateRefused("worse", "2024-02-21-aaaaaaaa"), "no", False),
+        (GateRefused("worse", {"folder": "F"}), "auto", True),
+        (GateRefused("worse", {"folder": "F"}), "yes", True),
+        (GateRefused("worse", {"folder": "F"}), "no", False),
         (BadData("damaged"), "auto", False),
     ],
 )
@@ -139,10 +139,11 @@ def test_what_is_live_follows_a_day_that_was_refused(run, monkeypatch, error, pr
 
     monkeypatch.setattr(runner, "_run_stage", fail)
     monkeypatch.setattr(runner, "follow", follow)
-    with pytest.raises(type(error)) as told:
+    with pytest.raises(type(error)) as raised:
         runner.run_stage(run, "publish", promote=promote)
     live = {"live_version": "2024-02-20-bbbbbbbb"} if followed else {}
-    assert told.value.facts() == live
+    folder = {"folder": "F"} if isinstance(error, GateRefused) else {}
+    assert raised.value.facts() == folder | live
 
 
 @pytest.fixture
@@ -157,9 +158,7 @@ def planned(monkeypatch):
         return SimpleNamespace(stage=stage, context=context)
 
     monkeypatch.setattr(runner, "plan_stage", plan_stage)
-    monkeypatch.setattr(
-        runner, "complete", lambda *_, **__: (SimpleNamespace(uri="", summary={}), "done")
-    )
+    monkeypatch.setattr(runner, "complete", lambda *_, **__: {"status": "done"})
     return parents
 
 
@@ -188,10 +187,8 @@ def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(shop, monk
         made.append(stage.name)
         return plan(run, stage, mode, promote, **options)
 
-    done = SimpleNamespace(uri="", summary={"version": "a version"})
     monkeypatch.setattr(runner, "plan_stage", plan_stage)
-    monkeypatch.setattr(runner, "complete", lambda *_, **__: (done, "done"))
-    monkeypatch.setattr(runner, "catch_up", lambda *_, **__: {})
+    monkeypatch.setattr(runner, "complete", lambda *_, **__: {"live": True})
     with pytest.raises(ParentChanged) as raised:
         runner.run_stage(DayRun(pipeline, DAY), "publish")
     assert (raised.value.exit_code, made) == (75, [])
@@ -209,8 +206,8 @@ def test_a_stage_whose_input_was_deleted_is_made_again(tmp_path):
         about = {"pipeline": run.pipeline, "day": DAY, "mode": "full", "out": ""}
         made = {"facts": {}, "load": lambda: lambda _: {}, "parent": None}
         task = StageTask(stage=STAGES[name], context=StageContext(**about, inputs=inputs), **made)
-        attempt, status = complete(run, task, force=False)
-        return attempt.uri, status
+        result = complete(run, task, force=False, began=0)
+        return result["attempt"], result["status"]
 
     embed, _ = made("embed")
     assert made("index", embed=embed)[1] == "done"
