@@ -3,7 +3,6 @@
 It also finds out from a column's values in which form they are written.
 """
 
-import re
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from typing import NamedTuple
@@ -37,8 +36,6 @@ _CLOCKS = (
     *("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S %z"),
     *(", %H:%M:%S", ", %H:%M", ", %I:%M:%S %p", ", %I:%M %p", "T%H:%M:%S", "T%H:%M"),
 )
-# `%y` may only read such text. Otherwise it would also read the end of a version such as 1.2.0.
-_SHORT_YEAR = re.compile(r"\d{1,2}\D\d{1,2}\D\d{2}(\D|$)")
 _WHOLE = ("%Y%m%d%H%M%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y")
 _FORMATS = (*(day + clock for day, clock in product(_DATES, _CLOCKS)), *_WHOLE)
 
@@ -73,7 +70,7 @@ def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
     if kind.is_numeric():
         return _epoch(times, unit)
     text = times.cast(pl.String)
-    is_number = text.str.contains(_NUMBER).fill_null(False)
+    is_number = are_numbers(text)
     if not is_number.any():
         return _iso(text, zone)
     # Whole numbers first: as decimals, microseconds would lose their last digits.
@@ -81,6 +78,13 @@ def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
     values = _epoch(digits.cast(pl.Int64, strict=False), unit)
     values = values.fill_null(_epoch(digits.cast(pl.Float64, strict=False), unit))
     return values if is_number.all() else values.zip_with(is_number, _iso(text, zone))
+
+
+def are_numbers(times: pl.Series) -> pl.Series:
+    """[N] whether each time is a number since 1970, which may be written as text."""
+    if times.dtype in (pl.String, pl.Categorical):
+        return times.cast(pl.String).str.contains(_NUMBER).fill_null(False)
+    return times.is_not_null() & times.dtype.is_numeric()
 
 
 def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
@@ -191,32 +195,23 @@ def _of_text(text: pl.Series) -> list[TimeForm]:
     """Formats that read the text, the one that gives the shortest span first: read with days and months
     exchanged, a week is scattered over the year.
     """
-    candidates = {
-        form
-        for value in text.head(_TRIED_FIRST)
-        for form in _BY_SHAPE.get(_shape(value), ())
-        if "%y" not in form or _SHORT_YEAR.match(value)
-    }
+    examples = text.head(_TRIED_FIRST)
+    candidates = (form for form in _FORMATS if any(_parses(value, form) for value in examples))
     forms = [TimeForm(format=form) for form in sorted(candidates)]
     # %B reads all that %b reads, and comes before it: of forms that read the same times, the last stays.
     readings = {_reading(text, form): form for form in forms if _fits(text, form)}
     return [readings[reading] for reading in sorted(readings)][:2]
 
 
-def _shape(text: str) -> str:
-    """The text with one digit in place of each run of digits, and one letter for a run of letters."""
-    return re.sub(r"[+-]9$", "+9", re.sub(r"\d+", "9", re.sub(r"[A-Za-z]+", "A", text)))
-
-
-def _by_shape() -> dict[str, list[str]]:
-    example = datetime(2024, 3, 25, 14, 51, 36, 250_000, UTC)
-    shapes: dict[str, list[str]] = {}
-    for form in _FORMATS:
-        shapes.setdefault(_shape(example.strftime(form)), []).append(form)
-    return shapes
-
-
-_BY_SHAPE = _by_shape()
+def _parses(text: str, form: str) -> bool:
+    """Whether Python reads the text in this format. It is stricter than Polars, which reads a version such
+    as 1.2.0 by `%d.%m.%y`.
+    """
+    try:
+        datetime.strptime(text, form)
+    except ValueError:
+        return False
+    return True
 
 
 def _reading(text: pl.Series, form: TimeForm) -> tuple[timedelta, datetime]:

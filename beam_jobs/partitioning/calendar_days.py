@@ -10,7 +10,15 @@ from zoneinfo import ZoneInfo, available_timezones
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs.ingest.timestamps import UNITS, accepts, forms_of, is_sure, to_clock, to_instants
+from beam_jobs.ingest.timestamps import (
+    UNITS,
+    accepts,
+    are_numbers,
+    forms_of,
+    is_sure,
+    to_clock,
+    to_instants,
+)
 from beam_jobs.partitioning.log_tables import Format
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 from twinspire_core.records.csv_lines import CsvOptions
@@ -76,9 +84,7 @@ class Layout:
             raise UsageError(f"--from must not be after --to; found {self.first} and {self.last}.")
 
 
-_NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
 _OLDEST = date(1990, 1, 1)
-_OLDEST_SECONDS = 631_152_000
 # What a date can hold in any zone, in microseconds.
 _YEAR_1 = -62_135_596_800_000_000
 _YEAR_9999 = 253_402_214_400_000_000
@@ -114,19 +120,13 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
 
 def _without_numbers(column: pl.Series) -> pl.Series:
     """The column, if its values are no numbers; a few numbers among text become null."""
-    if column.dtype.is_numeric():
-        numbers = column.is_not_null()
-    elif column.dtype in (pl.String, pl.Categorical):
-        column = column.cast(pl.String)
-        numbers = column.str.contains(_NUMBER).fill_null(False)
-    else:
-        return column
+    numbers = are_numbers(column)
     if not numbers.any():
         return column
     if numbers.sum() == column.is_not_null().sum():
-        advice = form_advice(column) or f"--time-unit {_guess(column)}?"
+        advice = form_advice(column) or "add --time-unit s, ms or us, or name another column."
         raise UsageError(f"A time that is a number needs its unit: {advice}")
-    return column.set(numbers, None)
+    return column.cast(pl.String).set(numbers, None)
 
 
 def form_advice(times: pl.Series) -> str:
@@ -157,14 +157,6 @@ def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
     return instants.cast(pl.Datetime("us", "UTC"))
 
 
-def _guess(column: pl.Series) -> str:
-    """The unit in which numbers since 1970 give times of our age: 1e11 seconds are the year 5138."""
-    largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
-    if largest < 1e11:
-        return "s"
-    return "ms" if largest < 1e14 else "us"
-
-
 def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
     """A warning about days before 1990 that were read from numbers, as nobody has logs that old; else
     None.
@@ -174,19 +166,14 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
       unit: as given to `calendar_days`.
       days: [N] dates that `calendar_days` returned.
     """
-    is_early = (days < _OLDEST).fill_null(False)
-    if unit is None or not is_early.any():
+    column = pl.Series("time", times)
+    early = column.filter((days < _OLDEST).fill_null(False) & are_numbers(column))
+    if unit is None or early.is_empty():
         return None
-    early = pl.Series("time", times).cast(pl.String).filter(is_early)
-    numbers = early.filter(early.str.contains(_NUMBER).fill_null(False))
-    if numbers.is_empty():
-        return None
-    # Numbers of days that old in seconds may be durations, or ids: then no unit is right.
-    advice = "Check the column and its unit."
-    likely = _guess(numbers)
-    if likely != unit and (numbers.cast(pl.Float64) > _OLDEST_SECONDS).any():
-        advice = f"It is probably in {likely}: --time-unit {likely}."
+    # Numbers may be durations, or ids: then no unit is right.
+    likely = form_advice(early)
+    advice = f"The unit is probably wrong: {likely}" if likely else "Check the column and its unit."
     return (
-        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {days.min()!s}, when"
+        f"{len(early):,} rows fall on days before {_OLDEST}, the first on {days.min()!s}, when"
         f" their time is read in {unit}. {advice}"
     )

@@ -5,12 +5,11 @@ no row is lost.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -82,24 +81,18 @@ class Spill:
                     yield pa.Table.from_batches([file.get_batch(number)])
         yield from self._memory.get(day, [])
 
-    def write(self, day: date, path: Path) -> int:
-        """Writes a day as Parquet: the same rows give the same bytes, however they came in.
-
-        Returns: rows written.
-        """
+    def write(self, day: date, path: Path) -> None:
+        """Writes a day as Parquet: the same rows give the same bytes, however they came in."""
         number_types = self._numbers.types() if self._numbers else {}
         fields = [
             field.with_type(number_types.get(field.name, field.type))
             for field in common_schema(self._schemas, self._long)
         ]
         schema = pa.schema(fields)
-        rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             # Cut evenly, so that row groups, and so the bytes, do not depend on where blocks ended.
             for table in _even(conform(table, schema) for table in self._tables(day)):
                 writer.write_table(table, ROW_GROUP)
-                rows += len(table)
-        return rows
 
 
 def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[date, pa.Table]]:
@@ -137,22 +130,6 @@ def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 PART = "part-0.parquet"
 
 
-class _Loss(NamedTuple):
-    """A day that would lose rows.
-
-    Attributes:
-      file: the file that holds its rows now.
-      rows: how many it holds.
-      lost: how many of these are missing among the day's new rows.
-      has_time: whether they have the column of the time.
-    """
-
-    file: str
-    rows: int
-    lost: int
-    has_time: bool = True
-
-
 def put_days(
     spill: Spill,
     scratch: Path,
@@ -182,8 +159,8 @@ def put_days(
     unchanged = {day for day in existing if _is_unchanged(spill, scratch, template, day)}
     others = [day for day in existing if day not in unchanged]
     if time is not None and not replace:
-        losses = [_loss(scratch, template, day, time) for day in others]
-        _refuse([loss for loss in losses if loss.lost], time)
+        for day in others:
+            _refuse_loss(scratch, template, day, time)
     for day in days:
         if day not in unchanged:
             folder = _staged(spill, scratch, day)
@@ -218,8 +195,8 @@ def _is_unchanged(spill: Spill, scratch: Path, template: str, day: date) -> bool
     return same
 
 
-def _loss(scratch: Path, template: str, day: date, time: str) -> _Loss:
-    """How many rows the day would lose, counted by their times.
+def _refuse_loss(scratch: Path, template: str, day: date, time: str) -> None:
+    """Refuses a day that would lose rows, counted by their times.
 
     A row with another value in some other column is no loss. Where a later export holds only the last
     hours of a day, the rest of the day is one.
@@ -228,12 +205,25 @@ def _loss(scratch: Path, template: str, day: date, time: str) -> _Loss:
     try:
         old = _times(storage.localize(existing, scratch / "there" / str(day)), time)
     except pl.exceptions.ComputeError:
-        return _Loss(existing, 0, 0)  # no Parquet, so nobody can read its rows
-    has_time = bool(old["time"].is_not_null().any())
+        return  # no Parquet, so nobody can read its rows
     new = _times(scratch / str(day) / PART, time)
     both = old.join(new, on="time", how="left", suffix="_new", nulls_equal=True)
     missing = both["len"].cast(pl.Int64) - both["len_new"].fill_null(0).cast(pl.Int64)
-    return _Loss(existing, int(old["len"].sum()), int(missing.clip(0).sum()), has_time)
+    lost = missing.clip(0).sum()
+    if not lost:
+        return
+    content = f"{existing} has {old['len'].sum():,} rows"
+    if not old["time"].is_not_null().any():
+        raise UsageError(
+            f"Writing a day replaces its existing file; {content}, but no column {time!r} to compare them"
+            " by. If the column was renamed, add --replace. Otherwise choose another --out. Nothing was"
+            " written."
+        )
+    raise UsageError(
+        f"Writing a day replaces its existing file; {content}, and {lost:,} of them would be lost, because"
+        " they are not among the new rows. Give all rows of a day together, leave such days out (--from,"
+        " --to), or add --replace if the new rows are right. Nothing was written."
+    )
 
 
 def _times(file: Path, time: str) -> pl.DataFrame:
@@ -242,22 +232,3 @@ def _times(file: Path, time: str) -> pl.DataFrame:
     has_time = time in rows.collect_schema().names()
     value = pl.col(time).cast(pl.String) if has_time else pl.lit(None, pl.String)
     return rows.group_by(value.alias("time")).len().collect()
-
-
-def _refuse(losses: Sequence[_Loss], time: str) -> None:
-    if not losses:
-        return
-    first = losses[0]
-    if not first.has_time:
-        raise UsageError(
-            f"Writing a day replaces its existing file; {first.file} has {first.rows:,} rows, but no"
-            f" column {time!r} to compare them by. If the column was renamed, add --replace."
-            " Otherwise choose another --out. Nothing was written."
-        )
-    more = f" So would {len(losses) - 1} more days." if len(losses) > 1 else ""
-    raise UsageError(
-        f"Writing a day replaces its existing file; {first.file} has {first.rows:,} rows, and"
-        f" {first.lost:,} of them would be lost, because they are not among the new rows.{more}"
-        " Give all rows of a day together, leave such days out (--from, --to), or add"
-        " --replace if the new rows are right. Nothing was written."
-    )

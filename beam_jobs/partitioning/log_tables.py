@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from beam_jobs.ingest.columns import as_string
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import CsvOptions, decodes, encoding_of, first_bytes
-from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, Unreadable, kind_of
+from twinspire_core.records.raw_files import ENDINGS, Kind, Unreadable, kind_of, readable
 from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]
@@ -143,42 +143,29 @@ def read(
     if kind == "csv":
         _refuse_utf8_as_other(path, options)
     file = RecordFile(str(path), kind, options)
+    size = path.stat().st_size
+    blocks = file.blocks(
+        check_names=_header_check(path, kind, options),
+        empty_is_null=True,
+        block_rows=BATCH_ROWS,
+        block_bytes=BLOCK_BYTES,
+    )
     try:
-        size = path.stat().st_size
-        if size == 0 or file.is_empty():
-            raise BadData(f"{path} is empty. Write it again, or leave it out.")
-        blocks = file.blocks(
-            check_names=_header_check(path, kind, options),
-            empty_is_null=True,
-            block_rows=BATCH_ROWS,
-            block_bytes=BLOCK_BYTES,
-        )
-        for block in blocks:
-            if isinstance(block, Unreadable):
-                place = f"{'line' if kind == 'jsonl' else 'row'} {block.number}"
-                malformed(
-                    Malformed(
-                        str(path), place, f"{block.reason}: {block.why}", block.text[:_TEXT_LENGTH]
-                    )
-                )
-            else:
-                progress(min(1.0, block.offset / size))
-                yield block.rows
+        with readable(str(path), kind, "--format"):
+            if size == 0 or file.is_empty():
+                raise BadData(f"{path} is empty. Write it again, or leave it out.")
+            for block in blocks:
+                if isinstance(block, Unreadable):
+                    place = f"{'line' if kind == 'jsonl' else 'row'} {block.number}"
+                    reason = f"{block.reason}: {block.why}"
+                    malformed(Malformed(str(path), place, reason, block.text[:_TEXT_LENGTH]))
+                else:
+                    progress(min(1.0, block.offset / size))
+                    yield block.rows
     except UnicodeDecodeError as e:
         raise BadData(
             f"{path} is not {options.encoding}: {str(e).partition(': ')[0]}."
             f" {_encoding_advice(str(path))}".rstrip()
-        ) from e
-    # Before OSError: a damaged gzip raises an OSError, too.
-    except CONTENT_ERRORS as e:
-        raise BadData(
-            f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be"
-            " truncated (a copy that did not finish?) or have another format. Write it again, or"
-            " add --format."
-        ) from e
-    except OSError as e:
-        raise BadData(
-            f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is complete."
         ) from e
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from difflib import get_close_matches
 from glob import glob
-from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -109,6 +108,7 @@ def partition(
       BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
         given.
     """
+    summary = Summary()
     with scratch_for(out, rejected) as scratch:
         files = _find(sources, scratch / "in", layout.format)
         # Text becomes numbers only where all files are CSV: in other formats it is meant as text.
@@ -117,19 +117,17 @@ def partition(
         spill = Spill(scratch / "rows", spill_bytes, numbers)
         with (scratch / "rejected.jsonl").open("w") as written_aside:
             aside = Aside(written_aside, keep_going=rejected is not None)
-            summary = collect(_read(files, layout, aside, progress), layout, spill, aside)
+            collect(summary, _read(files, layout, aside, progress), layout, spill, aside)
             # Raises an error if too many records were set aside; nothing is written then.
             aside.close(0 if rejected is None else int(max_rejected * summary.rows))
         if rejected is not None and summary.rejected:
             summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
         put(summary, spill, scratch, out, layout, replace)
-    days = spill.days()
-    if days:
-        span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
-        with_rows = set(days)
-        missing = (day for day in span if day not in with_rows)
-        summary.missing = list(islice(missing, _LISTED_DAYS))
+    days = set(spill.days())
+    if summary.first and summary.last:
+        span = [summary.first + timedelta(n) for n in range((summary.last - summary.first).days)]
+        summary.missing = [day for day in span if day not in days][:_LISTED_DAYS]
     return summary
 
 
@@ -156,8 +154,8 @@ def scratch_for(out: str, rejected: str | None = None) -> Iterator[Path]:
 def put(
     summary: Summary, spill: Spill, scratch: Path, out: str, layout: Layout, replace: bool
 ) -> None:
-    """Writes the days, and counts them."""
-    summary.written, summary.replaced, summary.unchanged = put_days(
+    """Writes the days, and adds them to the summary."""
+    written, replaced, unchanged = put_days(
         spill,
         scratch / "out",
         out,
@@ -165,10 +163,13 @@ def put(
         replace=replace,
         marker=layout.done_marker,
     )
-    days = spill.days()
-    summary.days = len(days)
-    if days:
-        summary.first, summary.last = days[0], days[-1]
+    summary.written += written
+    summary.replaced += replaced
+    summary.unchanged += unchanged
+    for day in spill.days():
+        summary.days += 1
+        summary.first = summary.first or day
+        summary.last = day
 
 
 def _rejected_warning(summary: Summary, advice: str) -> str | None:
@@ -222,10 +223,15 @@ def _read(
 
 
 def collect(
-    tables: Iterable[tuple[str, pa.Table]], layout: Layout, spill: Spill, aside: Aside
-) -> Summary:
-    """Gives the rows of tables to the spill, each with its day. Tables come with the name of their source."""
-    summary = Summary()
+    summary: Summary,
+    tables: Iterable[tuple[str, pa.Table]],
+    layout: Layout,
+    spill: Spill,
+    aside: Aside,
+) -> None:
+    """Gives the rows of tables to the spill, each with its day, and adds them to the summary. Tables come
+    with the name of their source.
+    """
     first = layout.first or date.min
     last = layout.last or date.max
     rows_of: Counter[str] = Counter()
@@ -238,9 +244,8 @@ def collect(
         summary.outside += int((~inside).sum())  # a null is neither inside nor outside
         spill.add(table, days, inside.fill_null(False))
         rows_of[source] += len(table)
-    summary.rows = rows_of.total() + aside.lines
-    summary.rejected = aside.count
-    return summary
+    summary.rows += rows_of.total() + aside.lines
+    summary.rejected += aside.count
 
 
 def _rename(table: pa.Table, layout: Layout, path: str) -> pa.Table:

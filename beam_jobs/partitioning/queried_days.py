@@ -53,16 +53,11 @@ def partition_query(
     """
     total = Summary()
     for day in _days(query, layout):
-        one = _lay_out_day(query, database, out, layout, day, replace, progress, spill_bytes)
-        total.rows += one.rows
-        total.days += one.days
-        total.written += one.written
-        total.replaced += one.replaced
-        total.unchanged += one.unchanged
-        total.warning = total.warning or one.warning
-        if one.days:
-            total.first, total.last = total.first or day, day
-        else:
+        with scratch_for(out) as scratch:
+            spill = Spill(scratch / "rows", spill_bytes)
+            _collect_day(total, spill, query, database, layout, day, progress)
+            put(total, spill, scratch, out, layout, replace)
+        if not spill.days():
             total.missing.append(day)
     emptied = _warning_of_emptied(total.missing, out)
     total.warning = total.warning or emptied
@@ -117,16 +112,16 @@ def _bounds(day: date, zone: str) -> tuple[datetime, datetime]:
     )
 
 
-def _lay_out_day(
+def _collect_day(
+    total: Summary,
+    spill: Spill,
     query: str,
     database: str,
-    out: str,
     layout: Layout,
     day: date,
-    replace: bool,
     progress: Progress,
-    spill_bytes: int,
-) -> Summary:
+) -> None:
+    """Gives the rows of a day to the spill, and adds them to the summary."""
     if not layout.snapshot:
         for name, bound in zip(("start", "end"), _bounds(day, layout.time_zone), strict=True):
             query = query.replace(f"{{{name}}}", f"'{bound.isoformat()}'")
@@ -139,16 +134,13 @@ def _lay_out_day(
             progress(day, rows)
             yield "the query's result", flat(table)
 
-    with scratch_for(out) as scratch:
-        spill = Spill(scratch / "rows", spill_bytes)
-        aside = Aside(StringIO(), keep_going=False)
-        summary = collect(tables(), layout, spill, aside)
-        aside.close(0)
-        if summary.outside:
-            raise BadData(
-                f"The query must return rows of {day} only; {summary.outside:,} of {summary.rows:,} are of"
-                f" other days in {layout.time_zone}. Compare {layout.time!r} with {{start}} and {{end}}; if"
-                " its times have no offset, --time-zone must be their zone. The day was not written."
-            )
-        put(summary, spill, scratch, out, layout, replace)
-    return summary
+    aside = Aside(StringIO(), keep_going=False)
+    before = total.rows
+    collect(total, tables(), layout, spill, aside)
+    aside.close(0)
+    if total.outside:
+        raise BadData(
+            f"The query must return rows of {day} only; {total.outside:,} of {total.rows - before:,} are of"
+            f" other days in {layout.time_zone}. Compare {layout.time!r} with {{start}} and {{end}}; if"
+            " its times have no offset, --time-zone must be their zone. The day was not written."
+        )

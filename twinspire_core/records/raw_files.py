@@ -87,8 +87,10 @@ def offset_in_file(text: Bytes) -> int:
 
 
 @contextmanager
-def readable(uri: str, kind: str) -> Iterator[None]:
-    """Turns what readers raise about a file's content into `BadData` that names the file."""
+def readable(uri: str, kind: str, setting: str = "source.format") -> Iterator[None]:
+    """Turns what readers raise about a file's content into `BadData` that names the file, and the setting
+    or option that gives its format.
+    """
     try:
         yield
     except (*CONTENT_ERRORS, OSError) as e:
@@ -97,6 +99,6 @@ def readable(uri: str, kind: str) -> Iterator[None]:
         reason = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
         raise BadData(
             f"{uri} cannot be read as {kind}: {reason}. It may be truncated (a copy that did not"
-            " finish), or have another format (source.format). Deliver the file again, or move it"
+            f" finish), or have another format ({setting}). Deliver the file again, or move it"
             " away."
         ) from e

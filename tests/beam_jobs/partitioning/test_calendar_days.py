@@ -106,7 +106,7 @@ def test_a_number_without_a_unit_is_an_error_that_proposes_one(tmp_path, value, 
 @pytest.mark.parametrize(
     ("value", "unit", "told"),
     [
-        (1_508_000_000, "ms", "2 rows .* 1970-01-18.* It is probably in s: --time-unit s"),
+        (1_508_000_000, "ms", "2 rows .* 1970-01-18.* unit is probably wrong: add --time-unit s"),
         (1_508_000_000_000, "us", "--time-unit ms"),
         (86_400, "s", "Check the column"),
         (1_508_000_000, "s", None),
