@@ -6,6 +6,7 @@ Names are cut into words, and compared with the lists of words below.
 
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any, Literal
@@ -99,9 +100,16 @@ _TAKING = re.compile(
 
 
 def snake(column: str) -> str:
-    """A column's name as the name of a feature."""
+    """A column's name as the name of a feature: lower-case ASCII letters, digits and underscores.
+
+    Example:
+      >>> snake("ItemPrice"), snake("Gerät"), snake("价格")
+      ('item_price', 'gerat', 'c_')
+    """
     words_apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
-    name = re.sub(r"\W+", "_", words_apart).strip("_").lower()
+    # Splits a letter from its accent, which the next line then drops.
+    letters = unicodedata.normalize("NFKD", words_apart).encode("ascii", "ignore").decode()
+    name = re.sub(r"\W+", "_", letters).strip("_").lower()
     return name if name[:1].isalpha() else f"c_{name}"
 
 
@@ -242,6 +250,9 @@ def feature_lines(
         # TensorFlow uses the name of a feature as the name of an argument.
         if name in names or iskeyword(name):
             name = f"{table}_{name}"
+        # Different columns may have the same letters, such as "Price" and "price!".
+        same = sum(re.fullmatch(rf"{name}(_\d+)?", other) is not None for other in names)
+        name += f"_{same + 1}" if same else ""
         names.add(name)
         lines += _feature_table(name, {**_SIDES[table], "column": column, **keys}, reason)
     train = list(log_figures.train_lines(figures))
@@ -256,7 +267,8 @@ def feature_lines(
 
 def _feature_table(name: str, keys: Keys, reason: str = "") -> list[str]:
     """The table of a feature; a comment, if there is a reason to leave it out."""
-    lines = [f"[features.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+    values = {key: json.dumps(value, ensure_ascii=False) for key, value in keys.items()}
+    lines = [f"[features.{name}]", *(f"{key} = {value}" for key, value in values.items())]
     if reason:
         return ["", f"# Left out: {reason}.", *(f"# {line}" for line in lines)]
     return ["", *lines]

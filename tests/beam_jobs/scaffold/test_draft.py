@@ -231,6 +231,18 @@ def test_a_log_without_context_has_none_to_leave_out(tmp_path):
     assert "context_dropout" not in text
 
 
+def test_column_names_in_any_script_give_valid_feature_names(tmp_path):
+    at = [f"2024-03-05T10:{n:02}:00Z" for n in range(60)]
+    ids = {"user_id": [f"u{n % 7}" for n in range(60)], "item_id": [f"i{n % 9}" for n in range(60)]}
+    columns = ("Gerät", "价格", "серия", "kind", "Kind!", "2nd page")
+    values = {column: ["ab"[n % 2] for n in range(60)] for column in columns}
+    pl.DataFrame({"at": at} | ids | values).write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "x.toml").write_text(draft("x", tmp_path / "log.parquet"))
+    features = load(tmp_path / "x.toml").features
+    assert sorted(f.column for f in features.values() if f.kind == "category") == sorted(columns)
+    assert features["gerat"].column == "Gerät"
+
+
 def test_what_is_the_same_in_every_event_of_an_item_describes_the_item(tmp_path):
     at = [f"2024-03-05T{10 + n // 60}:{n % 60:02}:00Z" for n in range(400)]
     sizes = {"user_id": 25, "item_id": 40, "brand": 8, "page": 7}
