@@ -27,36 +27,37 @@ STAMP = "<!-- Written by `make docs` from the code; edit {source} instead. -->\n
 PIPELINE_FILE = """\
 # The pipeline file
 
-One TOML file is one recommender: where its logs lie, which columns mean what, what the model sees, when a version may
-go live. Every command takes it as its first argument, and Airflow makes a DAG of each file in `pipelines/`.
+One TOML file describes one recommender: where its logs are, what their columns mean, which features the model sees,
+and when a version may go live. Every command takes it as its first argument, and Airflow makes a DAG of each file in
+`pipelines/`.
 
 `twinspire init` drafts one from your logs; `twinspire validate` checks one against real data in seconds.
 [The guide](guide/2-your-own-logs.md#2-a-pipeline-file) shows one.
 
-- The keys that most files set are in sight; the others unfold. A key that does not exist is an error that proposes
-  the nearest one. A key left out takes its default; those marked **required** have none.
-- `twinspire config PIPELINE` prints each value that holds, and where it comes from. Editors complete keys by the JSON
-  Schema that `twinspire init` writes next to the file, and `twinspire config --schema` prints.
-- Relative paths start at the folder of the file. A path may be `gs://bucket/…`, `s3://bucket/…` or `az://container/…`.
-- `${NAME}` and `${NAME:-default}` are taken from the environment.
+- The common keys come first; unfold *Advanced* for the others. An unknown key is an error, which suggests the nearest
+  key. A missing key gets its default; **required** keys have no default.
+- `twinspire config PIPELINE` prints each key's value and its origin. Editors complete keys with the JSON Schema that
+  `twinspire init` writes next to the file and `twinspire config --schema` prints.
+- Relative paths start at the file's folder. A path may be `gs://bucket/…`, `s3://bucket/…` or `az://container/…`.
+- `${NAME}` and `${NAME:-default}` stand for environment variables.
 - Durations are written `90s`, `15m`, `6h`, `2d`. A list is written `["a", "b"]`.
-- A stage is done again when a key that it uses has changed, and only then.
+- If a key changes, only the stages that use it run again.
 """
 COMMANDS = """\
 # Commands
 
-`twinspire COMMAND --help` says the same. Progress and errors go to standard error. A command that does something says
-in words what it did. Nearly every command takes `--json`. With it, in a pipe or in a file, the last line of standard
-output is one JSON object.
+`twinspire COMMAND --help` prints the same text. Progress and errors go to standard error. A command that changes
+something prints what it did. Nearly every command takes `--json`. With it, in a pipe or in a file, the last line of
+standard output is one JSON object.
 
-What several commands take:
+Arguments and options of several commands:
 """
 FEATURES = """
 ## `[features.NAME]`: what the towers see
 
-One table per feature; the name is yours (lower-case letters, digits and `_`) and becomes the name of the model's input.
-`kind` says what it is. The query tower sees the user and the request, the item tower sees the item; the model learns to
-place a user near the items that follow.
+One table per feature. You choose the name (lower-case letters, digits and `_`), which is also the name of the model's
+input. The query tower sees the user and the request; the item tower sees the item. The model learns to place a user's
+vector near those of the items that the user takes next.
 """
 _SHARED_BY = 3
 """What so many commands, or kinds of feature, take in the same way is described once."""
@@ -90,7 +91,7 @@ def _features() -> Iterator[str]:
         _line(name, field) for kind in KINDS.values() for name, field in _own(kind).items()
     )
     shared = {line: None for line, count in uses.items() if count >= _SHARED_BY}
-    yield "\n".join(("What several kinds take:\n", *shared))
+    yield "\n".join(("Keys of several kinds:\n", *shared))
     for kind, model in KINDS.items():
         yield f"\n### kind `{kind}`\n\n{_prose(model)}\n"
         fields = _own(model)

@@ -11,7 +11,7 @@ days, and they do not wait for it.
 The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A
 manual run works on the parameter `day`, or on yesterday if `day` is empty.
 
-*Triage.* After a red run the version that was live stays live. The log of the red task ends with the
+*Triage.* After a red run, the live version stays live. The log of the red task ends with the
 reason, and its exit code says who has to act. You may clear any task to run it again: finished stages are
 skipped.
 
@@ -33,14 +33,14 @@ skipped.
 If all tasks stay queued although the scheduler is healthy, restart the scheduler: an idle worker was
 killed.
 
-`turn` waits for earlier days that are under way, at most for `train.wait`. Its log names them. If such a
-run has stopped without ending, end it: `twinspire close-day PIPELINE --date DAY`.
+`turn` waits for running earlier days, at most for `train.wait`. Its log names them. If such a run was
+killed but is still open, end it: `twinspire close-day PIPELINE --date DAY`.
 
 Airflow does not run days that it missed while it was down. `twinspire status PIPELINE` lists them, and
 `twinspire backfill PIPELINE --from DAY --to DAY` runs them, oldest first. To create a backfill here
 instead, give its range as instants of the pipeline's time zone, from the first day's midnight to the last
 day's end (`2017-10-02T00:00+09:00`, `2017-10-06T23:59+09:00`), and let one day run at a time. On SQLite,
-pause the DAG before, and unpause it afterwards. Never clear a run of a cancelled backfill, because it
+pause the DAG first, and unpause it afterwards. Never clear a run of a cancelled backfill, because it
 would stay queued. Create a new backfill.
 """
 
@@ -80,11 +80,11 @@ PARAMETERS = {
         enum=["incremental", "full"],
         title="Mode",
         description=(
-            "incremental: go on training from the newest earlier version. full: train from scratch, on"
+            "incremental: continue training from the newest earlier version. full: train from scratch, on"
             " the training window."
         ),
     ),
-    "force": Param(False, type="boolean", title="Force", description="Do finished stages again."),
+    "force": Param(False, type="boolean", title="Force", description="Run finished stages again."),
     "late": Param(
         False,
         type="boolean",

@@ -90,7 +90,7 @@ def backfill(
     """Have Airflow run a range of days, oldest first.
 
     The command logs in with TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD, or with
-    TWINSPIRE_AIRFLOW_TOKEN. If Airflow's database is SQLite, pause the DAG before and use --unpause.
+    TWINSPIRE_AIRFLOW_TOKEN. If Airflow's database is SQLite, pause the DAG first and use --unpause.
 
     To continue a cancelled backfill, type the command again with `--redo failed`. To watch a running
     backfill of the same days, type it with `--wait`.

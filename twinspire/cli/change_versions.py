@@ -90,7 +90,7 @@ def rollback(
     reason: Reason = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Go back to an earlier version. Later days do not go on from the versions that are rolled back."""
+    """Go back to an earlier version. Later days do not continue from rolled-back versions."""
     p = open_pipeline(pipeline)
     registry = registry_of(p)
     before = registry.live()

@@ -29,8 +29,8 @@ def partition(
         str | None,
         typer.Option(
             metavar="SQL",
-            help="Instead of files: 'select … where at >= {start} and at < {end}', asked for each day from --from"
-            " to --to (by default the same day).",
+            help="Instead of files: 'select … where at >= {start} and at < {end}', run for each day from --from"
+            " to --to (default: the day of --from).",
         ),
     ] = None,
     database: Annotated[
@@ -75,7 +75,7 @@ def partition(
     ] = None,
     file_format: Annotated[
         Literal["auto", "parquet", "jsonl", "csv"],
-        typer.Option("--format", help="auto: the file's ending says it."),
+        typer.Option("--format", help="auto: by the file's ending."),
     ] = "auto",
     delimiter: Annotated[
         str | None, typer.Option(help="CSV: the character between columns.")
@@ -104,8 +104,8 @@ def partition(
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Write raw logs, or the rows of a query, into one folder per day, as all stages read them. Unchanged
-    days are not rewritten.
+    """Write raw logs, or the rows of a query, into one folder per day, the layout that all stages read.
+    Unchanged days are not rewritten.
     """
     # Imported here, because most commands do not read logs
     from beam_jobs.partitioning.calendar_days import Layout

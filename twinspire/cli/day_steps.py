@@ -121,10 +121,9 @@ def close_day(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """End the open runs of a day, so that later days go on.
+    """End the open runs of a day, so that later days can run.
 
-    With --run, only the run with this name is ended. With --run and without --date, its day does
-    not matter.
+    With --run, only the run with this name is ended. Without --date, it may be a run of any day.
     """
     with last_line("close-day", as_json) as line:
         p = open_pipeline(pipeline)

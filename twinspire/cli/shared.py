@@ -44,7 +44,7 @@ ModeOption = Annotated[
     Literal["incremental", "full"],
     typer.Option(
         "--mode",
-        help="incremental: go on training from the newest accepted version. full: train from scratch, on"
+        help="incremental: continue training from the newest accepted version. full: train from scratch, on"
         " the whole training window.",
     ),
 ]
@@ -53,7 +53,7 @@ ModeOption = Annotated[
 Force = Annotated[
     bool,
     typer.Option(
-        "--force", help="Do it again even if it is done. This does not overrule the gate."
+        "--force", help="Run it again even if it is done. This does not overrule the gate."
     ),
 ]
 
@@ -94,7 +94,7 @@ Allow = Annotated[
         metavar="ATTRIBUTE=VALUE",
         help=(
             "Recommend only items with this value of an attribute in corpus.attributes. May"
-            " be repeated: an item then needs one of an attribute's values."
+            " be repeated: an item then needs one of the attribute's values."
         ),
     ),
 ]

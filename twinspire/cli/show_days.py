@@ -76,7 +76,7 @@ def status(
     """List the days with their state, their size on disk, and the command that helps.
 
     A *stale* day would give another result now, because its logs or the pipeline file have
-    changed, late events have arrived, or an earlier day has been filled in. A *missing* day has
+    changed, late events have arrived, or an earlier missing day was run. A *missing* day has
     logs but was never run.
 
     With --check the command loads the live version and makes lists with it; no server is needed.

@@ -153,7 +153,7 @@ class WindowConfig(Strict):
         ge=1,
         description=(
             "Days before the request whose events are used for histories, and to decide which ids"
-            " get a row of their own."
+            " get their own embedding."
         ),
         json_schema_extra=BASIC,
     )
@@ -169,7 +169,7 @@ class WindowConfig(Strict):
         None,
         ge=1,
         description=(
-            "Days before the request whose events sources count for a user. Default:"
+            "For how many days before the request sources count a user's events. Default:"
             " `window.history_days`. More days take longer to read."
         ),
     )
@@ -182,13 +182,13 @@ class WindowConfig(Strict):
 
 
 class VocabularyConfig(Strict):
-    """Which ids get an embedding of their own."""
+    """Which ids get their own embedding."""
 
     min_events: int = Field(
         2,
         ge=1,
         description=(
-            "How many events in the last `window.history_days` an id needs to get a row of its own."
+            "How many events in the last `window.history_days` an id needs for its own embedding."
         ),
     )
 

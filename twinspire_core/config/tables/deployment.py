@@ -74,7 +74,7 @@ class RegistryConfig(Strict):
     )
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
     keep_days: int = Field(
-        30, ge=1, description="Days kept by `prune`, back from the newest that was run."
+        30, ge=1, description="Days kept by `prune`, counted from the newest day that was run."
     )
     max_age: Duration = Field(
         timedelta(days=2),

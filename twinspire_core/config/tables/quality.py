@@ -145,11 +145,10 @@ class GateConfig(Strict):
         "warn",
         description=(
             "What the gate does on training-serving skew: a note, a refusal, or nothing."
-            " There is skew if the distance between a feature of the catalogue or of the"
-            " users and the feature of the training rows is larger than 0.3 (Jensen-Shannon"
-            " divergence of numbers, L-infinity distance of categories). There is also skew"
-            " if the items with values outside the range of the training rows have more than"
-            " a tenth of the events."
+            " There is skew if a feature's values in the catalogue, or of the users, differ from"
+            " those in the training rows by more than 0.3 (Jensen-Shannon divergence of numbers,"
+            " L-infinity distance of categories). There is also skew if items with values"
+            " outside the range of the training rows have more than a tenth of the events."
         ),
     )
 
