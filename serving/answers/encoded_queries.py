@@ -20,7 +20,6 @@ B queries, E entries: pairs of a query and an item.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -201,9 +200,9 @@ def _read_personal(
         return PersonalCounts.of_histories(_known_events(places, past))
     has_new = new.lengths > 0
     counts = PersonalCounts.of_histories(new)
-    moving = stored.entries.where(has_new[stored.entries.row])
-    if len(moving.values):  # most requests with a history are of unknown users
-        counts = replace(stored, entries=moving).plus(counts)
+    moving = stored.where(has_new)
+    if len(moving.items.values):  # most requests with a history are of unknown users
+        counts = moving.plus(counts)
     return counts.or_else(stored, has_new)
 
 

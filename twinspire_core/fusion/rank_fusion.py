@@ -9,7 +9,7 @@ serves until a version has a ranker that may serve; rankers order the same pool
 outperforms Condorcet and individual Rank Learning Methods*, SIGIR 2009, here with a weight for each
 source.
 
-U queries, S sources, L the length of their lists, P the candidates of a query from all its sources.
+U queries, S sources, L the length of their lists, M the candidates of all queries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from twinspire_core.config import source_registry
 from twinspire_core.contracts.json_files import JsonFile
 from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import Ragged, list_places, list_rows
-from twinspire_core.search.top_k import best_of
+from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import POPULAR_HALF_LIFE, Queries, ScoredLists
 
@@ -33,24 +33,18 @@ DEPTH = 100
 """This many items of each source are looked at, or as many as are asked for if that is more."""
 
 
-class CandidatePool(NamedTuple):
-    """The candidates of each query, from all sources, in a table.
+class Pooled(NamedTuple):
+    """The M candidates of all queries, query by query.
 
     Attributes:
-      items: [U, P] int64, each once, ascending, -1 after the end.
-      gains: [U, P, S] float32, 1 / (1 + place / CONSTANT) where the source lists the item, else 0.
+      query: [M] int64, ascending.
+      item: [M] int64, ascending within a query, each once.
+      gains: [M, S] float32, 1 / (1 + place / CONSTANT) where the source lists the item, else 0.
     """
 
-    items: np.ndarray
+    query: np.ndarray
+    item: np.ndarray
     gains: np.ndarray
-
-    def ordered(self, weights: np.ndarray, k: int) -> "OrderedLists":
-        """The best k candidates of each query by the weighted sum of gains; weights are [S]."""
-        weights = np.asarray(weights, np.float32)
-        # An item whose sources have weight 0 is a candidate with score 0. Padding is no candidate.
-        scores = np.where(self.items >= 0, np.matmul(self.gains, weights), -np.inf)
-        columns = best_of(scores, k)
-        return OrderedLists(pooled=self, pool_scores=scores, weights=weights, columns=columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,62 +53,49 @@ class OrderedLists:
 
     Attributes:
       pooled: the candidates.
-      pool_scores: [U, P] float32, the score of each candidate.
       weights: [S] float32, of the sources.
-      columns: [U, k] int64, the candidates that are listed, best first, then -1. As an index, -1 reads
-        the last column: tables of candidates get one more column for it.
+      pool_scores: [M] float32, the score of each candidate.
+      chosen: [U, k] int64, the candidates that are listed, best first, then -1. As an index, -1 reads
+        the last row: tables of candidates get one more row for it.
     """
 
-    pooled: CandidatePool
-    pool_scores: np.ndarray
+    pooled: Pooled
     weights: np.ndarray
-    columns: np.ndarray
+    pool_scores: np.ndarray
+    chosen: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[np.ndarray], weights: np.ndarray, k: int) -> Self:
+        """The best k items of each query by the weighted sum of gains; arguments as those of `pool_pairs`,
+        and a weight for each source.
+        """
+        pooled = pool_pairs(lists)
+        weights = np.asarray(weights, np.float32)
+        # An item whose sources have weight 0 is a candidate with score 0.
+        scores = np.einsum("ms,s->m", pooled.gains, weights)
+        begin = np.searchsorted(pooled.query, np.arange(len(lists[0]) + 1))
+        chosen = best_entries(begin, scores, k)
+        return cls(pooled=pooled, weights=weights, pool_scores=scores, chosen=chosen)
 
     @cached_property
     def items(self) -> np.ndarray:
         """[U, k] int64, best first, -1 after the end."""
-        return np.take_along_axis(_with_end(self.pooled.items, -1), self.columns, axis=1)
+        return np.asarray(np.append(self.pooled.item, -1)[self.chosen])
 
     @cached_property
     def scores(self) -> np.ndarray:
         """[U, k] float32, -infinity after the end."""
-        return np.take_along_axis(_with_end(self.pool_scores, -np.inf), self.columns, axis=1)
+        return np.asarray(np.append(self.pool_scores, np.float32(-np.inf))[self.chosen])
 
     @cached_property
     def shares(self) -> np.ndarray:
         """[U, k, S] float32, the part of each source in the score, 0 after the end."""
-        listed = self.columns >= 0
-        shares = np.zeros((*self.columns.shape, len(self.weights)), np.float32)
-        query, place = np.nonzero(listed)
-        shares[query, place] = self.pooled.gains[query, self.columns[listed]] * self.weights
-        return shares
-
-
-class Pooled(NamedTuple):
-    """The M candidates of all queries, query by query.
-
-    Attributes:
-      query: [M] int64, ascending.
-      item: [M] int64, ascending within a query.
-      gains: [M, S] float32, as those of a `CandidatePool`.
-    """
-
-    query: np.ndarray
-    item: np.ndarray
-    gains: np.ndarray
-
-
-def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
-    """Pools the lists of S sources, [U, L] int64 each: best first, each item once, -1 after the end."""
-    pooled = pool_pairs(lists)
-    items = Ragged(pooled.item, pooled.query, len(lists[0])).padded()
-    gains = np.zeros((*items.shape, len(lists)), np.float32)
-    gains[items >= 0] = pooled.gains
-    return CandidatePool(items, gains)
+        nothing = np.zeros((1, len(self.weights)), np.float32)
+        return np.asarray(np.append(self.pooled.gains * self.weights, nothing, axis=0)[self.chosen])
 
 
 def pool_pairs(lists: Sequence[np.ndarray]) -> Pooled:
-    """As `pool_candidates`, query by query instead of in a table."""
+    """Pools the lists of S sources, [U, L] int64 each: best first, each item once, -1 after the end."""
     lengths = np.array([ranked.shape[1] for ranked in lists])
     gain = (1 / (1 + list_places(lengths) / CONSTANT)).astype(np.float32)
     items = np.concatenate(lists, axis=1, dtype=np.int64)
@@ -161,12 +142,6 @@ def _pool(
         for pair in range(start, end):
             number[item_of[pair]] = -1
     count[0] = end
-
-
-def _with_end(table: np.ndarray, value: float) -> np.ndarray:
-    """A table with one more column, of a value."""
-    # np.pad would do the same, but takes as long as all the rest of a short request.
-    return np.concatenate([table, np.full((len(table), 1), value, table.dtype)], axis=1)
 
 
 REPEATS = "repeats"
@@ -243,8 +218,8 @@ class FixedOrder(JsonFile):
 
     def rank(self, lists: Mapping[str, ScoredLists], k: int) -> OrderedLists:
         """The best k items of each query; of equal scores the lower position comes first."""
-        pooled = pool_candidates([lists[name].items for name in self.sources])
-        return pooled.ordered(np.array(list(self.weights.values())), k)
+        of_sources = [lists[name].items for name in self.sources]
+        return OrderedLists.of(of_sources, np.array(list(self.weights.values())), k)
 
     def answer(
         self,

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from twinspire_core.native_code import compiled
 from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
-from twinspire_core.sources.user_histories import HALF_LIFE, PersonalCounts, WeightedItems
+from twinspire_core.sources.user_histories import HALF_LIFE, WeightedItems
 
 NEWEST = 20
 """Candidates are compared with this many items of a history, the newest."""
@@ -34,36 +34,6 @@ class Vectors:
 
     queries: np.ndarray
     items: np.ndarray
-
-
-class PastEntries(NamedTuple):
-    """What the users of U queries took before: N entries of their counts, query by query.
-
-    Attributes:
-      number: [N] int64, the entry's number in `counts`.
-      query: [N] int64, ascending.
-      item: [N] int64, -1 outside the corpus.
-      weight: [N] float32, decayed counts with `HALF_LIFE`; None where they were not made.
-      total: [U] float64, the sum of a query's weights; None without weights.
-    """
-
-    counts: PersonalCounts
-    number: np.ndarray
-    query: np.ndarray
-    item: np.ndarray
-    weight: np.ndarray | None
-    total: np.ndarray | None
-
-    @classmethod
-    def of(cls, counts: PersonalCounts) -> Self:
-        """The entries of some counts."""
-        number = counts.entries.values
-        query = counts.entries.row
-        weight = total = None
-        if HALF_LIFE in counts.counts:
-            weight = counts.counts[HALF_LIFE][number]
-            total = np.bincount(query, weights=weight, minlength=counts.entries.rows)
-        return cls(counts, number, query, counts.item[number], weight, total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,25 +94,26 @@ class Pairs:
         return np.asarray(1 / (1 + (depths - 0.5) / CONSTANT))
 
     @cached_property
-    def past(self) -> PastEntries | None:
-        """What the queries' users took before; None without counts."""
+    def past_pair(self) -> np.ndarray:
+        """The pair of each entry of the queries' counts, [N] int64; -1 for an item that is no candidate."""
         personal = self.queries.personal
-        return None if personal is None else PastEntries.of(personal)
+        if personal is None:
+            return np.zeros(0, np.int64)
+        return self.find(personal.items.row, personal.items.values)
 
     @cached_property
-    def past_pair(self) -> np.ndarray:
-        """The pair of each entry of `past`, [N] int64; -1 for an item that is no candidate."""
-        if self.past is None:
-            return np.zeros(0, np.int64)
-        return self.find(self.past.query, self.past.item)
+    def past_totals(self) -> np.ndarray:
+        """[U] float64, the sum of what each query's user took before, decayed with `HALF_LIFE`."""
+        personal = self.queries.personal
+        if personal is None:
+            return np.zeros(len(self.queries))
+        weights = personal.of_entry[HALF_LIFE]
+        return np.bincount(personal.items.row, weights=weights, minlength=len(self.queries))
 
     @cached_property
     def newest(self) -> WeightedItems:
         """The `NEWEST` items that each query's user took last."""
-        queries = self.queries
-        if queries.personal is not None and HALF_LIFE not in queries.personal.counts:
-            queries = replace(queries, personal=None)
-        return queries.weighted_items().first(NEWEST)
+        return self.queries.weighted_items().first(NEWEST)
 
     def some(self, kept: np.ndarray) -> Self:
         """Some of the pairs: [K] int64, ascending."""

@@ -8,16 +8,15 @@ features is a class in a module of groups/ and has a line in `GROUPS`.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
-from twinspire_core.native_code import compiled
 from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.groups.attributes import Attributes, Item
 from twinspire_core.ranking.groups.purchase_history import PersonalHistory, UserActivity
@@ -48,7 +47,6 @@ class RankingFeatures:
     """The groups of features that can be made as of one moment."""
 
     groups: tuple[FeatureGroup, ...]
-    _plans: dict[object, "_Plan"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
@@ -77,29 +75,28 @@ class RankingFeatures:
             stops = [min(start + _BLOCK, len(pairs.queries)) for start in starts]
             parts = map(pairs.part, starts, stops)
             return np.concatenate([self.values(part, names).T for part in parts], axis=1).T
-        # Each feature is contiguous in memory, as groups write and trees read feature by feature.
-        values = np.empty((len(names), len(pairs)), np.float32)
-        plan = self._plan(tuple(names), tuple(pairs.lists))
-        values[plan.lacking] = np.nan
-        for group, rows, wanted, size in plan.of_groups:
-            if rows == list(range(rows[0], rows[0] + size)):
-                # The usual case: all features of a group, in its order, are written in place.
-                group.write(pairs, values[rows[0] : rows[0] + size])
-            else:
-                made = np.empty((size, len(pairs)), np.float32)
-                group.write(pairs, made)
-                values[rows] = made[wanted]
+        sources = tuple(pairs.lists)
+        row_of = {name: row for row, name in enumerate(self.names(sources))}
+        # Each feature is contiguous in memory, as groups write and trees read feature by feature. The last
+        # row is for names that no group makes.
+        values = np.empty((len(row_of) + 1, len(pairs)), np.float32)
+        values[-1] = np.nan
         personal = pairs.queries.personal
+        untimed = np.zeros(len(pairs), bool)
         if personal is not None and personal.timed is not None:
-            untimed = np.flatnonzero(~personal.timed)
-            _forget(untimed, pairs.begin, plan.timed, values)
-        return values.T
-
-    def _plan(self, names: tuple[str, ...], sources: tuple[str, ...]) -> "_Plan":
-        """Who writes which rows; made once, as a server asks for the same features in every batch."""
-        if (names, sources) not in self._plans:
-            self._plans[names, sources] = _Plan.of(self.groups, names, sources)
-        return self._plans[names, sources]
+            untimed = ~personal.timed[pairs.query]
+        begin = 0
+        for group in self.groups:
+            of_group = group.names(sources)
+            if not set(of_group).isdisjoint(names):
+                group.write(pairs, values[begin : begin + len(of_group)])
+                if untimed.any():
+                    timed = [row_of[name] for name in of_group if group.needs_times(name)]
+                    values[np.ix_(np.array(timed, np.int64), untimed)] = np.nan
+            begin += len(of_group)
+        rows = [row_of.get(name, -1) for name in names]
+        # The usual case, all features in their order, needs no copy.
+        return values[:-1].T if rows == list(range(len(row_of))) else values[rows].T
 
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
         """A feature's value in plain words."""
@@ -107,47 +104,6 @@ class RankingFeatures:
             if name in group.names(sources):
                 return group.describe(name, value)
         return f"{name} = {value:.3g}"
-
-
-class _Plan(NamedTuple):
-    """Where features go, as rows of the values of all.
-
-    Attributes:
-      of_groups: each group that is asked for, the rows of its features, their numbers among all of the
-        group, and how many the group has.
-      lacking: rows that no group makes.
-      timed: rows that are missing where the times of the user's events are unknown.
-    """
-
-    of_groups: list[tuple[FeatureGroup, list[int], list[int], int]]
-    lacking: list[int]
-    timed: np.ndarray
-
-    @classmethod
-    def of(
-        cls, groups: Sequence[FeatureGroup], names: Sequence[str], sources: Sequence[str]
-    ) -> Self:
-        """The plan for the features of these names."""
-        row = {name: number for number, name in enumerate(names)}
-        of_groups, timed = [], []
-        for group in groups:
-            of_group = group.names(sources)
-            wanted = [number for number, name in enumerate(of_group) if name in row]
-            rows = [row[of_group[number]] for number in wanted]
-            if rows:
-                of_groups.append((group, rows, wanted, len(of_group)))
-            timed += [row[of_group[x]] for x in wanted if group.needs_times(of_group[x])]
-        made = {number for _, rows, _, _ in of_groups for number in rows}
-        lacking = [number for number in range(len(names)) if number not in made]
-        return cls(of_groups, lacking, np.array(timed, np.int64))
-
-
-@compiled
-def _forget(untimed: Any, begin: Any, rows: Any, values: Any) -> None:
-    """Makes some features, which are rows of values, missing for the pairs of some queries."""
-    for query in untimed:
-        for row in rows:
-            values[row, begin[query] : begin[query + 1]] = np.nan
 
 
 @dataclass(frozen=True)

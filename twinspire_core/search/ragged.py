@@ -163,12 +163,6 @@ def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Arr
     return Ragged.of_lengths(values, list_lengths(lists))
 
 
-# Groups of sums for each place of a list: the largest of each group show which sums are too low.
-_GROUPS = 4
-# How often the range is halved in which the lowest sum of a list is looked for.
-_HALVINGS = 20
-
-
 class SparseTable(NamedTuple):
     """Rows with weighted columns.
 
@@ -263,8 +257,6 @@ def _find_best(
     sums = np.zeros(len(passing), np.float64)
     # One entry more than columns: a column is written before it is known whether it counts.
     met = np.empty(len(passing) + 1, np.int64)
-    values = np.empty(len(passing) + 1, np.float64)
-    groups = _GROUPS * k
     for query in range(queries):
         # A column is noted only while its sum is 0, and so only once.
         count = 0
@@ -289,57 +281,27 @@ def _find_best(
         for number in range(excluded_begin[query], excluded_begin[query + 1]):
             if excluded[number] >= 0:
                 sums[excluded[number]] = 0
+        size = 0
+        best, listed = top_sums[query], top_columns[query]
         for number in range(count):
             column = met[number]
             value = sums[column] if passing[column] else 0.0
-            values[number] = np.float64(np.float32(value)) if rounded else value
+            if rounded:
+                value = np.float64(np.float32(value))
             sums[column] = 0
-        # Sorting all sums would take too long. If k groups have a sum that reaches a bound, so do at least k
-        # sums, and few others do. So the bound is found among the largest sums of groups.
-        largest = values[:count]
-        if count >= 2 * groups:
-            largest = values[:groups].copy()
-            for start in range(groups, count - groups + 1, groups):
-                for number in range(groups):
-                    largest[number] = max(largest[number], values[start + number])
-        least = 0.0
-        above = 0.0
-        for number in range(len(largest)):
-            above = max(above, largest[number])
-        for _ in range(_HALVINGS):
-            middle = (least + above) / 2
-            reaching = 0
-            for number in range(len(largest)):
-                reaching += largest[number] >= middle
-            if reaching >= k:
-                least = middle
-            else:
-                above = middle
-        # Without a branch, which the processor would often guess wrong.
-        size = 0
-        for number in range(count):
-            value = values[number]
-            values[size] = value
-            met[size] = met[number]
-            size += value >= least and value > 0
-        # Shellsort, since numba has no sort of pairs: the largest first, then the lowest column.
-        gap = 1
-        while gap < size // 3:
-            gap = 3 * gap + 1
-        while gap > 0:
-            for number in range(gap, size):
-                value, column = values[number], met[number]
-                place = number
-                while place >= gap and (
-                    values[place - gap] < value
-                    or (values[place - gap] == value and met[place - gap] > column)
-                ):
-                    values[place] = values[place - gap]
-                    met[place] = met[place - gap]
-                    place -= gap
-                values[place] = value
-                met[place] = column
-            gap //= 3
-        for place in range(min(k, size)):
-            top_columns[query, place] = met[place]
-            top_sums[query, place] = values[place]
+            if value <= 0:
+                continue
+            # Insertion into the best so far: the largest first, then the lower column. Lists are short, so
+            # this is faster than sorting all sums.
+            place = size
+            while place > 0 and (
+                best[place - 1] < value or (best[place - 1] == value and listed[place - 1] > column)
+            ):
+                if place < k:
+                    best[place] = best[place - 1]
+                    listed[place] = listed[place - 1]
+                place -= 1
+            if place < k:
+                best[place] = value
+                listed[place] = column
+                size = min(size + 1, k)

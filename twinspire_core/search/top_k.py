@@ -2,10 +2,6 @@
 
 Small corpora are searched by it, evaluation lists items by it, and other indexes are measured
 against it. U queries, N items, D width of the vectors.
-
-To a search, a candidate is one 63-bit integer, its key: the bits of its float32 score, in an order that rises
-with the score, above its column counted down. Sorting keys sorts by score and breaks ties by
-column, and sorts faster than the places of scores do.
 """
 
 import os
@@ -17,7 +13,6 @@ import numpy as np
 
 from twinspire_core.errors import UsageError
 from twinspire_core.native_code import compiled
-from twinspire_core.search.ragged import Ragged
 
 # Cores that this process may use: in most containers fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -27,8 +22,8 @@ QUERY_BLOCK = 128
 _TILE = 4096
 ITEM_BLOCK = max(_TILE, min(1 << 16, (1 << 19) // CORES // _TILE * _TILE))
 _FOLDS = 16
-_COLUMN_BITS = 31
-_LAST_COLUMN = (1 << _COLUMN_BITS) - 1
+# The longest lists that are kept sorted while scores are read. Longer ones are faster by a whole sort.
+_KEPT_SORTED = 1000
 
 
 def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,9 +46,7 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
     scores = np.empty((len(queries), k), np.float32)
 
     def fill(block: slice) -> None:
-        keys = _search_block(vectors, queries[block], k)
-        rows[block] = _columns(keys)
-        scores[block] = _scores(keys)
+        rows[block], scores[block] = _search_block(vectors, queries[block], k)
 
     blocks = list(_blocks(len(queries), QUERY_BLOCK))
     if len(blocks) == 1:
@@ -98,16 +91,23 @@ def _blocks(length: int, size: int) -> Iterator[slice]:
         start = stop
 
 
-def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """Keys of the k best rows of each query, [U, k] int64, best first."""
-    best = np.empty((len(queries), 0), np.int64)
+def _search_block(
+    vectors: np.ndarray, queries: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, [U, k], and scores of the k best rows of each query, best first."""
+    rows = np.empty((len(queries), 0), np.int64)
+    scores = np.empty((len(queries), 0), np.float32)
     for block in _blocks(len(vectors), ITEM_BLOCK):
-        keys = _best_keys(queries @ vectors[block].T, k, block.start)
+        products = queries @ vectors[block].T
+        columns = _best_columns(products, min(k, products.shape[1]))
+        rows = np.hstack([rows, columns + block.start])
+        scores = np.hstack([scores, np.take_along_axis(products, columns, axis=1)])
         if block.start > 0:
-            # A key holds score and row, so one sort merges both blocks, with ties by row.
-            keys = np.sort(np.hstack([best, keys]), axis=1)
-        best = keys[:, -k:]
-    return best[:, ::-1]
+            # Rows of earlier blocks come first, so ties still go to the lower row.
+            columns = _best_columns(scores, min(k, scores.shape[1]))
+            rows = np.take_along_axis(rows, columns, axis=1)
+            scores = np.take_along_axis(scores, columns, axis=1)
+    return rows, scores
 
 
 def best_of(scores: np.ndarray, k: int) -> np.ndarray:
@@ -152,43 +152,14 @@ def _choose_best(begin: Any, scores: Any, chosen: Any) -> None:
             size = min(size + 1, k)
 
 
-def _best_keys(scores: np.ndarray, k: int, first_column: int = 0) -> np.ndarray:
-    """Keys of at least the k best of each row, [U, L] int64 ascending, -1 in front of short rows.
-
-    Args:
-      k: with k > N all N are kept.
-      first_column: what the first of these columns is called in the keys.
-    """
-    kept = _candidates(scores, k)
-    values = scores[kept.row, kept.values]
-    keys = Ragged(_keys(values, kept.values + first_column), kept.row, len(scores)).padded()
-    keys.sort(axis=1)
-    return keys
-
-
-def _keys(scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Keys of candidates, [M] int64, not negative."""
-    # Adding 0 turns -0 into 0, so that both are equal. The bits of negative floats rise as the floats
-    # fall. With these inverted, all bits rise with their floats.
-    bits = (scores + np.float32(0)).view(np.int32)
-    rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
-    return np.asarray(rising << _COLUMN_BITS | (_LAST_COLUMN - columns))
-
-
-def _columns(keys: np.ndarray) -> np.ndarray:
-    return _LAST_COLUMN - (keys & _LAST_COLUMN)
-
-
-def _scores(keys: np.ndarray) -> np.ndarray:
-    bits = ((keys >> _COLUMN_BITS) - (1 << 31)).astype(np.int32)
-    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(np.float32)
-
-
-def _candidates(scores: np.ndarray, k: int) -> Ragged:
-    """Columns of at least the k best scores of each row and few others, in order of column."""
-    kept = np.flatnonzero(scores >= _lower_bound(scores, k)[:, None])
-    row, column = np.divmod(kept, scores.shape[1])
-    return Ragged(column, row, len(scores))
+def _best_columns(scores: np.ndarray, k: int) -> np.ndarray:
+    """As `best_of`, of finite scores, [U, N] with N at least k; faster where N is large."""
+    if k > _KEPT_SORTED:
+        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    entry = np.flatnonzero(scores >= _lower_bound(scores, k)[:, np.newaxis])
+    row, column = np.divmod(entry, scores.shape[1])
+    begin = np.searchsorted(row, np.arange(len(scores) + 1))
+    return np.asarray(column[best_entries(begin, scores.ravel()[entry], k)])
 
 
 def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
@@ -196,8 +167,6 @@ def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
     # The k-th largest of the maxima of disjoint groups of columns. That partitions only a 16th of the
     # row, which is much faster than all of it.
     width = scores.shape[1]
-    if width <= k:
-        return np.full(len(scores), -np.inf, scores.dtype)
     folds = max(1, min(_FOLDS, width // (4 * k)))
     group = width // folds
     maxima = scores[:, :group].copy()

@@ -210,6 +210,8 @@ def _of_first(queries: Queries, size: int) -> Queries:
     personal = queries.personal
     if past.values.max(initial=-1) >= size:
         past = past._replace(values=np.where(past.values < size, past.values, -1))
-    if personal is not None and personal.item.max(initial=-1) >= size:
-        personal = replace(personal, item=np.where(personal.item < size, personal.item, -1))
+    if personal is not None and personal.items.values.max(initial=-1) >= size:
+        items = personal.items
+        items = items._replace(values=np.where(items.values < size, items.values, -1))
+        personal = replace(personal, items=items)
     return replace(queries, past=past, personal=personal)

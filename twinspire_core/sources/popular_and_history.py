@@ -53,21 +53,19 @@ class History(Source):
         personal = queries.personal
         if personal is None:
             return past_lists(queries.past, depth, exclude=exclude, passing=passing)
-        entries = personal.entries
-        item = personal.item[entries.values]
-        is_listed = item >= 0
+        is_listed = personal.items.values >= 0
         if passing is not None:
-            is_listed &= passing[item]
-        entries = entries.where(is_listed)
-        counts = personal.counts[HALF_LIFE][entries.values]
+            is_listed &= passing[personal.items.values]
+        items = personal.items.where(is_listed)
+        counts = personal.of_entry[HALF_LIFE][is_listed]
         most = depth
         # Longer lists, so that `depth` items remain whatever is excluded.
         if exclude is not None:
             most += int(exclude.lengths.max(initial=0))
         # With equal counts, the first entry comes first. The entry -1 (none) reads the appended values.
-        chosen = best_entries(list_offsets(entries.lengths), counts, most)
+        chosen = best_entries(list_offsets(items.lengths), counts, most)
         ranked = ScoredLists(
-            np.append(item[is_listed], -1)[chosen], np.append(counts, np.float32(-np.inf))[chosen]
+            np.append(items.values, -1)[chosen], np.append(counts, np.float32(-np.inf))[chosen]
         )
         return ranked.first(depth) if exclude is None else ranked.without(exclude, depth)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.ragged import Ragged, list_places
 from twinspire_core.sources.user_histories import (
+    AGE,
     HALF_LIFE,
     PersonalCounts,
     Sequences,
@@ -108,9 +109,8 @@ class Queries:
         if self.personal is None:
             return self.past
         # Counts may reach back to earlier days than the history.
-        counted = self.personal.entries
-        user = np.concatenate([self.past.row, counted.row])
-        item = np.concatenate([self.past.values, self.personal.item[counted.values]])
+        user = np.concatenate([self.past.row, self.personal.items.row])
+        item = np.concatenate([self.past.values, self.personal.items.values])
         width = int(item.max(initial=0)) + 1
         pair = (user * width + item)[item >= 0]
         # Sorting in place instead of np.unique, which gives the same and takes ten times as long.
@@ -125,13 +125,11 @@ class Queries:
             past = self.past.where(self.past.values >= 0)
             ones = np.ones(len(past.values), np.float32)
             return WeightedItems(past, ones, list_places(past.lengths).astype(np.float32))
-        counts = personal.counts[half_life]
-        entries = personal.newest_first
+        counts = personal.of_entry[half_life]
         # A very old event may decay to 0. Such an item would be a candidate without weight.
-        entries = entries.where(counts[entries.values] > 0)
-        number = entries.values
-        items = entries._replace(values=personal.item[number])
-        return WeightedItems(items, counts[number], personal.age[number])
+        number = personal.newest_first[counts[personal.newest_first] > 0]
+        items = personal.items.where(number)
+        return WeightedItems(items, counts[number], personal.of_entry[AGE][number])
 
     def with_given(self, given: Mapping[str, ScoredLists]) -> Self:
         """The same queries, with more lists that exist already."""

@@ -12,48 +12,38 @@ from typing import NamedTuple, Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.contracts.feature_schema import (
-    PERSONAL_DAYS,
-    PERSONAL_HALF_LIVES,
-    PERSONAL_SPAN,
-    VISITS,
-)
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, VISITS
 from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, list_places, positions
 
 ITEMS = "_personal"
-AGE = "_personal_age"
-COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE, PERSONAL_SPAN, PERSONAL_DAYS, VISITS)
+_PREFIX = "_personal_"
+HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
+AGE, SPAN, DAYS = "age", "span", "days"
+_OF_ENTRY = (*HALF_LIVES, AGE, SPAN, DAYS)
+COLUMNS = (ITEMS, *(_PREFIX + name for name in _OF_ENTRY), VISITS)
 """Columns of `evaluation/` and `users/`: lists with a value for each item of a user, and visits. A version
 has all of them only for a ranker.
 """
-_PREFIX = "_personal_"
-HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
 # Days that are put between events of which only the order is known.
 _ORDER = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalCounts:
-    """What U users took before: M entries, each a user and an item. Entries of all users lie end to end.
+    """What U users took before: M entries, each a user and an item.
 
     Attributes:
-      entries: U lists of numbers of entries.
-      item: [M] int64, positions, distinct within a user, -1 outside the corpus.
-      counts: by half-life, [M] float32.
-      age: [M] float32, days since the last event; close to 0 where only the order is known.
-      span: [M] float32, days from the first event to the last, 0 where only the order is known.
-      days: [M] float32, number of days with events.
+      items: U lists of positions, distinct within a user, -1 outside the corpus.
+      of_entry: [M] float32 by name: decayed counts, by half-life; `AGE`, days since the last event, close
+        to 0 where only the order is known; `SPAN`, days from the first event to the last, 0 where only the
+        order is known; `DAYS`, number of days with events.
       visits: [U] float32, number of days on which a user took anything.
       timed: [U] bool, whether the times of a user's events are known; None where all are. Without
         times, a count is the same with any half-life.
     """
 
-    entries: Ragged
-    item: np.ndarray
-    counts: Mapping[str, np.ndarray]
-    age: np.ndarray
-    span: np.ndarray
-    days: np.ndarray
+    items: Ragged
+    of_entry: Mapping[str, np.ndarray]
     visits: np.ndarray
     timed: np.ndarray | None = None
 
@@ -69,15 +59,10 @@ class PersonalCounts:
         if ITEMS not in names:
             return None
         items = _chunk(rows[ITEMS])
-        lengths = list_lengths(items)
-        counted = [name for name in HALF_LIVES if half_life_column(name) in names]
+        positions = place(items.flatten()).astype(np.int64)
         return cls(
-            entries=Ragged.of_lengths(np.arange(lengths.sum()), lengths),
-            item=place(items.flatten()).astype(np.int64),
-            counts={name: _flat(rows[half_life_column(name)]) for name in counted},
-            age=_flat(rows[AGE]),
-            span=_flat(rows[PERSONAL_SPAN]),
-            days=_flat(rows[PERSONAL_DAYS]),
+            items=Ragged.of_lengths(positions, list_lengths(items)),
+            of_entry={x: _flat(rows[_PREFIX + x]) for x in _OF_ENTRY if _PREFIX + x in names},
             visits=rows[VISITS].fill_null(0).to_numpy(),
         )
 
@@ -99,101 +84,100 @@ class PersonalCounts:
         counts = events[order].astype(np.float32)
         # In the reversed events, a user's events begin after those of all later users.
         begin = len(item_of) - list_offsets(inside.lengths)[row + 1]
-        later = (newest - begin)[order]
+        # Tiny ages, which only keep the order. The days are unknown, so all events count as one day.
+        ages = ((newest - begin)[order] * _ORDER).astype(np.float32)
+        known = {AGE: ages, SPAN: np.zeros_like(ages), DAYS: np.ones_like(ages)}
         return cls(
-            entries=Ragged(np.arange(len(order)), row[order], histories.rows),
-            item=item[order],
-            counts=dict.fromkeys(HALF_LIVES, counts),
-            # Tiny ages, which only keep the order.
-            age=(later * _ORDER).astype(np.float32),
-            span=np.zeros(len(order), np.float32),
-            # The days are unknown, so all events count as one day.
-            days=np.ones(len(order), np.float32),
+            items=Ragged(item[order], row[order], histories.rows),
+            of_entry={**dict.fromkeys(HALF_LIVES, counts), **known},
             visits=(histories.lengths > 0).astype(np.float32),
             # An empty history has no events without times.
             timed=histories.lengths == 0,
         )
 
     @cached_property
-    def newest_first(self) -> Ragged:
-        """U lists of numbers of the entries in the corpus, the item taken last first."""
-        inside = self.entries.where(self.item[self.entries.values] >= 0)
-        order = np.lexsort((self.age[inside.values], inside.row))
-        return inside._replace(values=inside.values[order])
+    def newest_first(self) -> np.ndarray:
+        """Numbers of the entries in the corpus, user by user, the item taken last first."""
+        inside = np.flatnonzero(self.items.values >= 0)
+        order = np.lexsort((self.of_entry[AGE][inside], self.items.row[inside]))
+        return inside[order]
 
     def take(self, users: np.ndarray) -> Self:
         """The counts of the users of these numbers, [K] int64 ascending."""
-        return self._of(self.entries.take(users), users)
+        return self._of(self.items.take(users), np.isin(self.items.row, users), users)
 
     def part(self, start: int, stop: int) -> Self:
         """The counts of users `start` to `stop`."""
-        return self._of(self.entries.part(start, stop), slice(start, stop))
+        entries = slice(*np.searchsorted(self.items.row, [start, stop]))
+        return self._of(self.items.part(start, stop), entries, slice(start, stop))
 
-    def _of(self, entries: Ragged, users: np.ndarray | slice) -> Self:
-        timed = None if self.timed is None else self.timed[users]
-        return replace(self, entries=entries, timed=timed, visits=self.visits[users])
+    def where(self, keep: np.ndarray) -> Self:
+        """The same users, with the entries of those alone where `keep`, [U] bool, holds."""
+        entries = keep[self.items.row]
+        return self._of(self.items.where(entries), entries, slice(None))
+
+    def _of(self, items: Ragged, entries: np.ndarray | slice, users: np.ndarray | slice) -> Self:
+        return replace(
+            self,
+            items=items,
+            of_entry={name: values[entries] for name, values in self.of_entry.items()},
+            visits=self.visits[users],
+            timed=None if self.timed is None else self.timed[users],
+        )
+
+    def _and(self, other: Self) -> Self:
+        """The entries of both for each user, with what both know of them; all else as it is here."""
+        row = np.concatenate([self.items.row, other.items.row])
+        order = np.argsort(row, kind="stable")
+        values = np.concatenate([self.items.values, other.items.values])
+        of_entry = {
+            name: np.concatenate([of_self, other.of_entry[name]])[order]
+            for name, of_self in self.of_entry.items()
+            if name in other.of_entry
+        }
+        return replace(
+            self, items=Ragged(values[order], row[order], self.items.rows), of_entry=of_entry
+        )
 
     def plus(self, newer: Self) -> Self:
         """Adds counts of later events of the same users, which may have more half-lives. Items with the
         highest counts come first, then the most recent.
         """
-        row = np.concatenate([self.entries.row, newer.entries.row])
-        number = np.concatenate([self.entries.values, newer.entries.values + len(self.item)])
-        item = np.concatenate([self.item, newer.item])[number]
+        both = self._and(newer)
+        row, item = both.items.row, both.items.values
         # Items outside the corpus are all -1 and may differ, so each gets a number of its own.
         corpus = int(item.max(initial=-1)) + 1
         item = np.where(item >= 0, item, corpus + np.arange(len(item)))
         width = corpus + len(item)
         pair, place = np.unique(row * width + item, return_inverse=True)
-        counts = {}
-        for name in self.counts:
-            of_event = np.concatenate([self.counts[name], newer.counts[name]])[number]
-            sums = np.bincount(place, weights=of_event, minlength=len(pair))
-            counts[name] = sums.astype(np.float32)
+        sums = {
+            name: np.bincount(place, weights=values, minlength=len(pair)).astype(np.float32)
+            for name, values in both.of_entry.items()
+        }
         age = np.full(len(pair), np.inf, np.float32)
-        np.minimum.at(age, place, np.concatenate([self.age, newer.age])[number])
-        first = np.concatenate([self.age + self.span, newer.age + newer.span])[number]
+        np.minimum.at(age, place, both.of_entry[AGE])
         oldest = np.zeros(len(pair), np.float32)
-        np.maximum.at(oldest, place, first)
-        of_event = np.concatenate([self.days, newer.days])[number]
-        days = np.bincount(place, weights=of_event, minlength=len(pair)).astype(np.float32)
+        np.maximum.at(oldest, place, both.of_entry[AGE] + both.of_entry[SPAN])
         row, item = np.divmod(pair, width)
         item = np.where(item < corpus, item, -1)
         # The last half-life is the longest.
-        highest = next(reversed(counts.values()), np.zeros(len(pair), np.float32))
+        highest = next((sums[name] for name in reversed(HALF_LIVES) if name in sums), age)
         order = np.lexsort((age, -highest, row))
+        of_entry = {**sums, AGE: age, SPAN: oldest - age}
         return type(self)(
-            entries=Ragged(np.arange(len(order)), row[order], self.entries.rows),
-            item=item[order],
-            counts={name: values[order] for name, values in counts.items()},
-            age=age[order],
-            span=(oldest - age)[order],
-            days=days[order],
+            items=Ragged(item[order], row[order], self.items.rows),
+            of_entry={name: values[order] for name, values in of_entry.items()},
             visits=self.visits + newer.visits,
             # Later events are of the present, so known times stay known.
-            timed=(self.is_timed & (self.entries.lengths > 0)) | newer.is_timed,
+            timed=(self.is_timed & (self.items.lengths > 0)) | newer.is_timed,
         )
 
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
         """These counts for users where `is_own`, [U] bool, holds; for the rest the other counts, which may
         have fewer half-lives.
         """
-        own = self.entries.where(is_own[self.entries.row])
-        others = other.entries.where(~is_own[other.entries.row])
-        row = np.concatenate([own.row, others.row])
-        # Entries are positions in the arrays below, where the other counts come second.
-        number = np.concatenate([own.values, others.values + len(self.item)])
-        order = np.argsort(row, kind="stable")
-        return type(self)(
-            entries=Ragged(number[order], row[order], self.entries.rows),
-            item=np.concatenate([self.item, other.item]),
-            counts={
-                name: np.concatenate([self.counts[name], counts])
-                for name, counts in other.counts.items()
-            },
-            age=np.concatenate([self.age, other.age]),
-            span=np.concatenate([self.span, other.span]),
-            days=np.concatenate([self.days, other.days]),
+        return replace(
+            self.where(is_own)._and(other.where(~is_own)),
             visits=np.where(is_own, self.visits, other.visits),
             timed=np.where(is_own, self.is_timed, other.is_timed),
         )
@@ -202,7 +186,7 @@ class PersonalCounts:
     def is_timed(self) -> np.ndarray:
         """[U] bool, as `timed`."""
         if self.timed is None:
-            return np.ones(self.entries.rows, bool)
+            return np.ones(self.items.rows, bool)
         return self.timed
 
 

@@ -9,7 +9,7 @@ from twinspire_core.fusion.rank_fusion import (
     STEADY,
     WEIGHTS,
     FixedOrder,
-    pool_candidates,
+    OrderedLists,
 )
 from twinspire_core.sources.source import ScoredLists
 
@@ -39,7 +39,7 @@ def test_ordered_as_a_slow_sum(seed, apart):
         ranked[:10, rng.integers(3, 12) :] = -1
         ranked[0] = -1  # a user for whom no source lists anything
     weights = rng.random(3)
-    ordered = pool_candidates(lists).ordered(weights, 36)
+    ordered = OrderedLists.of(lists, weights, 36)
     for user in range(20):
         score = {}
         for ranked, weight in zip(lists, weights, strict=True):

@@ -10,7 +10,7 @@ from twinspire_core.ranking.ranker import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.co_occurrence import SCHEMA
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
-from twinspire_core.sources.user_histories import HALF_LIVES, PersonalCounts
+from twinspire_core.sources.user_histories import AGE, DAYS, HALF_LIVES, SPAN, PersonalCounts
 
 LISTS = {
     "history": ScoredLists(np.array([[2, 0], [-1] * 2]), np.array([[1.0, 0.5], [-np.inf] * 2])),
@@ -19,12 +19,13 @@ LISTS = {
 # The first user had item 2 three times, 30 days ago for the last time and 50 for the first, and item
 # 0 once, yesterday; and something that is no longer there. The second one had nothing.
 PERSONAL = PersonalCounts(
-    entries=Ragged(np.arange(3), np.zeros(3, np.int64), 2),
-    item=np.array([2, 0, -1]),
-    counts=dict.fromkeys(HALF_LIVES, np.array([3.0, 1.0, 4.0], np.float32)),
-    age=np.array([30.0, 1.0, 2.0], np.float32),
-    span=np.array([20.0, 0.0, 9.0], np.float32),
-    days=np.array([3.0, 1.0, 2.0], np.float32),
+    items=Ragged(np.array([2, 0, -1]), np.zeros(3, np.int64), 2),
+    of_entry={
+        **dict.fromkeys(HALF_LIVES, np.array([3.0, 1.0, 4.0], np.float32)),
+        AGE: np.array([30.0, 1.0, 2.0], np.float32),
+        SPAN: np.array([20.0, 0.0, 9.0], np.float32),
+        DAYS: np.array([3.0, 1.0, 2.0], np.float32),
+    },
     visits=np.array([5.0, 0.0], np.float32),
 )
 CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [7, 3, 0], "_lately": [2, 3, 0]})

@@ -43,13 +43,10 @@ def rows(*users: dict[str, dict[str, float]]) -> pa.Table:
 
 def stored_counts(users: Ragged, items: list[int], ages: list[float], **counts: list[float]):
     """Counts of the items of users, each taken once on one day."""
+    of_entry = {"age": ages, "span": [0] * len(items), "days": [1] * len(items), **counts}
     return PersonalCounts(
-        entries=users,
-        item=np.array(items),
-        counts={name: np.array(values, np.float32) for name, values in counts.items()},
-        age=np.array(ages, np.float32),
-        span=np.zeros(len(items), np.float32),
-        days=np.ones(len(items), np.float32),
+        items=users._replace(values=np.array(items)),
+        of_entry={name: np.array(values, np.float32) for name, values in of_entry.items()},
         visits=(users.lengths > 0).astype(np.float32),
     )
 
@@ -101,10 +98,10 @@ def test_histories_count_one_for_each_event():
     """Of u: a b a b c, and something outside; v has nothing."""
     history = Ragged(np.array([0, 1, 0, 1, 2, -1, 3]), np.array([0, 0, 0, 0, 0, 0, 2]), 3)
     counts = PersonalCounts.of_histories(history)
-    assert counts.item.tolist() == [1, 0, 2, 3], "of equal counts the newest first"
-    assert counts.counts["7d"].tolist() == counts.counts["all"].tolist() == [2, 2, 1, 1]
-    assert counts.entries.row.tolist() == [0, 0, 0, 2]
-    assert counts.span.tolist() == [0, 0, 0, 0], "nobody knows when"
+    assert counts.items.values.tolist() == [1, 0, 2, 3], "of equal counts the newest first"
+    assert counts.of_entry["7d"].tolist() == counts.of_entry["all"].tolist() == [2, 2, 1, 1]
+    assert counts.items.row.tolist() == [0, 0, 0, 2]
+    assert counts.of_entry["span"].tolist() == [0, 0, 0, 0], "nobody knows when"
     stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
     joined = counts.or_else(stored, np.array([False, True, True]))
     asked = Queries(past=history, events=history.lengths, personal=joined)
@@ -118,13 +115,13 @@ def test_later_events_are_added():
     newer = Ragged(np.array([4, 4, -1, 2]), np.array([0, 0, 0, 0]), 3)
     sums = stored.plus(PersonalCounts.of_histories(newer))
     # What is stored outside the corpus stays: shares of what a user takes are of all of it.
-    assert sums.item.tolist() == [2, 4, 0, 5, -1, 3, 4]
-    np.testing.assert_allclose(sums.counts["7d"], [1.9, 2, 0.1, 0.5, 1, 2, 2], rtol=1e-6)
-    np.testing.assert_allclose(sums.counts["60d"], [3, 2, 3, 1, 2, 1, 1], rtol=1e-6)
-    np.testing.assert_allclose(sums.counts["all"], [2, 2, 1, 1, 1, 1, 1], rtol=1e-6)
-    assert sums.entries.row.tolist() == [0, 0, 0, 0, 0, 2, 2]
-    np.testing.assert_allclose(sums.age, [0, 0, 1, 1, 1, 1, 1], atol=1e-5)
-    np.testing.assert_allclose(sums.days, [2, 1, 1, 1, 1, 1, 1])
+    assert sums.items.values.tolist() == [2, 4, 0, 5, -1, 3, 4]
+    np.testing.assert_allclose(sums.of_entry["7d"], [1.9, 2, 0.1, 0.5, 1, 2, 2], rtol=1e-6)
+    np.testing.assert_allclose(sums.of_entry["60d"], [3, 2, 3, 1, 2, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(sums.of_entry["all"], [2, 2, 1, 1, 1, 1, 1], rtol=1e-6)
+    assert sums.items.row.tolist() == [0, 0, 0, 0, 0, 2, 2]
+    np.testing.assert_allclose(sums.of_entry["age"], [0, 0, 1, 1, 1, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(sums.of_entry["days"], [2, 1, 1, 1, 1, 1, 1])
     np.testing.assert_allclose(sums.visits, [2, 0, 1])
 
 
@@ -148,8 +145,8 @@ def test_a_later_event_changes_no_other_items_share():
     stored = stored_counts(of_one, [-1, 0, -1], [5, 9, 5], **{"60d": [1, 2, 1]})
     newer = PersonalCounts.of_histories(Ragged(np.array([1]), np.zeros(1, np.int64), 1))
     sums = stored.plus(newer)
-    assert sums.item.tolist() == [0, 1, -1, -1]
-    assert sums.counts["60d"].tolist() == [2, 1, 1, 1]
+    assert sums.items.values.tolist() == [0, 1, -1, -1]
+    assert sums.of_entry["60d"].tolist() == [2, 1, 1, 1]
 
 
 def test_later_events_lengthen_spans():
@@ -157,15 +154,16 @@ def test_later_events_lengthen_spans():
     stored = stored_counts(
         Ragged(np.arange(2), np.zeros(2, np.int64), 1), [0, 1], [5, 9], all=[3, 1]
     )
-    stored = replace(stored, span=np.array([20, 0], np.float32))
+    of_entry = {**stored.of_entry, "span": np.array([20, 0], np.float32)}
+    stored = replace(stored, of_entry=of_entry)
     newer = PersonalCounts.of_histories(Ragged(np.array([2, 1, 2]), np.zeros(3, np.int64), 1))
     sums = stored.plus(newer)
-    order = np.argsort(sums.item)
-    np.testing.assert_allclose(sums.span[order], [20, 9, 0], atol=1e-5)
-    np.testing.assert_allclose(sums.age[order], [5, 0, 0], atol=1e-5)
+    order = np.argsort(sums.items.values)
+    np.testing.assert_allclose(sums.of_entry["span"][order], [20, 9, 0], atol=1e-5)
+    np.testing.assert_allclose(sums.of_entry["age"][order], [5, 0, 0], atol=1e-5)
     chosen = sums.or_else(stored, np.array([False]))
-    assert chosen.span[chosen.entries.values].tolist() == [20, 0]
-    assert stored.or_else(sums, np.array([True])).span[:2].tolist() == [20, 0]
+    assert chosen.of_entry["span"].tolist() == [20, 0]
+    assert stored.or_else(sums, np.array([True])).of_entry["span"][:2].tolist() == [20, 0]
 
 
 def test_trending_items_are_ordered_by_the_half_life_then_by_the_longest():

@@ -153,7 +153,7 @@ def test_an_item_behind_the_first_ones_is_in_no_past():
     queries = Queries(past=past, events=past.lengths, personal=counts)
     assert lists(History(), Queries.of_past(past)) == [[2, 0], []]
     assert lists(History(), queries) == [[0, 2], []]
-    assert counts.item.max() == 5, "what others read of a query stays"
+    assert counts.items.values.max() == 5, "what others read of a query stays"
 
 
 def test_what_is_left_out_may_be_of_items_that_came_later():

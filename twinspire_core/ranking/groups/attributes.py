@@ -30,6 +30,7 @@ from twinspire_core.search.ragged import (
     value_type,
 )
 from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.user_histories import AGE, DAYS, HALF_LIFE, SPAN
 
 _TAKEN, _LATELY, _BUYERS = "popular", "lately", "buyers"
 _COUNTS = {_TAKEN: "_popular", _LATELY: "_lately", _BUYERS: BUYERS} | {
@@ -255,17 +256,15 @@ class Attributes(FeatureGroup):
 
 def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:
     """The users' arrays that `_compare` reads; None where queries bring no counts."""
-    past = pairs.past
-    if past is None or past.weight is None or past.total is None:
+    personal = pairs.queries.personal
+    if personal is None:
         return None
-    counts = past.counts
-    spans, days = counts.span[past.number], counts.days[past.number]
     own = np.zeros(len(pairs), np.float32)
     is_pair = pairs.past_pair >= 0
-    own[pairs.past_pair[is_pair]] = past.weight[is_pair]
-    begin = list_offsets(np.bincount(past.query, minlength=len(pairs.queries)))
-    totals = np.maximum(past.total, 1e-30)
-    return begin, past.item, past.weight, counts.age[past.number], spans, days, totals, own
+    own[pairs.past_pair[is_pair]] = personal.of_entry[HALF_LIFE][is_pair]
+    begin = list_offsets(personal.items.lengths)
+    of_entry = (personal.of_entry[name] for name in (HALF_LIFE, AGE, SPAN, DAYS))
+    return begin, personal.items.values, *of_entry, np.maximum(pairs.past_totals, 1e-30), own
 
 
 @compiled

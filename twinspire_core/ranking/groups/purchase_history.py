@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from twinspire_core.display.table import ago, counted, times
-from twinspire_core.ranking.pairs import FeatureGroup, Pairs, PastEntries, write_rows
+from twinspire_core.ranking.pairs import FeatureGroup, Pairs, write_rows
 from twinspire_core.search.ragged import list_places
-from twinspire_core.sources.user_histories import HALF_LIVES
+from twinspire_core.sources.user_histories import (
+    AGE,
+    DAYS,
+    HALF_LIFE,
+    HALF_LIVES,
+    SPAN,
+    PersonalCounts,
+)
 
 _COUNT = "personal:"
 _ALL = "all"
-_OF_SHARE = "60d"
 
 
 def _interval_text(value: float) -> str:
@@ -86,37 +92,32 @@ class PersonalHistory(FeatureGroup):
         pair = pairs.find(pairs.queries.past.row, pairs.queries.past.values)
         column["seen"][:] = 0
         column["seen"][pair[pair >= 0]] = 1
-        past = pairs.past
-        if past is None:
+        personal = pairs.queries.personal
+        if personal is None:
             return
-        column["seen"][pairs.past_pair[pairs.past_pair >= 0]] = 1
         entry = np.flatnonzero(pairs.past_pair >= 0)
         pair = pairs.past_pair[entry]
-        number = past.number[entry]
-        counts = past.counts
-        for name in counts.counts:
-            column[_COUNT + name][:] = 0
-            column[_COUNT + name][pair] = counts.counts[name][number]
-        column["personal_age"][pair] = counts.age[number]
-        column["personal_rank"][pair] = list_places(counts.entries.lengths)[entry]
-        if _OF_SHARE in counts.counts:
-            weights = counts.counts[_OF_SHARE]
-            totals = np.bincount(past.query, weights[past.number], len(pairs.queries))
-            column["personal_share"][:] = 0
-            column["personal_share"][pair] = (
-                weights[number] / np.maximum(totals, 1e-30)[pairs.query[pair]]
-            )
-        days = counts.days[number]
-        column["personal_first"][pair] = counts.age[number] + counts.span[number]
-        shares = days / counts.visits[pairs.query[pair]]
-        for name, amounts in (("personal_days", days), ("personal_day_share", shares)):
+        column["seen"][pair] = 1
+        of_pair = {name: values[entry] for name, values in personal.of_entry.items()}
+        age, span, days = (of_pair[name] for name in (AGE, SPAN, DAYS))
+        of_query = pairs.query[pair]
+        amounts = {_COUNT + name: of_pair[name] for name in HALF_LIVES}
+        amounts["personal_share"] = (
+            of_pair[HALF_LIFE] / np.maximum(pairs.past_totals, 1e-30)[of_query]
+        )
+        amounts["personal_days"] = days
+        amounts["personal_day_share"] = days / personal.visits[of_query]
+        for name, amount in amounts.items():
             column[name][:] = 0
-            column[name][pair] = amounts
+            column[name][pair] = amount
+        column["personal_age"][pair] = age
+        column["personal_first"][pair] = age + span
+        column["personal_rank"][pair] = list_places(personal.items.lengths)[entry]
         with np.errstate(divide="ignore", invalid="ignore"):
-            interval = np.where(days > 1, counts.span[number] / (days - 1), np.nan)
+            interval = np.where(days > 1, span / (days - 1), np.nan)
         column["interval"][pair] = interval
         # At least a day: two events around midnight show no interval of minutes.
-        column["overdue"][pair] = counts.age[number] / np.maximum(interval, 1)
+        column["overdue"][pair] = age / np.maximum(interval, 1)
 
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
@@ -159,21 +160,17 @@ class UserActivity(FeatureGroup):
         users = len(pairs.queries)
         of_user = np.full((users, len(_USER_WORDS)), np.nan, np.float32)
         of_user[:, 0] = np.log1p(pairs.queries.events)
-        past = pairs.past
-        if past is None:
-            of_user[:, 1] = np.log1p(pairs.queries.past.lengths)
-            write_rows(of_user, pairs.query, values)
-            return
-        items = np.bincount(past.query, minlength=users)
+        personal = pairs.queries.personal
+        items = (pairs.queries.past if personal is None else personal.items).lengths
         of_user[:, 1] = np.log1p(items)
-        age = np.full(users, np.inf, np.float32)
-        np.minimum.at(age, past.query, past.counts.age[past.number])
-        of_user[:, 2] = np.where(items > 0, age, np.nan)
-        if _ALL in past.counts.counts:
-            counts = past.counts.counts[_ALL][past.number]
-            events = np.bincount(past.query, weights=counts, minlength=users)
+        if personal is not None:
+            query = personal.items.row
+            age = np.full(users, np.inf, np.float32)
+            np.minimum.at(age, query, personal.of_entry[AGE])
+            of_user[:, 2] = np.where(items > 0, age, np.nan)
+            events = np.bincount(query, weights=personal.of_entry[_ALL], minlength=users)
             of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
-        of_user[:, 4:] = _rhythm(past, of_user[:, 2])
+            of_user[:, 4:] = _rhythm(personal, of_user[:, 2])
         write_rows(of_user, pairs.query, values)
 
     def describe(self, name: str, value: float) -> str:
@@ -181,15 +178,15 @@ class UserActivity(FeatureGroup):
         return "the user's history is unknown" if np.isnan(value) else _USER_WORDS[name](value)
 
 
-def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
+def _rhythm(personal: PersonalCounts, age: np.ndarray) -> np.ndarray:
     """The last five features of users, [U, 5] float32; age is that of the last event, [U]."""
-    counts = past.counts
+    query, of_entry = personal.items.row, personal.of_entry
     users = len(age)
     # In doubles: vectorised logarithms of floats can differ in the last bit by their place in the array.
-    visits = np.where(np.isnan(age), np.nan, counts.visits).astype(np.float64)
+    visits = np.where(np.isnan(age), np.nan, personal.visits).astype(np.float64)
     first = np.zeros(users, np.float32)
-    np.maximum.at(first, past.query, counts.age[past.number] + counts.span[past.number])
-    days = np.bincount(past.query, weights=counts.days[past.number], minlength=users)
+    np.maximum.at(first, query, of_entry[AGE] + of_entry[SPAN])
+    days = np.bincount(query, weights=of_entry[DAYS], minlength=users)
     with np.errstate(divide="ignore", invalid="ignore"):
         interval = np.where(visits > 1, (first - age) / (visits - 1), np.nan)
         rhythm = (

@@ -54,10 +54,9 @@ def test_features_are_those_of_a_loop(kind):
     items = np.concatenate([draw.permutation(np.arange(-1, ITEMS))[:n] for n in lengths])
     weight, age, span, days = draw.random((4, len(items))).astype(np.float32)
     age, span, days = np.floor(age * 90), np.floor(span * 60), np.ceil(days * 3)
-    entries = Ragged.of_lengths(np.arange(len(items)), lengths)
-    known = {"counts": {"60d": weight}, "age": age, "span": span, "days": days}
+    of_entry = {"60d": weight, "age": age, "span": span, "days": days}
     past = Ragged.of_lengths(items, lengths)
-    counts = PersonalCounts(entries=entries, item=items, visits=lengths > 0, **known)
+    counts = PersonalCounts(items=past, of_entry=of_entry, visits=lengths > 0)
     queries = Queries(past=past, events=lengths, personal=counts)
     lists = ScoredLists.by_place(np.stack([draw.permutation(ITEMS)[:9] for _ in lengths]))
     events = draw.integers(0, 50, ITEMS)

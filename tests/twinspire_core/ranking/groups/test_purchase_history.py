@@ -65,8 +65,9 @@ def test_what_is_known_of_an_item_and_a_user(name, often, once, never):
     ids=["two events around midnight", "three times on two days"],
 )
 def test_rhythm_is_that_of_days_and_not_of_minutes(name, span, days, wanted):
-    spans, on = np.array([span, 0, 0], np.float32), np.array([days, 1, 1], np.float32)
-    asked = replace(QUERIES, personal=replace(PERSONAL, span=spans, days=on))
+    rhythm = {"span": np.array([span, 0, 0], "f4"), "days": np.array([days, 1, 1], "f4")}
+    counts = replace(PERSONAL, of_entry={**PERSONAL.of_entry, **rhythm})
+    asked = replace(QUERIES, personal=counts)
     assert value(name, queries=asked)[0, 2] == wanted
 
 
