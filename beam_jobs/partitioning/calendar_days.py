@@ -2,7 +2,7 @@
 time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from zoneinfo import ZoneInfo, available_timezones
@@ -37,7 +37,6 @@ class Layout:
       snapshot: the one day that all rows belong to, for tables of items and users.
       first: rows of earlier days are left out.
       last: rows of later days are left out.
-      rename: new column names by old ones.
       format: of the input; `auto` takes it from the endings of the files.
       csv: how CSV files are written.
       text: columns of CSV files that stay text although they hold only numbers.
@@ -51,7 +50,6 @@ class Layout:
     snapshot: date | None = None
     first: date | None = None
     last: date | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
     format: Format = "auto"
     csv: CsvOptions = field(default_factory=CsvOptions)
     text: Sequence[str] = ()
@@ -63,9 +61,6 @@ class Layout:
                 "Give either --time COLUMN, to write each row to the day of its time, or --snapshot"
                 " DATE, to write all rows to one day."
             )
-        if self.time and self.time in self.rename and self.time not in self.rename.values():
-            # The time may be given by its old name. The class is frozen, so not by assignment.
-            object.__setattr__(self, "time", self.rename[self.time])
         if self.time_format is not None and ("%" not in self.time_format or self.time_unit):
             raise UsageError(
                 "--time-format must be a strptime format, such as '%d.%m.%Y %H:%M:%S', and cannot be"

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
 
@@ -42,7 +41,7 @@ from beam_jobs.partitioning.log_tables import (
     read,
 )
 from twinspire_core import storage
-from twinspire_core.errors import BadData, UsageError
+from twinspire_core.errors import BadData, UsageError, did_you_mean
 
 SPILL_BYTES = 256 << 20
 _LISTED_DAYS = 100
@@ -235,8 +234,8 @@ def collect(
     first = layout.first or date.min
     last = layout.last or date.max
     rows_of: Counter[str] = Counter()
-    for source, raw in tables:
-        table = _rename(raw, layout, source)
+    for source, table in tables:
+        _check_names(table, layout, source)
         days, table = _days(table, layout, source, rows_of[source], aside)
         if layout.time and not summary.warning:
             summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
@@ -248,26 +247,16 @@ def collect(
     summary.rejected += aside.count
 
 
-def _rename(table: pa.Table, layout: Layout, path: str) -> pa.Table:
-    """The table with its columns renamed."""
-    required = list(layout.rename)
-    if layout.time and layout.time not in layout.rename.values():
-        required.append(layout.time)
-    for name in required:
-        _require(name, table, path)
-    names = [layout.rename.get(name, name) for name in table.column_names]
-    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
-    if repeated:
-        raise UsageError(
-            f"Column names must be unique; {path} would have {repeated[0]!r} twice. Check --rename"
-            " and the file."
-        )
-    return table.rename_columns(names)
-
-
-def _require(name: str, table: pa.Table, path: str) -> None:
+def _check_names(table: pa.Table, layout: Layout, path: str) -> None:
+    """Refuses a table that has a name twice, or no column of the time."""
     names = table.column_names
-    if name in names:
+    if len(set(names)) < len(names):
+        (repeated, _), *_ = Counter(names).most_common(1)
+        raise UsageError(
+            f"Column names must be unique; {path} has {repeated!r} twice. Rename one of them in the file."
+        )
+    name = layout.time
+    if name is None or name in names:
         return
     delimiter = next((c for c in "\t;|," if c in names[0]), None) if len(names) == 1 else None
     if delimiter:
@@ -276,11 +265,10 @@ def _require(name: str, table: pa.Table, path: str) -> None:
             f"{path} has no column {name!r}. It has a single column, {names[0]!r}, probably"
             f" because its delimiter is another character. Add --delimiter {written}."
         )
-    near = get_close_matches(name, names, 1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, names, "; ") or "."
     raise BadData(
-        f"{path} has no column {name!r}. Its columns are {', '.join(names)}. {hint}"
-        "Name another column, or leave the file out."
+        f"{path} has no column {name!r}. Its columns are {', '.join(names)}{hint}"
+        " Name another column, or leave the file out."
     )
 
 

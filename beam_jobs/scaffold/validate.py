@@ -169,15 +169,17 @@ def _check(p: Pipeline, day: date, sample: TableSample, column: Column) -> Check
     # Polars cannot count the different values of every nested type.
     distinct = "?" if kind.is_nested() else f"{values.n_unique():,}"
     absent = _share(values.null_count(), len(values))
+    content = f"{kind}, {distinct} values in {len(values):,} rows, {absent} missing"
     remark = _remark(p, day, sample, column)
-    found = f"{kind}, {distinct} values in {len(values):,} rows, {absent} missing"
+    if remark is None:
+        return CheckedColumn(sample.table, name, _use(p, column), ok=True, found=content)
     return CheckedColumn(
         table=sample.table,
         column=name,
         use=_use(p, column),
-        ok=not (remark and remark.is_error),
-        found=f"{found}; {remark.words}" if remark else found,
-        doubt=bool(remark and not remark.is_error),
+        ok=not remark.is_error,
+        found=f"{content}; {remark.words}",
+        doubt=not remark.is_error,
     )
 
 
@@ -208,9 +210,14 @@ def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Rema
         if isinstance(values.dtype, pl.Struct):
             words += "; `twinspire partition` makes a column of each field of a nested column"
         return Remark(words, is_error=True)
+    unit = p.columns.time_unit
+    forms = forms_of(values) if column.kind == "time" else []
     # First: read in the wrong unit, all times would be of other days, which is no help to anybody.
-    if column.kind == "time" and (remark := _other_form(p, values)):
-        return remark
+    if forms and (forms[0].format or forms[0].unit not in (None, unit)):
+        example = values.drop_nulls()[0]
+        span = _span(to_instants(values, unit, p.zone))
+        words = f"times such as {example!r}: read in {unit} they are {span}; {_remedy(forms[0])}"
+        return Remark(words, is_error=True)
     # The rules may refer to the converted values, so these are a column first.
     raw = pl.DataFrame([values.alias(RAW + column.source)]).with_columns(reading.values)
     wrong = values.filter(raw.select(is_wrong=reading.nonsense)["is_wrong"])
@@ -225,19 +232,6 @@ def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Rema
     if column.use == "corpus.filter":
         return _filtered(p, sample, column.source)
     return None
-
-
-def _other_form(p: Pipeline, times: pl.Series) -> Remark | None:
-    """A remark on times in another unit or form than declared."""
-    unit = p.columns.time_unit
-    form = next(iter(forms_of(times)), TimeForm())
-    if not form.format and form.unit in (None, unit):
-        return None
-    span = _span(to_instants(times, unit, p.zone))
-    example = times.drop_nulls()[0]
-    return Remark(
-        f"times such as {example!r}: read in {unit} they are {span}; {_remedy(form)}", True
-    )
 
 
 def _rejected(p: Pipeline, wrong: pl.Series, total: int, reason: str) -> Remark:

@@ -1,7 +1,7 @@
 """The statistics of a day's columns, taken batch by batch: the same bytes on every runner, in whatever
 parts and order the rows come.
 
-Counts, sums and extremes are exact. All else comes from one kind of sketch, which keeps the entries
+Counts and extremes are exact. All else comes from one kind of sketch, which keeps the entries
 with the `LISTED` smallest hashes. A sketch by hashes of the values holds distinct values with exact
 counts, and estimates how many there are (KMV). A sketch by hashes of the rows is a random sample, which
 gives quantiles and top values where a column has more distinct values than are listed. With 10,000
@@ -32,8 +32,6 @@ _TOP = 20
 _RANKS = np.arange(11) / 10
 _ALL = np.uint64((1 << 64) - 1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-# Every float32 is a whole multiple of 2^-149.
-_UNIT = 149
 _NOT_DATA = ("_time", "_holdout")
 
 
@@ -117,7 +115,6 @@ class Sketch:
     """A column so far.
 
     Attributes:
-      total: the sum of the finite numbers, in units of 2^-149.
       by_value: the different values.
       by_row: a sample of all values.
       For the others see `Column`.
@@ -126,9 +123,6 @@ class Sketch:
     rows: int = 0
     present: int = 0
     values: int = 0
-    shortest: int = 1 << 62
-    longest: int = 0
-    total: int = 0
     least: float = np.inf
     most: float = -np.inf
     by_value: Smallest = field(default_factory=Smallest)
@@ -146,15 +140,11 @@ class Sketch:
             # An empty list counts as missing, as it gives no value.
             lengths = list_lengths(column)
             hashes = rows[list_rows(lengths)]
-            lengths = lengths[lengths > 0]
-            self.present += len(lengths)
+            self.present += int(np.count_nonzero(lengths))
             column = column.flatten()
         else:
-            lengths = np.ones(min(1, len(column) - column.null_count), np.int64)
             self.present += len(column) - column.null_count
         self.rows += len(rows)
-        self.shortest = int(lengths.min(initial=self.shortest))
-        self.longest = int(lengths.max(initial=self.longest))
         self.values += len(column) - column.null_count
         if pa.types.is_string(column.type):
             column = column.dictionary_encode()
@@ -182,7 +172,6 @@ class Sketch:
             hashes = hashes[np.isfinite(numbers)]
             numbers = numbers[np.isfinite(numbers)]
         numbers = numbers + np.float32(0)  # of both zeros the positive one
-        self.total += _exact_sum(numbers)
         self.least = min(self.least, float(numbers.min(initial=np.inf)))
         self.most = max(self.most, float(numbers.max(initial=-np.inf)))
         from pandas.util import hash_array  # late: a refresh does without pandas
@@ -196,9 +185,6 @@ class Sketch:
         self.rows += other.rows
         self.present += other.present
         self.values += other.values
-        self.shortest = min(self.shortest, other.shortest)
-        self.longest = max(self.longest, other.longest)
-        self.total += other.total
         self.least = min(self.least, other.least)
         self.most = max(self.most, other.most)
         self.by_value.merge(other.by_value)
@@ -221,7 +207,6 @@ class Sketch:
         if pa.types.is_floating(entries.values.type) and len(entries.values):
             listed = counted.sort_by("value")
             quantiles = Numbers.weighted(listed["value"], listed["n"]).quantiles(_RANKS)
-            numbers["sum"] = self.total / (1 << _UNIT)
             numbers["min"], numbers["max"] = _plain(pa.array([self.least, self.most], pa.float32()))
             numbers["quantiles"] = _plain(pa.array(quantiles))
         return features_report.Column(
@@ -230,8 +215,6 @@ class Sketch:
             present=self.present,
             missing=self.rows - self.present,
             values=self.values,
-            shortest=min(self.shortest, self.longest),
-            longest=self.longest,
             distinct=len(distinct.hashes)
             if exact
             else (LISTED - 1) * int(_ALL) // int(distinct.hashes[-1]),
@@ -333,14 +316,6 @@ def finish(schema: pa.Schema, sketches: Sketches) -> dict[str, features_report.C
         for field in schema
         if field.name in sketches
     }
-
-
-def _exact_sum(numbers: np.ndarray) -> int:
-    """The sum of float32, whatever their order, in units of 2^-149."""
-    # Numbers of one exponent have 24 bits in the same places: up to 2^29 of them add up exactly.
-    exponents = numbers.view(np.uint32) >> 23 & 255
-    parts = np.bincount(exponents, weights=numbers)
-    return sum(int(part * 2.0**_UNIT) for part in parts if part)
 
 
 def _type(kind: pa.DataType) -> Any:

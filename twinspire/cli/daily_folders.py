@@ -70,9 +70,6 @@ def partition(
     last: Annotated[
         str | None, typer.Option("--to", metavar="DATE", help="Leave out later days.")
     ] = None,
-    rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")
-    ] = None,
     file_format: Annotated[
         Literal["auto", "parquet", "jsonl", "csv"],
         typer.Option("--format", help="auto: by the file's ending."),
@@ -111,12 +108,6 @@ def partition(
     from beam_jobs.partitioning.calendar_days import Layout
     from twinspire_core.records.csv_lines import CsvOptions
 
-    renamed: dict[str, str] = {}
-    for pair in rename or []:
-        old, _, new = pair.partition("=")
-        if not new:
-            raise UsageError(f"--rename must be written OLD=NEW; found {old!r}.")
-        renamed[old] = new
     layout = Layout(
         time=time,
         time_unit=time_unit,
@@ -125,7 +116,6 @@ def partition(
         snapshot=parse_date(snapshot) if snapshot else None,
         first=parse_date(first) if first else None,
         last=parse_date(last) if last else None,
-        rename=renamed,
         format=file_format,
         csv=CsvOptions(
             delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding

@@ -188,8 +188,7 @@ class Column(JsonPart):
       present: rows with a value; lists that are not empty.
       missing: the other rows.
       values: number of values in all rows together.
-      shortest, longest: number of values in the shortest and the longest list that is not empty.
-      sum, min, max: of the finite numbers, exact; None for strings, and without finite numbers.
+      min, max: of the finite numbers, exact; None for strings, and without finite numbers.
       distinct: number of different values: exact, or estimated with a standard error of 1%.
       exact: whether `listed` has all values with their counts; else it has those of a sample.
       top: the most frequent values with their counts, which a sample estimates.
@@ -203,9 +202,6 @@ class Column(JsonPart):
     present: int
     missing: int
     values: int
-    shortest: int
-    longest: int
-    sum: float | None = None
     min: float | None = None
     max: float | None = None
     distinct: int

@@ -121,12 +121,12 @@ def test_a_log_that_is_all_set_aside_is_warned_about(tmp_path, out):
 
 def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, out):
     log = write_csv(tmp_path / "log.csv", ["2024-03-25"] * 2_500)
-    command = ("partition", log, "--out", out, "--delimiter", ";")
-    assert twinspire(*command, "--time", "wann")[0] == 0
-    renamed = ("--time", "wann", "--rename", "wann=at")
-    code, _, output = twinspire(*command, *renamed)
+    command = ("partition", log, "--out", out, "--delimiter", ";", "--time")
+    assert twinspire(*command, "wann")[0] == 0
+    write_csv(log, ["2024-03-25"], names="user;name;at")
+    code, _, output = twinspire(*command, "at")
     assert code == 2 and "has 2,500 rows, but no column 'at'" in output and "--replace" in output
-    code, output, _ = twinspire(*command, *renamed, "--replace")
+    code, output, _ = twinspire(*command, "at", "--replace")
     assert code == 0 and json.loads(output)["replaced"] == 1
 
 
