@@ -18,8 +18,9 @@ _NUMBER = r"^\s*-?\d+(?:\.\d+)?\s*$"
 _ISO = (
     r"^\s*(?<date>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?<clock>\d{2}:\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d+))?)?"
-    r"\s*(?:(?<utc>[Zz]|UTC)|(?<sign>[+-])(?<zh>\d{2}):?(?<zm>\d{2})?)?)?\s*$"
+    r"\s*(?<offset>[Zz]|UTC|[+-]\d{2}:?(?:\d{2})?)?)?\s*$"
 )
+_CANONICAL = "%Y-%m-%d %H:%M:%S%.6f%#z"
 # A format must read at least this share of the values, since logs may have malformed times.
 _SHARE = 0.95
 _LOOKED_AT = 2_000
@@ -105,34 +106,22 @@ def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
 
 def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
     """ISO 8601 as instants; null where it is something else."""
-    parts = text.alias("t").to_frame().select(pl.col("t").str.extract_groups(_ISO).struct.unnest())
     # Exactly six digits: logs write milliseconds, nanoseconds or anything between.
     digits = (pl.col("fraction").fill_null("") + "000000").str.slice(0, 6)
-    written = pl.concat_str(
-        [
-            pl.col("date"),
-            pl.lit(" "),
-            pl.col("clock").fill_null("00:00"),
-            pl.lit(":"),
-            pl.col("second").fill_null("00"),
-            pl.lit("."),
-            digits,
-        ]
+    written = pl.format(
+        "{} {}:{}.{}{}",
+        "date",
+        pl.col("clock").fill_null("00:00"),
+        pl.col("second").fill_null("00"),
+        digits,
+        pl.col("offset").str.replace("UTC|z", "Z").fill_null("Z"),
     )
+    parts = text.alias("t").to_frame().select(pl.col("t").str.extract_groups(_ISO).struct.unnest())
     # A part out of its range (month 13, hour 24) makes it null.
-    clock = written.str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us", strict=False)
-    minutes = pl.col("zh").cast(pl.Int64) * 60 + pl.col("zm").cast(pl.Int64).fill_null(0)
-    offset = pl.when(pl.col("sign") == "-").then(-minutes).otherwise(minutes).fill_null(0)
-    zoned = pl.col("utc").is_not_null() | pl.col("sign").is_not_null()
-    fields = parts.select(
-        clock=pl.when(pl.col("date").is_not_null()).then(clock),
-        zoned=zoned,
-        offset=offset * 60_000_000,
-    )
-    instant = fields["clock"].cast(pl.Int64) - fields["offset"]
-    if fields["zoned"].all():
-        return instant
-    return instant.zip_with(fields["zoned"], _local(fields["clock"], zone))
+    clock = parts.select(written.str.to_datetime(_CANONICAL, time_unit="us", strict=False))
+    instant = clock.to_series().dt.replace_time_zone(None)
+    zoned = parts["offset"].is_not_null()
+    return instant.cast(pl.Int64).zip_with(zoned, _local(instant, zone))
 
 
 def _local(clock: pl.Series, zone: ZoneInfo) -> pl.Series:
@@ -216,7 +205,7 @@ def _parses(text: str, form: str) -> bool:
 
 def _reading(text: pl.Series, form: TimeForm) -> tuple[timedelta, datetime]:
     """The span of the times, and the first of them."""
-    clock = _clock(text, form).dt.replace_time_zone("UTC")
+    clock = in_form(text, form).dt.replace_time_zone("UTC")
     least, most = clock.min(), clock.max()
     assert isinstance(least, datetime) and isinstance(most, datetime)
     return most - least, least
@@ -226,12 +215,13 @@ def _fits(values: pl.Series, form: TimeForm) -> bool:
     """Whether nearly all values, read so, are of years in which logs are written."""
     if values.is_empty():
         return False
-    clock = _clock(values, form).dt.replace_time_zone("UTC")
+    clock = in_form(values, form).dt.replace_time_zone("UTC")
     newest = datetime(date.today().year + _YEARS_AHEAD, 1, 1, tzinfo=UTC)
     return bool(clock.is_between(_OLDEST, newest).sum() >= _SHARE * len(values))
 
 
-def _clock(values: pl.Series, form: TimeForm) -> pl.Series:
+def in_form(values: pl.Series, form: TimeForm) -> pl.Series:
+    """[N] timestamps of times that are written in a form; null where they are not."""
     if form.format is not None:
         return to_clock(values.cast(pl.String), form.format)
     return to_instants(values, form.unit or "us", _ZONE).cast(pl.Datetime("us", "UTC"))

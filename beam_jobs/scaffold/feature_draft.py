@@ -286,10 +286,7 @@ def _features_of(
     for column in rows.columns:
         if column in used:
             continue
-        drafted = kind(column, rows[column])
-        keys, reason = (
-            ({"kind": "category"}, drafted) if isinstance(drafted, str) else (drafted, "")
-        )
+        keys, reason = kind(column, rows[column])
         if table == "events" and is_outcome(column):
             reason = "looks like an outcome of the event, not known before it"
         elif column in of_items:
@@ -321,22 +318,41 @@ def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
     }
 
 
-def kind(column: str, values: pl.Series) -> Keys | str:
-    """Keys of a feature that reads the column; or a message that says why there is none."""
+def kind(column: str, values: pl.Series) -> tuple[Keys, str]:
+    """Keys of a feature that reads the column, and why it is left out; no reason if it is not."""
+    dtype = values.dtype
     present = values.drop_nulls()
+    distinct = 0 if dtype.is_nested() else present.n_unique()
+    left_out: Keys = {"kind": "category"}
     if present.is_empty():
-        return "no values in the sample"
-    if holds_bytes(values.dtype):
-        return "bytes, which need not be text"
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return _list_kind(present)
-    if values.dtype.is_temporal():
-        return 'a time; of items, kind = "age" can count from it'
-    if values.dtype.is_nested():
-        return "a nested column"
-    if present.n_unique() == 1:
-        return "one value only in the sample"
-    return _scalar_kind(column, values, present)
+        return left_out, "no values in the sample"
+    if holds_bytes(dtype):
+        return left_out, "bytes, which need not be text"
+    if isinstance(dtype, pl.List | pl.Array):
+        return _list_kind(present), ""
+    if dtype.is_temporal():
+        return left_out, 'a time; of items, kind = "age" can count from it'
+    if dtype.is_nested():
+        return left_out, "a nested column"
+    if distinct == 1:
+        return left_out, "one value only in the sample"
+    # Few different integers, such as a number of stars, are categories.
+    many_integers = dtype.is_integer() and (distinct > _MANY_INTEGERS or not is_category(values))
+    if dtype.is_float() or many_integers:
+        return {"kind": "number", "log": bool((present >= 0).all())}, ""
+    if dtype == pl.String and not is_shown(column, values) and (separator := _separator(present)):
+        return {"kind": "categories", "separator": separator}, ""
+    if dtype == pl.String and (example := _number_in_text(present)):
+        return left_out, (
+            f'numbers written as text, such as {example}; kind = "number" reads them from CSV and JSON'
+            " Lines; in Parquet, make them numbers first"
+        )
+    if dtype == pl.String and distinct > min(CATEGORY_SIZE, 0.5 * len(present)):
+        return {"kind": "text"}, ""
+    if is_category(values):
+        return {"kind": "category"}, ""
+    reason = f"{distinct} values in {len(values)} rows, too many to tell that they are categories"
+    return left_out, reason
 
 
 def _list_kind(present: pl.Series) -> Keys:
@@ -346,27 +362,6 @@ def _list_kind(present: pl.Series) -> Keys:
     if dtype.inner.is_float() and lengths.n_unique() == 1:  # type: ignore[attr-defined]
         return {"kind": "vector", "size": int(lengths[0])}
     return {"kind": "categories"}
-
-
-def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | str:
-    dtype = values.dtype
-    distinct = present.n_unique()
-    # Few different integers, such as a number of stars, are categories.
-    many_integers = dtype.is_integer() and (distinct > _MANY_INTEGERS or not is_category(values))
-    if dtype.is_float() or many_integers:
-        return {"kind": "number", "log": bool((present >= 0).all())}
-    if dtype == pl.String and not is_shown(column, values) and (separator := _separator(present)):
-        return {"kind": "categories", "separator": separator}
-    if dtype == pl.String and (example := _number_in_text(present)):
-        return (
-            f'numbers written as text, such as {example}; kind = "number" reads them from CSV and JSON'
-            " Lines; in Parquet, make them numbers first"
-        )
-    if dtype == pl.String and distinct > min(CATEGORY_SIZE, 0.5 * len(present)):
-        return {"kind": "text"}
-    if is_category(values):
-        return {"kind": "category"}
-    return f"{distinct} values in {len(values)} rows, too many to tell that they are categories"
 
 
 def _number_in_text(present: pl.Series) -> str | None:

@@ -39,8 +39,6 @@ _REPEATS = 0.1
 _AT_ONCE = 0.5
 # Visits in a window of habits: groceries are bought every third day, and 60 days are enough.
 _VISITS = 20
-_LEAST_DAYS = {"news": 7, "habits": 60, "films": 30}
-_EXAMPLES = 1_000_000
 _MANY_EXAMPLES = 1_000_000
 # Examples of all passes together; there are at most six passes.
 _ALL_PASSES = 2_000_000
@@ -64,7 +62,6 @@ class LogFigures:
       events: number of events with a user, an item and a time.
       daily: events of each day from the first to the last, estimated from the sampled users.
       items: number of distinct items.
-      daily_users: mean number of users over all days.
       days_between: median number of days from a day of a user to the user's next; None if nobody comes
         again.
       earlier: median number of events that the user of an event had before it.
@@ -77,7 +74,6 @@ class LogFigures:
     events: int
     daily: Sequence[int]
     items: int
-    daily_users: float
     days_between: float | None
     earlier: int
     repeats: float
@@ -136,17 +132,16 @@ def figures_of(files: Sequence[Path], columns: ColumnsConfig, zone: str) -> LogF
             f"A log needs events with a user, an item and a time; {files[0].parent} has none. Name"
             " other columns with --user, --item and --time."
         )
-    return _measure(taken, firsts, events, one_in)
+    return _measure(taken, firsts, events)
 
 
-def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int, one_in: int) -> LogFigures:
+def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int) -> LogFigures:
     """The figures of a log.
 
     Args:
       taken: events of the sampled users.
       firsts: the first day of each item.
       events: number of events of all users.
-      one_in: one user in this many was sampled.
     """
     first: date = firsts["day"].min()  # type: ignore[assignment]
     since = (pl.col("day") - first).dt.total_days()
@@ -164,7 +159,6 @@ def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int, one_in: int
         events=events,
         daily=daily.tolist(),
         items=len(firsts),
-        daily_users=len(visits) * one_in / days,
         days_between=between.median(),  # type: ignore[arg-type]
         earlier=int(taken.select(pl.int_range(pl.len()).over("user").median()).item()),
         repeats=1 - by_day.select("user", "item").n_unique() / len(by_day),
@@ -212,31 +206,30 @@ def _kind(log: LogFigures) -> str:
 def about(log: LogFigures) -> str:
     """The comment that heads the file, with the figures of the log."""
     between = log.days_between
-    returns = f", who come back after {counted(between, 'day')} (median)" if between else ""
+    returns = f"; users come back after {counted(between, 'day')} (median)" if between else ""
     return (
         f"# The log: {counted(log.events, 'event')} on {counted(log.items, 'item')} in"
-        f" {counted(log.days, 'day')}; {counted(log.daily_users, 'user')} a day{returns}."
+        f" {counted(log.days, 'day')}{returns}."
     )
 
 
 def window_lines(log: LogFigures) -> Iterator[str]:
     """Lines of `[window]`."""
     days = _train_days(log)
-    least = {"news": 2 * days, "habits": min(_LONGEST, log.days), "films": days}
-    history = max(least[_kind(log)], days, WindowConfig().history_days)
+    all_days = min(_LONGEST, log.days) if _kind(log) == "habits" else 0
+    history = max(days, all_days, WindowConfig().history_days)
     yield f"train_days = {days}  # {counted(_examples(log), 'event')}; {_new(log)}"
     yield f"history_days = {history}  # {_repeated(log)}"
 
 
 def _train_days(log: LogFigures) -> int:
-    kind = _kind(log)
-    so_far = np.cumsum(log.daily[::-1])
-    most = {
-        "news": 0,
-        "habits": round(_VISITS * (log.days_between or 1)),
-        "films": int(np.searchsorted(so_far, _EXAMPLES)) + 1,
+    enough = int(np.searchsorted(np.cumsum(log.daily[::-1]), _MANY_EXAMPLES)) + 1
+    days = {
+        "news": 7,
+        "habits": max(60, round(_VISITS * (log.days_between or 1))),
+        "films": max(30, enough),
     }
-    return min(log.days, max(_LEAST_DAYS[kind], most[kind]))
+    return min(log.days, days[_kind(log)])
 
 
 def _examples(log: LogFigures) -> int:
@@ -278,7 +271,6 @@ def train_lines(log: LogFigures) -> Iterator[str]:
     examples = _examples(log)
     if kind == "habits":
         yield f'history = {{ pooling = "sqrtn" }}  # {_repeated(log)}: order hardly matters'
-        yield "dimension = 64  # habits differ from user to user"
     elif kind == "films" and log.earlier >= _SEQUENCE:
         yield f'history = {{ pooling = "attention" }}  # {_repeated(log)}: the newest items count most'
     if kind != "news":

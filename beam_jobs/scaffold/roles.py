@@ -4,7 +4,6 @@ Names and values of a sample count. What stays open is asked, or has to be named
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +11,11 @@ import numpy as np
 import polars as pl
 
 from beam_jobs.ingest.columns import holds_bytes
-from beam_jobs.ingest.timestamps import TimeForm, forms_of, is_sure
+from beam_jobs.ingest.timestamps import TimeForm, forms_of, in_form, is_sure
 from beam_jobs.partitioning.log_tables import flat
 from beam_jobs.scaffold import feature_draft
 from beam_jobs.scaffold.feature_draft import Role as Role
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 
 
 class Candidate(NamedTuple):
@@ -64,8 +63,6 @@ Forms = Mapping[str, list[TimeForm]]
 
 _SHOWN = 4
 _FEW = 5
-# Score of a column whose name says only that it is an id, and whose values repeat.
-_ID_SCORE = 1.0
 _ENOUGH_ROWS = 50
 _TOLD_APART = 0.95
 
@@ -85,11 +82,8 @@ def propose(
     time = _times(rows, forms)
     event = _events(rows)
     taken = {event.column, time.column if time.sure else None}
-    user = _ids(rows, forms, "user", taken)
-    item = _ids(rows, forms, "item", taken | ({user.column} if user.sure else set()))
-    # Of two similar id columns, once one is certainly the item, the other can be the user.
-    if item.sure and not user.sure:
-        user = _ids(rows, forms, "user", taken | {item.column})
+    user = _ids(rows, "user", taken)
+    item = _ids(rows, "item", taken | ({user.column} if user.sure else set()))
     return {"user": user, "item": item, "time": time, "event": event}
 
 
@@ -112,11 +106,13 @@ def choose_columns(
     flat_rows = pl.DataFrame(flat(rows.to_arrow()))
     for role, column in given.items():
         if column is not None and column not in flat_rows.columns:
-            near = get_close_matches(column, flat_rows.columns, 1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(column, flat_rows.columns, "; ")
+            columns = ", ".join(flat_rows.columns)
             raise UsageError(
-                f"--{role} must name a column of the events; {path} has no {column!r}. Its columns"
-                f" are {', '.join(flat_rows.columns)}.{hint}"
+                with_full_stop(
+                    f"--{role} must name a column of the events; {path} has no {column!r}. Its columns"
+                    f" are {columns}{hint}"
+                )
             )
     chosen: dict[Role, str | None] = {}
     for role, proposal in propose(flat_rows, given).items():
@@ -131,13 +127,12 @@ def choose_columns(
 
 
 def _refuse_shared(given: Mapping[Role, str | None]) -> None:
-    columns = [column for column in given.values() if column is not None]
-    for column in columns:
-        if columns.count(column) > 1:
-            roles = " and ".join(f"--{role}" for role, its in given.items() if its == column)
+    for column in given.values():
+        roles = [f"--{role}" for role, name in given.items() if name == column]
+        if column is not None and len(roles) > 1:
             raise UsageError(
-                f"A column can have only one role; {roles} name the same column, {column!r}. Name"
-                " another column for one of them."
+                f"A column can have only one role; {' and '.join(roles)} name the same column,"
+                f" {column!r}. Name another column for one of them."
             )
 
 
@@ -188,15 +183,14 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
     """
     # As text: the events may have the ids as numbers, and the snapshot as strings.
     wanted = ids.drop_nulls().unique().cast(pl.String)
-    scores = {}
+    best, best_score = None, 0.0
     for column in rows.columns:
         if _can_be_id(rows[column]):
-            strength = feature_draft.strength(column, role)
-            matched = wanted.is_in(rows[column].cast(pl.String).unique().implode()).sum()
-            is_key = rows[column].n_unique() == len(rows)
-            scores[column] = 10 * matched / max(1, len(wanted)) + strength + is_key * bool(strength)
-    best = max(scores, key=lambda column: scores[column], default=None)
-    return best if best is not None and scores[best] >= feature_draft.NAMED else None
+            share = wanted.is_in(rows[column].cast(pl.String).unique().implode()).mean()
+            score = 10 * float(share or 0) + feature_draft.strength(column, role)  # type: ignore[arg-type]
+            if score > best_score:
+                best, best_score = column, score
+    return best if best_score >= feature_draft.NAMED else None
 
 
 def _best_first(candidates: list[Candidate]) -> list[Candidate]:
@@ -211,7 +205,6 @@ def _example(values: pl.Series) -> str:
 def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
     """Columns whose values parse as times; sure if one stands out by its name or is the only one."""
     scored = []
-    sure_of_form: dict[str, bool] = {}
     for column, forms in all_forms.items():
         strength = feature_draft.strength(column, "time")
         is_number = forms and (forms[0].unit or forms[0].format == "%Y%m%d")
@@ -220,7 +213,6 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
             continue
         score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
         score -= 3 * feature_draft.is_other_time(column) + 5 * _is_attribute(rows, column)
-        sure_of_form[column] = is_sure(rows[column], forms)
         scored.append(Candidate(column, _example(rows[column]), strength, score, forms[0]))
     scored = _best_first(scored)
     if not scored:
@@ -230,38 +222,26 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
     margin = np.inf if feature_draft.is_other_time(best.column) else 1
     rivals = [candidate for candidate in scored[1:] if candidate.score > best.score - margin]
     clear = best.strength > 0 or best.form.unit is None
-    sure = not rivals and clear and best.score > 0 and sure_of_form[best.column]
+    sure_of_form = is_sure(rows[best.column], all_forms[best.column])
+    sure = not rivals and clear and best.score > 0 and sure_of_form
     return Proposal("time", tuple(scored), sure)
 
 
 def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
     """Whether a time belongs to the user, the item or the file, such as the day when a user signed up."""
-    if len(rows) < _ENOUGH_ROWS:
-        return False
-    if rows[column].n_unique() == 1:
-        return True
-    named = [
-        name for name in rows.columns if feature_draft.strength_as_id(name) >= feature_draft.CLEAR
-    ]
-    ids = {name: rows[name].n_unique() for name in named}
-    # A user or an item repeats, and always comes with the same time; 5% may have been corrected.
-    return any(
-        2 * n < len(rows) and rows.select(name, column).n_unique() <= 1.05 * n
-        for name, n in ids.items()
-    )
+    for name in rows.columns:
+        if feature_draft.strength_as_id(name) >= feature_draft.CLEAR:
+            ids = rows[name].n_unique()
+            # A user or an item repeats, and always comes with the same time; 5% may have been corrected.
+            if 2 * ids < len(rows) and rows.select(name, column).n_unique() <= 1.05 * ids:
+                return True
+    return False
 
 
 def _has_clock(values: pl.Series, form: TimeForm) -> bool:
     """Whether times say more than the day."""
-    if form.format:
-        return "%H" in form.format or "%I" in form.format
-    if form.unit:
-        return True
-    if values.dtype == pl.Date:
-        return False
-    if values.dtype == pl.String:
-        return bool(values.drop_nulls().head(_ENOUGH_ROWS).str.contains(":").any())
-    return bool((values.dt.date().cast(values.dtype) != values).any())
+    clock = in_form(values, form)
+    return bool((clock.dt.truncate("1d") != clock).any())
 
 
 def _events(rows: pl.DataFrame) -> Proposal:
@@ -283,7 +263,7 @@ def _events(rows: pl.DataFrame) -> Proposal:
     return Proposal("event", tuple(scored), not close)
 
 
-def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | None]) -> Proposal:
+def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Proposal:
     """Columns that hold ids, those with a name of the role first."""
     other: Role = "item" if role == "user" else "user"
     scored = []
@@ -294,23 +274,20 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
         if not strength and feature_draft.strength(column, other) >= feature_draft.NAMED:
             continue
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
-        score -= 3 * (rows[column].dtype == pl.String and bool(forms[column]))
         scored.append(Candidate(column, _example(rows[column]), strength, score))
     scored = _best_first(scored)
     if not scored:
         return Proposal(role, (), False)
-    best = scored[0]
+    best, *others = scored
+    # Without a name of the role, it must be the only id that is left, as one of a rare kind of item.
+    margin = 2 if best.strength else 1
     rivals = [
         candidate
-        for candidate in scored[1:]
-        if best.score - candidate.score < 2
-        and candidate.strength
+        for candidate in others
+        if best.score - candidate.score < margin
+        and (candidate.strength or not best.strength)
         and not _same(rows, best.column, candidate.column)
     ]
-    if not best.strength:
-        # No name of the role: sure only if it is the only id that is left, as one of a rare kind of item.
-        rivals = [candidate for candidate in scored[1:] if candidate.score >= _ID_SCORE]
-        return Proposal(role, tuple(scored), best.score >= _ID_SCORE and not rivals)
     return Proposal(role, tuple(scored), best.score > 0 and not rivals)
 
 
@@ -326,19 +303,12 @@ def _can_be_id(values: pl.Series) -> bool:
 
 def _looks_like_ids(values: pl.Series, column: str) -> float:
     """How much a column looks like ids of users or items, whose values repeat, but are not few."""
-    score = feature_draft.likeness_to_id(column)
     present = values.drop_nulls()
     distinct = present.n_unique()
-    many = len(present) >= _ENOUGH_ROWS
-    score -= 3 * feature_draft.is_outcome(column)
-    # As many as rows: numbers of the rows, or orders.
-    score -= 4 * (many and distinct in (1, len(present)))
-    score -= 2 * (many and distinct <= _FEW)
-    if values.dtype == pl.String:
-        texts = present.head(1000)
-        score -= 3 * bool(2 * texts.str.contains(r"\S\s+\S").sum() > len(texts))
-    elif values.dtype.is_float():
-        score -= 1
+    score = feature_draft.likeness_to_id(column) - 3 * feature_draft.is_outcome(column)
+    if len(present) >= _ENOUGH_ROWS:
+        # As many as rows: numbers of the rows, or orders.
+        score -= 4 * (distinct in (1, len(present))) + 2 * (distinct <= _FEW)
     return score
 
 

@@ -126,7 +126,7 @@ def test_a_draft_follows_the_log(tmp_path, kind):
 
 @pytest.mark.parametrize(("examples", "epochs"), [(5_000, 6), (20_000, 3), (59_000, 1)])
 def test_habits_take_several_passes_only_where_examples_are_few(examples, epochs):
-    users = {"daily_users": 60, "days_between": 3, "earlier": 100, "repeats": 0.5, "at_once": 1}
+    users = {"days_between": 3, "earlier": 100, "repeats": 0.5, "at_once": 1}
     items = {"items": 500, "new_days": 7, "turnover": 0}
     daily = [examples // 50] * 50
     log = log_figures.LogFigures(events=examples, daily=daily, **users, **items)
@@ -156,12 +156,10 @@ def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, Any]:
         born.setdefault(item, today)
     visits_of = [sorted({t.date() for _, t in past}) for past in of_user.values()]
     gaps = [(after - before).days for own in visits_of for before, after in pairwise(own)]
-    visits = {(user, at.date()) for user, _, at in log}
     return {
         "events": len(log),
         "daily": [of_day[days[0] + timedelta(days=n)] for n in range(span)],
         "items": len(born),
-        "daily_users": len(visits) / span,
         "days_between": median(gaps),
         "earlier": int(median(earlier)),
         "repeats": mean(repeats.values()),
@@ -188,7 +186,6 @@ def test_figures_of_a_log_are_those_of_counting_event_by_event(tmp_path, kind, m
     monkeypatch.setattr(log_figures, "_MOST_ROWS", len(log) // 2)
     some = asdict(figures_of(files, columns, "UTC"))
     assert some["repeats"] == pytest.approx(figures["repeats"], abs=0.05)
-    assert some["daily_users"] == pytest.approx(figures["daily_users"], rel=0.4)
     exact = ("events", "items", "new_days")
     assert [some[name] for name in exact] == [figures[name] for name in exact]
 
