@@ -64,13 +64,9 @@ def _run(
         refresh_per_second=2,  # each costs some milliseconds of processor time
         transient=not console.is_terminal,
     ) as live:
-        for ended in board.watch(rest, dag):
-            for day, stage, task in ended:
-                if stage in STAGES:
-                    live.console.print(
-                        f"{board.elapsed()} {day} {stage}: {task['state']} in"
-                        f" {task['duration'] or 0:.0f} s"
-                    )
+        for lines in board.watch(rest, dag):
+            for line in lines:
+                live.console.print(line)
             if failed := _unexpected(board, pipeline):
                 break
     if failed:

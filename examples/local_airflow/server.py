@@ -143,7 +143,7 @@ class LocalAirflow:
         self._env = {**os.environ, **settings, "RESTARTS": str(restarts), **(env or {})}
 
     def _client(self) -> LocalRest:
-        return LocalRest(self.url, self.user, self.password, server_log=self.log)
+        return LocalRest(self.url, self.user, self.password)
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"

@@ -56,16 +56,7 @@ def shared_arguments(
       **of_tasks: further arguments of the tasks of this DAG.
     """
     theirs = given.get("default_args") or {}
-    defaults = {**_task_defaults(recommender), **of_tasks, **theirs}
-    if callbacks := theirs.get("on_failure_callback"):
-        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        defaults["on_failure_callback"] = [tell_of_failure(recommender), *callbacks]
-    tags = ["twinspire", kind, *(given.get("tags") or ())]
-    return {**given, "tags": tags, "default_args": defaults}
-
-
-def _task_defaults(recommender: Recommender) -> dict[str, Any]:
-    return {
+    ours = {
         "owner": "twinspire",
         "retries": recommender.retries,
         "retry_delay": timedelta(minutes=1),
@@ -73,6 +64,12 @@ def _task_defaults(recommender: Recommender) -> dict[str, Any]:
         "max_retry_delay": timedelta(hours=1),
         "on_failure_callback": tell_of_failure(recommender),
     }
+    defaults = {**ours, **of_tasks, **theirs}
+    if callbacks := theirs.get("on_failure_callback"):
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        defaults["on_failure_callback"] = [ours["on_failure_callback"], *callbacks]
+    tags = ["twinspire", kind, *(given.get("tags") or ())]
+    return {**given, "tags": tags, "default_args": defaults}
 
 
 class TwinspireOperator(BashOperator):
@@ -80,19 +77,11 @@ class TwinspireOperator(BashOperator):
     XCom.
 
     Attributes:
-      announces: the recommender whose live version it may change; empty if it changes none.
       report: address of the report of the version that it made.
     """
 
     report: str | None = None
-
-    def __init__(self, *, announces: str = "", **kwargs: Any):
-        # An alias, because a plain outlet announces every run that succeeds. Most runs of a backfill do not
-        # change the live version
-        outlets = [AssetAlias(f"{announces} versions")] if announces else []
-        super().__init__(outlets=outlets, **kwargs)
-        self.operator_extra_links = (ReportLink(),) if announces else ()
-        self.announces = announces
+    operator_extra_links = (ReportLink(),)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Runs the command, and ends as its exit code says."""
@@ -106,7 +95,7 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict[str, Any]) ->
     """Turns the end of a command into what Airflow does next, and reports it.
 
     Args:
-      task: the operator, with the attributes `announces` and `report`.
+      task: the operator, with the attribute `report`.
       context: Airflow's, of this try.
       exit_code: what the command ended with.
       result: the JSON object on the command's last line.
@@ -121,9 +110,8 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict[str, Any]) ->
       AirflowSkipException: there was nothing to do.
     """
     task.report = result.get("report")
-    if task.announces and result:
-        for line in last_lines(result):
-            task.log.info(line)
+    for line in last_lines(result):
+        task.log.info(line)
     if exit_code == TRY_AGAIN and result.get("status") == "NotItsTurn":
         again = NEXT_QUESTION * len(result["waits_for"])
         raise AirflowRescheduleException(datetime.now(UTC) + again)
@@ -146,9 +134,9 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict[str, Any]) ->
         raise AirflowSkipException(f"{task.task_id} has nothing to do: {why}")
     collect_lineage(task, result)
     send_gauges(task, result)
-    if task.announces and went_live(result):
+    if task.outlets and went_live(result):
         event = context["outlet_events"][task.outlets[0]]
-        event.add(live_version(task.announces), extra=announcement(result))
+        event.add(live_version(task.dag_id), extra=announcement(result))
     return result
 
 
@@ -181,6 +169,7 @@ def stage(
     options: str,
     name: str = "",
     before: str = "",
+    publishes: bool = False,
     **kwargs: Any,
 ) -> BaseOperator:
     """One command as one task: on Airflow's machine, or in a pod if TWINSPIRE_POD is set.
@@ -189,9 +178,14 @@ def stage(
       options: of the command, as the shell reads them.
       name: of the command; by default that of the task.
       before: shell code that runs before the command.
+      publishes: whether it may change the live version.
       **kwargs: arguments of the operator, such as `trigger_rule`.
     """
     line = before + command(name or task_id, recommender, options)
+    if publishes:
+        # An alias, because a plain outlet announces every run that succeeds. Most runs of a backfill do not
+        # change the live version
+        kwargs["outlets"] = [AssetAlias(f"{recommender.name} versions")]
     if template := pod_template():
         from twinspire.airflow.stage_pods import TwinspirePod
 

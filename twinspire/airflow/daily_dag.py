@@ -192,7 +192,6 @@ def work_of(recommender: Recommender) -> list[BaseOperator]:
     # and `train` gives way to an earlier day that started after it
     alone = {"train": 1, "measure": 1, "publish": 1}
     first = {"features": skip_if(refresh=True)}
-    announces = {"publish": recommender.name}
     return [
         stage(
             name,
@@ -200,7 +199,7 @@ def work_of(recommender: Recommender) -> list[BaseOperator]:
             f"--date {DAY} {options} {FORCE} {RUN}",
             max_active_tis_per_dag=alone.get(name),
             pre_execute=first.get(name),
-            announces=announces.get(name, ""),
+            publishes=name == "publish",
         )
         for name, options in STAGES.items()
     ]
@@ -251,7 +250,7 @@ def daily_dag(recommender: Recommender, dag_arguments: Mapping[str, Any]) -> DAG
             f"--date {DAY} {PROMOTE} {FORCE}",
             max_active_tis_per_dag=1,
             pre_execute=skip_if(refresh=False),
-            announces=recommender.name,
+            publishes=True,
         )
         # none_failed: it also runs after a skipped day, to say why. After a failed one the run stays red
         summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")

@@ -6,7 +6,6 @@ It is imported only if that is set, so that others do not need Airflow's provide
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowException
 
 from twinspire.airflow.command_tasks import conclude
@@ -22,23 +21,21 @@ class TwinspirePod(KubernetesPodOperator):
     """A `twinspire` command in a pod: ends as `TwinspireOperator` does.
 
     Attributes:
-      announces, report: as those of `TwinspireOperator`.
+      report: as that of `TwinspireOperator`.
     """
 
     report: str | None = None
+    operator_extra_links = (ReportLink(),)
 
-    def __init__(self, *, bash_command: str, template: str, announces: str = "", **kwargs: Any):
+    def __init__(self, *, bash_command: str, template: str, **kwargs: Any):
         super().__init__(
             pod_template_file=template,
             cmds=["bash", "-c"],
             arguments=[f"{bash_command} | tee {RESULT}"],
             do_xcom_push=True,
             on_finish_action="delete_pod",
-            outlets=[AssetAlias(f"{announces} versions")] if announces else [],
             **kwargs,
         )
-        self.operator_extra_links = (ReportLink(),) if announces else ()
-        self.announces = announces
         self.exit_code: int | None = None
         self.result: dict[str, Any] | None = None
 

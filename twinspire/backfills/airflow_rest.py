@@ -7,7 +7,6 @@ as instants of the pipeline's time zone.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -21,6 +20,7 @@ CREDENTIALS = "TWINSPIRE_AIRFLOW_TOKEN, or TWINSPIRE_AIRFLOW_USER and TWINSPIRE_
 
 DONE = {"success", "failed"}
 _PAGE = 100
+_POLL_SECONDS = 2.0
 _PARTS = ("metadatabase", "scheduler", "dag_processor")
 TIMEOUT = 60
 """Seconds for one request. With SQLite, a writer may wait so long for others."""
@@ -36,28 +36,18 @@ class AirflowRest:
 
     Attributes:
       url: Airflow's address.
-      server_log: file of Airflow's own log, for messages; None if it is not known.
 
     All answers are Airflow's JSON objects
     (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html).
     """
 
-    def __init__(
-        self,
-        url: str,
-        user: str = "",
-        password: str = "",
-        token: str = "",
-        server_log: Path | None = None,
-    ) -> None:
+    def __init__(self, url: str, user: str = "", password: str = "", token: str = "") -> None:
         """Sends no request yet.
 
         Args:
           user: to log in as; empty if a token is given, or if Airflow needs no login.
           token: instead of user and password.
-          server_log: file of Airflow's own log.
         """
-        self.server_log = server_log
         self._has_answered = False
         self.url = url.rstrip("/")
         # A proxy cannot reach an Airflow on this machine
@@ -133,39 +123,25 @@ class AirflowRest:
         bad = [name for name in _PARTS if parts[name]["status"] != "healthy"]
         return f"these parts are unhealthy: {', '.join(bad)}" if bad else ""
 
-    def poll(self, ask: Callable[[], Answer], every: float = 1.0) -> Iterator[Answer]:
+    def poll(self, ask: Callable[[], Answer]) -> Iterator[Answer]:
         """Calls a function again and again while Airflow works, and yields what it returns.
-
-        Args:
-          every: seconds between two calls.
 
         Raises:
           TryAgain: a part of Airflow has not worked for UNHEALTHY seconds.
+          httpx.TransportError: the server does not answer.
         """
         since = None
         while True:
             trouble = self.trouble()
             since = (since or monotonic()) if trouble else None
             if since and monotonic() - since > UNHEALTHY:
-                raise TryAgain(self.about(trouble))
-            try:
-                answer = ask()
-            except httpx.TransportError as e:
-                raise TryAgain(self.about(self.trouble() or _why(e))) from e
-            yield answer
-            sleep(every)
-
-    def about(self, trouble: str) -> str:
-        """The message that Airflow does not work."""
-        return (
-            f"Airflow at {self.url} has not worked for {UNHEALTHY} s: {trouble}.{self.log_hint()} Start the"
-            " part that has ended, or all of Airflow. Then runs go on by themselves. Type the command again"
-            " to watch them."
-        )
-
-    def log_hint(self) -> str:
-        """A sentence that says where Airflow's log is, if that is known."""
-        return f" Its log: {self.server_log}." if self.server_log else ""
+                raise TryAgain(
+                    f"Airflow at {self.url} has not worked for {UNHEALTHY} s: {trouble}. Start the part that"
+                    " has ended, or all of Airflow. Then runs go on by themselves. Type the command again to"
+                    " watch them."
+                )
+            yield ask()
+            sleep(_POLL_SECONDS)
 
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that Airflow cannot load."""
@@ -260,12 +236,12 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
                 f" {e.response.status_code} to {e.request.url.path}. Set {CREDENTIALS}."
             ) from e
         if e.response.is_server_error:
-            raise TryAgain(f"Airflow at {rest.url} failed: {e}.{rest.log_hint()}") from e
+            raise TryAgain(f"Airflow at {rest.url} failed: {e}") from e
         raise UsageError(f"Airflow at {rest.url} refused the request: {e}") from e
     except httpx.TimeoutException as e:
         raise TryAgain(
             f"Airflow at {rest.url} has not answered {e.request.method} {e.request.url.path} in time. It"
-            f" may still carry out the request.{rest.log_hint()} Try again when its machine is less busy."
+            " may still carry out the request. Try again when its machine is less busy."
         ) from e
     except httpx.HTTPError as e:
         raise TryAgain(

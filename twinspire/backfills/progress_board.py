@@ -38,24 +38,35 @@ class Board:
     cells: dict[tuple[date, str], Task] = field(default_factory=dict)
     runs: dict[date, dict[str, Any]] = field(default_factory=dict)
 
-    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Task]]]:
-        """Asks Airflow until the runs of all days have ended. Yields the stages that have ended since the
-        last time.
+    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[str]]:
+        """Asks Airflow until the runs of all days have ended. Yields a line for each stage that has ended
+        since the last time.
 
         Raises:
           TryAgain: Airflow does not work, or the DAG or its backfill is paused.
         """
         ended: set[date] = set()
-        for now in rest.poll(partial(self._moved, rest, dag, ended), every=2):
-            tasks = [rest.tasks(dag, run["dag_run_id"]).values() for run in now]
-            yield self.update(now, [task for of_run in tasks for task in of_run])
-            ended |= {
-                day_of(run["data_interval_start"], self.zone) for run in now if run["state"] in DONE
-            }
-            if not now and ended != {*self.days}:
+        for runs in rest.poll(partial(self._moved, rest, dag, ended)):
+            tasks = [(run, rest.tasks(dag, run["dag_run_id"])) for run in runs]
+            yield [line for run in tasks for line in self._take_up(*run)]
+            ended |= {self._day(run) for run in runs if run["state"] in DONE}
+            if not runs and ended != {*self.days}:
                 ended |= self._never_started(rest, dag)
             if ended >= {*self.days}:
                 return
+
+    def _day(self, run: dict[str, Any]) -> date:
+        return day_of(run["data_interval_start"], self.zone)
+
+    def _take_up(self, run: dict[str, Any], tasks: dict[str, Task]) -> Iterator[str]:
+        """Stores the tasks of a run. Yields a line for each stage that has ended since the last time."""
+        day = self._day(run)
+        for name, task in tasks.items():
+            before = self.cells.get((day, name), {}).get("state")
+            self.cells[day, name] = task
+            if name in STAGES and task["state"] in ENDED and before not in ENDED:
+                seconds = f"{task['duration'] or 0:.0f} s"
+                yield f"{self.elapsed()} {day} {name}: {task['state']} in {seconds}"
 
     def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
         """The runs that have started, without those whose end was seen before."""
@@ -85,29 +96,6 @@ class Board:
             for day in self.days
             if day not in self.runs or self.runs[day]["run_type"] == "backfill"
         }
-
-    def update(self, runs: list[dict[str, Any]], tasks: list[Task]) -> list[tuple[date, str, Task]]:
-        """Stores Airflow's answers. Returns the stages that have ended since the last time.
-
-        Args:
-          runs: runs of the backfill, with `dag_run_id` and `data_interval_start`.
-          tasks: their task instances; those of other runs are ignored.
-        """
-        days = {run["dag_run_id"]: day_of(run["data_interval_start"], self.zone) for run in runs}
-        ended = []
-        # In the order in which they ended, as a log would show them. Tasks that have not ended come last:
-        # "9" is after every date
-        for task in sorted(tasks, key=lambda task: task["end_date"] or "9"):
-            day, stage = days.get(task["dag_run_id"]), task["task_id"]
-            if day is None:
-                continue
-            before = self.cells.get((day, stage))
-            if before and before["state"] in ENDED:
-                continue
-            self.cells[day, stage] = task
-            if task["state"] in ENDED:
-                ended.append((day, stage, task))
-        return ended
 
     def elapsed(self) -> str:
         """Minutes and seconds since the board was made."""

@@ -19,9 +19,8 @@ from twinspire.cli.shared import (
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_registry import RANKED
 from twinspire_core.display.quality_tables import list_name
-from twinspire_core.display.table import Row, Table, number, short_name
+from twinspire_core.display.table import Table, number, short_name
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
 from twinspire_core.terminal import out as standard_output
@@ -102,16 +101,6 @@ def recommend(
             )
         ),
     ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help=(
-                "With --user, if the ranker ordered the list: show the features that moved each"
-                " item most."
-            ),
-        ),
-    ] = False,
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,8 +114,6 @@ def recommend(
         raise UsageError("Give either --user or --queries.")
     if out and not queries:
         raise UsageError("--out is the file for the lists of --queries. Give --queries, too.")
-    if explain and not user:
-        raise UsageError("--explain works only with --user. Give --user, or leave --explain out.")
     with doing("loading the libraries"):
         from serving.requests.request_model import ListRequest
         from serving.version.filters import Filter
@@ -139,7 +126,6 @@ def recommend(
         exclude_seen=exclude_seen,
         new_share=new_share,
         rules=rules,
-        explain=explain,
         filter=Filter.of(opened.corpus.attributes, *filters),
     )
     if queries:
@@ -199,7 +185,6 @@ def recommend_user(
         item["source"] = list_name(item["source"])
     who = user if result["known"] else f"{user}, who is unknown"
     history = result["history"]
-    reasons = [item.pop("reasons", []) for item in result["items"]]
     tables = [_items_table(result["items"], f"For {who}, by {opened.id}")]
     if history:
         shown = "newest first"
@@ -210,12 +195,6 @@ def recommend_user(
         standard_output.print(f"{user} has no history in version {opened.id}.")
     # Next to each other if the terminal is wide enough
     standard_output.print(Columns(tables, padding=(0, 3)))
-    _print_reasons(result["items"], reasons)
-    if options.explain and result["source"] != RANKED:
-        source = list_name(result["source"])
-        standard_output.print(
-            f"Only lists of the ranker can be explained; this list is by {source}."
-        )
     _print_warnings(result["notes"])
 
 
@@ -301,9 +280,6 @@ def user_result(version: "Version", user: str, options: "ListRequest") -> dict[s
     items = _items(version, answer)
     for item, source in zip(items, answer.main_names()[0], strict=False):
         item["source"] = source
-    if answer.reasons is not None:
-        for item, of_item in zip(items, answer.reasons.of(0, slice(len(items))), strict=True):
-            item["reasons"] = of_item
     return {
         "version": version.id,
         "user": user,
@@ -349,22 +325,6 @@ def _cell(value: Any) -> str:
             return number(value, 4)
         case _:
             return str(value)
-
-
-def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any]]]) -> None:
-    """Prints what moved each item most, the strongest first, if there are any reasons."""
-    rows: list[Row] = []
-    for rank, (item, of_item) in enumerate(zip(items, reasons, strict=True), 1):
-        # Only the first row of an item names it
-        names = [(str(rank), str(item["item"])), *[("", "")] * len(of_item)]
-        for (place, name), reason in zip(names, of_item, strict=False):
-            direction = "up" if reason["contribution"] > 0 else "down"
-            rows.append([place, name, direction, reason["text"]])
-    if rows:
-        table = Table(head=["", "item", "moved", "by"], rows=rows, names=(0, 1, 2), prose=[3])
-        standard_output.print(
-            Text("What moved them most", style="bold"), terminal_table(table), sep="\n"
-        )
 
 
 def _print_warnings(warnings: list[str]) -> None:

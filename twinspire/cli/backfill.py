@@ -173,16 +173,14 @@ def _tell_started(
 
 def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> list[dict[str, Any]]:
     """Shows the progress until all days have ended. Returns the outcome of each day."""
-    from twinspire.backfills.progress_board import STAGES, Board
+    from twinspire.backfills.progress_board import Board
 
     board = Board(plan.days, pipeline.zone)
     try:
         with doing("watching the backfill") as update:
-            for ended in board.watch(rest, plan.dag):
-                for day, stage, task in ended:
-                    if stage in STAGES:
-                        end = f"{task['state']} in {task['duration'] or 0:.0f} s"
-                        console.print(f"{board.elapsed()} {day} {stage}: {end}")
+            for lines in board.watch(rest, plan.dag):
+                for line in lines:
+                    console.print(line)
                 update(board.progress())
     except KeyboardInterrupt:
         console.print(

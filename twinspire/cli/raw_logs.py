@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,7 @@ from zoneinfo import available_timezones
 
 from rich.prompt import Prompt
 
-from twinspire.cli.shared import (
-    say,
-)
+from twinspire.cli.shared import say
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 from twinspire_core.terminal import console, doing
 
@@ -25,25 +23,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from beam_jobs.ingest.timestamps import TimeForm
+    from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.scaffold.roles import Ask, Proposal, Role
     from twinspire_core.records.csv_lines import CsvOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Files of events, and how to read them.
-
-    Attributes:
-      columns: by role; None for the event if no column says what happened.
-      form: the format of times.
-      zone: the time zone of the days.
-    """
-
-    files: list[str]
-    csv: "CsvOptions"
-    columns: "Mapping[Role, str | None]"
-    form: "TimeForm"
-    zone: str
 
 
 def is_terminal() -> bool:
@@ -147,7 +129,7 @@ def look(
     zone: str | None,
     *,
     yes: bool,
-) -> Log:
+) -> "tuple[Mapping[Role, str | None], Layout]":
     """Finds out which column has which role and how times are written, from a sample or by asking.
 
     Args:
@@ -157,10 +139,14 @@ def look(
       zone: the time zone of the days, if it is known.
       yes: whether to take the likeliest answer instead of asking.
 
+    Returns: columns by role (None for the event if no column says what happened), and how events are laid out
+      by day.
+
     Raises:
       UsageError: a sample does not show it, and nobody can be asked.
     """
     with doing(f"looking at {files[0]}"):
+        from beam_jobs.partitioning.calendar_days import Layout
         from beam_jobs.scaffold.draft import sample_rows
         from beam_jobs.scaffold.roles import choose_columns, propose
 
@@ -174,7 +160,14 @@ def look(
         answer = attrgetter("column")  # the likeliest one
     columns = choose_columns(rows, files[0], given, answer)
     form = _form(rows, str(columns["time"]), time_format, yes=yes)
-    return Log([str(file) for file in files], csv, columns, form, zone or _ask_zone(yes=yes))
+    layout = Layout(
+        time=columns["time"],
+        time_unit=form.unit,
+        time_format=form.format,
+        time_zone=zone or _ask_zone(yes=yes),
+        csv=csv,
+    )
+    return columns, layout
 
 
 def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bool) -> "TimeForm":

@@ -17,7 +17,7 @@ import typer
 from index_builder.registry.registry import Registry
 from twinspire.cli import daily_folders, pipeline_file, raw_logs, run_days, serve
 from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, UserColumn
-from twinspire.cli.raw_logs import Log, echo, flags
+from twinspire.cli.raw_logs import echo, flags
 from twinspire.cli.shared import (
     JsonLine,
     end_with_json,
@@ -29,6 +29,7 @@ from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, U
 from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
+    from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.scaffold.roles import Role
 
 _PORT = 8000
@@ -129,14 +130,14 @@ def try_(
         given = _as_drafted(home, drafted, given, time_zone, tables)
         time_zone = drafted.pipeline.time_zone
     csv = raw_logs.csv_of(files, delimiter, encoding)
-    log = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
+    columns, layout = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
     if drafted:
-        _lay_out(home, home, log, tables)
+        _lay_out(home, home, files, layout, tables)
     else:
         # All or nothing, so that the command can be typed again, also after it was killed
         with _made_whole(home) as made:
-            _lay_out(home, made, log, tables)
-            _draft(home, made, log, tables)
+            _lay_out(home, made, files, layout, tables)
+            _draft(home, made, columns, layout.time_zone, tables)
     pipeline = open_pipeline(str(home.file))
     outcomes = _run(home, pipeline, days, as_json)
     example = _say_what_next(home, pipeline, address)
@@ -255,35 +256,31 @@ def _made_whole(home: _Home) -> Iterator[_Home]:
         made.rename(final)
 
 
-def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
+def _lay_out(
+    home: _Home, made: _Home, files: list[Path], layout: "Layout", tables: Mapping[str, Path]
+) -> None:
     """Lays out the events, and items and users as snapshots of the day before."""
     from beam_jobs.partitioning.calendar_days import Layout
 
     rejected = "rejected.jsonl"
     options = {
-        "time": log.columns["time"],
-        "time-unit": log.form.unit,
-        "time-format": log.form.format,
-        "time-zone": log.zone,
+        "time": layout.time,
+        "time-unit": layout.time_unit,
+        "time-format": layout.time_format,
+        "time-zone": layout.time_zone,
         "rejected": home.folder / rejected,
     }
-    echo("partition", *log.files, "--out", home.day("events"), *flags(options, log.csv))
-    layout = Layout(
-        time=log.columns["time"],
-        time_unit=log.form.unit,
-        time_format=log.form.format,
-        time_zone=log.zone,
-        csv=log.csv,
-    )
+    sources = [str(file) for file in files]
+    echo("partition", *sources, "--out", home.day("events"), *flags(options, layout.csv))
     events = daily_folders.lay_out(
-        log.files,
+        sources,
         made.day("events"),
         layout,
         rejected=str(made.folder / rejected),
         max_rejected=_MAX_REJECTED,
     )
     if events.first is None:
-        raise BadData(f"There are no events in {', '.join(log.files)}. Give another file.")
+        raise BadData(f"There are no events in {', '.join(sources)}. Give another file.")
     if events.rejected:
         say(f"Rejected rows are in {home.folder / rejected}.")
     # Snapshots are of the day before, so that items and users are known at the first event
@@ -294,22 +291,28 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         daily_folders.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
 
 
-def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
+def _draft(
+    home: _Home,
+    made: _Home,
+    columns: "Mapping[Role, str | None]",
+    zone: str,
+    tables: Mapping[str, Path],
+) -> None:
     """Writes the pipeline file."""
     from beam_jobs.scaffold import draft
 
     options: dict[str, object] = {kind: home.logs(kind) for kind in tables}
-    options |= {role: column or "none" for role, column in log.columns.items()}
-    options |= {"name": home.name, "time-zone": log.zone, "out": home.file}
+    options |= {role: column or "none" for role, column in columns.items()}
+    options |= {"name": home.name, "time-zone": zone, "out": home.file}
     echo("init", str(home.logs("events")), *flags(options))
     text = draft.draft(
         home.name,
         made.logs("events"),
         made.logs("items") if "items" in tables else None,
         made.logs("users") if "users" in tables else None,
-        log.zone,
+        zone,
         made.folder,
-        log.columns,
+        columns,
     )
     made.file.write_text(text)
     say(f"Wrote {home.file}")

@@ -4,19 +4,16 @@ The rankers are fitted to score by what the tests say, so that their lists are k
 are popular; anna had i05, i04, i03, and who took these took i08 and i07.
 """
 
-import json
 import logging
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from serving.version.loaded_version import Version
 from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, ids, in_order
 from tests.serving.asking import recommend
 from tests.serving.conftest import publish
-from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
 from twinspire_core.ranking.ranker import Ranker
 
@@ -181,19 +178,3 @@ def test_with_rules_only_what_is_answered_is_explained(opened, monkeypatch):
     assert ruled.reasons.of(0) == [reasons[place] for place in (0, 3, 1, 4)]
     assert explained == [5, 4]
     assert alone.reasons.of(0, slice(3, 7)) == reasons[3:7]
-
-
-def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
-    opened(by_popularity())
-    command = ["recommend", str(pipeline_file), "-k", "6", "--user", "anna", "--explain"]
-    report = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    reasons = [item["reasons"] for item in report["items"]]
-    assert [one["feature"] for one in reasons[0]] == ["popular"]
-    assert reasons[0][0]["text"] == "taken 3 times by all users"
-    assert reasons[0][0]["contribution"] > 0 and reasons[5] == []
-    shown = CliRunner().invoke(app, command).stdout
-    assert "What moved them most" in shown and "taken 3 times by all users" in shown
-    other = CliRunner().invoke(app, [*command, "--source", "history"]).stdout
-    assert "Only lists of the ranker can be explained; this list is by purchase history." in other
-    files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
-    assert "--explain works only with --user" in str(CliRunner().invoke(app, files_too).exception)

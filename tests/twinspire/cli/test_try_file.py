@@ -50,7 +50,7 @@ def refusal(monkeypatch, folder: Path, *arguments) -> str:
     return f"{done.exception.exit_code} {done.exception}"
 
 
-def look(file: Path, zone: str | None = None, *, yes: bool = False) -> raw_logs.Log:
+def look(file: Path, zone: str | None = None, *, yes: bool = False) -> tuple:
     return raw_logs.look([file], CsvOptions(), {}, None, zone, yes=yes)
 
 
@@ -68,31 +68,31 @@ def test_a_script_learns_which_option_is_missing(monkeypatch, tmp_path):
 
 
 def test_yes_takes_what_is_likeliest(tmp_path):
-    log = look(unclear(tmp_path), yes=True)
-    assert log.columns["user"] in ("user_id", "customer_id")
-    assert (log.columns["item"], log.columns["time"], log.zone) == ("item_id", "timestamp", "UTC")
+    columns, layout = look(unclear(tmp_path), yes=True)
+    assert columns["user"] in ("user_id", "customer_id")
+    assert (columns["item"], layout.time, layout.time_zone) == ("item_id", "timestamp", "UTC")
 
 
 def test_a_person_is_asked_until_the_answer_fits(monkeypatch, tmp_path):
     at_a_terminal(monkeypatch, "customer", "customer_id", "Berlin", "Europe/Berlin")
-    log = look(unclear(tmp_path))
-    assert (log.columns["user"], log.zone) == ("customer_id", "Europe/Berlin")
+    columns, layout = look(unclear(tmp_path))
+    assert (columns["user"], layout.time_zone) == ("customer_id", "Europe/Berlin")
 
 
 def test_a_person_is_asked_nothing_that_is_clear(monkeypatch, tmp_path):
     at_a_terminal(monkeypatch)
-    log = look(clear(tmp_path), "UTC")
-    assert log.columns == {"user": "user_id", "item": "item_id", "time": "timestamp", "event": None}
+    columns, _ = look(clear(tmp_path), "UTC")
+    assert columns == {"user": "user_id", "item": "item_id", "time": "timestamp", "event": None}
 
 
 def test_days_and_months_are_asked_for_by_an_example(monkeypatch, tmp_path, capsys):
     """Of a time that the two readings tell apart."""
     at_a_terminal(monkeypatch, "2")
     times = ["03/03/2024", *(f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(99))]
-    log = look(clear(tmp_path, times), "UTC")
+    _, layout = look(clear(tmp_path, times), "UTC")
     asked = capsys.readouterr().err
     assert "Which day is '09/01/2024'?" in asked and "1  9 January 2024 " in asked, asked
-    assert "2  1 September 2024 " in asked and log.form.format == "%m/%d/%Y"
+    assert "2  1 September 2024 " in asked and layout.time_format == "%m/%d/%Y"
 
 
 UTF8, CP1252, ASCII = "Käse,b\n1,2\n".encode(), "Käse,b\n1,2\n".encode("cp1252"), b"a,b\n1,2\n"
