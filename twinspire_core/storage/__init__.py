@@ -5,14 +5,15 @@ functions are those that this project's formats need: whole files are written at
 folders are listed, and a file can be created only if it is absent.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from twinspire_core.errors import UsageError
 from twinspire_core.storage import disk, gcs, object_stores
@@ -100,7 +101,7 @@ def read_bytes(uri: str) -> bytes:
     return _store_of(uri).read_bytes(uri)
 
 
-def open_bytes(uri: str) -> BinaryIO:
+def open_bytes(uri: str) -> BufferedReader:
     """Opens a file to read parts of it. The caller closes it."""
     return _store_of(uri).open_bytes(uri)
 
@@ -243,7 +244,8 @@ def file_digest(uri: str) -> str:
     Raises:
       FileNotFoundError: there is none.
     """
-    return _store_of(uri).file_digest(uri)
+    with open_bytes(uri) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_digests(files: Sequence[FileInfo]) -> dict[str, str]:

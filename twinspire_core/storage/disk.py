@@ -5,14 +5,13 @@ A file is written under another name in its folder and then renamed: a reader se
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from twinspire_core.errors import TryAgain, TwinspireError, UsageError
 from twinspire_core.storage.store import FileInfo
@@ -73,7 +72,7 @@ def read_bytes(uri: str) -> bytes:
     return Path(uri).read_bytes()
 
 
-def open_bytes(uri: str) -> BinaryIO:
+def open_bytes(uri: str) -> BufferedReader:
     """Opens a file to read parts of it."""
     return open(uri, "rb")
 
@@ -135,12 +134,6 @@ def delete_scratch(uri: str, *, before: float) -> None:
             with contextlib.suppress(FileNotFoundError):  # its writer has ended meanwhile
                 if path.stat().st_mtime < before:
                     path.unlink()
-
-
-def file_digest(uri: str) -> str:
-    """`sha256` of a file's content, in hex."""
-    with open(uri, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -5,13 +5,13 @@ Google's library is imported at the first use. Its errors become ours: TryAgain 
 UsageError when it will not.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache, wraps
+from functools import cache, partial, wraps
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, UsageError
 from twinspire_core.storage.store import FileInfo, open_object
@@ -117,16 +117,16 @@ def read_bytes(uri: str) -> bytes:
     return bytes(blob(uri).download_as_bytes())
 
 
-def open_bytes(uri: str) -> BinaryIO:
-    """Opens an object to read parts of it; reading raises FileNotFoundError if there is none."""
-    return open_object(uri, _size, _read_part)
+def open_bytes(uri: str) -> BufferedReader:
+    """Opens an object to read parts of it; FileNotFoundError if there is none."""
+    return open_object(_size(uri), partial(_read_part, uri))
 
 
 @of_object
 def _size(uri: str) -> int:
-    found = blob(uri)
-    found.reload()
-    return int(found.size)
+    reloaded = blob(uri)
+    reloaded.reload()
+    return int(reloaded.size)
 
 
 @of_object
@@ -185,15 +185,6 @@ def copy(source: str, target: str) -> None:
     token, _, _ = blob(target).rewrite(source_blob, retry=DEFAULT_RETRY)
     while token is not None:
         token, _, _ = blob(target).rewrite(source_blob, token=token, retry=DEFAULT_RETRY)
-
-
-@of_object
-def file_digest(uri: str) -> str:
-    """`sha256` of an object's content in hex, read piece by piece; FileNotFoundError if there is
-    none.
-    """
-    with blob(uri).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @translated

@@ -6,18 +6,18 @@ may be repeated, so all are, until the store answers. Errors become ours: TryAga
 UsageError when it will not.
 """
 
-import hashlib
 import os
 import random
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from functools import cache, wraps
+from functools import cache, partial, wraps
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, TwinspireError, UsageError
 from twinspire_core.storage.store import PART, FileInfo, open_object
@@ -151,9 +151,9 @@ def read_bytes(uri: str) -> bytes:
     return bytes(_library().get(*_split(uri)).bytes())
 
 
-def open_bytes(uri: str) -> BinaryIO:
-    """Opens an object to read parts of it; reading raises FileNotFoundError if there is none."""
-    return open_object(uri, _size, _read_part)
+def open_bytes(uri: str) -> BufferedReader:
+    """Opens an object to read parts of it; FileNotFoundError if there is none."""
+    return open_object(_size(uri), partial(_read_part, uri))
 
 
 @_asked
@@ -204,24 +204,8 @@ def copy(source: str, target: str) -> None:
 def download(uri: str, path: Path) -> None:
     """Writes an object to a local file; FileNotFoundError if there is none."""
     with path.open("wb") as file:
-        for part in _parts(uri):
+        for part in _library().get(*_split(uri)).stream(min_chunk_size=PART):
             file.write(part)
-
-
-@_asked
-def file_digest(uri: str) -> str:
-    """`sha256` of an object's content in hex, read piece by piece; FileNotFoundError if there is
-    none.
-    """
-    digest = hashlib.sha256()
-    for part in _parts(uri):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(uri: str) -> Iterable[bytes]:
-    parts: Iterable[bytes] = _library().get(*_split(uri)).stream(min_chunk_size=PART)
-    return parts
 
 
 @_asked

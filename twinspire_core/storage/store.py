@@ -4,9 +4,8 @@ import io
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +49,7 @@ class Store(Protocol):
     def read_bytes(self, uri: str, /) -> bytes:
         """The content of a file; FileNotFoundError if there is none."""
 
-    def open_bytes(self, uri: str, /) -> BinaryIO:
+    def open_bytes(self, uri: str, /) -> io.BufferedReader:
         """Opens a file to read parts of it."""
 
     def write_bytes(self, uri: str, data: bytes, /) -> None:
@@ -61,9 +60,6 @@ class Store(Protocol):
 
     def delete_file(self, uri: str, /) -> None:
         """Deletes a file, if there is one."""
-
-    def file_digest(self, uri: str, /) -> str:
-        """`sha256` of a file's content, in hex."""
 
 
 class RemoteStore(Store, Protocol):
@@ -79,32 +75,23 @@ class RemoteStore(Store, Protocol):
         """Copies a file to a disk; FileNotFoundError if there is none."""
 
 
-def open_object(
-    uri: str, size: Callable[[str], int], read_part: Callable[[str, int, int], bytes]
-) -> BinaryIO:
+def open_object(size: int, read_part: Callable[[int, int], bytes]) -> io.BufferedReader:
     """Opens an object to read parts of it.
 
     Args:
-      size: asks for the number of its bytes; FileNotFoundError if there is no such object.
+      size: number of its bytes.
       read_part: asks for some of its bytes, by the place of the first and their number.
     """
-    return io.BufferedReader(_Object(uri, size, read_part), PART)
+    return io.BufferedReader(_Object(size, read_part), PART)
 
 
 class _Object(io.RawIOBase):
     """An object that is read piece by piece."""
 
-    def __init__(
-        self, uri: str, size: Callable[[str], int], read_part: Callable[[str, int, int], bytes]
-    ) -> None:
-        self._uri = uri
+    def __init__(self, size: int, read_part: Callable[[int, int], bytes]) -> None:
+        self._size = size
         self._read_part = read_part
-        self._ask_size = size
         self._position = 0
-
-    @cached_property
-    def _size(self) -> int:
-        return self._ask_size(self._uri)
 
     def readable(self) -> bool:
         return True
@@ -125,12 +112,9 @@ class _Object(io.RawIOBase):
         self._position = offset + (self._size if whence == io.SEEK_END else starts[whence])
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
     def _next(self, length: int) -> bytes:
         length = min(length, self._size - self._position)
-        data = self._read_part(self._uri, self._position, length) if length > 0 else b""
+        data = self._read_part(self._position, length) if length > 0 else b""
         self._position += len(data)
         return data
 
