@@ -157,7 +157,7 @@ _redirection: _Redirection | None = None
 @contextmanager
 def suppress_native_stderr() -> Iterator[None]:
     """Keeps back what is written to standard error, by Python or by native code, while the block runs.
-    If the block fails, what was kept is written once.
+    If the block raises an error, what was kept is written once; not after Ctrl-C.
 
     Where there is no room to keep it, as on a full disk, it is written at once. The redirection
     holds for the whole process until the last of several blocks has ended, in whatever thread: so
@@ -171,7 +171,7 @@ def suppress_native_stderr() -> Iterator[None]:
         _open_blocks += 1
     try:
         yield
-    except BaseException:
+    except Exception:
         with _LOCK_OF_STDERR:
             _write_kept()
         raise

@@ -107,8 +107,11 @@ def _run_here(pipeline: beam.Pipeline) -> None:
 
 
 def _unforeseen(record: logging.LogRecord) -> bool:
-    """Whether Beam's log entry is not about an error of this project, which is shown once, by its message."""
-    return not (record.exc_info and isinstance(record.exc_info[1], TwinspireError))
+    """Whether Beam's log entry is not about an error of this project, which is shown once, by its message, nor
+    about Ctrl-C.
+    """
+    foreseen = TwinspireError | KeyboardInterrupt
+    return not (record.exc_info and isinstance(record.exc_info[1], foreseen))
 
 
 class _Job:

@@ -185,7 +185,7 @@ def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | N
     delimiter = options.delimiter or delimiter_of(str(path))
 
     def check(names: Sequence[str]) -> None:
-        if not names or not all(names) or len(set(names)) < len(names):
+        if not names or len(set(names)) < len(names):
             raise BadData(
                 f"The first line of a CSV file must be a header with distinct column names; in"
                 f" {path} it is {delimiter.join(names)[:200]!r}. If the file has no header line,"

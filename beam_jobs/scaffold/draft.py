@@ -6,20 +6,20 @@ Columns and features follow from samples; window, history and training from figu
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from beam_jobs.ingest.timestamps import forms_of
-from beam_jobs.partitioning.log_tables import flat, format_of, read, with_numbers
+from beam_jobs.partitioning.log_tables import Malformed, flat, format_of, read, with_numbers
 from beam_jobs.scaffold import feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS
 from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.config.tables.quality import SourcesConfig
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import CsvOptions
 from twinspire_core.records.raw_files import kind_of
 from twinspire_core.records.record_file import sniff
@@ -286,11 +286,27 @@ def sample_rows(file: Path, csv: CsvOptions | None = None, *, nested: bool = Tru
       csv: how a CSV file is written; by default with commas, in UTF-8.
       nested: whether nested columns stay as they are; else each field is a column, as
         `twinspire partition` writes them.
+
+    Raises:
+      BadData: the file has no record.
     """
-    rows = next(read(file, lambda malformed: None, options=csv)).slice(0, _SAMPLE_ROWS)
+    malformed: list[Malformed] = []
+    rows = next(read(file, malformed.append, options=csv), None)
+    if rows is None or not len(rows):
+        raise BadData(_no_records(file, malformed))
+    rows = rows.slice(0, _SAMPLE_ROWS)
     if format_of(file) == "csv":
         rows = with_numbers(rows)  # as stages do, where the pipeline file asks for numbers
     return pl.DataFrame(rows if nested else flat(rows))
+
+
+def _no_records(file: Path, malformed: Sequence[Malformed]) -> str:
+    """The message about a file without any record; `malformed` are its lines that hold none."""
+    first = f": {malformed[0].place} is {malformed[0].reason}" if malformed else ""
+    remedy = "Export it again, with its rows"
+    if malformed and format_of(file) == "jsonl":
+        remedy = f"Write one JSON object a line; for an array: jq -c '.[]' {file} > lines.jsonl"
+    return f"A file of a log must hold records; {file} has none{first}. {remedy}."
 
 
 def _place(folder: Path, home: Path | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from twinspire.cli.shared import JsonLine, end_with_json, parse_date, say
+from twinspire_core.display.table import counted
 from twinspire_core.errors import UsageError, listed
 from twinspire_core.terminal import console, doing
 
@@ -192,8 +193,9 @@ def _outcome(summary: "Summary") -> str:
     """What was written, in sentences."""
     if not summary.days:
         return f"{summary.rows:,} rows were read, and none was written."
-    text = f"{summary.rows:,} rows, in {summary.days:,} days from {summary.first} to {summary.last}"
-    text += f": {summary.written:,} days written, {summary.unchanged:,} unchanged"
+    days = counted(summary.days, "day")
+    text = f"{summary.rows:,} rows, in {days} from {summary.first} to {summary.last}"
+    text += f": {counted(summary.written, 'day')} written, {summary.unchanged:,} unchanged"
     text += f", {summary.replaced:,} replaced." if summary.replaced else "."
     if summary.outside:
         text += f" {summary.outside:,} rows are of days outside of --from and --to."

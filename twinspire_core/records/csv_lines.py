@@ -58,9 +58,11 @@ class CsvOptions:
 
 
 def header(text: Bytes, delimiter: str, encoding: str = "utf-8") -> list[str]:
-    """Names of the columns, by the first line."""
+    """Names of the columns, by the first line; `column_1` for a first one without a name."""
     first = text.readline().decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
-    return next(csv.reader([first], delimiter=delimiter), [])
+    names = next(csv.reader([first], delimiter=delimiter), [])
+    # pandas leaves out the name of the index.
+    return [name or f"column_{number}" for number, name in enumerate(names, 1)]
 
 
 def csv_blocks(

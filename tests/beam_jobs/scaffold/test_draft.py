@@ -240,6 +240,19 @@ def test_column_names_in_any_script_give_valid_feature_names(tmp_path):
     assert features["gerat"].column == "Gerät"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "advice"),
+    [
+        ("a.json", '[{"user_id": "u1"}]', r"line 1 is not a JSON object: a list\. .*jq -c"),
+        ("a.csv", "user_id,item_id,at\n", r"a\.csv has none\. Export it again"),
+    ],
+)
+def test_a_log_without_records_is_an_error_that_says_why(tmp_path, name, text, advice):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadData, match=advice):
+        draft("x", tmp_path / name)
+
+
 def test_what_is_the_same_in_every_event_of_an_item_describes_the_item(tmp_path):
     at = [f"2024-03-05T{10 + n // 60}:{n % 60:02}:00Z" for n in range(400)]
     sizes = {"user_id": 25, "item_id": 40, "brand": 8, "page": 7}

@@ -116,6 +116,15 @@ def test_empty_fields_of_a_csv_are_null_where_that_is_asked_for(tmp_path):
         assert [list(row.values()) for row in block.rows.to_pylist()] == expected
 
 
+def test_a_column_without_a_name_is_named_by_its_number(tmp_path):
+    """pandas writes an index so."""
+    (tmp_path / "log.csv").write_text(",user,item,\n0,u1,i1,a\n")
+    (block,), _ = split(opened(tmp_path / "log.csv").blocks())
+    assert block.rows.to_pylist() == [
+        {"column_1": "0", "user": "u1", "item": "i1", "column_4": "a"}
+    ]
+
+
 def test_the_ending_says_what_separates_fields():
     for name, delimiter in {"a.csv": ",", "a.tsv": "\t", "A.TSV.gz": "\t", "log": ","}.items():
         assert delimiter_of(f"gs://bucket/day.tsv/{name}") == delimiter
