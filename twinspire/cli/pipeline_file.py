@@ -21,7 +21,6 @@ from twinspire.cli.shared import (
     resolve_day,
     terminal_table,
 )
-from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import (
     SCHEMA_FILE,
@@ -146,7 +145,7 @@ def check_local(path: Path) -> None:
     """
     # `Path` has left only one slash of an address
     uri = re.sub(r"^([a-z][a-z0-9]*):/", r"\1://", str(path))
-    if storage.has_scheme(uri):
+    if "://" in uri:
         raise UsageError(
             f"`init` and `try` read files on this machine; found {uri}. Copy or mount the files, and give"
             " their path."

@@ -10,12 +10,11 @@ import tomllib
 from collections.abc import Mapping
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
-from twinspire_core import storage
 from twinspire_core.config.feature_kinds import (
     CountFeature,
     Feature,
@@ -323,9 +322,10 @@ def load(path: str | Path) -> Pipeline:
         raise UsageError(
             f"A pipeline file must be valid TOML; {path} is not: {e}. Correct it there."
         ) from e
-    _root_paths(tables, path.resolve().parent)
     try:
-        return Pipeline.model_validate(tables)
+        # These two tables have paths as defaults, which are relative as well.
+        tables = {"pipeline": {}, "registry": {}} | tables
+        return Pipeline.model_validate(tables, context=path.resolve().parent)
     except ValidationError as e:
         problems = "\n".join(f"  - {explain(error, Pipeline)}" for error in e.errors())
         raise UsageError(
@@ -346,27 +346,3 @@ def _expand(text: str, path: Path) -> str:
         return os.environ.get(name, default or "")
 
     return VARIABLE.sub(value, text)
-
-
-def _root_paths(tables: dict[str, Any], folder: Path) -> None:
-    """Makes relative paths start at the folder of the pipeline file, in place."""
-    # Set even where the file has no such table: the defaults are relative paths as well.
-    tables.setdefault("pipeline", {})
-    tables.setdefault("registry", {})
-    defaults = {("pipeline", "work_root"): "work", ("registry", "root"): "registry"}
-    for name, key in (*defaults, ("source", "events"), ("source", "items"), ("source", "users")):
-        table = tables.get(name)
-        if not isinstance(table, dict):
-            continue  # pydantic reports it
-        path = table.get(key, defaults.get((name, key)))
-        if isinstance(path, str) and not storage.has_scheme(path):
-            # normpath drops a closing slash, which a folder of a day may have.
-            closing = "/" if path.endswith("/") else ""
-            table[key] = os.path.normpath(folder / path) + closing
-    sources = tables.get("sources")
-    use = sources.get("use") if isinstance(sources, dict) else None
-    if isinstance(sources, dict) and isinstance(use, list):
-        is_file = [isinstance(name, str) and name.endswith(".py") for name in use]
-        sources["use"] = [
-            str(folder / name) if own else name for name, own in zip(use, is_file, strict=True)
-        ]

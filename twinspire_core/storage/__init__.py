@@ -26,11 +26,6 @@ STORES: Mapping[str, RemoteStore] = {"gs": gcs, "s3": object_stores, "az": objec
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
-def has_scheme(uri: str) -> bool:
-    """Whether a place begins with a scheme such as `gs://`, and so is no path."""
-    return _SCHEME.match(uri) is not None
-
-
 def _remote_store_of(uri: str) -> RemoteStore | None:
     """The store of a place; None for the disk.
 

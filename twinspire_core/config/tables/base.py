@@ -1,5 +1,6 @@
 """Parts of all tables of the pipeline file: their frozen base class, durations, places."""
 
+import os
 import re
 from datetime import timedelta
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     JsonValue,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -65,12 +67,16 @@ Duration = Annotated[
 """A number with a unit, such as `90s`, `15m`, `6h` or `2d`."""
 
 
-def _place(value: str) -> str:
+def _place(value: str, info: ValidationInfo) -> str:
+    """A place, where a relative path starts at the file's folder, which the context says."""
     try:
-        storage.is_remote(value)
+        is_path = not storage.is_remote(value)
     except UsageError as error:
         raise ValueError(str(error)) from error
-    return value
+    if not is_path or not info.context:
+        return value
+    # normpath drops a closing slash, which a folder of a day may have.
+    return os.path.normpath(info.context / value) + ("/" if value.endswith("/") else "")
 
 
 Place = Annotated[str, AfterValidator(_place)]

@@ -45,6 +45,7 @@ class PipelineConfig(Strict):
     )
     work_root: Place = Field(
         "work",
+        validate_default=True,
         description="Working files of the stages. Local path, `gs://`, `s3://` or `az://`.",
         json_schema_extra=BASIC,
     )
@@ -70,7 +71,10 @@ class RegistryConfig(Strict):
     """Where versions are published, and how long things are kept."""
 
     root: Place = Field(
-        "registry", description="Local path, `gs://`, `s3://` or `az://`.", json_schema_extra=BASIC
+        "registry",
+        validate_default=True,
+        description="Local path, `gs://`, `s3://` or `az://`.",
+        json_schema_extra=BASIC,
     )
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
     keep_days: int = Field(

@@ -2,9 +2,10 @@
 `sources`, `evaluation`, `gate`.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from twinspire_core.config.source_registry import (
     CO_OCCURRENCE,
@@ -20,10 +21,10 @@ from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.measure_names import SLICES
 
 
-def _known_source(name: str) -> str:
-    """The name of a source; makes one that is a file known."""
+def _known_source(name: str, info: ValidationInfo) -> str:
+    """The name of a source; makes one that is a file in the folder of the context known."""
     if name.endswith(".py"):
-        return add_own(name)
+        return add_own(str((info.context or Path()) / name))
     if name not in ENTRIES:
         hint = did_you_mean(name, ENTRIES) or f"known: {', '.join(ENTRIES)}"
         raise ValueError(f"there is no source {name!r}; {hint}")
