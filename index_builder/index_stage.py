@@ -7,7 +7,7 @@ Otherwise a search finds new ones (index_builder/settings_search.py). docs/decis
 Written below the stage's folder:
 
     index/        the index (twinspire_core/search/index.py); row i is the i-th item by id
-    index.json    settings, whether they were inherited or tuned, recall against exact search, all
+    index.json    settings, whether they were inherited or tuned, recall against exact search, all settings
                   that were tried (twinspire_core/contracts/version_manifest.py)
     timings.json  how fast it was on this machine, and each setting tried (the same module), kept
                   apart because it differs from run to run
@@ -54,7 +54,7 @@ from twinspire_core.terminal import console
 
 SEED = 0
 
-# With fewer queries, a recall of 0.97 cannot be told from one of 0.98
+# Fewer queries cannot distinguish a recall of 0.97 from one of 0.98
 _LEAST_QUERIES = 200
 _MOST_TUNING = 2_000
 # Query-item pairs of exact search in measuring, which take about a minute
@@ -64,9 +64,9 @@ _SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "tuning"
 _LEAST_CODED = 1_000
 # Dimensions of a code, in the order in which they are tried
 _CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}
-# An index is worth it if it does less than this share of exact search's work
+# An index pays off if it does less than this share of exact search's work
 _WORTH = 0.8
-# A larger change of the corpus, or of the work of a query, asks for another search for settings
+# A larger change of the corpus, or of the work of a query, starts another search for settings
 _CHANGE = 1 / 3
 
 
@@ -77,7 +77,7 @@ class Wanted(NamedTuple):
       recall_target: share of the exact neighbours that it has to find.
       tree_above: with more items, only trees are tried: they are faster than a scan of all codes.
       exact_below: with fewer items, all are compared: that takes less than a millisecond.
-      k: neighbours at which recall is measured, as many as a list of candidates has.
+      k: number of neighbours by which recall is measured; the length of a list of candidates.
     """
 
     recall_target: float = 0.98
@@ -92,8 +92,8 @@ class Built:
 
     Attributes:
       index: with its final settings.
-      tried: settings that were measured on the tuning queries, in order.
-      reasons: why it is of its kind, for people.
+      tried: the settings that were measured on the tuning queries, in order.
+      reasons: why this kind was chosen, as text for people.
       origin: whether its settings were inherited or tuned.
     """
 
@@ -104,10 +104,10 @@ class Built:
 
 
 class QueryHalves(NamedTuple):
-    """Query vectors, [Q, D] each: some choose the settings, others measure how well these do.
+    """Query vectors, [Q, D] each. One half chooses the settings; the other half measures the result.
 
     Attributes:
-      source: where they come from, for people.
+      source: where the queries come from, as text for people.
     """
 
     tuning: np.ndarray
@@ -116,7 +116,7 @@ class QueryHalves(NamedTuple):
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Builds the day's index, tunes it, and measures its recall on other queries."""
+    """Builds and tunes the day's index, and measures its recall on queries not used for tuning."""
     _, vectors = read_items(ctx.inputs["embed"])
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     wanted = Wanted(ctx.pipeline.index.recall_target)
@@ -140,7 +140,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
-    """Splits the query vectors in two, every other one. If there are too few, item vectors are added.
+    """Splits the query vectors alternately into two halves. If there are too few, item vectors are added.
 
     Args:
       queries: [Q, D] float32, in order of user.
@@ -155,10 +155,10 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
             len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False
         )
         items = vectors[np.sort(drawn)]
-        # Without users there was no file of queries, so these have no width and cannot be joined
+        # Without users there is no file of queries, so the array has no width and cannot be joined
         queries = np.concatenate([queries, items]) if len(queries) else items
     tuning = queries[::2]
-    # A single query has to do for both
+    # A single query serves as both halves
     measuring = queries[1::2] if len(queries) > 1 else tuning
     most_measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
     return QueryHalves(_evenly(tuning, _MOST_TUNING), _evenly(measuring, most_measured), source)
@@ -166,8 +166,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
 def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
     """At most `most` of the queries, spread evenly over all."""
-    # Ids often follow the order in which users came, so the first users may be of another kind, with other
-    # neighbours
+    # Ids often follow the order of registration, so the first users may differ from the others
     some = min(most, len(queries))
     return queries[np.arange(some) * len(queries) // max(1, some)]
 
@@ -203,8 +202,8 @@ def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> I
 def build(
     vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NO_START
 ) -> Built:
-    """Builds an index of the kind that suits the corpus, with settings that surely reach the recall
-    target: those of an earlier version while they do, else those of the least work.
+    """Builds an index of the kind that suits the corpus, with settings that surely reach the recall target.
+    It keeps the settings of an earlier version if these still do; else it takes those with the least work.
 
     Args:
       vectors: [N, D] float32, finite.
@@ -216,7 +215,7 @@ def build(
             "An index needs items, but there are none. Check corpus.filter and the items snapshot."
         )
     kinds, reason = strategy(len(vectors), wanted)
-    # Every other kind must beat exact search, which is the answer if none does
+    # Every other kind must beat exact search. If none does, the answer is exact search
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
     if not kinds:
         return Built(exact, [], [reason], _newly_searched(exact, kinds, reason))
@@ -231,14 +230,14 @@ def build(
             changes = {"how": how, "version": start.version, "why": why}
             origin = start.index.tuning.model_copy(update=changes)
             return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
-    # Nothing was inherited, or it would be too much work now
+    # No settings were inherited, or they would be too much work now
     console.print(f"index: searching for settings again: {why}", highlight=False)
     best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
     return Built(best, tried, [reason, *reasons], _newly_searched(best, kinds, why))
 
 
 def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
-    """The kinds of index to try for a corpus of this size, besides comparing all, and why."""
+    """The kinds of index to try for a corpus of this size in addition to exact search, and why."""
     least = max(wanted.exact_below, _LEAST_CODED)
     if items < least:
         return (), f"{items:,} items, below {least:,}: comparing all is fastest"
@@ -252,7 +251,7 @@ def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
 def unfit(
     start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wanted: Wanted
 ) -> str:
-    """Why the settings of an earlier version are not tried; empty if they are.
+    """Why the settings of an earlier version are not tried; empty if they are tried.
 
     Args:
       vectors: [N, D] float32, of today's items.
@@ -263,16 +262,16 @@ def unfit(
     before = start.index
     assert before, "of a version"
     items, width = vectors.shape
-    then = before.tuning.items
+    searched_items = before.tuning.items
     if (before.k, before.recall_target) != (k, wanted.recall_target):
         return f"{start.version} was tuned for recall@{before.k} {before.recall_target}"
     if before.dimension != width:
         return f"vectors of {width} numbers; those of {start.version} have {before.dimension}"
     if before.tuning.kinds != kinds:
         return f"other kinds of index suit {items:,} items than were compared for {start.version}"
-    if abs(items - then) >= _CHANGE * then:
+    if abs(items - searched_items) >= _CHANGE * searched_items:
         return (
-            f"{items:,} items; there were {then:,} when the settings of {start.version} were"
+            f"{items:,} items; there were {searched_items:,} when the settings of {start.version} were"
             " searched for"
         )
     return ""
@@ -289,7 +288,8 @@ def _take_over(
       target: recall, in [0, 1].
       tried: called with every setting that was measured.
 
-    Returns: the index, None if it would be too much work; and why it was tuned, empty if it was not.
+    Returns: the index, or None if it would be too much work; and the reason for tuning, empty if the settings
+      did not change.
     """
     from twinspire_core.search.scann_index import ScannIndex
 
@@ -323,12 +323,13 @@ def _least(
     target: float,
     tried: Callable[[Point], None],
 ) -> tuple[Index, list[str]]:
-    """The index with the least work of all kinds, and why the others were not taken."""
+    """The index with the least work of all kinds, and why the other kinds were not chosen."""
     best: Index = exact
     reasons = list[str]()
     for kind in kinds:
         best = _least_of_kind(best, kind, truth, target, tried, reasons)
-    # Vectors without clusters gain nothing from leaves, but a scan of all codes may still be faster
+    # Without clusters in the vectors, a tree gains nothing; a scan of all codes may still be faster than
+    # exact search
     if best is exact and "quantised" not in kinds:
         best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
     return best, reasons
@@ -342,7 +343,7 @@ def _least_of_kind(
     tried: Callable[[Point], None],
     reasons: list[str],
 ) -> Index:
-    """The index of a kind with the least work, or the best so far where that does less."""
+    """The index of this kind with the least work; the best so far if that does less work."""
     from twinspire_core.search.scann_index import ScannIndex
 
     vectors = best.vectors
@@ -351,17 +352,18 @@ def _least_of_kind(
     for dimensions in _CODES[kind]:
         first = untuned(kind, dimensions, truth.k, leaves)
         rival = best.settings.kind
-        what = f"{kind} with codes of {dimensions} dimensions"
+        description = f"{kind} with codes of {dimensions} dimensions"
         below = work(best.settings, len(vectors))
         if rival == "exact":
             below *= _WORTH
         cheaper = affordable(first, len(vectors), below)
-        # Coarser codes in the same leaves were measured before. They show what recall these leaves can reach
+        # The same leaves were measured with coarser codes before. That shows what recall these leaves can
+        # reach
         possible = bool(cheaper)
         if possible and isinstance(best, ScannIndex) and rival == kind:
             possible = leaves_suffice(best, cheaper, truth, target, tried)
         if not possible:
-            reasons.append(f"no settings of {what} can do less work than {rival}")
+            reasons.append(f"no settings of {description} can do less work than {rival}")
             continue
         console.print(
             f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False
@@ -372,7 +374,7 @@ def _least_of_kind(
             best = index.with_settings(point.settings)
         else:
             reasons.append(
-                f"no settings of {what} reach recall@{truth.k} {target} with less work than {rival}"
+                f"no settings of {description} reach recall@{truth.k} {target} with less work than {rival}"
             )
     return best
 

@@ -52,14 +52,14 @@ _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "num
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date
-    allow.
+    """Publishes the day's version. It goes live if the gate accepts it, and `ctx.promote` and the date allow
+    it.
 
     Returns: The summary. `refused` lists the gate's reasons, if any. The caller decides what
       to do about them.
     """
     registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
-    # A version trained from scratch has a baseline, but no parent that it goes on from
+    # A version trained from scratch has a baseline, but no parent
     inherits_from = ctx.parent if ctx.mode == "incremental" else None
     with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
         staged = Path(scratch)
@@ -89,7 +89,7 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
     return JudgedVersion(
         two_tower=metrics.holdout,
         fixed_order=metrics.fixed_order.holdout,
-        # The day's own lead is remembered too, for the days after it
+        # The day's own lead is stored too, for later days
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
         ranker=metrics.ranker,
         memory=memory.since(registry.state().overruled),
@@ -138,7 +138,7 @@ def add_users(ctx: StageContext, staged: Path) -> None:
         return
     folder.mkdir()
     unused = {*PERSONAL_HALF_LIVES} - used
-    # `is`, because 1 == True, and one user may be asked for
+    # `is`, because 1 == True, and the number of users may be 1
     newest = None if most is True else _seen_last(users, most)
     for uri in parquet_files.list_parquet(users):
         table = parquet_files.read_file(uri)
@@ -196,7 +196,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
 
 
 def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
-    """The table of a source, as of the end of the day, if the feature job made it."""
+    """Adds the table of a source, as of the end of the day, if the feature job made it."""
     folder = storage.join(ctx.inputs["features"], name, feature_schema.AT_END)
     if storage.list_files(folder):
         table = parquet_files.read_folder(folder)
@@ -238,13 +238,14 @@ def publish(
     while_live: str | None = None,
     **origin: Any,
 ) -> dict[str, Any]:
-    """Publishes what is staged: live if the gate accepts it and `ctx.promote` and the dates allow.
+    """Publishes the staged version. It goes live if the gate accepts it, and `ctx.promote` and the dates
+    allow it.
 
     Args:
       staged: local folder with the version's files; the verdict is added.
       reason: for the log; by default the reason of the verdict.
       while_live: passed on to `Registry.publish`.
-      origin: the manifest's fields that say where the version comes from.
+      origin: fields of the manifest that describe the version's origin.
 
     Returns: the summary of the stage.
     """
@@ -260,7 +261,8 @@ def publish(
         side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
         while_live=while_live,
     )
-    # Also kept in the working files. The stored manifest is read again, because it describes the report, too
+    # Also stored in the working files. The published manifest is read again, because it also describes the
+    # report
     stored = registry.manifest(manifest.version)
     storage.write_bytes(storage.join(ctx.out, MANIFEST), stored.dump())
     return {
@@ -276,11 +278,11 @@ def publish(
 def _describe(
     ctx: StageContext, staged: Path, verdict: GateVerdict, pruned: set[str], **origin: Any
 ) -> Manifest:
-    """The manifest, with an id that no pruned version had."""
+    """The manifest, with an id that no pruned version has used."""
     listed = storage.list_files(str(staged))
     digests = storage.file_digests(listed)
     files = {file.path: File(sha256=digests[file.path], size=file.size) for file in listed}
-    # An id is used only once. Content that was pruned before comes back as another edition
+    # An id is used only once. If equal content was pruned before, it gets the next edition
     editions = (
         Manifest.create(
             pipeline=ctx.pipeline.name,

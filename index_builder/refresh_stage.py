@@ -1,8 +1,8 @@
-"""Publishes a refresh: the towers of a version with a later corpus, without training.
+"""Publishes a refresh: the trained towers of an earlier version with a later corpus.
 
-Corpus, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what
-was measured of them and the weights of the fixed order are those of the version, whose day stays the
-version's day.
+Corpus, popularity, co-occurrence and users are as of the end of the refresh's day. Towers, their measures and
+the weights of the fixed order are those of the earlier version. The day of the version stays the day of that
+version.
 """
 
 import tempfile
@@ -39,20 +39,20 @@ def run(
     skew: Sequence[FeatureSkew] = (),
     unasked: bool = False,
 ) -> dict[str, Any]:
-    """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
+    """Publishes a refresh. It goes live if the gate accepts it, and `ctx.promote` and the dates allow it.
 
     Args:
-      ctx: `inputs` are the folders of the refresh's own steps, and as `train` and `measure` the files
-        of the version `before`.
-      before: the version whose towers are taken, and whose corpus the new one is compared with.
+      ctx: `inputs` are the folders of the refresh's own steps; `train` and `measure` are the files of the
+        version `before`.
+      before: the version that gives the towers, and the corpus to compare the new one with.
       trained: the version that these towers were trained for: `before`, unless that is a refresh
         itself.
       live: the trained version whose towers were live when the refresh began.
-      skew: how far features of what is served are from those that the towers were trained on.
-      unasked: whether it follows a refused day, and nobody asked for it.
+      skew: how far the served features are from those that the towers were trained on.
+      unasked: whether it follows a refused day automatically.
 
     Returns:
-      The summary: what is published, and how many items are `new` and `withdrawn`. `refused` lists
+      The summary: the published version, and how many items are `new` and `withdrawn`. `refused` lists
       the gate's reasons, if any.
 
     Raises:
@@ -62,18 +62,18 @@ def run(
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        place = registry.place(before.version, version_manifest.ITEMS)
+        items_file = registry.place(before.version, version_manifest.ITEMS)
         measured = _measured(
             ctx,
             staged,
-            read_file(place, ["_item"])["_item"],
+            read_file(items_file, ["_item"])["_item"],
             trained=trained,
             skew=skew,
             unasked=unasked,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
-        # The training files are those of the towers, and are kept as long as this version
-        own = {
+        # The training files belong to the towers, and are kept as long as this version
+        refresh_sources = {
             stage: attempts.name(ctx.pipeline, uri)
             for stage, uri in ctx.inputs.items()
             if stage not in ("train", "measure")
@@ -90,7 +90,7 @@ def run(
             parent=before.parent,
             refreshes=trained,
             corpus_date=ctx.day,
-            sources={**before.sources, **own},
+            sources={**before.sources, **refresh_sources},
         )
     return {"new": measured.new, "withdrawn": measured.withdrawn, **published}
 
@@ -98,7 +98,7 @@ def run(
 def _measured(
     ctx: StageContext, staged: Path, before: pa.ChunkedArray, **of_refresh: Any
 ) -> JudgedRefresh:
-    """What the gate judges of what is staged, which loses a ranker that cannot be used.
+    """What the gate judges of the staged version. A ranker that cannot be used is deleted from it.
 
     Args:
       before: ids of the items of the version that is refreshed.
@@ -110,7 +110,7 @@ def _measured(
     if lacking:
         (staged / RankerFile.FILE).unlink()
         (staged / ranker_files.MODEL).unlink()
-    # As the gate decided when the towers were trained, unless the ranker is left out now
+    # The gate decided this when the towers were trained; it changes only if the ranker is left out now
     judged_before = GateVerdict.find(ctx.inputs["measure"])
     serves = judged_before.serves if judged_before else None
     order = FixedOrder.find(staged)
@@ -124,20 +124,19 @@ def _measured(
         withdrawn=len(before) - stayed,
         serves=FIXED_ORDER if lacking and serves == RANKED else serves,
         lacking=lacking,
-        # `sources.use` of the pipeline file may be another one by now, so that nobody made what these
-        # need.
+        # `sources.use` of the pipeline file may have changed, so that tables of these sources were not made.
         silent=[name for name in order.sources if name not in sources] if order else [],
         **of_refresh,
     )
 
 
 def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
-    """Features of the ranker, and lists of sources, that cannot be made from the catalogue. None without a
-    ranker, or if it has another format.
+    """Features of the ranker and lists of sources that the catalogue cannot give. None without a ranker, or
+    if the ranker has another format.
     """
-    # They may be missing because the pipeline file now has other `sources.use` or `corpus.attributes`
-    place = staged / RankerFile.FILE
-    if not place.exists() or RankerFormat.read(staged).format != ranker_files.FORMAT:
+    # They are missing if `sources.use` or `corpus.attributes` of the pipeline file has changed
+    ranker_file = staged / RankerFile.FILE
+    if not ranker_file.exists() or RankerFormat.read(staged).format != ranker_files.FORMAT:
         return []
-    ranker = Ranker.parse((staged / ranker_files.MODEL).read_bytes(), place.read_bytes())
+    ranker = Ranker.parse((staged / ranker_files.MODEL).read_bytes(), ranker_file.read_bytes())
     return ranker.lacking(RankingFeatures.of(sources.tables), sources)

@@ -1,5 +1,5 @@
-"""Measures an index against exact search, and finds the settings that reach a recall with the least
-work, on real query vectors.
+"""Measures an index against exact search on real query vectors, and finds the settings that reach a recall
+with the least work.
 
 Work is counted, not timed, so that the same vectors give the same settings on a busy machine. Its
 unit is the scan of one item's code of two dimensions per four bits.
@@ -18,7 +18,7 @@ from twinspire_core.search.index_settings import Kind, Settings
 from twinspire_core.search.top_k import QUERY_BLOCK, exact_search
 
 # Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item
-# vectors. A rescoring reads a random row and keeps a heap; a leaf starts a scan of its own.
+# vectors. Rescoring an item reads a random row and updates a heap; each leaf starts a new scan.
 _EXACT_WORK = 2
 _RESCORE_WORK = 40
 _CENTRE_WORK = 4
@@ -26,15 +26,16 @@ _LEAF_WORK = 100
 _RESCORED = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24)  # times k
 _MIDDLE = 4  # times k, where a search begins
 _LEAF_STEP = 1.15
-_MOST_LEAVES = 0.5  # of a tree's leaves; searching more does not pay
+_MOST_LEAVES = 0.5  # share of a tree's leaves; searching more does not pay
 BATCH = 256
-_SINGLE = 200  # queries asked one by one
+_SINGLE = 200  # queries that are timed one by one
 _BATCHES = 8
 _EXACT_PAIRS = 20_000_000  # query-item pairs that exact search is timed on
-# The tuned recall must be this many standard errors above the target, because other queries measure it in
-# the end
+# The tuned recall must be this many standard errors above the target, because the final recall is measured on
+# other queries
 _SURE = 3
-# Scores this close to the k-th neighbour's count as equal: sums of floats differ in their last bits
+# Scores this close to the k-th neighbour's score count as equal, because sums of floats differ in their last
+# bits
 _TIE = 1e-6
 
 
@@ -62,7 +63,7 @@ class Truth:
     Attributes:
       queries: [Q, D] float32, at least one row.
       kth: [Q] float32, score of the k-th exact neighbour.
-      k: neighbours asked for, at most the corpus.
+      k: number of neighbours, at most the size of the corpus.
     """
 
     queries: np.ndarray
@@ -77,7 +78,7 @@ class Truth:
 
 
 def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
-    """Measures an answer.
+    """The recall of found rows.
 
     Args:
       vectors: [N, D] float32, one row per item.
@@ -88,13 +89,13 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
     for start in range(0, len(rows), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
         scores = np.einsum("qd,qkd->qk", truth.queries[block], vectors[rows[block]])
-        # By score, not by row: if an item ties with the k-th neighbour, either is right
+        # By score, not by row: of items with the score of the k-th neighbour, any is right
         hits[block] = ((scores >= truth.kth[block, None] - _TIE) & (rows[block] != NONE)).mean(1)
     return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))
 
 
 def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
-    """Times searches in batches and one by one, and exact search.
+    """Measures the time of searches in batches, one by one, and by exact search.
 
     Args:
       queries: [Q, D] float32, at least one row.
@@ -104,7 +105,8 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
     """
     index.search(queries[:BATCH], k)  # warm up
     single = [_seconds(index.search, query[None], k) * 1e3 for query in queries[:_SINGLE]]
-    # On a large corpus, exact search of all queries would take minutes. A few are enough for the time
+    # On a large corpus, exact search of all queries would take minutes. A few queries are enough to measure
+    # its speed
     few = queries[: max(1, min(BATCH, _EXACT_PAIRS // len(index)))]
     return {
         "batch_queries_per_s": round(_batches(index, queries, k), 1),
@@ -147,8 +149,8 @@ class Point:
 
 
 def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:
-    """The settings that an index is built with. They do not depend on what it is tuned to, so that the
-    same vectors give the same index.
+    """The settings with which an index is built. They do not depend on tuning, so the same vectors give the
+    same index.
     """
     return Settings(
         kind=kind,
@@ -161,8 +163,9 @@ def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> 
 
 
 def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
-    """The recall of settings, and what they cost."""
-    # Not `search`: it answers exactly if the leaves hold too few items, which would look like recall
+    """The recall and the work of settings."""
+    # Not `search`: it falls back to exact search if the leaves have too few items, which would raise the
+    # recall
     set_up = index.with_settings(settings)
     rows, _ = set_up.scan(truth.queries, truth.k)
     return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)))
@@ -177,17 +180,17 @@ def tune(
 ) -> Point | None:
     """Searches for the least work with which recall is surely at or above the target.
 
-    More rescoring needs fewer leaves. So for each number of rescored items, bisection finds the fewest
-    leaves among those that would beat the best so far. The search begins in the middle and goes
-    outwards: a good start leaves few to try. Settings that rescore no more and search no more leaves
-    than settings that missed the target are not tried.
+    More rescoring needs fewer leaves. So for each number of rescored items, bisection finds the fewest leaves
+    that would beat the best so far. The search starts in the middle and goes outwards, because a good first
+    point leaves few settings to try. If settings missed the target, no settings with as few or fewer leaves
+    and rescored items are tried.
 
     Args:
-      index: built, with any settings.
+      index: a built index, with any settings.
       truth: the queries to tune on.
       target: recall, in [0, 1].
       tried: called with every setting that was measured.
-      below: work that has to be beaten, in scans of one code.
+      below: work to beat, in scans of one code.
 
     Returns: the best point, or None if none reaches the target with less work than `below`.
     """
@@ -208,7 +211,7 @@ def tune(
     best: Point | None = None
     for ladder in sorted(
         candidates(index.settings, len(index)),
-        # By factors and not by differences, because each ladder rescores some times as many as the one before
+        # By factors, not by differences, because each ladder rescores a multiple of the ladder before
         key=lambda ladder: abs(math.log(begin / ladder[0].rescored)),
     ):
         if best:
@@ -225,20 +228,21 @@ def step_up(
     missed: Settings,
     below: float,
 ) -> Point | None:
-    """Goes from settings that miss the target to more expensive ones, step by step, until one surely
-    reaches it.
+    """Goes step by step from settings that miss the target to more expensive ones, until one surely reaches
+    it.
 
     Args:
-      index: built, with any settings.
+      index: a built index, with any settings.
       truth: the queries to tune on.
       target: recall, in [0, 1].
       tried: called with every setting that was measured.
-      missed: the settings; those tried rescore no less and search no fewer leaves.
+      missed: the settings that miss the target. The tried settings rescore at least as many items and search
+        at least as many leaves.
       below: work at which the search ends, in scans of one code.
 
-    Returns: the first point that does, None if there is none with less work than `below`.
+    Returns: the first point that reaches the target; None if none does with less work than `below`.
     """
-    # Less rescoring with more leaves may do it, too, but that is another search
+    # Less rescoring with more leaves may reach it too, but would need another search
     dearer = [
         s
         for s in affordable(index.settings, len(index), below)
@@ -253,19 +257,19 @@ def step_up(
 
 
 def _finds_no_more(settings: Settings, other: Settings) -> bool:
-    """Whether the other settings look at all the items that these look at."""
+    """Whether the other settings look at every item that these settings look at."""
     return settings.rescored <= other.rescored and settings.leaves_searched <= other.leaves_searched
 
 
 def _first(
     candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]
 ) -> Point | None:
-    """The first that reaches the target, if each one finds at least what those before it find."""
-    # If the most expensive one misses the target, so do all
+    """The first settings that reach the target, if each finds at least what the settings before it find."""
+    # If the most expensive settings miss the target, all do
     best = reaches(candidates[-1]) if candidates else None
     if best is None:
         return None
-    # The one at `high` reaches it, and none before `low` does
+    # The settings at `high` reach the target, and none before `low` does
     low, high = 0, len(candidates) - 1
     while low < high:
         middle = (low + high) // 2
@@ -284,12 +288,12 @@ def candidates(start: Settings, items: int) -> list[list[Settings]]:
     return [
         [replace(start, rescored=rescored, leaves_searched=n) for n in leaves]
         for rescored in (math.ceil(start.k * factor) for factor in _RESCORED)
-        if rescored * EXACT_SHARE <= items  # others are answered exactly
+        if rescored * EXACT_SHARE <= items  # others fall back to exact search
     ]
 
 
 def affordable(start: Settings, items: int, below: float) -> list[Settings]:
-    """Those of the settings to try that do less work than `below`, in scans of one code."""
+    """The settings to try that do less work than `below`, in scans of one code."""
     return [s for ladder in candidates(start, items) for s in ladder if work(s, items) < below]
 
 
@@ -302,11 +306,11 @@ def leaves_suffice(
 ) -> bool:
     """Whether other codes in the same leaves could reach the target with some of these settings.
 
-    Leaves are trained apart from codes. So a neighbour that is missed with as many leaves and by far
-    the most rescoring lies in none of them, and finer codes would not find it.
+    Leaves are trained independently of codes. So a neighbour that is missed with that many leaves and by far
+    the most rescoring is in none of these leaves, and finer codes would not find it either.
 
     Args:
-      tree: a tuned tree: its codes are good enough for its own settings.
+      tree: a tuned tree, whose codes are good enough for its own settings.
       cheaper: settings of the index with the other codes.
       truth: the queries to tune on.
       target: recall, in [0, 1].
@@ -327,7 +331,7 @@ def work(settings: Settings, items: int) -> float:
     scan = 2 / settings.code_dimensions
     if settings.kind == "quantised":
         return items * scan + rescoring
-    # As if all leaves had the same size. Queries go to the fuller ones, but at every setting alike
+    # This assumes leaves of the same size. Queries go to the fuller leaves, but they do so with every setting
     share = settings.leaves_searched / settings.leaves
     return (
         settings.leaves * _CENTRE_WORK

@@ -1,13 +1,13 @@
-"""A version's measures against its baseline's, as the gate's rules read them: of one day, or of several
-days together if one has too few users.
+"""Compares a version's measures with its baseline's. The gate's rules read the results. A comparison covers
+one day, or several days together if one day has too few users.
 
-Pooled are the paired differences of each day as its own run stored them, each day's version against
-the one that it was compared with then: that judges how versions are made, not one of them. A user on
-a day is the unit. Ids are not kept, so a user who is held out on several days counts several times;
-few are, as a tenth of the users is drawn again every day.
+Several days are pooled by their paired differences. Each day's run stored the differences of that day's
+version from its baseline. So pooling judges how versions are made, not a single version. The unit is a user
+on a day. User ids are not stored, so a user who is held out on several days counts several times. Few users
+are, because a new tenth of the users is drawn every day.
 
 Source of the interval: the mean of n differences has the standard error s / sqrt(n), where s is their
-standard deviation around the mean of all. Days that differ make it wider.
+standard deviation around the mean of all. Differences between days make the interval wider.
 """
 
 import math
@@ -30,8 +30,8 @@ from twinspire_core.metrics.measure_names import USERS, key
 
 LEAST_DIFFERENT = 10
 """Users whose two lists differ in result: with fewer, a bootstrap interval is too narrow."""
-# Users whose two lists differ in result, all for the worse: this many are enough, as chance does
-# that to one good version in 128 (a sign test).
+# Enough users whose two lists differ in result, if the version's list is always the worse one. By a sign
+# test, chance does that to one good version in 128.
 _ALL_WORSE = 7
 
 
@@ -47,13 +47,13 @@ class ComparedMeasure(NamedTuple):
 
     Attributes:
       name: the measure; in a slice as `recall@50/users:0`.
-      users: how many it was taken of.
+      users: how many users it was measured on.
       candidate: its value for the version.
       baseline: its value for the baseline.
       change: relative: -0.1 for a tenth less.
       low, high: the 95% interval of the change.
-      differ: users whose two lists differ in the measure.
-      worse: those of them for whom the version's list is the worse one.
+      differ: number of users whose two lists differ in the measure.
+      worse: number of these users for whom the version's list is the worse one.
     """
 
     name: str
@@ -95,7 +95,7 @@ class ComparedMeasure(NamedTuple):
         return self.differ >= LEAST_DIFFERENT or self.worse == self.differ >= _ALL_WORSE
 
     def surely_lost(self, allowed: float) -> bool:
-        """Whether the whole interval says so, and the lists of enough users differ."""
+        """Whether the whole interval is below the allowed loss, and the lists of enough users differ."""
         return self.high is not None and self.high < -allowed and self.is_known
 
     def figures(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def compare_all(lists: HeldOutMeasures, measure: str) -> ComparedMeasure:
 
 
 def compare_slices(lists: HeldOutMeasures, measure: str) -> list[ComparedMeasure]:
-    """Compares the measure of each slice of users in which it was taken."""
+    """Compares the measure in each slice of users for which it was measured."""
     if lists.candidate is None or lists.candidate.slices is None:
         return []
     return [
@@ -139,14 +139,14 @@ def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
 
 
 def finite(value: float | None) -> float | None:
-    """The value as JSON can hold it: None for what is no number."""
+    """The value as JSON can hold it: None for NaN and infinity."""
     return None if value is None or not math.isfinite(value) else value
 
 
 MOST_DAYS = 28
 """Most days that are pooled, the day itself included."""
 SURE = 1.96
-"""Standard errors to either side of a mean that a 95% interval reaches."""
+"""Half the width of a 95% interval, in standard errors."""
 
 
 class PooledDays(NamedTuple):
@@ -166,7 +166,7 @@ class PooledDays(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The number of days, in the middle of a sentence."""
+        """The number of days, as text for the middle of a sentence."""
         return f"{self.days} days combined"
 
 
@@ -183,7 +183,7 @@ def pool_days(
       days: by day, the stored differences; None for a day that has none.
       day: the newest day that counts.
       measure: its name with its list length, such as `recall@50`.
-      enough: users at which no older day is added; None for all days.
+      enough: number of users from which on no older day is added; None for all days.
 
     Returns: None if there were no users, or if the baselines' measure is 0.
     """
@@ -197,7 +197,7 @@ def pool_days(
             users += stored.users
         if enough is not None and users >= enough:
             break
-    # Each user on a day counts alike, so that a day weighs as much as it has users
+    # Each user on a day has the same weight, so a day's weight is its number of users
     base = sum(n * pairs.base for n, pairs in parts) / max(1, users)
     if base <= 0:
         return None
@@ -236,7 +236,7 @@ class MeasuredUsers(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineMemory:
-    """What was measured of the versions that a version goes on from.
+    """Measures of the versions in this version's line of parents.
 
     Attributes:
       day: the version's day.
@@ -250,13 +250,14 @@ class LineMemory:
 
     def since(self, overruled: Collection[str]) -> Self:
         """The days after the newest version that was promoted despite the gate."""
-        kept = dict[str, MeasuredDay]()
+        counted = dict[str, MeasuredDay]()
         for name in sorted(self.line, reverse=True):
-            kept[name] = self.line[name]
-            # Whoever promoted it accepted the losses before: they would refuse every later day
-            if kept[name].against in overruled:
+            counted[name] = self.line[name]
+            # Whoever promoted it accepted the losses before it. If these still counted, every later day would
+            # be refused
+            if counted[name].against in overruled:
                 break
-        return replace(self, line=kept)
+        return replace(self, line=counted)
 
     def beside_best(self) -> dict[str, PairedDifferences | None]:
         """By day, the differences of that day's version from the best one."""
@@ -289,17 +290,15 @@ class JudgedVersion:
     Attributes:
       two_tower: measures of its lists on held-out users.
       fixed_order: measures of its lists in the fixed order, on users held out of the day itself.
-      lifts_before: how far the versions before led over what was popular, by measure, the oldest
-        first.
+      lifts_before: by measure, the leads of earlier versions over the popular items, the oldest first.
       ranker: measures of lists by trees; None if the pipeline file asks for no ranker.
-      memory: measures of the versions before; None to judge without.
-      index_recall: share of the exact neighbours that the index finds, or None if that was not
-        measured.
+      memory: measures of earlier versions; None to judge without them.
+      index_recall: share of the exact neighbours that the index finds; None if it was not measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
-      measurable: how many users of the day it could be measured on; None if that is not known.
+      measurable: how many users of the day it could be measured on; None if unknown.
       unread: features that are missing for the baseline, because the pipeline file changed them.
-      skew: how far features of what is served are from those trained on.
+      skew: how far the served features are from those of the training rows.
     """
 
     two_tower: HeldOutMeasures
@@ -341,7 +340,7 @@ class BestComparison(NamedTuple):
 def compare_with_best(
     two_tower: HeldOutMeasures, memory: LineMemory | None, metric: str
 ) -> BestComparison | None:
-    """Compares a version with the best accepted one; None if that is its baseline or is not known."""
+    """Compares a version with the best accepted one; None if the best one is its baseline or is unknown."""
     best = memory.best if memory else None
     if memory is None or best is None or best.measures is None:
         return None
@@ -351,7 +350,7 @@ def compare_with_best(
         baseline=best.measures,
         change=best.change,
     )
-    # All days since the best one: a loss of each day that is too small to be seen adds up
+    # All days since the best one: daily losses that are too small to be seen add up
     pooled = pool_days(memory.beside_best(), memory.day, metric, enough=None)
     several = pooled if pooled and pooled.days > 1 else None
     return BestComparison(best, compare_all(lists, metric), several)

@@ -1,19 +1,19 @@
-"""Limits of the gate that hold whatever the versions before were like.
+"""Limits of the gate that do not depend on earlier versions.
 
-    floors, ceilings   `gate.floors` and `gate.ceilings`, of the two-tower's lists and of what is served
+    floors, ceilings   `gate.floors` and `gate.ceilings`, for the two-tower's lists and the served lists
     corpus             `MAX_CORPUS_CHANGE`, since the version that it is compared with
     skew               `MAX_SKEW` and `MOST_OUTSIDE`: features of what is served against those of the
                        rows trained on (beam_jobs/validation/drift.py)
 
-A floor or ceiling of a measure holds for the two-tower and for what is served; one named
-`served/MEASURE` replaces it for what is served. The two-tower is held to them however few users were
-asked, in a slice from `gate.min_users` on. What is served was asked about users of the day itself
-alone: with fewer than `gate.min_users` of them it is held to none, which is noted.
+A floor or ceiling of a measure holds for the two-tower and for the served lists. One named `served/MEASURE`
+replaces it for the served lists. The two-tower must keep the limits for any number of users; in a slice, only
+from `gate.min_users` on. The served lists are measured only on users of the day itself. With fewer than
+`gate.min_users` of these, their limits are not applied, and the verdict notes it.
 
-Skew matters because a tower that meets values which it never saw gives vectors that mean nothing, and
-recall on the day that was trained on does not show it. It is noted, or refused with
-`gate.on_skew = "refuse"`. A refresh that follows a refused day, and that nobody asked for, is refused
-beyond `MOST_OUTSIDE` in either case: what was wrong with the day may be its catalogue.
+Skew matters because a tower returns meaningless vectors for values that it never saw in training. Recall on
+the day that was trained on does not show this. Skew is noted; with `gate.on_skew = "refuse"` it is refused.
+An automatic refresh after a refused day is refused beyond `MOST_OUTSIDE` in either case, because the day's
+catalogue may be what was wrong.
 """
 
 import math
@@ -32,25 +32,25 @@ MAX_CORPUS_CHANGE = 0.5
 """Largest relative change of the corpus: a catalogue that halves overnight was probably read in part."""
 _IF_RIGHT = "; if the catalogue is right, `twinspire promote --despite-gate` makes the version live"
 MAX_SKEW = 0.3
-"""How far a feature may be from the rows trained on: seasons move them by less."""
+"""How far a feature may be from the training rows: seasons move features by less."""
 MOST_OUTSIDE = 0.1
-"""Share of what is served, by events, whose values may lie outside the range of those trained on."""
-# Medians that differ by this factor rather show another unit than another season.
+"""Share of the served values, weighted by events, that may lie outside the training range."""
+# If medians differ by this factor, another unit is more likely than another season.
 _UNIT_FACTOR = 20
 _Limits = Mapping[str, float]
-# The one measure that cannot be taken after a day without events.
+# The only measure that cannot be computed after a day without events.
 _POPULAR_SHARE = "popular_share@"
 
 
 def judge_limits(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:
-    """Holds the two-tower to the limits."""
+    """Applies the limits to the two-tower."""
     yield from _judge(version.two_tower.candidate, gate, two_tower_limits)
 
 
 def judge_served_limits(
     version: JudgedVersion, gate: GateConfig, _: IndexConfig
 ) -> Iterator[Finding]:
-    """Holds what is served to the limits."""
+    """Applies the limits to the served lists."""
     if not (gate.floors or gate.ceilings):
         return
     served = version.fixed_order
@@ -74,23 +74,23 @@ def two_tower_limits(limits: _Limits) -> _Limits:
 
 
 def served_limits(limits: _Limits) -> dict[str, float]:
-    """The limits that hold for what is served, by measure: its own, else the two-tower's."""
-    own = {
+    """The limits of the served lists, by measure: their own, else the two-tower's."""
+    served = {
         name.removeprefix(OF_SERVED): limit
         for name, limit in limits.items()
         if name.startswith(OF_SERVED)
     }
-    return {**two_tower_limits(limits), **own}
+    return {**two_tower_limits(limits), **served}
 
 
 def beyond(
     name: str, value: float | None, limit: float, meaning: str, *, is_ceiling: bool = False
 ) -> Iterator[Finding]:
-    """Refuses what is missing, is no number, or lies beyond a floor or ceiling."""
+    """Refuses measures that are missing, are no number, or lie beyond a floor or ceiling."""
     must, where = ("not exceed", "above") if is_ceiling else ("reach", "below")
     if value is None or not math.isfinite(value):
-        what = "missing" if value is None else f"{value}, not a number"
-        yield Finding(True, f"{name} is {what}; it must {must} {limit:.4f}, {meaning}")
+        problem = "missing" if value is None else f"{value}, not a number"
+        yield Finding(True, f"{name} is {problem}; it must {must} {limit:.4f}, {meaning}")
     elif value > limit if is_ceiling else value < limit:
         yield Finding(True, f"{name} is {value:.4f}, {where} {limit:.4f}, {meaning}")
 
@@ -104,8 +104,8 @@ def _judge(
             users = measures.users_of_slice(name) if measures else 0
             value = value_of(measures, name)
             why_not = ""
-            # All users are held to a limit however few they are: a floor says what must be there.
-            # Of a slice a few users say little, and a new shop has few in each.
+            # For all users together a limit holds whatever their number: a floor is a minimum in any case. A
+            # few users say little about a slice, and a new shop has few in each.
             if side and users < gate.min_users:
                 why_not = f"{users} users are too few (gate.min_users = {gate.min_users})"
             elif value is None and measures and measure.startswith(_POPULAR_SHARE):
@@ -140,8 +140,8 @@ def judge_size(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterat
 
 
 def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:
-    """Refuses a corpus of which too much is new or gone: a corpus that was replaced by another one may
-    have the same size.
+    """Refuses a corpus of which too many items are new or gone. A replaced corpus may have the same size, so
+    its size alone does not show it.
 
     Args:
       how: `not in` or `gone from` the corpus before.
@@ -160,18 +160,18 @@ def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:
 def judge_version_skew(
     version: JudgedVersion, gate: GateConfig, _: IndexConfig
 ) -> Iterator[Finding]:
-    """Holds the features of what a version serves to the limits."""
+    """Applies the limits of skew to the features that a version serves."""
     yield from judge_skew(version.skew, gate)
 
 
 def judge_skew(
     features: Sequence[FeatureSkew], gate: GateConfig, *, unasked: bool = False
 ) -> Iterator[Finding]:
-    """Holds the features of what is served to the limits.
+    """Applies the limits of skew to the served features.
 
     Args:
-      features: how far each is from training; empty where nobody knows.
-      unasked: whether it is a refresh that nobody asked for.
+      features: how far each one is from training; empty if unknown.
+      unasked: whether this is an automatic refresh.
     """
     if gate.on_skew == "ignore":
         return
@@ -187,13 +187,13 @@ def judge_skew(
                 f"{feature.feature} differs between training and serving: {describe_skew(feature)}"
                 f" ({'; '.join(beyond)}). {_cause(feature)}"
             )
-            # Nobody is there to judge it, and its towers have never seen such values.
+            # Nobody looks at an automatic refresh, and its towers have never seen such values.
             unknown = unasked and feature.outside > MOST_OUTSIDE
             yield Finding(gate.on_skew == "refuse" or unknown, text)
 
 
 def describe_skew(skew: FeatureSkew) -> str:
-    """Where the values lie, in training and as they are served."""
+    """The range of the values in training and in serving, as text."""
     if skew.trained and skew.served:
         return (
             f"{_range_text(skew.trained)} in training, {_range_text(skew.served)} now,"
@@ -221,7 +221,7 @@ def _cause(skew: FeatureSkew) -> str:
             "Values may have been renamed, or the catalogue replaced: compare the newest snapshot"
             " with earlier ones"
         )
-    # Counts and ages move for reasons of their own, which have remedies of their own
+    # Counts and ages change for other reasons, which have other remedies
     higher = skew.served.median > skew.trained.median
     if skew.kind == "count" and not higher:
         return (

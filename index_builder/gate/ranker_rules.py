@@ -1,17 +1,17 @@
 """The gate's two rules on the ranker's trees.
 
-*Order*: a version's trees against those of the newest accepted version, for users held out of the
-day. Both order the same candidates, by the vectors of the version before and by counts as of the
-day's start: neither has seen the day. A user is the unit. Refused when the whole 95% interval lies
-below -`gate.max_drop`. A shop with few held-out users is judged by all users of the day. The new trees
-were fitted on what these took, so a loss there is a broken version's.
+*Order* compares a version's trees with those of the newest accepted version, for held-out users of the day.
+Both order the same candidates. The candidates come from the earlier version's vectors and from counts at the
+start of the day, so neither has seen the day. The unit is a user. A version is refused if the whole 95%
+interval lies below -`gate.max_drop`. A shop with few held-out users is judged by all users of the day. The
+new trees were fitted on what these users took, so if they still lose, the version is broken.
 
-*Recipe*: whether the trees or the fixed order serve. It refuses no version. A version's trees are
-fitted on the day, so they cannot be judged on it. What can be judged is the recipe: the trees of the
-version before, on all users of a day, before the day was trained on. A day is the unit. Over the
-newest 7 to 28 days they are compared with the best of the fixed order and of each source alone. If
-they are surely worse, the fixed order serves; measuring goes on, and trees serve again once they are
-no longer surely worse. Before there are 7 days the trees serve.
+*Recipe*: whether the trees or the fixed order serve. This rule refuses no version. A version's trees are
+fitted on the day, so the day cannot judge them. It can judge the recipe: the trees of the version before, on
+all users of a day, before training on that day. The unit is a day. Over the newest 7 to 28 days the trees are
+compared with the best of the fixed order and each source alone. If the trees are surely worse, the fixed
+order serves. Trees are still measured, and serve again once they are no longer surely worse. Before there are
+7 such days, the trees serve.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,8 +35,8 @@ from twinspire_core.contracts.gate_verdict import RecipeFigures
 # Days with measured trees before the recipe is judged.
 _LEAST_DAYS = 7
 # fmt: off
-# Standard errors to either side of the mean of 7, 8, … 28 days that a 99% interval by Student's
-# t reaches: of several lists the best is looked at, every day, which has to be surer than once.
+# Half the width of a 99% interval by Student's t for the mean of 7, 8, … 28 days, in standard errors. Why
+# 99%: every day the best of several lists is compared, and repeated tests must be surer than a single one.
 _SURE = (3.707, 3.499, 3.355, 3.250, 3.169, 3.106, 3.055, 3.012, 2.977, 2.947, 2.921, 2.898, 2.878,
          2.861, 2.845, 2.831, 2.819, 2.807, 2.797, 2.787, 2.779, 2.771)
 # fmt: on
@@ -47,7 +47,7 @@ class RecipeJudgement(NamedTuple):
 
     Attributes:
       serves: `ranked` or `fixed_order`.
-      note: why the fixed order serves, or what is not known yet; empty where there is nothing to say.
+      note: why the fixed order serves, or what is not known yet; may be empty.
       figures: what was compared; None before there are enough days.
     """
 
@@ -57,7 +57,7 @@ class RecipeJudgement(NamedTuple):
 
 
 def judge_recipe(version: JudgedVersion, gate: GateConfig) -> RecipeJudgement:
-    """Says what serves."""
+    """Decides whether the trees or the fixed order serve."""
     ranker, memory = version.ranker, version.memory
     if ranker is None:
         return RecipeJudgement(FIXED_ORDER)
@@ -77,7 +77,7 @@ def judge_recipe(version: JudgedVersion, gate: GateConfig) -> RecipeJudgement:
 
 
 def _days(memory: LineMemory, metric: str) -> list[Mapping[str, float]]:
-    """By list, the measure of each of the newest days on which there were trees."""
+    """By list, its measure on each of the newest days that had trees."""
     oldest = memory.day - timedelta(days=MOST_DAYS - 1)
     days = list[Mapping[str, float]]()
     for name, day in memory.line.items():
@@ -89,18 +89,18 @@ def _days(memory: LineMemory, metric: str) -> list[Mapping[str, float]]:
 
 def _compare(days: list[Mapping[str, float]]) -> RecipeFigures:
     """The trees against the list that did best on the same days."""
-    # A source that came later has fewer days: it counts once it has all of them
-    others = set.intersection(*(set(day) for day in days)) - {RANKED}
-    other = max(sorted(others), key=lambda name: fmean(day[name] for day in days))
-    # Paired by day: what makes a day easy makes it easy for both
-    differences = [day[RANKED] - day[other] for day in days]
+    # A source that was added later has fewer days. It counts once it has all of them
+    names = set.intersection(*(set(day) for day in days)) - {RANKED}
+    best = max(sorted(names), key=lambda name: fmean(day[name] for day in days))
+    # Paired by day: an easy day is easy for both
+    differences = [day[RANKED] - day[best] for day in days]
     mean = fmean(differences)
     reach = _SURE[len(days) - _LEAST_DAYS] * stdev(differences) / len(days) ** 0.5
     return RecipeFigures(
         days=len(days),
-        beside=other,
+        beside=best,
         trees=fmean(day[RANKED] for day in days),
-        other=fmean(day[other] for day in days),
+        other=fmean(day[best] for day in days),
         mean=mean,
         low=mean - reach,
         high=mean + reach,

@@ -1,5 +1,5 @@
-"""The gate's two rules on the towers, for users held out of the day and, if these are few, of up to
-six days before. A user is the unit.
+"""The gate's two rules on the towers, for held-out users of the day. If these are few, held-out users of up
+to six days before are added. The unit is a user.
 
 *Drop*: the two-tower's lists against those of earlier versions.
 
@@ -17,13 +17,13 @@ few      with fewer than `gate.min_users`, refused when the whole interval lies 
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
 
-*Lead* over what was popular on the day (model/evaluation/version_line.py). A version's baseline saw
-nothing of the day, so on a log that changes by the day even a bad version may beat it. The popular
-list saw the same day as the version. The lead over it is compared with the leads of the versions
-before: refused when it is both
+*Lead* over the popular items of the day (model/evaluation/version_line.py). A version's baseline saw nothing
+of the day. So if behaviour changes daily, even a bad version may beat it. The popular list saw the same day
+as the version. The version's lead over this list is compared with the leads of earlier versions. The version
+is refused if its lead is both
 
     far below   more than `gate.max_lead_drop` below their median
-    surely      its whole interval is below the smallest of them: days differ, too
+    surely      its whole interval is below the smallest of them, because days differ too
 
 The fixed order has no such rule: its other sources never saw the day.
 """
@@ -52,9 +52,9 @@ from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import LiftFigures
 
 FEWEST = 2
-"""Users to measure: what one user got says nothing of what others get."""
+"""Fewest users to measure: a single user says nothing about the others."""
 _CHANCE = "; this may be chance"
-# Times `gate.max_drop` that a slice may lose: versions differ more there.
+# A slice may lose this many times `gate.max_drop`, because versions differ more in slices.
 _IN_A_SLICE = 2
 _ONE_SIDED = 0.025
 
@@ -115,7 +115,7 @@ def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
             " evaluation.ks",
         )
         return
-    # An interval that reaches up to no loss at all
+    # Whether the interval includes no loss
     measured = finite(whole.candidate) is not None
     chance = measured and whole.high is not None and whole.high >= 0
     meaning = f"the lowest value that gate.max_drop = {gate.max_drop:g} allows for a baseline of {before:.4f}"
@@ -166,7 +166,7 @@ def _surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]
     beyond = {part.name: _beyond(part, allowed) for part in slices}
     sure = set[str]()
     for rank, name in enumerate(sorted(beyond, key=lambda name: -beyond[name])):
-        # The more slices are still open, the surer the next one has to be
+        # Holm: the more slices remain, the stricter the test of the next one
         needed = NormalDist().inv_cdf(1 - _ONE_SIDED / (len(beyond) - rank))
         if beyond[name] <= needed / NormalDist().inv_cdf(1 - _ONE_SIDED):
             break
@@ -175,10 +175,10 @@ def _surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]
 
 
 def _beyond(part: ComparedMeasure, allowed: float) -> float:
-    """How far the change lies below what is allowed, in halves of its 95% interval."""
+    """How far the change lies below the allowed one, in half widths of its 95% interval."""
     if part.change is None or part.high is None or part.differ < LEAST_DIFFERENT:
         return -math.inf
-    # The upper half: only how far the interval reaches up to what is allowed counts
+    # The upper half, because the question is whether the interval reaches up to the allowed change
     half, excess = part.high - part.change, -allowed - part.change
     return excess / half if half > 0 else math.copysign(math.inf, excess)
 
@@ -213,7 +213,7 @@ def _compared_with_best(comparison: BestComparison, gate: GateConfig) -> Iterato
     if is_judged and of_day.surely_lost(gate.max_drop):
         yield Finding(True, _beside_best(best.version, of_day, gate))
         return
-    # Once the day itself is well again, losses of the days before refuse nothing
+    # If the day itself has recovered, losses of earlier days refuse nothing
     recovered = is_judged and not of_day.lost(gate.max_drop)
     enough = pooled is not None and pooled.compared.users >= gate.min_users
     if pooled and enough and not recovered and pooled.compared.surely_lost(gate.max_drop):
@@ -231,7 +231,7 @@ def _beside_best(version: str, compared: ComparedMeasure, gate: GateConfig) -> s
     )
 
 
-# Versions before the version whose leads must be known to compare with.
+# How many earlier versions must have a lead before leads are compared.
 _LEAST_BEFORE = 3
 
 
@@ -246,19 +246,19 @@ def lift_of_line(
       measure: its name with its list length, such as `recall@50`.
     """
     leads = (lifts[measure] for lifts in lifts_before if measure in lifts)
-    own = two_tower.lift_of(measure)
+    lift = two_tower.lift_of(measure)
     return LiftFigures(
-        lead=finite(own.lead),
-        low=finite(own.low),
-        high=finite(own.high),
-        popular_today=finite(own.popular_today),
-        differ=own.differ,
+        lead=finite(lift.lead),
+        low=finite(lift.low),
+        high=finite(lift.high),
+        popular_today=finite(lift.popular_today),
+        differ=lift.differ,
         before=list(filter(math.isfinite, leads)),
     )
 
 
 def note_unread(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterator[Finding]:
-    """Notes what the baseline was measured without."""
+    """Notes the features that were missing when the baseline was measured."""
     if version.two_tower.baseline and version.unread:
         yield Finding(
             False,
@@ -275,7 +275,7 @@ def judge_popularity_lift(
     """
     two_tower = version.two_tower
     is_off = gate.max_lead_drop >= 1
-    # The comparison with the baseline has noted that there are too few users, or no baseline
+    # The comparison with the baseline has already noted that there are too few users, or no baseline
     if is_off or two_tower.users < gate.min_users or two_tower.baseline is None:
         return
     lift = lift_of_line(two_tower, version.lifts_before, gate.metric)
@@ -292,7 +292,7 @@ def judge_popularity_lift(
             False, f"its lead over popular_today, {lift.lead:.2f}, is not compared: {few}"
         )
     elif lift.lead < (1 - gate.max_lead_drop) * median(before):
-        # Days differ too: what lies inside the range of those before is no proof
+        # Days differ too, so a lead inside the range of earlier leads proves nothing
         below_all = lift.high is not None and lift.high < min(before)
         sure = below_all and lift.differ >= LEAST_DIFFERENT
         span = f" (95%: {lift.low:.2f} to {lift.high:.2f})" if lift.low is not None else ""

@@ -1,13 +1,13 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
-    towers   the two-tower's lists against those of the newest and of the best accepted version, and
-             its lead over what was popular on the day (index_builder/gate/tower_rules.py)
+    towers   the two-tower's lists against those of the newest and of the best accepted version, and its lead
+             over the popular items of the day (index_builder/gate/tower_rules.py)
     ranker   the trees against those of the version before; and whether trees or the fixed order
              serve, which refuses nothing (index_builder/gate/ranker_rules.py)
     limits   floors and ceilings, size of the corpus, skew (index_builder/gate/limits.py); recall of
              the index
 
-With too few users nothing is concluded; that is noted.
+With too few users the gate concludes nothing, and notes that.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures, 
 
 Rule = Callable[[JudgedVersion, GateConfig, IndexConfig], Iterable[Finding]]
 
-# A rule more is a function in a module of this folder, and a line here. The verdict keeps this order.
+# To add a rule, write a function in a module of this folder and add it here. The verdict keeps this order.
 RULES: tuple[Rule, ...] = (
     judge_towers,
     judge_popularity_lift,
@@ -62,9 +62,9 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
-    """Compares a version with those before and with the limits of the pipeline file."""
+    """Compares a version with earlier versions and with the limits of the pipeline file."""
     findings = [finding for rule in RULES for finding in rule(measured, gate, index)]
-    # Asked for again by rules that need it: a pure function of a few numbers
+    # Rules that need this call it again: it is a pure function of a few numbers
     recipe = judge_recipe(measured, gate)
     return _conclude(findings, _figures(measured, recipe, gate), recipe.serves)
 
@@ -76,27 +76,27 @@ def _conclude(findings: Sequence[Finding], figures: GateFigures, serves: str | N
         refused=refused,
         notes=tuple(text for refuses, text in findings if not refuses),
         figures=figures,
-        # A key that is not set is not written
+        # Keys without a value are left out
         **({"serves": serves} if serves else {}),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRefresh:
-    """What the gate judges of a refresh: its towers, and what was measured of them, are unchanged.
+    """What the gate judges of a refresh. The towers and their measures are unchanged.
 
     Attributes:
       trained: the version whose towers it has.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
-      before: size of the corpus that it is compared with.
-      new: how many items are not in that one.
-      withdrawn: how many items of that one are gone.
-      skew: how far features of what is served are from those that the towers were trained on.
+      before: size of the corpus before.
+      new: how many items are not in the corpus before.
+      withdrawn: how many items of the corpus before are gone.
+      skew: how far the served features are from those that the towers were trained on.
       serves: `ranked` or `fixed_order`; None as long as the gate has not judged that.
-      lacking: features of the ranker that this catalogue cannot give: the ranker is left out.
-      silent: sources that its fixed order has weights for, and that list nothing.
-      unasked: whether it follows a refused day without anybody having asked for it.
+      lacking: features of the ranker that this catalogue does not have. With any, the ranker is left out.
+      silent: sources with a weight in its fixed order that list nothing.
+      unasked: whether it follows a refused day automatically.
     """
 
     trained: str
@@ -115,7 +115,7 @@ class JudgedRefresh:
 def judge_refresh(
     refreshed: JudgedRefresh, quality: GateFigures, gate: GateConfig, index: IndexConfig
 ) -> GateVerdict:
-    """Holds a refresh to the limits of the index and of changes to the corpus.
+    """Applies the limits of the index and of changes to the corpus to a refresh.
 
     Args:
       quality: the figures by which the gate judged the towers; the verdict repeats them.
@@ -128,7 +128,7 @@ def judge_refresh(
         Finding(False, f"quality is not judged again: the towers are those of {refreshed.trained}"),
         *_left_out(refreshed),
     ]
-    # The figures of the towers stay as they were judged; these two are of the refresh
+    # The figures of the towers stay as judged; these two belong to the refresh
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
     return _conclude(findings, quality.model_copy(update=measured), refreshed.serves)
 
@@ -151,7 +151,7 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
 
 
 def _figures(measured: JudgedVersion, recipe: RecipeJudgement, gate: GateConfig) -> GateFigures:
-    """What was compared; fields of what was not are left out."""
+    """The figures that were compared; fields without a comparison are left out."""
     two_tower, memory, ranker = measured.two_tower, measured.memory, measured.ranker
     lift = lift_of_line(two_tower, measured.lifts_before, gate.metric)
     figures: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-"""Where versions are published, and what became of them."""
+"""The registry: published versions, and the log of what happened to them."""

@@ -1,18 +1,18 @@
 """Which earlier versions a day builds on: its parent, and the best accepted version before it.
 
-The *parent* is the newest accepted version of an earlier day. The day trains on from it, and the gate
+The *parent* is the newest accepted version of an earlier day. The day's training starts from it, and the gate
 compares the day's version with it.
 
-The *best* is compared with besides, so that losses too small to be refused do not add up. Along the
-line of parents each version was compared with its baseline, the version before it, on users whom
-neither had seen. The running sum of these paired differences, in the gate's measure, tells how high
-each version of the line stands, whatever the days were like:
+The gate also compares the day's version with the *best* one, so that losses too small to be refused do not
+add up. Along the line of parents each version was compared with its baseline, the version before it, on users
+that neither had seen. The running sum of these paired differences, in the gate's measure, is the height of a
+version. It does not depend on how easy the days were:
 
     S(first) = 0,   S(version) = S(its baseline) + mean paired difference from its baseline
 
-The best is the one that stands highest among those of the 30 days before the day, the newest of
-equals. Days count from the day, not from the clock, so that a day that is run again has the same.
-All of it is in the parent's metrics.json (model/evaluation/version_line.py), read once.
+The best is the highest version of the 30 days before the day; of equals, the newest. Days count from the day,
+not from today, so a day that is run again gets the same best version. All of it is in the parent's
+metrics.json (model/evaluation/version_line.py), read once.
 
 docs/decisions/0019-gate.md
 """
@@ -30,8 +30,8 @@ def parent_of(state: State, day: date) -> str | None:
     """The parent of a day: the newest accepted version of an earlier one; of two versions of the same
     day, the one accepted later.
 
-    A version that was only refreshed is nobody's parent while the trained one is stored: whatever
-    happens to the catalogue, days go on from each other.
+    A refresh is no parent while the trained version is stored: training continues from trained versions,
+    whatever happens to the catalogue.
     """
     earlier = [version for version in state.by_day() if version_date(version) < day]
     if not earlier:
@@ -44,7 +44,7 @@ def parent_of(state: State, day: date) -> str | None:
 def parents(log: Iterable[Entry]) -> dict[str, str | None]:
     """By trained version, the parent of its day when it was published.
 
-    A manifest names the parent only of a version that was trained on from it.
+    A manifest names a parent only if the version's training started from it.
     """
     state = State()
     parent_by_version = dict[str, str | None]()
@@ -57,7 +57,7 @@ def parents(log: Iterable[Entry]) -> dict[str, str | None]:
 
 
 class Standing(NamedTuple):
-    """How high a version of a line stands.
+    """The height of a version in its line of parents.
 
     Attributes:
       version: its id.
@@ -73,8 +73,8 @@ class Choice(NamedTuple):
 
     Attributes:
       version: its id.
-      ahead: by how much it stands higher than the parent.
-      gone: versions that stand higher still, whose files are no longer stored.
+      ahead: its height above the parent.
+      gone: higher versions whose files are no longer stored.
     """
 
     version: str
@@ -86,8 +86,8 @@ def standings(line: Mapping[str, MeasuredDay], parent: str, metric: str) -> list
     """The versions of a line, oldest first, the parent last.
 
     Args:
-      line: by day, as the parent's metrics.json has it.
-      metric: the gate's measure. What was not measured of a day counts as no difference.
+      line: by day, as the parent's metrics.json stores it.
+      metric: the gate's measure. A day on which it was not measured counts as no difference.
 
     Example:
       >>> day = MeasuredDay(against="a", differences={"recall@50": -0.25})
@@ -95,7 +95,7 @@ def standings(line: Mapping[str, MeasuredDay], parent: str, metric: str) -> list
       [Standing(version='a', height=0.0), Standing(version='b', height=-0.25)]
     """
     days = [line[day] for day in sorted(line)]
-    # A version's id is known when the next one names it as its baseline; the parent's, from the log
+    # A version's id is in the next day's record, as its baseline. The parent's id is an argument
     versions = [*(day.against for day in days), parent]
     differences = (day.differences.get(metric, 0.0) for day in days)
     return list(map(Standing, versions, accumulate(differences, initial=0.0)))
@@ -104,13 +104,14 @@ def standings(line: Mapping[str, MeasuredDay], parent: str, metric: str) -> list
 def choose_best(
     line: Sequence[Standing], state: State, day: date, is_stored: Callable[[str], bool]
 ) -> Choice:
-    """The best of a line.
+    """The best version of a line.
 
     Args:
       line: the result of `standings`: the oldest version first, the parent last.
-      state: what the registry's log amounts to.
-      day: versions of this day and of later ones do not count.
-      is_stored: whether a version's files are there; called for few of them, as it costs a request.
+      state: the state of the registry's log.
+      day: versions of this day and later days do not count.
+      is_stored: says whether a version's files exist. It is called for few versions, because it costs a
+        request.
     """
     parent = line[-1]
     gone = list[str]()
@@ -135,7 +136,7 @@ def _eligible(line: Sequence[Standing], state: State, day: date) -> list[Standin
         in_memory = oldest <= version_date(standing.version) < day
         if (accepted and in_memory) or standing is line[-1]:
             eligible.append(standing)
-        # Whoever overruled the gate accepted the losses before: only what came after counts
+        # Whoever overruled the gate accepted the losses before, so only later losses count
         if standing.version in state.overruled:
             break
     return eligible

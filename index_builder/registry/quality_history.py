@@ -1,5 +1,5 @@
-"""How good versions were: each on held-out users of its day, and on all users of the next day, as that
-day's run measured it.
+"""The quality of versions: on held-out users of a version's day, and on all users of the next day, as the
+next day's run measured it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -43,7 +43,7 @@ class NextDay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionQuality:
-    """All that was measured of a version.
+    """All measures of a version.
 
     Attributes:
       day: the day that it was trained up to.
@@ -67,7 +67,7 @@ class VersionQuality:
         return self.metrics.holdout
 
     def served(self, metric: str) -> ServedFigure | None:
-        """How good what the version serves is: on the next day, else on held-out users."""
+        """Quality of the lists that the version serves: on the next day, else on held-out users."""
         serves = self.gate.serves
         if (later := self.next_day) and (
             figure := on_next_day(later.metrics, serves, later.day, metric)
@@ -82,16 +82,16 @@ class VersionQuality:
         return self.settings
 
     def served_on_its_day(self, metric: str) -> ServedFigure | None:
-        """How good the lists were that the version before served on the version's own day; where
-        these were not measured, what the version itself serves on held-out users.
+        """Quality of the lists served on the version's own day, which the version before made. If it was not
+        measured: quality of the version's own lists on held-out users.
         """
-        # The lists of the day were served by the version before, as the verdict on that one decided
+        # The version before served that day's lists, in the order that its verdict decided
         figure = on_its_day(self.metrics, self.parent_gate.serves, self.day, metric)
         return figure or on_held_out(self.metrics, self.gate.serves, self.day, metric)
 
     def in_front(self, metric: str) -> ServedFigure | None:
-        """The figure to show first: of all users as long as there is one, of the version itself on
-        the next day, else of what was served on its day.
+        """The figure to show first: the version on all users of the next day, else the lists served on its
+        day; of all users if there is such a figure.
         """
         figure = self.served(metric)
         return figure if figure and not figure.held_out else self.served_on_its_day(metric)
@@ -100,7 +100,7 @@ class VersionQuality:
 def quality_of(
     versions: Versions, log: Sequence[Entry], wanted: Collection[str]
 ) -> dict[str, VersionQuality]:
-    """What was measured of stored versions, by version.
+    """The measures of stored versions, by version.
 
     Args:
       log: all entries of the recommender's registry, oldest first.
@@ -109,21 +109,21 @@ def quality_of(
     state = State.of(log)
     parent_of = parents(log)
     next_of = dict[str, str]()
-    # The next day's run measures towers, whichever version of theirs is live
+    # The next day's run measures towers, no matter whether a refresh of them is live
     towers = {version: state.trained(version) for version in wanted}
     for version, parent in parent_of.items():
         if parent in towers.values() and parent and version not in state.pruned:
-            # The nearest day; of two versions of a day, the one that came later.
+            # The nearest day; of two versions of a day, the later one.
             next_of[parent] = min(version, next_of.get(parent, version), key=version_date)
     before = {version: parent_of.get(trained) for version, trained in towers.items()}
     with_metrics = [*{*wanted, *next_of.values()}]
     with_gate = [*{*wanted, *filter(None, before.values())}]
-    # Many small files, on a store perhaps: all maps are begun before the first is waited for
+    # Many small files, perhaps on an object store: all reads start before the first result is awaited
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         read_metrics = pool.map(DayMetrics.find, map(versions.folder, with_metrics))
         read_gates = pool.map(GateVerdict.find, map(versions.folder, with_gate))
         read_settings = pool.map(partial(_settings, versions), with_metrics)
-    # A version may be pruned between being listed and being read: then nothing of it is known
+    # A version that was pruned after the listing is left out
     metrics = {v: m or DayMetrics() for v, m in zip(with_metrics, read_metrics, strict=True)}
     gates = {v: gate or GateVerdict() for v, gate in zip(with_gate, read_gates, strict=True)}
     settings = dict(zip(with_metrics, read_settings, strict=True))
@@ -147,10 +147,10 @@ def quality_of(
 def served_on_days(
     versions: Versions, days: Collection[date], metric: str
 ) -> dict[date, ServedFigure]:
-    """How good the lists were that were served on each day, as far as it was measured.
+    """Quality of the lists that were served on each day, if it was measured.
 
     Args:
-      days: by the newest version of each, whichever the gate said of it.
+      days: by day, its newest version, accepted or refused.
       metric: its name with its list length, such as `recall@50`.
     """
     log = versions.log()

@@ -1,14 +1,14 @@
 """The registry: publishes versions, and says which one is live.
 
 Use `Registry(root, pipeline)` to change versions; to read them, `Versions` is enough
-(index_builder/registry/versions.py). What it stores lies below `<root>/<pipeline>/`, on a disk or in an
-object store:
+(index_builder/registry/versions.py). Its files are below `<root>/<pipeline>/`, on a disk or in an object
+store:
 
     versions/<version>/…      written once, never changed; its manifest last
     log/00000042.json         one entry per change (index_builder/registry/version_log.py); created
                               only if absent
 
-Invariants, which hold at any moment and whoever is killed:
+Invariants, which hold at any moment, whichever process is killed:
   1. An entry makes a version accepted or live only while all its files and its manifest are stored.
   2. Entries are numbered without gaps and never change; the last one says which version is live.
   3. So the order is: write files, manifest, entry; read entry, manifest, files; delete: entry,
@@ -34,7 +34,7 @@ __all__ = ["Entry", "Registry", "Status", "version_date"]
 
 
 class Registry(Versions):
-    """The versions of one recommender, and all that changes them."""
+    """The versions of one recommender, with all operations that change them."""
 
     __slots__ = ()
 
@@ -51,16 +51,16 @@ class Registry(Versions):
     ) -> Entry:
         """Stores a version and logs it; live if accepted and the rule allows.
 
-        Safe to repeat after any crash: what is stored is not written again, what is logged is not
-        logged again.
+        Safe to repeat after any crash: stored files are not written again, and logged entries are not logged
+        again.
 
         Args:
           staged: folder with the files that `described` lists.
-          promote: `auto` goes live unless the live one, or its corpus, is of a later day or the
-            version was rolled back; `yes` always; `no` never.
-          side_files: by name, files about the version that are no part of its content. If an equal
-            version was stored before, its side files stay.
-          while_live: a trained version: nothing is logged unless the live version has its towers.
+          promote: with `auto` the version goes live unless it was rolled back, or the live version or its
+            corpus is of a later day; with `yes` always; with `no` never.
+          side_files: by name, files about the version that are not part of its content. If an equal version
+            was stored before, its side files are kept.
+          while_live: a trained version. Nothing is logged unless the live version has the towers of this one.
 
         Raises:
           BadData: the folder does not match the manifest. Nothing is logged.
@@ -85,7 +85,7 @@ class Registry(Versions):
         return self._append(decide) or self.state().last[version]
 
     def promote(self, version: str, *, reason: str, despite_gate: bool = False) -> Entry:
-        """Makes a stored version live; nothing changes if it is.
+        """Makes a stored version live; does nothing if it is live already.
 
         Raises:
           UsageError: it is not stored, or it was refused or rolled back and `despite_gate` is not
@@ -96,7 +96,7 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
             if version not in state.accepted and not despite_gate:
-                # A publication that was killed left files without an entry
+                # A killed publication leaves files without an entry
                 fate = state.fate.get(version, "never published")
                 raise UsageError(
                     f"Only an accepted version can go live; {version} was {fate}. To overrule this:"
@@ -111,14 +111,12 @@ class Registry(Versions):
         return self._append(decide) or self.state().last[version]
 
     def rollback(self, to: str | None = None, *, reason: str) -> Entry:
-        """Makes an earlier accepted version live again; the versions after it are not inherited
-        from any more.
+        """Makes an earlier accepted version live again. No later day trains on from the versions after it.
 
-        Everything accepted of a later day goes with it, as each was trained from the one before.
+        All accepted versions of later days are rolled back too, because each was trained from the one before.
 
         Args:
-          to: the version to go back to; by default the accepted one that was live before the
-            present one.
+          to: the version to go back to; by default the accepted version that was live before the current one.
 
         Raises:
           UsageError: there is no such version. BadData: a file of it is damaged.
@@ -137,12 +135,12 @@ class Registry(Versions):
                 )
             by_day = state.by_day()
             newer = by_day[by_day.index(target) + 1 :]
-            # It may have been done meanwhile
+            # Another process may have done it meanwhile
             if target == state.live and not newer:
                 return None
             return state.next("rollback", target, reason, target, rolled_back=newer)
 
-        # Once before, so that a mistake is reported without reading all files
+        # Checked first, so that a mistake is reported without reading all files
         decide(before)
         self.verify(str(target))
         return self._append(decide) or self.log()[-1]
@@ -179,17 +177,18 @@ class Registry(Versions):
                 return None
             return state.next("prune", version, "pruned", state.live)
 
-        # Logged first, so that no reader finds a version accepted whose files are being deleted
+        # Logged first, so that no reader takes a version for accepted while its files are being deleted
         self._append(decide)
         self._delete_files(version)
 
     def discard(self, version: str, *, before: float) -> None:
-        """Deletes what an unfinished publication left; nothing if it was finished or is still written to.
+        """Deletes the files of an unfinished publication. Does nothing if the publication finished or is
+        still writing.
 
-        The log records it like any pruned version, so that a writer that comes back finds its id used.
+        The log records it like any pruned version, so that a writer that resumes cannot use its id.
 
         Args:
-          before: as `unpublished` takes it; looked at again, as its day may be run again meanwhile.
+          before: as in `unpublished`. It is checked again, because the day may be running again meanwhile.
         """
 
         def decide(state: State) -> Entry | None:
@@ -201,34 +200,34 @@ class Registry(Versions):
             self._delete_files(version)
 
     def _delete_files(self, version: str) -> None:
-        # The manifest first: while it is there, readers take the version for complete
+        # The manifest goes first: while it exists, readers take the version for complete
         storage.delete_file(self.place(version, version_manifest.FILE))
         storage.delete_tree(self.folder(version))
 
     def _store(self, staged: str, described: Manifest, side_files: Mapping[str, bytes]) -> None:
         home = self.folder(described.version)
-        # Equal content was stored before; its manifest shows that all of it was
+        # Equal content was stored before; the manifest proves that it is complete
         if storage.exists(storage.join(home, version_manifest.FILE)):
             verify_files(home, described)
             return
         verify_files(staged, described)
         storage.copy_tree(staged, home)
-        # Two writers of equal content may have different pages about it: the second one describes the
-        # page that is there
-        beside = {
+        # Two writers of equal content may have different reports. The second writer describes the stored
+        # report
+        stored_side_files = {
             name: _create_or_describe(storage.join(home, name), data)
             for name, data in side_files.items()
         }
-        whole = described.model_copy(update={"files": {**described.files, **beside}})
+        whole = described.model_copy(update={"files": {**described.files, **stored_side_files}})
         # Last, because readers take a version that has a manifest for complete
         storage.put_if_absent(storage.join(home, version_manifest.FILE), whole.dump())
 
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
-        """Logs what `decide` says of the present state, or None if that needs no entry."""
+        """Logs the entry that `decide` returns for the current state. Returns None if it needs no entry."""
         while entry := decide(self.state()):
             if self._log_files.add(entry):
                 return entry
-            # Another writer took this number: decide again on the state that it left
+            # Another writer took this number: decide again from the new state
         return None
 
     def _not_pruned(self, state: State, version: str) -> None:
@@ -240,12 +239,12 @@ class Registry(Versions):
 
 
 def _acceptance(state: State, described: Manifest, reason: str, promote: Promote) -> Entry | None:
-    """The entry about a version that the gate accepted; None if the log says all of it already."""
+    """The entry about a version that the gate accepted; None if the log already says the same."""
     version = described.version
     live = state.live
     if state.goes_live(version, promote, described.corpus_date):
         live = version
-    # Equal content that was accepted before keeps its entry: only what is live can still change
+    # Equal content that was accepted before keeps its entry; only the live version can change
     if state.fate.get(version) in (None, "refused"):
         return state.next("publish", version, reason, live, **_origin(described))
     if live == state.live:
@@ -254,8 +253,8 @@ def _acceptance(state: State, described: Manifest, reason: str, promote: Promote
 
 
 def _refusal(state: State, described: Manifest, reason: str) -> Entry | None:
-    """The entry about a version that the gate refused; None if the log knows it."""
-    # Equal content may have been accepted before, or despite the gate: that stays
+    """The entry about a version that the gate refused; None if the log has one."""
+    # If equal content was accepted before, or despite the gate, it stays accepted
     if described.version in state.fate:
         return None
     return state.next("refuse", described.version, reason, state.live, **_origin(described))
@@ -265,35 +264,36 @@ def _origin(described: Manifest) -> dict[str, Any]:
     return {"refreshes": described.refreshes, "corpus_date": described.corpus_date}
 
 
-def _create_or_describe(place: str, data: bytes) -> File:
-    """Creates a file unless there is one; describes the one that is there."""
-    storage.put_if_absent(place, data)
-    return File(sha256=storage.file_digest(place), size=len(storage.read_bytes(place)))
+def _create_or_describe(path: str, data: bytes) -> File:
+    """Creates a file unless it exists, and describes the stored one."""
+    storage.put_if_absent(path, data)
+    return File(sha256=storage.file_digest(path), size=len(storage.read_bytes(path)))
 
 
 def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> list[str]:
-    """Stored versions beyond the newest `keep` and more than `keep_days` days before `as_of`.
+    """Stored versions that are not among the newest `keep` and are more than `keep_days` days older than
+    `as_of`.
 
-    The live version and pinned ones are never among them. Versions whose deletion was interrupted are.
+    The live version and pinned versions are never included. Versions whose deletion was interrupted are.
     """
     stored = [status for status in versions.statuses() if status.stored]
     old = [status for status in stored[keep:] if (as_of - status.date).days > keep_days]
     return [
         *(s.version for s in old if s.status != "live" and not s.pinned),
-        # Pruned, and still there: the deletion was interrupted
+        # Pruned, but stored: the deletion was interrupted
         *sorted(versions.state().pruned & set(versions.folders())),
     ]
 
 
 def unpublished(versions: Versions, *, before: float) -> list[str]:
-    """Folders of versions that the log does not know and that nobody has written to since `before`: their
-    publication was killed, or gave up because other towers went live.
+    """Folders of versions that are not in the log and were not written to since `before`. Their publication
+    was killed, or gave up because other towers went live.
 
     Args:
       before: seconds since 1970; later writes may belong to a publication that goes on.
     """
     names = [name for name in versions.folders() if is_id(name)]
-    # Read after the names: what is logged meanwhile is known
+    # Read after the names, so that it includes versions that were logged meanwhile
     state = versions.state()
     return [
         name for name in names if not state.has(name) and versions.is_abandoned(name, before=before)

@@ -14,25 +14,25 @@ from twinspire_core.errors import BadData
 
 _AT_ONCE = 8
 _SCRATCH = ".tmp-"
-_FOR_OTHERS = ("tensorflow_serving/",)  # folders that only other programs read
-_UNUSED = 7 * 24 * 3600  # seconds; copies that were neither opened nor kept for so long are deleted
+_FOR_OTHERS = ("tensorflow_serving/",)  # folders that only other programs read, not Twinspire
+_UNUSED = 7 * 24 * 3600  # seconds after which a copy that was neither opened nor kept is deleted
 
 
-def verify_files(place: str, described: Manifest) -> None:
-    """Compares the files below a place with a manifest.
+def verify_files(folder: str, described: Manifest) -> None:
+    """Compares the files in a folder with a manifest.
 
     Raises:
       BadData: one is missing, truncated or altered.
     """
-    stored = {file.path: file for file in storage.list_files(place)}
+    stored = {file.path: file for file in storage.list_files(folder)}
 
     def problem(path: str, expected: File) -> str | None:
         file = stored.get(path)
         if file is None:
             return f"{path} of {described.version} is missing"
-        # It may be deleted since it was listed
+        # It may have been deleted after the listing
         with contextlib.suppress(FileNotFoundError):
-            # The size first: it was listed, while a digest reads the whole file
+            # The size first: the listing gives it, while a digest reads the whole file
             if file.size == expected.size and storage.file_digest(file.uri) == expected.sha256:
                 return None
         return f"{path} of {described.version} differs from its digest"
@@ -43,29 +43,29 @@ def verify_files(place: str, described: Manifest) -> None:
         problems = [outcome for outcome in outcomes if outcome]
     if problems:
         raise BadData(
-            f"The files of a version must match its manifest; {problems[0]} in {place}. "
+            f"The files of a version must match its manifest; {problems[0]} in {folder}. "
             "The file was truncated or changed later. Restore it, or roll back."
         )
 
 
-def fetched(place: str, described: Manifest, home: Path) -> Path:
-    """A local folder with a version's files, verified: the place itself if it is local, else a copy at
+def fetched(folder: str, described: Manifest, home: Path) -> Path:
+    """A local folder with a version's verified files: the folder itself if it is local, else a copy at
     `home`.
 
-    A copy is downloaded next to `home` and moved there when it is complete. A damaged copy is replaced;
-    copies that nobody uses any more are deleted.
+    A copy is downloaded next to `home` and moved there when it is complete. A damaged copy is replaced.
+    Unused copies are deleted.
 
     Raises:
       BadData: the stored files do not match the manifest.
     """
-    if not storage.is_remote(place):
-        verify_files(place, described)
-        return Path(place)
+    if not storage.is_remote(folder):
+        verify_files(folder, described)
+        return Path(folder)
     home.parent.mkdir(parents=True, exist_ok=True)
-    # Before it is read, so that nobody deletes it meanwhile
+    # Before it is read, so that no other process deletes it meanwhile
     keep(home)
     if not _is_whole(home, described):
-        _download(place, described, home)
+        _download(folder, described, home)
     _forget(home.parent)
     return home
 
@@ -78,18 +78,20 @@ def keep(home: Path) -> None:
 
 def own_files(described: Manifest) -> Manifest:
     """The manifest without the files that only other programs read."""
-    own = {path: file for path, file in described.files.items() if not path.startswith(_FOR_OTHERS)}
-    return described.model_copy(update={"files": own})
+    files = {
+        path: file for path, file in described.files.items() if not path.startswith(_FOR_OTHERS)
+    }
+    return described.model_copy(update={"files": files})
 
 
-def _download(place: str, described: Manifest, home: Path) -> None:
+def _download(folder: str, described: Manifest, home: Path) -> None:
     # On the disk of the copy, so that moving it there is atomic
     with tempfile.TemporaryDirectory(
         prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True
     ) as scratch:
         fresh = Path(scratch, "fresh")
         try:
-            storage.download(place, fresh, [*described.files, FILE])
+            storage.download(folder, fresh, [*described.files, FILE])
         except FileNotFoundError as e:
             raise BadData(
                 f"The files of a version must match its manifest; {e} is missing. It was deleted."
@@ -98,16 +100,16 @@ def _download(place: str, described: Manifest, home: Path) -> None:
         verify_files(str(fresh), described)
         if home.exists() and not _is_whole(home, described):
             os.rename(home, Path(scratch, "damaged"))
-        # Another process may have put its whole copy there meanwhile; then that one stays.
+        # If another process has moved its complete copy there meanwhile, that copy stays.
         with contextlib.suppress(OSError):
             os.rename(fresh, home)
 
 
 def _forget(cache: Path) -> None:
-    """Deletes unused copies, and what killed downloads left: a server may run for years.
+    """Deletes unused copies and the remains of killed downloads, because a server may run for years.
 
-    A server marks the copy that it serves (`keep`), as it reads files of users when they are asked for.
-    Other readers that use a copy for longer than `_UNUSED` open it again.
+    A server marks the copy that it serves (`keep`), because it reads files of users only on request. Other
+    readers that need a copy for longer than `_UNUSED` must open it again.
     """
     for copy in cache.iterdir():
         ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)

@@ -1,5 +1,5 @@
-"""The log of a registry: what an entry says, what all of them together mean, and its files:
-`00000042.json`, an entry each, numbered without gaps; created only if absent, and never changed.
+"""The log of a registry: its entries, the state that they add up to, and its files. Each file such as
+`00000042.json` has one entry. Files are numbered without gaps, created only if absent, and never changed.
 """
 
 import re
@@ -17,7 +17,7 @@ from twinspire_core.errors import BadData
 
 Action = Literal["publish", "refuse", "promote", "rollback", "pin", "unpin", "prune"]
 Promote = Literal["auto", "yes", "no"]
-# Entries read at the same time. In a store each one is a request of its own, which mostly waits
+# Entries read at the same time. In an object store each one is a request, which mostly waits
 _AT_ONCE = 8
 _ENTRY = re.compile(r"[0-9]{8}\.json")
 
@@ -27,10 +27,10 @@ class Entry(BaseModel):
 
     Attributes:
       number: its place in the log, from 1.
-      id: random, so that two writers of equal entries can tell whose was stored.
-      version: the version that the action is about; for a rollback, the one gone back to.
+      id: random, so that of two writers of equal entries each knows whether its own was stored.
+      version: the version that the action is about; for a rollback, the version that goes live again.
       live: the live version after this entry.
-      rolled_back: versions that no later day may go on from.
+      rolled_back: versions from which no later day may train on.
       refreshes: the version whose towers this one has; None if it was trained itself.
       corpus_date: the day of its corpus; None if that is the version's day.
     """
@@ -56,19 +56,19 @@ def version_date(version: str) -> date:
 
 @dataclass(slots=True)
 class State:
-    """What the entries so far amount to.
+    """The state after the entries so far.
 
     Attributes:
-      number: of the last entry; 0 when there is none.
+      number: number of the last entry; 0 for an empty log.
       live: the live version.
       fate: by version, `accepted`, `refused` or `rolled back`; accepted ones in the order of their
         acceptance.
-      overruled: accepted versions that somebody promoted although the gate had refused them, or they
-        had been rolled back.
+      overruled: accepted versions that somebody promoted after the gate had refused them, or after a
+        rollback.
       pinned: versions that must not be pruned.
       pruned: versions whose files are deleted, or are being deleted. Their ids are not used again.
       last: by version, the last entry that published, refused or promoted it.
-      rolled_back: by version that was rolled back, the entry that did it.
+      rolled_back: by version, the entry that rolled it back.
       refreshes: by refreshed version, the one whose towers it has.
       corpus_dates: by refreshed version, the day of its corpus.
     """
@@ -117,12 +117,12 @@ class State:
         if entry.action in ("publish", "promote") and self.fate.get(version) != "accepted":
             if entry.action == "promote":
                 self.overruled.add(version)
-            # To the end: it is the newest of its day now
+            # Moved to the end, because it is the newest of its day now
             self.fate.pop(version, None)
             self.fate[version] = "accepted"
         self.fate.update(dict.fromkeys(entry.rolled_back, "rolled back"))
         self.rolled_back.update(dict.fromkeys(entry.rolled_back, entry))
-        # What was promoted despite the gate stays accepted when its content is refused again
+        # A version that was promoted despite the gate stays accepted when equal content is refused again
         if entry.action == "refuse":
             self.fate.setdefault(version, "refused")
         match entry.action:
@@ -136,14 +136,14 @@ class State:
                 self.pinned.discard(version)
 
     def reason(self, version: str) -> str:
-        """Why the version has the fate that it has."""
+        """Why the version has its fate."""
         is_undone = self.fate[version] == "rolled back"
         return (self.rolled_back if is_undone else self.last)[version].reason
 
     @property
     def accepted(self) -> list[str]:
-        """Versions that a day may go on from: accepted, neither rolled back nor pruned; oldest
-        acceptance first.
+        """Versions from which a day may train on: accepted, neither rolled back nor pruned. The oldest
+        acceptance is first.
         """
         return [
             version
@@ -152,15 +152,15 @@ class State:
         ]
 
     def has(self, version: str) -> bool:
-        """Whether the log names the version, also if it was pruned before it was published."""
+        """Whether the log names the version, even if it was pruned before it was published."""
         return version in self.fate or version in self.pruned
 
     def status(self, version: str) -> str:
-        """What became of the version: `live`, or its fate."""
+        """The status of the version: `live`, or its fate."""
         return "live" if version == self.live else self.fate[version]
 
     def trained(self, version: str) -> str:
-        """The version that was trained: the one whose towers it has, or itself."""
+        """The version whose training made its towers; itself unless it is a refresh."""
         return self.refreshes.get(version, version)
 
     def corpus_date(self, version: str) -> date:
@@ -172,16 +172,16 @@ class State:
         return sorted(self.accepted, key=version_date)
 
     def goes_live(self, version: str, promote: Promote, corpus_date: date | None = None) -> bool:
-        """Whether an accepted version goes live when it is published. One that was rolled back goes
-        live only when somebody promotes it.
+        """Whether an accepted version goes live when it is published. A version that was rolled back goes
+        live only if somebody promotes it.
         """
         if promote == "no" or self.fate.get(version) == "rolled back":
             return False
         return promote == "yes" or self.live is None or not self.behind(version, corpus_date)
 
     def behind(self, version: str, corpus_date: date | None = None) -> str | None:
-        """What of a version is of an earlier day than that of the live one: its `training`, its
-        `catalogue`, or nothing.
+        """Which part of a version is older than in the live version: its `training`, its `catalogue`, or
+        none.
         """
         if self.live is None:
             return None
@@ -201,7 +201,7 @@ class State:
         refreshes: str | None = None,
         corpus_date: date | None = None,
     ) -> Entry:
-        """The entry that would come next."""
+        """The next entry."""
         return Entry(
             number=self.number + 1,
             id=secrets.token_hex(8),
@@ -230,12 +230,12 @@ class LogFiles:
         """All entries, oldest first.
 
         Args:
-          known: the first ones, which are not read again.
+          known: the first entries, which are not read again.
 
         Raises:
           BadData: an entry is missing, or cannot be read.
         """
-        # Entries never change: a server that follows the log reads only what is new
+        # Entries never change, so a server that follows the log reads only new ones
         later = range(len(known) + 1, self._last() + 1)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return [*known, *pool.map(self._entry, later)]
@@ -244,20 +244,20 @@ class LogFiles:
         """The last entry; None of an empty log.
 
         Raises:
-          BadData: likewise.
+          BadData: an entry is missing, or cannot be read.
         """
         last = self._last()
         return self._entry(last) if last else None
 
     def add(self, entry: Entry) -> bool:
-        """Writes an entry, unless there is one of its number: whether it was written."""
+        """Writes an entry unless its number is taken. Returns whether it was written."""
         return storage.put_if_absent(
             self._place(entry.number), entry.model_dump_json(indent=1).encode()
         )
 
     def _last(self) -> int:
-        """Number of the last entry. A listing that is made while entries are added may lack some:
-        these are looked for one by one.
+        """Number of the last entry. A listing made while entries are added may lack some, so the next numbers
+        are looked up one by one.
 
         Raises:
           BadData: an entry before the last one is missing.
@@ -265,28 +265,28 @@ class LogFiles:
         names = storage.list_names(self.folder)
         numbers = {int(name[:8]) for name in names if _ENTRY.fullmatch(name)}
         last = max(numbers, default=0)
-        # A lost entry may be a rollback or a refusal, so the others must not be used without it
+        # A lost entry may be a rollback or a refusal, so the other entries must not be used without it
         for number in range(1, last):
             if number not in numbers and not storage.exists(self._place(number)):
-                raise _lost(self._place(number), "it is not there")
+                raise _lost(self._place(number), "the entry is missing")
         return last
 
     def _entry(self, number: int) -> Entry:
-        place = self._place(number)
+        path = self._place(number)
         try:
-            entry = Entry.model_validate_json(storage.read_bytes(place))
+            entry = Entry.model_validate_json(storage.read_bytes(path))
             if entry.number != number:
-                raise ValueError(f"it is entry {entry.number}")
+                raise ValueError(f"the file holds entry {entry.number}")
             return entry
         except (FileNotFoundError, ValueError) as e:
-            raise _lost(place, f"it cannot be read: {e}") from e
+            raise _lost(path, f"the entry cannot be read: {e}") from e
 
     def _place(self, number: int) -> str:
         return storage.join(self.folder, f"{number:08d}.json")
 
 
-def _lost(place: str, why: str) -> BadData:
+def _lost(path: str, why: str) -> BadData:
     return BadData(
-        f"The entries of the log must be numbered without gaps and must not change; {place}: {why}."
+        f"The entries of the log must be numbered without gaps and must not change; {path}: {why}."
         " Somebody deleted or changed it. Restore it from a copy of the registry."
     )

@@ -1,4 +1,4 @@
-"""Reading the versions of a recommender, and finding the one that somebody typed.
+"""Reads the versions of a recommender, and finds the one that a user names.
 index_builder/registry/registry.py says how they are stored, and changes them.
 """
 
@@ -26,17 +26,17 @@ _RULE = (
 
 
 def find_version(text: str, state: State, pipeline: str, *, to_change: bool = False) -> str:
-    """The id of the version that is meant.
+    """The id of the version that a user names.
 
     Args:
       text: an id, the beginning of one, or a day as 2017-10-16.
-      state: what the log amounts to.
+      state: the state of the log.
       pipeline: name of the recommender, for messages.
       to_change: whether the version will be changed. Then a day means its only version, accepted or not,
         and is refused if it has several.
 
     Raises:
-      UsageError: no version is meant, or more than one; the candidates are listed.
+      UsageError: the text matches no version, or more than one; the message lists the candidates.
     """
     if text in state.fate:
         return text
@@ -44,7 +44,7 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
     begun = [version for version in stored if text and version.startswith(text)]
     day = _day(text)
     accepted = [version for version in state.by_day() if version_date(version) == day]
-    # Reading takes the day's newest version; what is changed must be named without doubt
+    # For reading, a day means its newest version. A change must name its version unambiguously
     if accepted and not to_change:
         return accepted[-1]
     if len(begun) == 1 and (to_change or not day):
@@ -61,14 +61,14 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
 
 
 def _day(text: str) -> date | None:
-    # Python also reads forms that are documented nowhere here, such as 20171016
+    # Python also parses forms that Twinspire does not document, such as 20171016
     with suppress(ValueError):
         return date.fromisoformat(text) if len(text) == len("2017-10-16") else None
     return None
 
 
 def _listed(versions: Iterable[str], state: State) -> str:
-    """Candidates, the newest day first, and what became of each."""
+    """Candidates, the newest day first, each with its status."""
     newest = sorted(versions, reverse=True)
     more = f" and {len(newest) - _LISTED} older" if len(newest) > _LISTED else ""
     return ", ".join(f"{name} ({state.status(name)})" for name in newest[:_LISTED]) + more
@@ -79,7 +79,7 @@ _Date = date  # which the fields called `date` hide
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A version as the log has it.
+    """A version as the log describes it.
 
     Attributes:
       status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
@@ -121,18 +121,17 @@ class Versions:
         return self._log_files.read(known)
 
     def state(self) -> State:
-        """What the log amounts to."""
+        """The state of the log."""
         return State.of(self.log())
 
     def live(self) -> str | None:
-        """The live version: what the last entry says."""
-        # Servers ask every two seconds: one entry is read, and not the whole log
+        """The live version, by the last entry."""
+        # Servers ask every two seconds, so only one entry is read, not the whole log
         last = self._log_files.newest()
         return last.live if last else None
 
     def find(self, text: str | None = None, *, to_change: bool = False) -> str:
-        """The version that is meant by its id, by a beginning of it, or by its day; by default the
-        live one.
+        """The version with this id, this beginning of an id, or this day; by default the live version.
 
         Args:
           to_change: as `find_version` takes it.
@@ -148,7 +147,7 @@ class Versions:
                 " PIPELINE --date DATE. If the gate refused versions, `twinspire versions PIPELINE`"
                 " lists them."
             )
-        # Saves reading the log
+        # A full id needs no log
         if is_id(text) and storage.exists(self.place(text, version_manifest.FILE)):
             return text
         return find_version(text, self.state(), self.pipeline, to_change=to_change)
@@ -160,38 +159,38 @@ class Versions:
           UsageError: there is no such version. BadData: its manifest cannot be read, or is that of
           another version or pipeline.
         """
-        place = self.place(version, version_manifest.FILE)
+        path = self.place(version, version_manifest.FILE)
         data = None
-        # Text that is no id must not become part of a path
+        # Text that is not an id must not become part of a path
         if is_id(version):
             with suppress(FileNotFoundError):
-                data = storage.read_bytes(place)
+                data = storage.read_bytes(path)
         if data is None:
             raise UsageError(
                 f"{self.pipeline} has no version {shorten(version)} in {self.root}. The newest are:"
                 f" {', '.join(self.folders()[-5:]) or 'none'}. `twinspire versions PIPELINE` lists all."
             )
-        described = Manifest.parse(data, place)
+        described = Manifest.parse(data, path)
         if described.version != version:
             raise BadData(
-                f"A manifest must be in the folder of its version; {place} is the manifest of"
+                f"A manifest must be in the folder of its version; {path} is the manifest of"
                 f" {described.version}. Somebody copied it there. Restore the right one, or roll back."
             )
         if described.pipeline != self.pipeline:
             raise BadData(
                 f"The versions of {self.pipeline} must not be mixed with those of another pipeline;"
-                f" {place} is of {described.pipeline}. Somebody copied it there. Roll back, and run"
+                f" {path} is of {described.pipeline}. Somebody copied it there. Roll back, and run"
                 f" its day with the pipeline file of {self.pipeline}."
             )
         if not described.has_own_id():
             raise BadData(
                 "A version's id must match its pipeline, its day and the digests of its files; the id"
-                f" in {place} does not. Somebody changed the file. Restore it, or roll back."
+                f" in {path} does not. Somebody changed the file. Restore it, or roll back."
             )
         return described
 
     def usable(self, version: str) -> Manifest:
-        """The manifest of a version that this release can answer by.
+        """The manifest of a version that this release can serve.
 
         Raises:
           UsageError or BadData: as `manifest` and `Manifest.check_format`.
@@ -201,15 +200,15 @@ class Versions:
         return described
 
     def place(self, version: str, path: str) -> str:
-        """Where a file of a version lies, whether or not it is there."""
+        """The path of a file of a version; the file may be missing."""
         return self._place("versions", version, path)
 
     def folder(self, version: str) -> str:
-        """Where the files of a version lie."""
+        """The folder of a version."""
         return self._place("versions", version)
 
     def folders(self) -> list[str]:
-        """Names of all folders of versions: of published ones, and of those that never were."""
+        """Names of all folders of versions, published or not."""
         return storage.list_names(self._place("versions"))
 
     def is_abandoned(self, version: str, *, before: float) -> bool:
@@ -223,7 +222,7 @@ class Versions:
         return self.manifest(version) if version else None
 
     def statuses(self, log: Sequence[Entry] | None = None) -> list[Status]:
-        """Every version of the log, newest day first.
+        """The status of every version in the log, the newest day first.
 
         Args:
           log: all entries, if they were read already.
@@ -238,7 +237,7 @@ class Versions:
                 at=entry.at,
                 reason=state.reason(version),
                 pinned=version in state.pinned,
-                # What is being deleted still has files
+                # A version that is being deleted still has files
                 stored=version in stored and version not in state.pruned,
                 corpus_date=state.corpus_date(version),
                 refreshes=state.refreshes.get(version),
@@ -258,7 +257,7 @@ class Versions:
         return described
 
     def read(self, version: str, path: str) -> bytes:
-        """A file of a version, its digest verified.
+        """Reads a file of a version and verifies its digest.
 
         Raises:
           UsageError: there is no such version, or it has no such file. BadData: it is damaged.
@@ -278,11 +277,11 @@ class Versions:
         return content
 
     def open(self, version: str | None = None, cache: Path | None = None) -> Path:
-        """A local folder with a version's files, its digests verified. Copies from a store lack files that
-        only other programs read.
+        """Returns a local folder with a version's verified files. Copies from an object store lack the files
+        that only other programs read.
 
         Args:
-          version: as `find` takes it; by default the live one.
+          version: as in `find`; by default the live version.
           cache: where versions in an object store are downloaded to; a second call finds them there.
 
         Raises:
@@ -294,7 +293,7 @@ class Versions:
         try:
             return fetched(self.folder(wanted), own_files(self.usable(wanted)), home)
         except (BadData, UsageError):
-            # The live version may have been replaced and deleted while it was read: open the next one
+            # If the live version was replaced and deleted while it was read, open the new one
             if version is None and self.live() != wanted:
                 return self.open(None, cache)
             raise

@@ -1,7 +1,6 @@
-"""The charts of a report as inline SVG. Matplotlib draws in placeholder colours, and the page's CSS says
-what these are.
+"""The charts of a report as inline SVG. Matplotlib draws in placeholder colours; the page's CSS defines them.
 
-A chart is `WIDTH` units wide, like a phone, so that its text is as large as the page's there.
+A chart is `WIDTH` units wide, like a phone, so that on a phone its text has the size of the page's text.
 """
 
 import io
@@ -74,7 +73,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
 }
-# Markers tell lines apart without colours, too.
+# Markers distinguish lines without colours.
 _MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*Hp<>DsP", strict=False)) | {"most_popular": "s"}
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 
@@ -96,7 +95,7 @@ class Series:
 
     @property
     def ink(self) -> str:
-        """The colour; a source of the user's own has that of simple lists."""
+        """The colour; a user-defined source has the colour of simple lists."""
         return COLOURS.get(self.colour, COLOURS["simple"])
 
     @property
@@ -115,21 +114,21 @@ def by_day(
     """Lines over ascending days, with a band for the intervals.
 
     Args:
-      name: name of the chart; other charts of the page have other names.
+      name: name of the chart, unique on the page.
       label: the measure, which stands above the axis.
       breaks: numbers of the days where lines start again, because earlier figures do not compare.
     """
     with _svg_figure(name, ("", label)) as (axes, svg):
         at = date2num(list(days))
-        # From the last to the first, so that the first lies on top
+        # From the last to the first, so that the first line is on top
         for line in reversed(series):
             # NaN leaves a gap in the line.
             values = np.array([np.nan if v is None else v for v in line.values])
             for start, end in pairwise([0, *breaks, len(at)]):
                 _band(axes, at[start:end], line.spans[start:end], line.colour)
                 axes.plot(at[start:end], values[start:end], **_line(line))
-        for place in breaks:
-            middle = (at[place - 1] + at[place]) / 2
+        for position in breaks:
+            middle = (at[position - 1] + at[position]) / 2
             axes.axvline(middle, color=COLOURS["muted"], lw=1, ls=(0, (1, 2)))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{num2date(v):%-d %b}"))
@@ -149,7 +148,7 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
         for offset, dots_of_list in zip(shift, series, strict=True):
             _dots_of(axes, dots_of_list, float(offset))
         for row in range(len(categories)):
-            # A row without any dot says so, or it would look like a fault of the chart.
+            # A row without dots says so; otherwise it would look like a bug of the chart.
             if all(of_list.values[row] is None for of_list in series):
                 at = ("axes points", "data")
                 axes.annotate("none", (4, row), xycoords=at, va="center", color=COLOURS["muted"])
@@ -228,16 +227,16 @@ def _svg_figure(
 ) -> Iterator[tuple[Axes, list[str]]]:
     """Yields axes to draw into, and a list that holds the SVG afterwards."""
     svg: list[str] = []
-    # Ids follow from the salt. Without one, equal charts would differ in their bytes.
+    # Ids are derived from the salt. Without a salt, equal charts would differ in their bytes.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
         figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
-        # The page is light or dark, and its own background has to show through
+        # The page is light or dark, so the chart's background is transparent
         figure.patch.set_alpha(0)
         axes = figure.subplots()
         axes.patch.set_alpha(0)
         yield axes, svg
         axes.set_xlabel(labels[0])
-        # Above the vertical axis, where nobody has to turn the head to read it.
+        # Above the vertical axis, where the label is horizontal.
         axes.set_title(labels[1], loc="left", fontsize=11, color=COLOURS["muted"], pad=8, x=0)
         written = io.StringIO()
         # Not `savefig`, which draws everything twice for the layout. Metadata is left out because it
@@ -251,7 +250,7 @@ def _svg_figure(
 def _inline(written: str) -> str:
     """The text of an SVG file as part of a page: without prologue, fonts, and ids that nothing uses."""
     text = written[written.index("<svg") :]
-    # Many charts share a page, and their ids must not clash: most are needless.
+    # Many charts share a page, and their ids must not clash. Unused ids are removed.
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", text)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)

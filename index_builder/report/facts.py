@@ -1,5 +1,5 @@
-"""What a report is about, read when its version is published; and what its sections consist of: the template
-knows these types and no others.
+"""The facts of a report, read when its version is published, and the types of its sections. The template uses
+only these types.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class Figure:
 
     Attributes:
       svg: inline SVG of charts.py.
-      alt: what the chart shows, for readers who do not see it.
+      alt: what the chart shows, for readers who cannot see it.
       caption: how to read the chart.
     """
 
@@ -86,7 +86,7 @@ class Day:
     """A day's version in the trend.
 
     Attributes:
-      status: `live`, `accepted`, `refused` or `rolled back`; `this` is the version reported on.
+      status: `live`, `accepted`, `refused` or `rolled back`; `this` for the version of this report.
       served: quality of the lists that were served on the day; None if not measured.
       settings: the pipeline file of that day.
     """
@@ -115,14 +115,14 @@ class Previous:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that a report is about.
+    """All facts of a report.
 
     Attributes:
       metric: the measure that the gate judges, such as `recall@50`.
       k: the list length of that measure.
-      user_store: whether users may be named, because the version carries all of them.
+      user_store: whether users may be named, because the version stores all of them.
       goes_live: whether the version is live once it is published.
-      serves_before: the source that the gate let the version before serve.
+      serves_before: the list that the version before serves, by the gate's verdict.
       limits: the gate's settings.
       recall_target: share of exact neighbours that the index must find.
       order: the fixed order; None if the version has none.
@@ -164,19 +164,19 @@ class Facts:
 
     @property
     def served(self) -> ServedFigure | None:
-        """The first figure: quality of what was served on the day, or for held-out users."""
+        """The first figure: quality of the lists served on the day, or of lists for held-out users."""
         held_out = on_held_out(self.metrics, self.gate.serves, self.manifest.date, self.metric)
         return self.days[-1].served or held_out
 
     @property
     def of_the_model(self) -> EvaluatedSet:
-        """Lists for all users of the day; for those held out if there was no two-tower before the day."""
+        """Lists for all users of the day; for held-out users if there was no two-tower before the day."""
         of_all, of_held_out = self.evaluated_sets
         return of_all if of_all.of_model else of_held_out
 
 
 def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versions) -> Facts:
-    """Reads what a report needs.
+    """Reads the facts of a report.
 
     Args:
       ctx: context of the publish stage.
@@ -194,12 +194,12 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     return Facts(
         manifest=described,
         metric=metric,
-        # `mrr` names no length of a list.
+        # `mrr` has no list length in its name.
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
         user_store=ctx.pipeline.serving.user_store is True,
         metrics=metrics,
         gate=gate,
-        # The page is written before the version is published: as the registry is about to decide.
+        # The page is written before the version is published, so this predicts the registry's decision.
         goes_live=bool(gate.accepted)
         and State.of(log).goes_live(described.version, ctx.promote, described.corpus_date),
         serves_before=serves_before,
@@ -227,8 +227,8 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
 
 
 def _examples(ctx: StageContext) -> list[ExampleList]:
-    place = storage.join(ctx.inputs["measure"], day_metrics.EXAMPLES)
-    return day_metrics.parse_examples(storage.read_bytes(place)) if storage.exists(place) else []
+    path = storage.join(ctx.inputs["measure"], day_metrics.EXAMPLES)
+    return day_metrics.parse_examples(storage.read_bytes(path)) if storage.exists(path) else []
 
 
 def _days(
@@ -251,10 +251,10 @@ def best_of_days(statuses: Iterable[Status]) -> list[Status]:
 def trend_days(
     chosen: Iterable[Status], qualities: Mapping[str, VersionQuality], metric: str
 ) -> Iterator[Day]:
-    """What was served on the days of these versions."""
+    """The lists served on the days of these versions."""
     for v in chosen:
         quality = qualities[v.version]
-        # A figure of held-out users does not belong to the trend of what was served.
+        # A figure of held-out users does not belong to the trend of served lists.
         figure = quality.served_on_its_day(metric)
         served = None if figure and figure.held_out else figure
         yield Day(v.date, v.version, v.status, quality.metrics, served, quality.settings)
@@ -262,7 +262,7 @@ def trend_days(
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
     version = versions.live()
-    # A version that is published again may be live already, and is not compared with itself.
+    # A version that is published again may be live already. It is not compared with itself.
     is_other = version is not None and version != described.version
     if not is_other:
         version = ctx.parent.version if ctx.parent else None
@@ -277,7 +277,7 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
 
 def _names(items: bytes) -> dict[str, str | None]:
     table = pq.read_table(BytesIO(items), columns=["_item", "_name", "_popular"])
-    # The most popular first: of many new items the page names the first few.
+    # The most popular first, because the page names only the first few of many new items.
     table = table.sort_by([("_popular", "descending"), ("_item", "ascending")])
     names = [name and short_name(name) for name in table["_name"].to_pylist()]
     return dict(zip(table["_item"].to_pylist(), names, strict=True))

@@ -42,11 +42,11 @@ def changes(facts: Facts) -> Section:
     if before is None:
         text = "This is the first published version, so there is nothing to compare it with."
         return Section(anchor="changes", title="What changed", text=[text])
-    which = "the version that was live" if before.live else "its parent"
+    name = "the version that was live" if before.live else "its parent"
     return Section(
         anchor="changes",
         title="What changed",
-        text=[f"Compared with {before.manifest.version}, {which} when this version was published."],
+        text=[f"Compared with {before.manifest.version}, {name} when this version was published."],
         tables=[_compared(facts, before), _settings(facts, before), *_items(facts, before)],
     )
 
@@ -54,7 +54,7 @@ def changes(facts: Facts) -> Section:
 def _compared(facts: Facts, before: Previous) -> Table:
     old = before.manifest
     new = facts.manifest
-    # A version that was judged by another measure has none to compare
+    # A version that was judged by another measure has no figure to compare
     quality = [
         version.quality.candidate if version.quality.metric == facts.metric else None
         for version in (old, new)
@@ -92,7 +92,7 @@ def _relative(old: float | None, new: float | None) -> str:
 def _settings(facts: Facts, before: Previous) -> Table:
     old = settings_by_path(before.manifest.settings)
     new = settings_by_path(facts.manifest.settings)
-    # Without settings of the version before, each would seem to have changed
+    # Without the settings of the version before, every setting would look changed
     rows = [
         [name, setting_text(old.get(name)), setting_text(new.get(name))]
         for name in dict.fromkeys([*new, *old])
@@ -107,16 +107,16 @@ def _settings(facts: Facts, before: Previous) -> Table:
 def _items(facts: Facts, before: Previous) -> list[Table]:
     """The items that are new and those that are gone, the most popular ones by name."""
     tables = []
-    for how, these, others in (
+    for how, items_of, others in (
         ("new in", facts.items, before.items),
         ("gone from", before.items, facts.items),
     ):
         # The most popular items come first
-        if items := [item for item in these if item not in others]:
+        if items := [item for item in items_of if item not in others]:
             title = f"{count(len(items))} items are {how} the catalogue"
             if len(items) > _NAMED:
                 title += f"; the {_NAMED} most popular are"
-            rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
+            rows = [[item, items_of[item] or NONE] for item in items[:_NAMED]]
             tables.append(Table(head=["item", "name"], rows=rows, title=title))
     return tables or [Table(head=[], rows=[], title="The catalogue has the same items.")]
 
@@ -142,7 +142,7 @@ def data(facts: Facts) -> Section:
 
 
 def _read(report: FeaturesReport) -> list[str]:
-    """The records that were read, and those that were left out."""
+    """How many records were read, and how many were left out."""
     bad = sum(report.rejected.values())
     text = [
         f"{count(bad)} of {count(report.rows)} records were malformed and left out"
@@ -272,7 +272,7 @@ def _tried(index: IndexFigures) -> Table:
 
 
 def origin(facts: Facts) -> Section:
-    """Working files, software and settings that made the version."""
+    """The working files, software and settings of the version."""
     manifest = facts.manifest
     rows = {
         "version": manifest.version,
@@ -280,7 +280,7 @@ def origin(facts: Facts) -> Section:
     }
     if manifest.refreshes:
         rows |= {"towers of": manifest.refreshes, "catalogue of": str(manifest.corpus_date)}
-    rows |= {f"{stage}, working files": place for stage, place in manifest.sources.items()}
+    rows |= {f"{stage}, working files": location for stage, location in manifest.sources.items()}
     rows |= manifest.software
     return Section(
         anchor="origin",
@@ -317,7 +317,7 @@ def settings_by_path(settings: Mapping[str, Any], start: str = "") -> dict[str, 
 
 
 def setting_text(value: Any) -> str:
-    """A setting as people read it: text unchanged, everything else as JSON."""
+    """A setting as text: strings unchanged, other values as JSON."""
     if value is None:
         return NONE
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

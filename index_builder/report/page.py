@@ -24,7 +24,7 @@ from twinspire_core.display.table import (
 
 def render(facts: Facts) -> bytes:
     """The report: one HTML page that needs no other file."""
-    # All is escaped but the SVG of charts.py.
+    # Everything is escaped except the SVG of charts.py.
     page = (
         templates(__package__)
         .get_template("page.html.jinja")
@@ -38,7 +38,8 @@ def render(facts: Facts) -> bytes:
             asked=_asked(facts),
             cards=list(_cards(facts)),
             parts=[part(facts) for part in _PARTS],
-            # Reports get passed on: users are named only if the version carries all of them anyway.
+            # Reports are passed on to others, so users are named only if the version stores all of them
+            # anyway.
             named_users=facts.user_store,
             item_names=facts.items,
             counted=counted,
@@ -56,7 +57,7 @@ def _verdict(facts: Facts) -> tuple[str, str]:
     change = figure.change_text if figure else "the served lists were not measured"
     if figure and figure.held_out:
         change = f"on held-out users {change}"
-    # Reasons of the gate and unusual statistics: what somebody should look at.
+    # Reasons of the gate and unusual statistics, which somebody should look at.
     alarms = len(gate.refused)
     if facts.data and facts.data.statistics:
         alarms += len(facts.data.statistics.anomalies or ())

@@ -25,7 +25,7 @@ from twinspire_core.display.table import Table, change_text, count, number, shar
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 
 _VARIETY = ("coverage", "gini", "overlap", "popular_share")
-_SHOWN_FEATURES = 12  # of the ranker, those that say most
+_SHOWN_FEATURES = 12  # how many features of the ranker are shown
 
 
 def trend(facts: Facts) -> Section:
@@ -54,7 +54,7 @@ def trend(facts: Facts) -> Section:
 
 
 def trend_figure(days: Sequence[Day], metric: str) -> Figure:
-    """The served lists next to the best simple list, over two days or more that have a figure."""
+    """The served lists next to the best simple list, over at least two days with a figure."""
     figures = [day.served for day in days if day.served]
     series = [
         charts.Series(
@@ -91,15 +91,15 @@ def trend_figure(days: Sequence[Day], metric: str) -> Figure:
 
 
 def _breaks(days: Sequence[Day]) -> dict[int, str]:
-    """Why figures cannot be compared with those of the days before, by the place of the day."""
+    """Why figures cannot be compared with those of earlier days, by the position of the day."""
     breaks = {}
-    for place, (before, after) in enumerate(pairwise(days), 1):
+    for position, (before, after) in enumerate(pairwise(days), 1):
         texts = [
             f"{name} was {setting_text(old)}, is {setting_text(new)}"
             for name, (old, new) in counts_otherwise(before.settings, after.settings).items()
         ]
         if texts:
-            breaks[place] = (
+            breaks[position] = (
                 f"Figures from {after.day} on cannot be compared with earlier ones, because settings"
                 f" changed: {'; '.join(texts)}."
             )
@@ -122,19 +122,19 @@ def _table(days: Sequence[Day], metric: str) -> Table:
                 count(figure.users),
             ]
         )
-    # The newest day is the first row, so breaks count from the other end.
+    # The newest day is the first row, so breaks count from the end.
     breaks = _breaks(days)
     return Table(
         head=["day", "served", "best simple list", "change", "two-tower", "users"],
         rows=rows,
         title=f"{metric}, the newest day first",
         note=" ".join(breaks.values()),
-        sections=[len(days) - place for place in reversed(breaks)],
+        sections=[len(days) - position for position in reversed(breaks)],
     )
 
 
 def _held_out(facts: Facts, days: list[Day]) -> Figure:
-    """Each day's two-tower and its parent's on held-out users: the gain of a day of training."""
+    """Each day's two-tower and its parent on held-out users: the gain of a day of training."""
     metric = facts.metric
     candidates = [day.metrics.holdout.candidate for day in days]
     parents = [day.metrics.holdout.baseline for day in days]
@@ -182,7 +182,9 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
 def lists(facts: Facts) -> Section:
     """All lists that were measured, by several measures."""
     sets = facts.evaluated_sets
-    measured = {name for one in sets for listed in one.lists for name in listed.measures.values}
+    measured = {
+        name for evaluated in sets for listed in evaluated.lists for name in listed.measures.values
+    }
     ks = sorted(
         int(name.removeprefix("recall@")) for name in measured if name.startswith("recall@")
     )
@@ -224,7 +226,7 @@ def _next_click(facts: Facts) -> list[Table]:
         ("this version, held-out users", clicks.holdout.candidate),
         ("its parent, held-out users", clicks.holdout.baseline),
     ]
-    # The rows have different queries, so none is marked as the best.
+    # The rows have different queries, so no row is marked as the best.
     listed = [MeasuredLists(PARENT, label, measures) for label, measures in measured if measures]
     names = [name for name in listed[0].measures.values if "recall@" in name] if listed else []
     title = "The next click: one query per event, with the user's events before it"
@@ -253,7 +255,7 @@ def slices(facts: Facts) -> Section:
 
 
 def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
-    # All lists were measured for the same users, so the slices of the first are those of all.
+    # All lists were measured for the same users, so all have the slices of the first.
     first = listed[0].measures
     slices_ = dict(first.slices.on_side(side)) if first.slices else {}
     outside = slices_.pop("outside", None)
@@ -280,9 +282,9 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
             [
                 name,
                 count(measured.users if of_users else measured.true),
-                *(number(of_list.values[place]) for of_list in series),
+                *(number(of_list.values[position]) for of_list in series),
             ]
-            for place, (name, measured) in enumerate(slices_.items())
+            for position, (name, measured) in enumerate(slices_.items())
         ],
         title=f"{facts.metric} by earlier events of the {one_of}",
     )

@@ -40,7 +40,7 @@ def learning(facts: Facts) -> Section:
 
 
 def _labels(head: AuxiliaryFigures | None) -> list[str]:
-    """The error of the auxiliary head, in a sentence for each set of labels."""
+    """The error of the auxiliary head, one sentence for each set of labels."""
     if head is None:
         return []
     text = [
@@ -108,7 +108,7 @@ def popularity(facts: Facts) -> Section:
 
 
 def _popularity(figures: PopularityFigures) -> Figure:
-    # The last group holds the items without an event
+    # The last group has the items without events
     names = [*(str(number + 1) for number in range(len(figures.items) - 1)), "none"]
     lists = [(name, shares) for name, shares in figures.lists.items() if sum(shares)]
     series = [
@@ -124,11 +124,11 @@ def _popularity(figures: PopularityFigures) -> Figure:
     rows = [
         [
             name,
-            count(figures.items[place]),
-            share(figures.clicks[place]),
-            *(share(shares[place]) for _, shares in lists),
+            count(figures.items[position]),
+            share(figures.clicks[position]),
+            *(share(shares[position]) for _, shares in lists),
         ]
-        for place, name in enumerate(names)
+        for position, name in enumerate(names)
     ]
     table = Table(
         head=["group", "items", "taken", *(list_name(name) for name, _ in lists)],
