@@ -22,7 +22,6 @@ from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.feature_schema import attribute_name, display_name
 from twinspire_core.search.index import stored_vectors
 
-FIELDS = ("item", "vector", "towers", "attributes", "display", "digest")
 BATCH = 500
 """Items that are sent at a time."""
 
@@ -101,9 +100,15 @@ class ExportedItems:
         )
 
     def record(self, row: int) -> dict[str, Any]:
-        """All that is exported of an item, by `FIELDS`."""
-        values = (self.towers, self.attributes[row], self.display[row], self.digests[row])
-        return dict(zip(FIELDS, (self.ids[row], self.vectors[row].tolist(), *values), strict=True))
+        """All that is exported of an item."""
+        return {
+            "item": self.ids[row],
+            "vector": self.vectors[row].tolist(),
+            "towers": self.towers,
+            "attributes": self.attributes[row],
+            "display": self.display[row],
+            "digest": self.digests[row],
+        }
 
     @cached_property
     def digests(self) -> list[str]:
@@ -122,10 +127,9 @@ class ExportedItems:
         Args:
           there: digests of the items there, by id.
         """
-        now = zip(self.ids, self.digests, strict=True)
-        found = [there.get(item) for item in self.ids]
-        differs = np.array([there.get(item) != digest for item, digest in now], bool)
-        is_new = np.array([digest is None for digest in found], bool)
+        is_new = np.array([item not in there for item in self.ids], bool)
+        before = [there.get(item) for item in self.ids]
+        differs = np.array(before, object) != np.array(self.digests, object)
         return Changes(
             new=np.flatnonzero(is_new),
             changed=np.flatnonzero(differs & ~is_new),

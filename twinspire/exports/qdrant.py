@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_OID, uuid5
 
@@ -87,8 +86,12 @@ def _export(items: ExportedItems, client: QdrantClient, progress: Callable[[str]
     changes = items.compared(dict(_digests(client, items.table)))
     for begin in range(0, len(changes.sent), BATCH):
         progress(f"sending items to Qdrant, {begin:,} of {len(changes.sent):,}")
-        rows = changes.sent[begin : begin + BATCH].tolist()
-        client.upsert(items.table, [_point(**items.record(row)) for row in rows])
+        some = map(items.record, changes.sent[begin : begin + BATCH].tolist())
+        points = [
+            PointStruct(id=_point_id(one["item"]), vector=one.pop("vector"), payload=one)
+            for one in some
+        ]
+        client.upsert(items.table, points)
     for begin in range(0, len(changes.gone), BATCH):
         some = [_point_id(item) for item in changes.gone[begin : begin + BATCH]]
         client.delete(items.table, PointIdsList(points=some))
@@ -118,10 +121,6 @@ def _digests(client: QdrantClient, collection: str) -> Iterator[tuple[str, str]]
                 yield known["item"], known["digest"]
         if offset is None:
             return
-
-
-def _point(vector: list[float], **payload: Any) -> PointStruct:
-    return PointStruct(id=_point_id(payload["item"]), vector=vector, payload=payload)
 
 
 def _point_id(item: str) -> str:

@@ -134,7 +134,7 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     outcome = run_leases.state(run.pipeline, run.day) if worked_on else None
     state, reason = _state(run, newest, outcome, has_folder=has_folder)
     # Another day has yet to be run, and then reads all of its events.
-    late = late_events(run) if state in ("published", "refused") else 0
+    late = late_events(run.pipeline, run.day) if state in ("published", "refused") else 0
     if state == "published" and newest and newest.stored:
         changed = why_stale(run)
         if late:

@@ -268,12 +268,10 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
             waited_for = unfinished
             deadline = time.monotonic() + pipeline.train.wait.total_seconds()
             if pipeline.train.wait:
-                console.print(
-                    format_message(_not_its_turn(pipeline, day, unfinished)), soft_wrap=True
-                )
+                console.print(format_message(_waits(pipeline, day, unfinished)), soft_wrap=True)
         if time.monotonic() >= deadline:
             raise NotItsTurn(
-                f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again.", unfinished
+                f"{_waits(pipeline, day, unfinished)} Then run {day} again.", unfinished
             )
         _sleep_until(deadline)
 
@@ -294,13 +292,13 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
     while unfinished := unfinished_before(pipeline, day):
         if run and waited(pipeline, day, run, unfinished) >= pipeline.train.wait:
             error = UsageError(
-                f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task."
+                f"It has waited in vain: {_waits(pipeline, day, unfinished)} Then clear this task."
             )
             write(pipeline, day, run, "failed", reason=in_one_line(error))
             raise error
         # While several days are ahead, waiting here would only take a slot from them
         if time.monotonic() >= deadline or len(unfinished) > 1:
-            raise NotItsTurn(_not_its_turn(pipeline, day, unfinished), unfinished)
+            raise NotItsTurn(_waits(pipeline, day, unfinished), unfinished)
         _sleep_until(deadline)
 
 
@@ -308,25 +306,18 @@ def _sleep_until(deadline: float) -> None:
     time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
 
 
-def _not_its_turn(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
-    return f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
-
-
-def _waited_in_vain(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
-    return (
-        f"Days are trained in order. {day} has waited for earlier days for train.wait = "
-        f"{pipeline.train.wait}. {_under_way(pipeline, unfinished)}"
-    )
-
-
-def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
+def _waits(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
+    """What a day waits for, and what to do if that was killed."""
     runs = [
         f"{day} (run {lease.run}, last record at {lease.record().at:%Y-%m-%dT%H:%M:%S} UTC)"
         for day in unfinished
         for lease in open_leases(pipeline, day)
     ]
     ends = " and ".join(f"`twinspire close-day PIPELINE --date {day}`" for day in unfinished)
-    return f"Still running: {', '.join(runs)}. If such a run was killed, end it: {ends}."
+    return (
+        f"{day} waits for its turn, at most for train.wait = {pipeline.train.wait}. Still running:"
+        f" {', '.join(runs)}. If such a run was killed, end it: {ends}."
+    )
 
 
 def identity() -> ProcessIdentity:

@@ -62,7 +62,7 @@ def run_stage(
     stage = STAGES[name]
     try:
         with doing(f"{run.day} {stage.name}"), _under_way(run, stage):
-            if late and stage.reads_source and late_events(run):
+            if late and stage.reads_source and late_events(run.pipeline, run.day):
                 force = True
             result = _run_stage(run, stage, mode, force=force, promote=promote)
     except GateRefused as refused:

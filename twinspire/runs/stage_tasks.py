@@ -37,10 +37,8 @@ from twinspire_core.contracts.attempts import (
 )
 from twinspire_core.contracts.json_files import Timings
 from twinspire_core.errors import (
-    BadData,
     GateRefused,
     ParentChanged,
-    TwinspireError,
     UsageError,
     format_message,
 )
@@ -169,11 +167,9 @@ def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
     return bool(done and done.summary.get("replayed")) or needs_replay(run.day, parent)
 
 
-def unread_events(pipeline: Pipeline, day: date) -> int:
-    """How many late events a day has that its features were not made with (`source.late_days`).
-
-    Raises:
-      BadData: the folder of a later day cannot be read.
+def late_events(pipeline: Pipeline, day: date) -> int:
+    """How many late events a day has that its features were not made with (`source.late_days`); 0 if the
+    folder of a later day cannot be read.
     """
     from beam_jobs.ingest.day_files import later_files
     from beam_jobs.point_in_time import job
@@ -184,19 +180,9 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     if done is None:
         return 0
     late = job.find_late_events(pipeline, day, later_files(pipeline, day))
-    if late.unreadable:
-        raise BadData("\n".join(late.unreadable.values()))
     # By digest, because the same events may be in other files now
     learned = done.summary.get("late", {}).get("digest", "")
-    return late.events if late.digest != learned else 0
-
-
-def late_events(run: DayRun) -> int:
-    """As `unread_events`; 0 if a folder cannot be read."""
-    try:
-        return unread_events(run.pipeline, run.day)
-    except TwinspireError:
-        return 0
+    return 0 if late.unreadable or late.digest == learned else late.events
 
 
 def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
@@ -380,19 +366,11 @@ def _report_gaps(run: DayRun, task: StageTask) -> tuple[Gap, ...]:
 
 def _report_late_events(run: DayRun) -> None:
     """Reports events of a day that came after it was done."""
-    try:
-        late = unread_events(run.pipeline, run.day)
-    except BadData as error:
-        # Broken logs of a later day must not stop this one
-        console.print(
-            f"Late events of {run.day} cannot be counted: {format_message(error)}", soft_wrap=True
-        )
-        return
-    if late:
-        again = format_message(f"twinspire run PIPELINE --date {run.day} --late")
+    if late := late_events(run.pipeline, run.day):
+        again = f"twinspire run PIPELINE --date {run.day} --late"
         text = (
             f"{late:,} events of {run.day} came after it was run. The day stays as it is. To run it"
             " again:"
         )
-        console.print(f"{text} {again}", soft_wrap=True)
+        console.print(format_message(f"{text} {again}"), soft_wrap=True)
         notify(run.pipeline, "late_events", run.day, text, command=again)

@@ -208,7 +208,7 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     assert f"3 events of {day} came after it was run" in (text := warned())
     assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --late")
     Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
-    assert f"Late events of {day} cannot be counted: " in warned()
+    assert warned() == "", "a broken folder of a later day stops nothing"
 
 
 def _keep_rows(place: Path, form: bytes = ranker_files.ROWS_FORMAT):
