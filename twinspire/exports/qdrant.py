@@ -93,8 +93,8 @@ def _export(items: ExportedItems, client: QdrantClient, progress: Callable[[str]
         ]
         client.upsert(items.table, points)
     for begin in range(0, len(changes.gone), BATCH):
-        some = [_point_id(item) for item in changes.gone[begin : begin + BATCH]]
-        client.delete(items.table, PointIdsList(points=some))
+        ids = [_point_id(item) for item in changes.gone[begin : begin + BATCH]]
+        client.delete(items.table, PointIdsList(points=ids))
     if current != (now := _shown(client, items.name)):
         raise TryAgain(
             f"The alias {items.name} must not change while items are sent; another export has switched it to"
