@@ -21,8 +21,9 @@ from benchmarks.quality.lists import popular
 from benchmarks.quality.prepare import Fitted, Prepared, slug
 from benchmarks.quality.splits import Case
 from twinspire.runs import stages
-from twinspire_core.metrics.list_metrics import by_user, first_distinct
-from twinspire_core.search.ragged import positions
+from twinspire_core.metrics.list_metrics import by_user
+from twinspire_core.search.ragged import Ragged, positions
+from twinspire_core.sources.popular_and_history import past_then
 
 KS = (10, 50)
 KINDS = ("kept", "left out")
@@ -102,7 +103,8 @@ def score(prepared: Prepared, case: Case, fitted: Fitted) -> dict[str, np.ndarra
     else:
         seen = positions(prepared.queries(case)["_before"].to_arrow(), corpus)
         filled = np.concatenate([ranked, popular(prepared, case)], axis=1)
-        unseen = first_distinct(filled, max(KS), exclude=seen)
+        nothing_more = np.zeros(0, np.int64)
+        unseen = past_then(Ragged.of_table(filled), nothing_more, max(KS), exclude=seen)
     measures: dict[str, np.ndarray] = {}
     for kind, lists in zip(KINDS, (ranked, unseen), strict=True):
         values = by_user(lists[:, : max(KS)], wanted, KS)

@@ -37,14 +37,19 @@ def resampled_means(
     users = int(user.max(initial=-1)) + 1
     if not users or not resamples or not values:
         return {name: np.full(resamples, np.nan) for name in values}
-    sums, numbers, kinds = _per_user(values, user, users)
+    # Sums over each user's queries, and to how many of them a measure applies, [users, M].
+    applies = {name: np.isfinite(of_measure) for name, of_measure in values.items()}
+    sums = np.stack(
+        [np.bincount(user, np.where(applies[x], values[x], 0.0), users) for x in values], 1
+    )
+    numbers = np.stack([np.bincount(user, applies[x], users) for x in values], 1)
     means = list[np.ndarray]()
     draws = _kept_draws if users * resamples <= _MOST_KEPT else _draws
     for drawn in draws(users, resamples):
         # One matrix product sums each resample's users, each as often as drawn: faster than taking rows.
         times = drawn.astype(np.float64)
         with np.errstate(invalid="ignore"):  # 0 / 0, where a measure applies to nobody drawn
-            means.append((times @ sums) / (times @ numbers)[:, kinds])
+            means.append((times @ sums) / (times @ numbers))
     return dict(zip(values, np.concatenate(means).T, strict=True))
 
 
@@ -63,29 +68,6 @@ def _draws(users: int, resamples: int) -> Iterator[np.ndarray]:
 @lru_cache(maxsize=4)
 def _kept_draws(users: int, resamples: int) -> tuple[np.ndarray, ...]:
     return tuple(_draws(users, resamples))
-
-
-def _per_user(
-    values: Mapping[str, np.ndarray], user: np.ndarray, users: int
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Sums over each user's queries, and to how many of them a measure applies.
-
-    Returns: sums [users, M] of the M measures; numbers of queries [users, N], a column for all measures
-    that apply to the same queries; and which of these columns each measure has.
-    """
-    sums: list[np.ndarray] = []
-    numbers: list[np.ndarray] = []
-    kinds: list[int] = []
-    # Most measures apply to the same queries, which are counted once for all of them.
-    kind_of: dict[bytes, int] = {}
-    for value in values.values():
-        applies = np.isfinite(value)
-        sums.append(np.bincount(user, np.where(applies, value, 0.0), users))
-        kind = kind_of.setdefault(applies.tobytes(), len(kind_of))
-        kinds.append(kind)
-        if kind == len(numbers):
-            numbers.append(np.bincount(user, applies, users))
-    return np.stack(sums, 1), np.stack(numbers, 1), kinds
 
 
 def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:

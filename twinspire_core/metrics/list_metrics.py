@@ -52,23 +52,6 @@ def top_k_scored(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.nda
     return ranked, scores
 
 
-def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-    """The first k different items of each list without those excluded, [U, k] int64, -1 after the end.
-
-    Args:
-      ranked: [U, L] int64, best first, -1 where there is no item.
-      exclude: U lists of positions that must not be listed.
-    """
-    keep = is_first(ranked)
-    if exclude is not None:
-        keep &= ~contains(exclude, ranked)
-    place = np.cumsum(keep, axis=1) - 1
-    row, column = np.nonzero(keep & (place < k))
-    shortened = np.full((len(ranked), k), -1, np.int64)
-    shortened[row, place[row, column]] = ranked[row, column]
-    return shortened
-
-
 def is_first(ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: an item at its first place in its list; False for -1."""
     is_item = ranked >= 0

@@ -112,6 +112,12 @@ class Ragged(NamedTuple):
         """Lists of these lengths, [N] int64."""
         return cls(values, list_rows(lengths), len(lengths))
 
+    @classmethod
+    def of_table(cls, table: np.ndarray) -> Self:
+        """The lists of a table, [N, L] int64, without the entries below 0."""
+        row, column = np.nonzero(table >= 0)
+        return cls(table[row, column], row, len(table))
+
     @property
     def lengths(self) -> np.ndarray:
         """[N] int64."""

@@ -177,13 +177,4 @@ class CandidateSources:
           k: length of the lists.
           exclude: U lists of items that must not be listed.
         """
-        filled = np.full((len(ranked), k), -1, np.int64)
-        filled[:, : ranked.shape[1]] = ranked[:, :k]
-        # Nearly all lists are full. Only the others are filled up, since that sorts and compares.
-        short = np.flatnonzero((filled < 0).any(axis=1))
-        if len(short):
-            row, place = np.nonzero(ranked[short] >= 0)
-            own = Ragged(ranked[short][row, place], row, len(short))
-            excluded = exclude.take(short) if exclude is not None else None
-            filled[short] = past_then(own, self.popular, k, exclude=excluded)
-        return filled
+        return past_then(Ragged.of_table(ranked), self.popular, k, exclude=exclude)

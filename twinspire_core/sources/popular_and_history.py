@@ -17,22 +17,21 @@ other month. After the counts are made, all of a user's scores decay by the same
 stays. The history that a request brings has no times: each event counts 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from twinspire_core.config import source_registry
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.metrics.list_metrics import first_distinct
+from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import Ragged, list_offsets
 from twinspire_core.search.top_k import best_entries, best_of
 from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.user_histories import HALF_LIFE
 
-_CHUNK = 4096
 _NO_ITEMS = np.zeros(0, np.int64)
 
 
@@ -92,32 +91,44 @@ def past_then(
       exclude: U lists of positions that must not be listed.
     """
     ranked = np.full((past.rows, k), -1, np.int64)
-    # Each own or excluded item may be in the common order, too, where it cannot be used.
-    used = past.lengths
-    if exclude is not None:
-        used = used + exclude.lengths
-    for rows in _blocks(used, k):
-        # Own items first, then the common order: the first k distinct ones of both.
-        own = past.take(rows).padded()
-        common = order[: k + int(used[rows].max())]
-        common = np.broadcast_to(common, (len(rows), len(common)))
-        ranked[rows] = first_distinct(
-            np.concatenate([own, common], axis=1),
-            k,
-            exclude=exclude.take(rows) if exclude is not None else None,
-        )
+    excluded = exclude or Ragged.of_lengths(_NO_ITEMS, np.zeros(past.rows, np.int64))
+    largest = max(values.max(initial=-1) for values in (past.values, order, excluded.values))
+    _fill_lists(
+        *(list_offsets(past.lengths), past.values, order),
+        *(list_offsets(excluded.lengths), excluded.values),
+        *(np.zeros(largest + 1, np.int32), ranked),
+    )
     return ranked
 
 
-def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Yields rows in blocks of users who use up about the same number of items of the common order."""
-    # A block is as wide as its widest row, and few users use up more items than a list has. In one block
-    # with all others, they would make it many times wider.
-    size = np.searchsorted([0, k // 8, k // 2, k], used)
-    for number in range(5):
-        rows = np.flatnonzero(size == number)
-        for start in range(0, len(rows), _CHUNK):
-            yield rows[start : start + _CHUNK]
+@compiled
+def _fill_lists(
+    begin: Any,
+    past: Any,
+    order: Any,
+    excluded_begin: Any,
+    excluded: Any,
+    used_by: Any,
+    ranked: Any,
+) -> None:
+    """Writes the result of `past_then`. `used_by` has a 0 for each item."""
+    users, k = ranked.shape
+    for user in range(users):
+        # A number for each user, so that nothing needs to be cleared.
+        number = user + 1
+        for entry in range(excluded_begin[user], excluded_begin[user + 1]):
+            if excluded[entry] >= 0:
+                used_by[excluded[entry]] = number
+        first, end = begin[user], begin[user + 1]
+        size = 0
+        for entry in range(first, end + len(order)):
+            if size == k:
+                break
+            item = past[entry] if entry < end else order[entry - end]
+            if item >= 0 and used_by[item] != number:
+                used_by[item] = number
+                ranked[user, size] = item
+                size += 1
 
 
 def most_frequent_first(histories: Ragged) -> Ragged:
@@ -241,9 +252,5 @@ def same_for_all(
       order: int64, positions, best first.
       exclude: U lists of positions that must not be listed.
     """
-    if exclude is None:
-        first = np.full(k, -1, np.int64)
-        first[: len(order)] = order[:k]
-        return np.tile(first, (users, 1))
-    no_past = Ragged.of_lengths(np.zeros(0, np.int64), np.zeros(users, np.int64))
+    no_past = Ragged.of_lengths(_NO_ITEMS, np.zeros(users, np.int64))
     return past_then(no_past, order, k, exclude=exclude)

@@ -12,7 +12,6 @@ from twinspire_core.metrics.list_metrics import (
     by_user,
     contains,
     exposure,
-    first_distinct,
     means,
     popular_items,
     popular_share,
@@ -85,13 +84,6 @@ def test_k_beyond_the_corpus_leaves_nothing_behind():
 def test_a_vector_that_is_no_number_is_not_ranked():
     with pytest.raises(ValueError, match="nan or inf"):
         top_k(np.array([[np.nan, 1]], np.float32), np.eye(2, dtype=np.float32), 1)
-
-
-def test_first_distinct_keeps_order_drops_copies_and_the_excluded():
-    ranked = np.array([[5, 5, NONE, 2, 9, 2, 7], [1, NONE, NONE, NONE, 1, 1, 1]])
-    assert first_distinct(ranked, 3).tolist() == [[5, 2, 9], [1, NONE, NONE]]
-    without = first_distinct(ranked, 3, exclude=ragged([[2, 4], [1]]))
-    assert without.tolist() == [[5, 9, 7], [NONE] * 3]
 
 
 @pytest.mark.parametrize("marks", [1, 13, 8 << 20])  # a list at a time, two, all

@@ -34,11 +34,3 @@ def test_the_users_own_items_come_first_and_the_popular_fill_up():
     order = popular_order(CORPUS, "_popular")
     past = lists("da", "", "z", "abcde", "dzd")  # z has left the corpus
     assert names(past_then(past, order, 4)) == ["dabe", "beca", "beca", "abcd", "dbec"]
-
-
-def test_users_beyond_a_chunk_are_served_like_the_first(monkeypatch):
-    monkeypatch.setattr("twinspire_core.sources.popular_and_history._CHUNK", 2)
-    order = popular_order(CORPUS, "_popular")
-    past = lists("da", "", "c", "e", "abc")
-    assert names(past_then(past, order, 3)) == ["dab", "bec", "cbe", "ebc", "abc"]
-    assert names(same_for_all(order, 5, 2, exclude=past)) == ["be", "be", "be", "bc", "ed"]
