@@ -7,7 +7,6 @@ its day.
 """
 
 import os
-import re
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console, doing
 
 Table = Literal["events", "items", "users"]
+_DATE_LENGTH = len("2017-10-15")
 
 
 class SourceFile(NamedTuple):
@@ -197,11 +197,10 @@ def folder_days(p: Pipeline, table: Table) -> list[date]:
     head, _, tail = template.partition("{date}")
     parent, _, prefix = head.rpartition("/")
     # The date may come again in the same folder's name, and is the same then.
-    suffix = re.escape(tail.partition("/")[0]).replace(re.escape("{date}"), "(?P=date)")
-    pattern = re.compile(re.escape(prefix) + r"(?P<date>\d{4}-\d{2}-\d{2})" + suffix)
-    matches = (pattern.fullmatch(name) for name in storage.list_names(parent))
-    days = (_date(match["date"]) for match in matches if match)
-    return sorted(day for day in days if day is not None)
+    name = f"{prefix}{{date}}{tail.partition('/')[0]}"
+    listed = set(storage.list_names(parent))
+    dates = {_date(folder_name[len(prefix) :][:_DATE_LENGTH]) for folder_name in listed}
+    return sorted(day for day in dates if day and name.replace("{date}", str(day)) in listed)
 
 
 def _date(text: str) -> date | None:

@@ -37,6 +37,15 @@ ORDER = "_order"
 FILE_BITS = 40  # leaves 23 bits for files, and 2 ** 40 records in each
 _RECORD_MASK = (1 << FILE_BITS) - 1
 _RULE = "_rule"
+# Types of values of JSON by kind of column, and of the elements of lists.
+_SCALARS = (str, int, float, bool)
+_TYPES: dict[str, tuple[type, ...]] = {"key": (str, int), "categories": (str,), "vector": ()}
+_ELEMENTS: dict[str, tuple[type, ...]] = {
+    "categories": (str, int, type(None)),
+    "vector": (int, float),
+    "words": _SCALARS,
+    "raw": _SCALARS,
+}
 
 
 class Rejected(NamedTuple):
@@ -141,18 +150,12 @@ def _fitting(columns: Sequence[Column], record: JsonObject) -> JsonObject | str:
 
 def _fits(value: Any, column: Column) -> bool:
     # Compared by type, not isinstance: in Python, True is an int.
-    kind = type(value)
-    if column.kind == "key":
-        return kind in (str, int)
-    if column.kind == "categories" and column.separator:
-        return kind is str
-    if column.kind == "categories":
-        return kind is list and all(type(x) in (str, int, type(None)) for x in value)
-    if column.kind == "vector":
-        return kind is list and all(type(x) in (int, float) for x in value)
-    if column.kind in ("words", "raw") and kind is list:
-        return all(type(x) in (str, int, float, bool) for x in value)
-    return kind in (str, int, float, bool)
+    if type(value) is list:
+        elements = None if column.separator else _ELEMENTS.get(column.kind)
+        return elements is not None and all(type(x) in elements for x in value)
+    if column.kind == "categories" and not column.separator:
+        return False
+    return type(value) in _TYPES.get(column.kind, _SCALARS)
 
 
 class DayBounds(NamedTuple):
