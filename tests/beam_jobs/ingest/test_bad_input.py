@@ -39,32 +39,32 @@ class Shop:
     def __init__(self, folder):
         self.folder, self.out, self.lines, self.features = folder, folder / "out", [], ""
 
-    def place(self, name, day=DAY, table="events"):
+    def path(self, name, day=DAY, table="events"):
         path = self.folder / table / f"dt={day}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def parquet(self, rows, name="a.parquet", types=TYPES, **place):
-        pl.DataFrame(rows, types).write_parquet(self.place(name, **place))
+    def parquet(self, rows, name="a.parquet", types=TYPES, **where):
+        pl.DataFrame(rows, types).write_parquet(self.path(name, **where))
 
-    def text(self, content, name, **place):
+    def text(self, content, name, **where):
         content = content if isinstance(content, bytes) else content.encode()
         content = gzip.compress(content) if name.endswith(".gz") else content
-        self.place(name, **place).write_bytes(content)
+        self.path(name, **where).write_bytes(content)
 
-    def table(self, rows, name, types=TYPES, **place):
+    def table(self, rows, name, types=TYPES, **where):
         """The rows in the format of the file's ending; JSON has no keys that a row lacks."""
         if name.endswith("parquet"):
-            return self.parquet(rows, name, types, **place)
+            return self.parquet(rows, name, types, **where)
         frame, lines = pl.DataFrame(rows, types), "".join(json.dumps(row) + "\n" for row in rows)
-        return self.text(frame.write_csv() if "csv" in name else lines, name, **place)
+        return self.text(frame.write_csv() if "csv" in name else lines, name, **where)
 
     def run(self, *options):
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.replace("MORE_SOURCE", "\n".join(self.lines)) + self.features)
         p = load(path)
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": options})})
-        shutil.rmtree(self.out, ignore_errors=True)  # each attempt has its own folder
+        shutil.rmtree(self.out, ignore_errors=True)  # each attempt has a new folder
         context = StageContext(pipeline=p, day=DAY, mode="incremental", out=str(self.out))
         return write_raw(context, lambda rows: None).model_dump(mode="json")
 
@@ -259,7 +259,7 @@ def spoil(path):
 def test_a_damaged_file(shop, name, harm):
     shop.parquet(good(5))
     shop.table(good(3000), name)
-    harm(shop.place(name))
+    harm(shop.path(name))
     with pytest.raises(BadData, match=rf"{name} cannot be read.*Deliver the file again") as e:
         shop.run()
     assert "while running" not in str(e.value)
@@ -272,7 +272,7 @@ def test_a_worker_elsewhere_says_so_too(shop, runner, monkeypatch, request):
     options = request.getfixturevalue("prism") if runner == "prism" else elsewhere
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     shop.parquet(good(3000))
-    spoil(shop.place("a.parquet"))
+    spoil(shop.path("a.parquet"))
     with pytest.raises(
         BadData, match=r"a\.parquet cannot be read.*Deliver the file again, or move .*\.$"
     ):

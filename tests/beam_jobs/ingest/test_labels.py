@@ -46,7 +46,7 @@ def rows(values, kind="buy"):
 
 def reasons(tmp_path):
     lines = (tmp_path / "out/rejected/records.jsonl").read_text().splitlines()
-    return [(one["row"], one["reason"]) for one in map(json.loads, lines)]
+    return [(record["row"], record["reason"]) for record in map(json.loads, lines)]
 
 
 def test_a_label_may_be_missing_but_not_be_nonsense(run, tmp_path):

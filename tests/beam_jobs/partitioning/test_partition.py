@@ -17,13 +17,6 @@ from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
 
 
-def test_a_snapshot_goes_to_one_day(tmp_path):
-    items = write(tmp_path / "items.jsonl", {"id": 1}, {"id": 2})
-    assert lay_out(tmp_path, items, snapshot=date(2016, 12, 31)) == {
-        "dt=2016-12-31": [{"id": 1}, {"id": 2}]
-    }
-
-
 def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
     log = write(tmp_path / "log.jsonl", {"t": "2017-10-15"}, {"t": "2017-10-17"})
     layout, out = Layout(time="t", done_marker="_SUCCESS"), f"{tmp_path}/out/dt={{date}}"
@@ -51,8 +44,8 @@ def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
         frame.slice(part * 100_000, 100_000).write_parquet(tmp_path / "many" / f"{part}.parquet")
     layout = Layout(time="t", time_unit="s")
     for source, out, spill in (("one.parquet", "a", 1 << 30), ("many", "b", 100_000)):
-        place = f"{tmp_path}/{out}/dt={{date}}"
-        partition([str(tmp_path / source)], place, layout, spill_bytes=spill)
+        folder = f"{tmp_path}/{out}/dt={{date}}"
+        partition([str(tmp_path / source)], folder, layout, spill_bytes=spill)
     assert [len(rows) for rows in read_back(tmp_path / "a").values()] == [270_000, 30_000]
     for part in (tmp_path / "a").rglob("*.parquet"):
         assert part.read_bytes() == (tmp_path / "b" / part.relative_to(tmp_path / "a")).read_bytes()

@@ -92,7 +92,7 @@ def _with_day(rows):
 SOURCES = {"server": SELECT + " order by at", "lake": SELECT, "catalog": SELECT}
 
 
-def place_of(source, request):
+def arguments_for(source, request):
     """What `--database` and `--query` are for it."""
     opened = request.getfixturevalue(source)
     query = SOURCES[source]
@@ -106,7 +106,7 @@ def place_of(source, request):
 @pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_days_are_those_of_the_same_rows_in_a_file(source, span, rows, request, tmp_path):
-    database, query = place_of(source, request)
+    database, query = arguments_for(source, request)
     first, on_the_second = SPANS[span]
     keys = {"time": "at", "time_zone": BERLIN, "first": first, "last": first + timedelta(2)}
     layout = Layout(**keys, done_marker="_SUCCESS")
@@ -126,7 +126,7 @@ def test_days_are_those_of_the_same_rows_in_a_file(source, span, rows, request, 
 
 @pytest.mark.parametrize("source", ["lake", "catalog"])
 def test_files_of_other_days_are_not_opened(source, request, tmp_path, monkeypatch):
-    database, query = place_of(source, request)
+    database, query = arguments_for(source, request)
     folder = request.getfixturevalue(source)
     kept = shutil.copytree(folder, tmp_path / "kept")
     others = [f for f in folder.rglob("day=*/*.parquet") if f.parent.name[4:] > "2024-04"]

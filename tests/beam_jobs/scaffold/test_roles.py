@@ -94,7 +94,7 @@ def table(decoys: str, **columns) -> pl.DataFrame:
 
 def chosen(rows: pl.DataFrame) -> dict[str, str | None]:
     """Columns by role, of which nobody would be asked."""
-    return {role: one.column for role, one in propose(rows).items() if one.sure}
+    return {role: proposal.column for role, proposal in propose(rows).items() if proposal.sure}
 
 
 def each_with(names: list[str], values: dict) -> pytest.MarkDecorator:
@@ -172,7 +172,7 @@ def test_without_names_time_and_event_are_recognised_and_ids_are_asked_for():
     assert proposal["time"].column == "c" and proposal["time"].sure
     assert proposal["event"].column == "d"
     for role in ("user", "item"):
-        assert {one.column for one in proposal[role].candidates} == {"a", "b"}
+        assert {candidate.column for candidate in proposal[role].candidates} == {"a", "b"}
         assert not proposal[role].sure
     assert not propose(rows)["event"].sure, "two look alike"
 
@@ -203,7 +203,10 @@ def test_two_that_may_be_the_user_are_asked_about_unless_they_are_one_another():
     rows = table("shop", buyer_id=USER, customer_id=USER[::-1], item_id=ITEM, at=SECONDS)
     proposal = propose(rows)["user"]
     assert not proposal.sure
-    assert {one.column for one in proposal.candidates[:2]} == {"buyer_id", "customer_id"}
+    assert {candidate.column for candidate in proposal.candidates[:2]} == {
+        "buyer_id",
+        "customer_id",
+    }
     rows = table("shop", user_id=USER, account=USERS["emails"], item_id=ITEM, at=SECONDS)
     assert chosen(rows)["user"] == "user_id"
 

@@ -30,8 +30,8 @@ def test_an_ordinary_day_has_none(usual, tmp_path):
     assert check(make(), out, usual).anomalies == []
     drift = StatisticsFile.read(out).drift
     assert {"device", "item", "tags", "price", "when_hour"} <= drift.keys()
-    assert "when_weekday" not in drift, "two days in a row never share one"
-    assert all(0 <= one.value < one.limit for one in drift.values())
+    assert "when_weekday" not in drift, "two days in a row never share a weekday"
+    assert all(0 <= distance.value < distance.limit for distance in drift.values())
 
 
 UNKNOWN = "66.5% of the values were never seen before ('new0', 'new1'), more than 50%"
@@ -131,8 +131,8 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
 
 def test_a_day_is_compared_with_the_newest_earlier_one(usual, tmp_path):
     p = make()
-    place = p.pipeline.model_copy(update={"work_root": str(tmp_path / "work")})
-    p = p.model_copy(update={"pipeline": place})
+    table = p.pipeline.model_copy(update={"work_root": str(tmp_path / "work")})
+    p = p.model_copy(update={"pipeline": table})
     before = attempts.begin(p, date(2024, 3, 9), "features")
     facts = dict.fromkeys(("key", "config", "output", "committed_at"), "")
     facts |= {"mode": "full", "parent": None, "inputs": {}, "summary": {}}

@@ -40,8 +40,9 @@ def test_quantiles_and_shares_are_those_of_the_sorted_numbers(numbers):
     summary = Numbers.weighted(numbers, np.ones(len(numbers)))
     ranks = [n / len(numbers) for n in range(1, len(numbers) + 1)]
     assert summary.quantiles(ranks).tolist() == sorted(numbers)
-    for one in numbers:
-        assert summary.share_up_to([one])[0] == pytest.approx(np.mean(np.array(numbers) <= one))
+    for number in numbers:
+        share = np.mean(np.array(numbers) <= number)
+        assert summary.share_up_to([number])[0] == pytest.approx(share)
     assert summary.share_up_to([-10, 10]).tolist() == pytest.approx([0, 1])
     assert summary.distance(summary) == 0
 
@@ -88,13 +89,13 @@ def skews(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
     weights = {"_popular": popular, "_lately": lately, "_past_events": past_events}
     table |= {name: np.broadcast_to(value, 100) for name, value in weights.items()}
     tables = {folder: pa.table(table) for folder in (feature_schema.CORPUS_END, "users")}
-    return {one.feature: one for one in drift.compare_skew(PIPELINE, columns, tables)}
+    return {skew.feature: skew for skew in drift.compare_skew(PIPELINE, columns, tables)}
 
 
 def test_what_is_alike_is_no_distance_apart():
     every = skews({})
     assert set(every) == set(ALIKE)
-    assert all(one.distance == one.outside == 0 for one in every.values())
+    assert all(skew.distance == skew.outside == 0 for skew in every.values())
     assert every["sold"].trained == every["sold"].served
     quantiles = {"low": 0, "tenth": 9, "median": 49, "ninetieth": 89, "high": 99}
     assert every["sold"].trained.model_dump() == quantiles
@@ -174,8 +175,8 @@ def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_
     rows = PIPELINE, str(day)
     assert drift.measure_skew(*rows) == [], "by an earlier release"
     StatisticsFile(training=trained_on(ALIKE)).write(str(day))
-    assert [one.distance for one in drift.measure_skew(*rows)] == [0] * 5
+    assert [skew.distance for skew in drift.measure_skew(*rows)] == [0] * 5
     assert drift.measure_skew(PIPELINE, str(later)) == [], "a refresh trains on nothing"
     first, *others = drift.measure_skew(PIPELINE, str(later), trained=str(day))
     assert (first.feature, first.distance, first.outside) == ("sold", 1, 1)
-    assert all(one.distance == 0 for one in others)
+    assert all(skew.distance == 0 for skew in others)

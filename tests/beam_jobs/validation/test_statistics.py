@@ -52,36 +52,36 @@ def test_statistics_are_the_counted_ones(written):
     rows = day(1000)
     file = StatisticsFile.read(written)
     assert file.rows == 1000 and file.training == {}
-    assert "_user" in file.examples and "_item" not in file.examples, "one of them is a feature"
+    assert "_user" in file.examples and "_item" not in file.examples, "the item is a feature"
     frame = pl.DataFrame(rows)
-    for name, found in file.examples.items():
+    for name, column in file.examples.items():
         some = frame[name].drop_nulls()
         if some.dtype == pl.List:
             values = some.explode().drop_nulls()
         else:
             values = some
-        if found.type != "string":
+        if column.type != "string":
             values = values.cast(pl.Float32)
         present = len(some.filter(some.list.len() > 0)) if some.dtype == pl.List else len(some)
-        assert (found.rows, found.present, found.missing) == (1000, present, 1000 - present)
-        assert found.values == len(values) and found.exact
+        assert (column.rows, column.present, column.missing) == (1000, present, 1000 - present)
+        assert column.values == len(values) and column.exact
         counted = Counter(map(str, values))
-        listed = zip(map(str, found_values(found)), found.counts, strict=True)
+        listed = zip(map(str, listed_values(column)), column.counts, strict=True)
         assert Counter(dict(listed)) == counted
-        assert found.distinct == len(counted)
-        assert [n for _, n in found.top] == sorted(counted.values(), reverse=True)[:20]
-        if found.type == "string":
-            assert found.min is None and found.listed[0] == found.top[0][0]
+        assert column.distinct == len(counted)
+        assert [n for _, n in column.top] == sorted(counted.values(), reverse=True)[:20]
+        if column.type == "string":
+            assert column.min is None and column.listed[0] == column.top[0][0]
         else:
-            assert np.float32(found.min) == values.min() and np.float32(found.max) == values.max()
+            assert np.float32(column.min) == values.min() and np.float32(column.max) == values.max()
             ordered = sorted(values)
             places = [max(0, math.ceil(r * len(values) / 10) - 1) for r in range(11)]
-            assert [np.float32(q) for q in found.quantiles] == [ordered[i] for i in places]
+            assert [np.float32(q) for q in column.quantiles] == [ordered[i] for i in places]
     types = {"device": "string", "price": "float", "when_hour": "int"}
     assert {name: file.examples[name].type for name in types} == types
 
 
-def found_values(column):
+def listed_values(column):
     """Numbers as Polars prints float32."""
     if column.type == "string":
         return column.listed
@@ -92,10 +92,10 @@ def found_values(column):
 @pytest.mark.parametrize("runner", ["several processes", "prism"])
 def test_other_runners_write_the_same_bytes(written, tmp_path, runner, monkeypatch, request):
     options = request.getfixturevalue("prism") if runner == "prism" else PROCESSES
-    monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers in other processes
     other = write_day(make(), day(1000), tmp_path, options, parts=4)
-    here, there = (storage.read_bytes(f"{out}/{StatisticsFile.FILE}") for out in (written, other))
-    assert here == there
+    first, second = (storage.read_bytes(f"{out}/{StatisticsFile.FILE}") for out in (written, other))
+    assert first == second
 
 
 @settings(max_examples=12, deadline=None)
