@@ -1,6 +1,4 @@
-"""Stable 64-bit fingerprints of string ids, so that a training step can name items without a
-vocabulary.
-"""
+"""Stable 64-bit fingerprints of string ids. With them a training step identifies items without a vocabulary."""
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +25,8 @@ def fingerprint(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> np.
     length = np.diff(offsets)
     state = splitmix64(length.astype(np.uint64) + np.uint64(GAMMA))
     rows = np.flatnonzero(length > 0)
-    # One word of all strings at a time: Python's loop runs as often as the longest has words.
+    # One word of all strings at a time, so the Python loop has one iteration for each word of the longest
+    # string.
     for at in range(0, int(length.max(initial=0)), 8):
         rows = rows[length[rows] > at]
         state[rows] = splitmix64(state[rows] ^ _words(data, start[rows] + at, length[rows] - at))
@@ -57,10 +56,10 @@ def _utf8_bytes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 bytes of all ids, and [N + 1] int64 offsets into them.
 
-    Eight bytes follow the last id, so that its last word can be read whole.
+    Eight bytes are appended after the last id, so that its last word can be read completely.
     """
     array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-    # Before chunks are combined: strings with 32-bit offsets end at 2 GiB.
+    # Cast before chunks are combined, because strings with 32-bit offsets are limited to 2 GiB.
     array = array.cast(pa.large_string())
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
@@ -68,7 +67,7 @@ def _utf8_bytes(
     _, offsets, content = array.buffers()
     bounds = np.zeros(1, np.int64)
     if len(array):
-        # A slice of an array shares the buffers of the whole.
+        # A slice of an array shares the buffers of the whole array.
         first = array.offset
         bounds = np.frombuffer(offsets, np.int64)[first : first + len(array) + 1]
     data = np.zeros(0, np.uint8)

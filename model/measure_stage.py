@@ -1,7 +1,7 @@
 """The measure stage: measures versions on the day, and fits the fixed order and the ranker.
 
 The parent is measured on all queries of the day, since it was trained before. The new version is measured
-on held-out users only. The stage reads vectors that `train` wrote, so it does not need TensorFlow.
+on held-out users only. The stage reads the vectors that `train` wrote, so it needs no TensorFlow.
 
     metrics.json   the measures (twinspire_core/contracts/day_metrics.py)
     fixed_order.json  weights of the sources (twinspire_core/fusion/rank_fusion.py)

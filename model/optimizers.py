@@ -5,20 +5,18 @@ Adagrad (Duchi, Hazan and Singer, JMLR 2011):
 
     slot <- slot + g * g;   x <- x - rate * g / (sqrt(slot) + EPSILON)
 
-Slots are our own variables, stored by name, so that the training of the next day can continue from
-them. Slots only grow while a day is trained, and larger slots make smaller steps: over months,
-training would stop learning. So the slots of a day are multiplied by `train.slot_decay` before the
-next day uses them (`decay_slots`). The update of a table touches the rows that the batch used and
-no others: its time does not grow with the vocabulary. (Keras 3's Adagrad reads and divides the
-whole slot array.)
+Slots are variables of this project, stored by name, so that the next day's training can continue from them.
+Slots only grow during a day's training, and larger slots make smaller steps. Over months, training would stop
+learning. So the slots are multiplied by `train.slot_decay` before the next day uses them (`decay_slots`). An
+update changes only the rows of a table that the batch used, so its time does not grow with the vocabulary.
+(Keras 3's Adagrad reads and divides the whole slot array.)
 
 Adam (Kingma and Ba, ICLR 2015), for the weights of attention:
 
     m <- BETA_1 m + (1 - BETA_1) g;   v <- BETA_2 v + (1 - BETA_2) g * g
     x <- x - rate * (m / (1 - BETA_1^t)) / (sqrt(v / (1 - BETA_2^t)) + ADAM_EPSILON)
 
-Tables use Adagrad: with Adam, the moments of a row that is looked up once a day would decay in
-between.
+Tables use Adagrad. With Adam, the moments of a row that is looked up once a day would decay between lookups.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,19 +26,19 @@ import tensorflow as tf
 
 EPSILON = 1e-7
 # Losses are means over the batch, so the gradient of a table's row is of the order of 1e-4, and
-# START is its square. A start far above would hold new ids back for days; from zero, their first
-# step would jump by the full rate.
+# START is its square. With a much larger start, new ids would learn slowly for days. With zero, their first
+# step would have the full rate.
 START = 1e-8
-"""What Adagrad's slots start from."""
+"""Initial value of Adagrad's slots."""
 
 
 def decay_slots(slots: np.ndarray, decay: float) -> np.ndarray:
-    """Adagrad's slots as the next training starts from them: multiplied, but not below `START`.
+    """Adagrad's slots for the start of the next training: decayed, but not below `START`.
 
-    A slot is the sum of all squared gradients. With n steps a training, it settles at the squares
-    of n / (1 - decay) steps instead of growing for ever.
+    A slot is the sum of all squared gradients. With decay and n steps per training, it converges to the
+    squares of n / (1 - decay) steps instead of growing forever.
 
-    `decay` is above 0 and at most 1; 1 leaves them as they are.
+    `decay` is above 0 and at most 1; 1 does not change the slots.
     """
     if decay == 1:
         return slots
@@ -67,9 +65,10 @@ class AdagradWeight(tf.Module):
         self._copies: list[tf.Variable] = []
 
     def make_copies(self) -> None:
-        """Creates what `update` needs for `lists`, unless it is there.
+        """Creates the variables that `update` needs for `lists`, unless they exist.
 
-        Called before a step is traced: TensorFlow traces a function that creates variables twice.
+        It is called before a step is traced, because TensorFlow traces a function twice if it creates
+          variables.
         """
         if self._copies:
             return
@@ -87,10 +86,10 @@ class AdagradWeight(tf.Module):
         """Applies a gradient. The gradient of a lookup changes only the rows that were looked up.
 
         Args:
-          gradient: of the values' shape, or of rows of it, which may be named several times; None
-            for none.
+          gradient: in the shape of the values, or of single rows, which may be repeated; None for no
+            gradient.
           rate: the learning rate of Adagrad.
-          lists: further gradients of rows; each names its rows once and in ascending order.
+          lists: further gradients of rows; in each of them the rows are distinct and ascending.
         """
         settings = {"lr": rate, "epsilon": EPSILON}
         variables = {"var": self.values.handle, "accum": self.slots.handle, **settings}
@@ -106,8 +105,8 @@ class AdagradWeight(tf.Module):
             )
 
     def _update_copies(self, gradient: tf.IndexedSlices, settings: Mapping[str, float]) -> None:
-        """Updates many rows: copies of them that lie together, which are written back. The same
-        numbers as by TensorFlow's operation for single rows, in two thirds of its time.
+        """Updates many rows: copies them into a contiguous variable, updates it, and writes them back. The
+        result equals that of TensorFlow's operation for single rows, in two thirds of the time.
         """
         self.make_copies()
         both = (self.values, self.slots)
@@ -124,13 +123,13 @@ class AdagradWeight(tf.Module):
 def _without_repeats(
     lists: list[tf.IndexedSlices], others: list[tf.IndexedSlices]
 ) -> list[tf.IndexedSlices]:
-    """Gradients of rows, added up so that no row is named twice.
+    """Gradients of rows, summed so that no row is repeated.
 
-    A row's gradients must be added up before they are squared: the slot adds the square of the
+    The gradients of a row must be summed before they are squared, because the slot adds the square of the
     batch's gradient, not the squares of its parts.
 
-    The first of the lists is by far the largest part of a batch. The others are added to it where
-    they share its rows, since summing all of them again would copy the large one twice.
+    The first list is by far the largest part of a batch. Rows of the other lists that it contains are added
+    to it. Summing all lists would copy the large one twice.
     """
     first = lists[:1]
     rest = [*lists[1:], *others]
@@ -143,7 +142,7 @@ def _without_repeats(
         return [tf.IndexedSlices(summed, rows)]
     ids = first[0].indices
     position = tf.searchsorted(ids, rows)
-    # One id more, which no row has, for rows behind the last id.
+    # An extra id that no row has, for rows after the last id.
     is_shared = tf.gather(tf.concat([ids, [-1]], 0), position) == rows
     together = tf.tensor_scatter_nd_add(
         first[0].values,
@@ -175,9 +174,8 @@ class AdamWeight(tf.Module):
         Args:
           gradient: of the values' shape.
           rate: the learning rate of Adam.
-          step: scalar int32, steps taken before, of the whole line of versions. A weight that joins
-            late therefore has no correction by t: for some fifty steps it moves by 0.7 to 1.6 times
-            as much.
+          step: scalar int32, number of earlier steps, including those of all ancestors. So a weight that is
+            added later has no correction by t: for about fifty steps it moves 0.7 to 1.6 times as far.
         """
         t = tf.cast(step + 1, tf.float32)
         m = BETA_1 * self.slots[0] + (1 - BETA_1) * gradient

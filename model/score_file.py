@@ -180,8 +180,10 @@ def _distinct(lists: Lists) -> Lists:
     pair = row * (len(names) + 1) + pc.index_in(values, names).to_numpy()
     first = np.sort(np.unique(pair, return_index=True)[1])
     lengths = np.bincount(row[first], minlength=len(lists.key))
-    kept = pa.array(lengths > 0)
-    return Lists(lists.key.filter(kept), arrow_lists(lengths, values.take(first)).filter(kept))
+    has_items = pa.array(lengths > 0)
+    return Lists(
+        lists.key.filter(has_items), arrow_lists(lengths, values.take(first)).filter(has_items)
+    )
 
 
 def _as_text(column: pa.Array, source: str) -> pa.Array:

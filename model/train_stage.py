@@ -333,10 +333,10 @@ def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     # np.unique compares a row of codes as a whole if the row is one opaque value. `axis=0` would
     # compare field by field, which is slower.
     row_type = np.dtype((np.void, codes.itemsize * codes.shape[1]))
-    _, first, place = np.unique(
+    _, first, group = np.unique(
         codes.view(row_type).ravel(), return_index=True, return_inverse=True
     )
-    return first, place
+    return first, group
 
 
 def _codes(column: pa.Array) -> np.ndarray:

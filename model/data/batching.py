@@ -287,15 +287,15 @@ def _gone_in_front(
     for gone in range(history.shape[1]):
         earlier = before[open_pairs]
         later = after[open_pairs]
-        kept = count[earlier] - gone
+        left = count[earlier] - gone
         # Any history continues an empty one; none continues a history whose ids have all left. Comparing
         # only the first kept id already rules out most pairs.
         first_alike = history[earlier, gone] == history[later, 0]
-        may_continue = (kept <= count[later]) & np.where(kept > 0, first_alike, gone == 0)
+        may_continue = (left <= count[later]) & np.where(left > 0, first_alike, gone == 0)
         candidates = np.flatnonzero(may_continue)
         width = history.shape[1] - gone
         alike = history[earlier[candidates], gone:] == history[later[candidates], :width]
-        behind_end = np.arange(width) >= kept[candidates, np.newaxis]
+        behind_end = np.arange(width) >= left[candidates, np.newaxis]
         continued = candidates[(alike | behind_end).all(1)]
         result[open_pairs[continued]] = gone
         open_pairs = np.delete(open_pairs, continued)

@@ -1,5 +1,5 @@
-"""Prepares the next items while the present one is used. Imports no TensorFlow: serving uses it
-too.
+"""Prepares the next items in a thread while the current one is used. It imports no TensorFlow, because
+serving uses it too.
 """
 
 from collections import deque
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def prefetched(items: Iterator[T], most: int) -> Iterator[T]:
-    """The same items, of which up to `most` are made before they are asked for, in a thread.
+    """Yields the same items. A thread makes up to `most` of them in advance.
 
-    What making an item raises is raised where the item is asked for. The thread ends when the last
-    item was taken, or when the consumer stops.
+    An exception that is raised while an item is made is raised to the consumer of that item. The thread ends
+    after the last item, or when the consumer stops.
     """
     end = object()
-    # One worker, so that items are made one after the other: a generator runs in one thread at a
-    # time, and their order stays.
+    # One worker makes the items one after the other, because a generator runs in one thread at a time. This
+    # also keeps their order.
     with ThreadPoolExecutor(1) as thread:
         made = deque(thread.submit(next, items, end) for _ in range(most))
         try:

@@ -1,5 +1,5 @@
-"""The data of training as arrays: the transformed rows of a day, in the order of time, and the
-items of its corpus, from which uniform negatives are drawn.
+"""Training data as arrays: the transformed rows of a day in the order of time, and the items of its corpus,
+from which uniform negatives are drawn.
 
 N rows; L entries of the longest list of a column; C items.
 """
@@ -41,8 +41,7 @@ class Rows:
       item: [N] int64, fingerprints of the items' ids.
       reward: [N] float32.
       time: [N] int64, microseconds since 1970, ascending.
-      label: [N] float32, what an auxiliary head learns, nan for none; None if there is no such
-        head.
+      label: [N] float32, the label that the auxiliary head learns, nan if missing; None without such a head.
     """
 
     features: Mapping[str, np.ndarray]
@@ -65,17 +64,17 @@ def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False)
     """Reads one day's rows, sorted by time, user and item, whatever the order of the files.
 
     Args:
-      columns: what the towers read.
-      label: whether there is an auxiliary head, which learns labels.
+      columns: the columns that the towers read.
+      label: whether to read labels for an auxiliary head.
 
     Raises:
-      BadData: there is no file, or a column that is needed is missing.
+      BadData: there is no file, or a required column is missing.
     """
     meta = [*_META, feature_schema.LABEL] if label else [*_META]
     files = sorted(folder.glob("*.parquet"))
     _check_columns(folder, files, [*meta, *dict.fromkeys(column.name for column in columns)])
     table = parquet_files.read_folder(str(folder), meta)
-    # The sort makes training independent of how a job has spread its rows over files.
+    # Sorting makes training independent of how the job distributed its rows over files.
     order = pc.sort_indices(table, [(name, "ascending") for name in _SORTED_BY])
     table = table.take(order)
     position = np.empty(len(table), np.int64)
@@ -109,7 +108,7 @@ def _check_columns(folder: Path, files: Sequence[Path], columns: Sequence[str]) 
 def _read_feature(files: Sequence[Path], column: FeatureColumn, position: np.ndarray) -> np.ndarray:
     """A column's values, [N] or [N, L]; `position`, [N] int64, says where each row of the files goes.
 
-    It is converted piece by piece, since a conversion needs many times the memory of its result.
+    It is converted in chunks, because a conversion needs many times the memory of its result.
     """
     pieces = deque(
         _convert(batch, column)
@@ -122,7 +121,7 @@ def _read_feature(files: Sequence[Path], column: FeatureColumn, position: np.nda
     values = np.zeros((len(position), width) if is_list else len(position), dtype)
     first = 0
     while pieces:
-        piece = pieces.popleft()  # its memory is free when the next one is copied
+        piece = pieces.popleft()  # frees the memory before the next one is copied
         rows = position[first : first + len(piece)]
         if is_list:
             values[rows, : piece.shape[1]] = piece
@@ -148,8 +147,8 @@ def _convert(batch: pa.RecordBatch, column: FeatureColumn) -> np.ndarray:
 
 
 def join(days: Sequence[Rows]) -> Rows:
-    """Puts several days into one, in the order given."""
-    # All days have labels or none has: one pipeline file says whether there is a head that learns them.
+    """Concatenates several days in the given order."""
+    # Either all days have labels or none has, because one pipeline file decides whether there is a head.
     labels = [day.label for day in days if day.label is not None]
     return Rows(
         features={
@@ -205,13 +204,13 @@ class NegativeCorpus:
         return len(self.item)
 
     def draw_probability(self, item: np.ndarray) -> np.ndarray:
-        """The probability of each of some items, [M] int64, to be the one that is drawn: [M]
-        float32, 0 outside the corpus.
+        """The probability that a draw returns each of these items, [M] int64: [M] float32, 0 outside the
+        corpus.
         """
         return np.isin(item, self.item).astype(np.float32) / max(len(self), 1)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Draws n items with replacement, all equally likely; none from an empty corpus.
+        """Draws n items uniformly with replacement; none from an empty corpus.
 
         Returns: their features by column, and their fingerprints, [n] int64.
         """

@@ -1,1 +1,1 @@
-"""What a version is measured on, and how."""
+"""Evaluation sets, and the measures of versions on them."""

@@ -234,11 +234,11 @@ def _at_most(rows: pa.Table, limit: int) -> pa.Table:
     has_events = has_past(rows)
     if max(has_events.sum(), (~has_events).sum()) <= limit:
         return rows
-    kept = [
+    chosen_rows = [
         group[_first_by_hash(rows.column("_user").take(group), limit)]
         for group in (np.flatnonzero(has_events), np.flatnonzero(~has_events))
     ]
-    return rows.take(np.sort(np.concatenate(kept)))
+    return rows.take(np.sort(np.concatenate(chosen_rows)))
 
 
 def _first_by_hash(keys: pa.ChunkedArray, limit: int) -> np.ndarray:

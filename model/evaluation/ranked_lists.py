@@ -338,8 +338,8 @@ def list_day(ctx: StageContext, trained: TrainedDay, features: Path, day: DayDat
     depth = max(*ks, DEPTH)
     train = ctx.inputs["train"]
 
-    def lists_of(which: str, k: int, missing: Sequence[str] = ()) -> VersionLists | None:
-        encoded = Encoded.find(train, which)
+    def lists_of(name: str, k: int, missing: Sequence[str] = ()) -> VersionLists | None:
+        encoded = Encoded.find(train, name)
         if encoded is None:
             return None
         ranked = rank_encoded(encoded, day.evaluation_sets, k)

@@ -3,8 +3,8 @@
 A training step calls `sampled_softmax_loss` with the vectors of its rows and with the candidate items
 (model/losses/negatives.py).
 
-Shapes: B rows; C candidates (the batch's own items first, then items added to them); D the width of
-the vectors. Row i's positive is candidate i: with two rows and one added item the logits are
+Shapes: B rows; C candidates (the batch's own items first, then items added to them); D the width of the
+vectors. The positive of row i is candidate i. With two rows and one added item the logits are
 
                item 0     item 1     added
       row 0  [ positive   negative   negative ]
@@ -25,13 +25,13 @@ of them that have an item that the row excludes. n is the number of candidates t
 a plain batch, E / N is q, the item's sampling probability, and the last form is log(n q / (1 - q_i)). In
 `batch`, a constant factor of E changes nothing. No gradient flows into E, M or n.
 
-An item that was sampled several times has a candidate for each time, each weighted by 1 / E. If repeats
+An item that was sampled several times has one candidate for each time, each with the weight 1 / E. If repeats
 were removed, the weight would need the probability of being sampled at all.
 
 The loss is computed in blocks of rows: memory grows with B + C, not with B times C. A block sees all
-candidates, so its softmax is complete. The gradient is computed in the same pass, from numbers that are
-then dropped: three matrix products and one exponential per pair. Automatic differentiation would keep the
-logits of all blocks until the backward pass.
+candidates, so its softmax is complete. The same pass computes the gradient, from intermediate results that
+are then dropped. It takes three matrix products and one exponential per pair. Automatic differentiation would
+keep the logits of all blocks until the backward pass.
 """
 
 from collections.abc import Callable
@@ -143,7 +143,7 @@ def _losses_and_gradients(
     rows = tf.shape(query)[0]
     positives = candidates[:rows]
     positive = tf.reduce_sum(query * positives, 1) / temperature
-    # A column of ones adds up the exponentials in the same product that weighs the vectors by them.
+    # A column of ones sums the exponentials in the same product that sums the weighted vectors.
     with_ones = tf.concat([candidates, tf.ones_like(candidates[:, :1])], 1)
     height = tf.clip_by_value(BLOCK_PAIRS // tf.shape(candidates)[0], 1, rows)
 
@@ -153,10 +153,11 @@ def _losses_and_gradients(
         end = tf.minimum(start + height, rows)
         negatives, offset = block(start, end)
         own_logit = positive[start:end] + offset
-        # Less the greatest logit, no exponential overflows.
+        # Subtracting the largest logit prevents overflow of the exponentials.
         top = tf.maximum(tf.reduce_max(negatives, 1), own_logit)
         exponentials = tf.exp(negatives - top[:, tf.newaxis])
-        # [rows, D + 1]: sums of the candidates' vectors by their exponentials, and of these alone.
+        # [rows, D + 1]: sums of the candidates' vectors weighted by their exponentials, and sums of the
+        # exponentials.
         weighed = exponentials @ with_ones
         partition = weighed[:, -1] + tf.exp(own_logit - top)
         scale = (weight[start:end] / (partition * temperature))[:, tf.newaxis]
@@ -173,12 +174,12 @@ def _losses_and_gradients(
         _block_array(rows, height, [with_ones.shape[1]]),
         tf.zeros_like(candidates),
     )
-    # One block at a time: blocks in parallel would need as many times the memory.
+    # One block at a time, because parallel blocks would multiply the memory.
     _, losses, sums, to_candidates = tf.while_loop(
         lambda start, *_: start < rows, step, state, parallel_iterations=1
     )
     weighed = sums.concat()
-    # The last column sums up the softmax of the negatives, 1 - P_positive, times the row's scale.
+    # The last column is the sum of the softmax over the negatives, 1 - P_positive, times the row's scale.
     negative_share = weighed[:, -1:]
     to_query = weighed[:, :-1] - negative_share * positives
     to_candidates -= _pad_rows(negative_share * query, candidates)
@@ -186,20 +187,20 @@ def _losses_and_gradients(
 
 
 def _block_array(rows: tf.Tensor, height: tf.Tensor, shape: list[int | None]) -> tf.TensorArray:
-    """Holds a tensor per block, with as many rows as the block has."""
+    """A TensorArray with one tensor per block, of as many rows as the block has."""
     return tf.TensorArray(
         tf.float32, -(-rows // height), element_shape=[None, *shape], infer_shape=False
     )
 
 
 def _pad_rows(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """[N, D] with rows of zeros below, as many rows as `like`."""
+    """[N, D] padded with rows of zeros to the number of rows of `like`."""
     return tf.pad(x, [[0, tf.shape(like)[0] - tf.shape(x)[0]], [0, 0]])
 
 
 Correction = Literal["none", "batch", "expected_count"]
-# The largest share of the other candidates that may count as left out. Estimates may add up to more
-# than all of them, and the correction takes the log of the rest.
+# The largest share of the other candidates that may count as excluded. The sum of the estimates may exceed 1,
+# and the correction takes the log of the remainder.
 _MAX_SHARE = 0.999
 
 
@@ -241,7 +242,7 @@ def sampled_softmax_loss(
       0.3133
     """
     negatives = negatives or NegativesConfig()
-    # Expected counts say how candidates were sampled: training must not lower the loss by them.
+    # Expected counts describe the sampling; no gradient may flow into them.
     candidates = candidates._replace(
         in_batch=tf.stop_gradient(candidates.in_batch), added=tf.stop_gradient(candidates.added)
     )
@@ -249,7 +250,7 @@ def sampled_softmax_loss(
     size = tf.shape(candidates.item)[0]
     others = size - 1
     if negatives.in_batch == "random":
-        # Of each row's other items in the batch only k are kept: fewer are expected to hold any item.
+        # Only k of each row's other items in the batch are kept, so the expected counts are smaller.
         k = tf.minimum(negatives.k, rows - 1)
         kept_share = tf.cast(k / tf.maximum(rows - 1, 1), tf.float32)
         candidates = candidates._replace(in_batch=candidates.in_batch * kept_share)
@@ -270,7 +271,7 @@ def sampled_softmax_loss(
             return logits.against_chosen(query, vectors, negatives, seed)
         return logits.against_all(query, vectors)
 
-    # Rewards 1 and 3 weigh a quarter and three quarters: their unit does not matter.
+    # Rewards 1 and 3 have the weights 1/4 and 3/4, whatever their unit.
     weight = tf.stop_gradient(tf.math.divide_no_nan(reward, tf.reduce_sum(reward)))
     return blocked_softmax(
         query,
@@ -286,7 +287,7 @@ class _CorrectedLogits(NamedTuple):
 
     Attributes:
       candidates: their items and expected counts. The methods get the vectors.
-      mask: which candidates are not negatives of a row.
+      mask: selects the candidates that are not negatives of a row.
       others: scalar float32, N above.
       temperature: the cosine is divided by this.
       correction: one of the three forms above.
@@ -302,7 +303,7 @@ class _CorrectedLogits(NamedTuple):
         """Logits of all candidates that the mask keeps, for queries [B, D] and vectors [C, D]."""
         expected = self.candidates.in_batch + self.candidates.added
         bias = tf.zeros_like(expected) if self.correction == "none" else _log(expected)
-        # One dimension more subtracts the bias in the same product: <(q, 1), (c / t, -bias)>.
+        # An extra dimension subtracts the bias in the same product: <(q, 1), (c / t, -bias)>.
         rows = tf.concat([query, tf.ones_like(query[:, :1])], 1)
         keys = tf.concat([vectors / self.temperature, -bias[:, tf.newaxis]], 1)
 
@@ -322,8 +323,8 @@ class _CorrectedLogits(NamedTuple):
         """Logits of the batch's candidates that are chosen row by row, and of all added ones, for queries
         [B, D] and vectors [C, D].
 
-        An item inside a row's band can be in the batch or among the added candidates. An item outside
-        the band can only be an added one.
+        An item inside a row's band can be in the batch or among the added candidates. An item outside the
+        band can only be an added candidate.
         """
         rows = tf.shape(query)[0]
         in_batch = self.candidates.in_batch
@@ -345,11 +346,11 @@ class _CorrectedLogits(NamedTuple):
                 inside_band = (cosine >= low) & (cosine <= high)
                 from_batch = chosen.share[:, tf.newaxis] * in_batch
                 logits -= _log(tf.where(inside_band, from_batch, 0.0) + added)
-            # [R, B] chosen of the batch, beside [R, C - B] of what was added: all that the mask leaves.
-            kept = tf.concat([chosen.candidates, ~excluded.candidates[:, rows:]], 1)
+            # [R, B] chosen candidates of the batch, then [R, C - B] added candidates that the mask keeps.
+            is_negative = tf.concat([chosen.candidates, ~excluded.candidates[:, rows:]], 1)
             own_expected = chosen.share * in_batch[start:end] + added[start:end]
             return Logits(
-                negatives=tf.where(kept, logits, LEFT_OUT),
+                negatives=tf.where(is_negative, logits, LEFT_OUT),
                 offset=self._positive_offset(own_expected, excluded),
             )
 
@@ -366,11 +367,11 @@ class _CorrectedLogits(NamedTuple):
             return tf.zeros_like(own_expected)
         if self.correction == "batch":
             return -_log(own_expected)
-        # log(n / (N - M)) is to be subtracted from all negatives of the row. A softmax does not
-        # change when a number is added to all of its logits: adding it to the positive is the same.
-        kept = tf.reduce_sum(tf.cast(~excluded.candidates, tf.float32), 1)
+        # log(n / (N - M)) must be subtracted from all negatives of the row. A softmax does not change if a
+        # number is added to all logits, so adding it to the positive is the same.
+        negatives = tf.reduce_sum(tf.cast(~excluded.candidates, tf.float32), 1)
         expected = self.others - tf.minimum(excluded.expected, _MAX_SHARE * self.others)
-        return tf.math.log(tf.maximum(kept, 1.0) / tf.maximum(expected, 1e-3))
+        return tf.math.log(tf.maximum(negatives, 1.0) / tf.maximum(expected, 1e-3))
 
 
 def _log(expected: tf.Tensor) -> tf.Tensor:

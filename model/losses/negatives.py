@@ -3,7 +3,7 @@ candidates that are not negatives of a row: its own item, other items that its u
 were not drawn or chosen.
 
 A candidate's weight depends on the expected number of candidates with its item, however they were
-sampled. With B rows, and U items drawn from a corpus of C, this number is
+sampled. With B rows and U items drawn from a corpus of C items, this number is
 
     (B - 1) q + U / C
 
@@ -33,7 +33,7 @@ SEMI_HARD_RANKS = (100, 500)
 """The first rank of the band, from 0, and the rank after its last. The first hundred are often items that the
 user would also take. Facebook's search uses the same ranks (Huang et al., KDD 2020).
 """
-# Less than every cosine, and less than every number in [0, 1), so that it sorts last in both.
+# Less than every cosine and every number in [0, 1), so it sorts last among both.
 _NEVER = -3.0
 
 
@@ -128,7 +128,7 @@ def mask_own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
       >>> mask(tf.constant(0), tf.constant(1)).candidates.numpy().tolist()
       [[True, False, True]]
     """
-    # Numbers of the distinct items: int32 is compared faster than int64 or strings
+    # Items as int32 numbers, which compare faster than int64 or strings
     code = tf.unique(item).idx
 
     def mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
@@ -159,8 +159,8 @@ def mask_items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) ->
     )
 
     def mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
-        # A table of users and items for the users of the block alone: one for all users of the
-        # batch could be far larger than the logits.
+        # The table has only the users of the block. A table of all users of the batch could be far larger
+        # than the logits.
         block_users, block_user = tf.unique(user_code[start:end])
         number = tf.tensor_scatter_nd_update(
             tf.fill([tf.size(users)], -1),
@@ -189,8 +189,8 @@ def mask_drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Ma
     """Excludes what `mask` excludes, and all of each row's `rows - 1` other candidates in the batch except
     k random ones.
 
-    The negatives of row i are the candidates i + d modulo B, for k distances d that all rows share. For
-    a single row this is as good as drawing k candidates of its own. Every candidate is drawn equally
+    The negatives of row i are the candidates i + d modulo B, for k distances d that all rows share. For a
+    single row this is equivalent to drawing k candidates independently. Every candidate is drawn equally
     often, and [B, B] random numbers are not needed.
 
     Args:
@@ -208,7 +208,7 @@ def mask_drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Ma
 
     def drawn_mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
         excluded = mask(start, end)
-        # How far candidate j stands behind row i, plus B: `around` holds two rounds.
+        # The distance from row i to candidate j, plus B, because `around` repeats the distances twice.
         distance = (rows - tf.range(start, end))[:, tf.newaxis] + tf.range(rows)
         not_drawn = tf.gather(around, distance)
         added = tf.shape(excluded.candidates)[1] - rows
@@ -248,7 +248,7 @@ def choose_negatives(
       seed: [2] int32; the draw is a function of it.
     """
     first, last = (0, settings.k) if settings.in_batch == "hard" else SEMI_HARD_RANKS
-    # What may not be chosen ranks last; a band may still reach down to it, and is cut there.
+    # Candidates that may not be chosen rank last. If a band reaches them, it is cut there.
     ranked = tf.math.top_k(tf.where(allowed, cosine, _NEVER), tf.minimum(last, tf.shape(cosine)[1]))
     band = ranked.values[:, first:]
     place_of_rank = ranked.indices[:, first:]
@@ -256,20 +256,21 @@ def choose_negatives(
     drawn, share = _draw(is_allowed, settings.k, seed)
     position = tf.gather(place_of_rank, tf.maximum(drawn, 0), batch_dims=1)
     position = tf.where(drawn < 0, -1, position)
-    # An empty band is to hold no cosine: its least is above its greatest.
+    # An empty band must contain no cosine, so its lower end is above its upper end.
     low = tf.reduce_min(tf.where(is_allowed, band, -_NEVER), 1)
     return Chosen(_marked(position, cosine), share, low, tf.reduce_max(band, 1))
 
 
 def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws k of each row's true entries, or all if there are fewer.
+    """Draws k of each row's true entries; all if there are fewer.
 
     Args:
       band: [R, W] bool, the entries that may be drawn.
 
-    Returns: their places, [R, k] int32, -1 after the last; and the share that was drawn, [R] float32.
+    Returns: the positions of the drawn entries, [R, k] int32, -1 after the last; and the drawn share, [R]
+      float32.
     """
-    # The k greatest of random numbers are k entries drawn without replacement.
+    # The positions of the k largest random numbers are k draws without replacement.
     numbers = tf.where(band, tf.random.stateless_uniform(tf.shape(band), seed), _NEVER)
     drawn = tf.math.top_k(numbers, tf.minimum(k, tf.shape(band)[1]))
     size = tf.reduce_sum(tf.cast(band, tf.float32), 1)
@@ -278,7 +279,7 @@ def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
 
 def _marked(position: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """[R, B] bool, true at the places [R, k] of each row; -1 is none."""
+    """[R, B] bool, true at the positions [R, k] of each row; -1 is no position."""
     row = tf.repeat(tf.range(tf.shape(position)[0]), tf.shape(position)[1])
     pairs = tf.stack([row, tf.reshape(position, [-1])], 1)
     pairs = tf.boolean_mask(pairs, pairs[:, 1] >= 0)

@@ -32,7 +32,7 @@ def hash_buckets(items: tf.Tensor, hashes: int, buckets: int) -> tf.Tensor:
     salts = [_signed(GAMMA * (i + 1)) for i in range(hashes)]
     mixed = _splitmix64(items[tf.newaxis, :] ^ tf.constant(salts, tf.int64)[:, tf.newaxis])
     start = tf.range(hashes, dtype=tf.int64)[:, tf.newaxis] * buckets
-    # Without the sign bit, so that the remainder is not negative.
+    # The sign bit is cleared, so that the remainder is not negative.
     return start + _shift(mixed, 1) % buckets
 
 
@@ -54,7 +54,7 @@ def _signed(x: int) -> int:
     return x - (1 << 64) if x >> 63 else x
 
 
-# In `last`: the last hit is in rows that will come again in the next pass.
+# Value in `last`: the last hit is in rows that the next pass repeats.
 _OPEN = -1
 
 
@@ -121,24 +121,24 @@ class StreamingFrequency(tf.Module):
         count in a batch (pairing A of duplicates in docs/decisions/0005-loss-and-frequency.md).
         """
         rows = tf.size(items, tf.int64)
-        # The clock is counted in rows, not in steps: batches of other sizes mean the same.
+        # Time is counted in rows, not in steps, so the batch size does not matter.
         now = self.seen.assign_add(rows)
         places = self._places(items)
-        # A batch may hit a bucket several times, and each bucket may be written once.
+        # A batch may hit a bucket several times, but each bucket is written once.
         bucket, _, count = tf.unique_with_counts(tf.reshape(places, [-1]))
         old_mean, gap_sum, old_gaps, new_gaps = self._gaps(bucket, count, now, rows)
-        kept = self._kept_weight(old_gaps, new_gaps)
-        mean = kept * old_mean + (1 - kept) * gap_sum / tf.cast(count, tf.float32)
+        old_weight = self._kept_weight(old_gaps, new_gaps)
+        mean = old_weight * old_mean + (1 - old_weight) * gap_sum / tf.cast(count, tf.float32)
         self.gap.scatter_update(tf.IndexedSlices(mean, bucket))
         self.last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(bucket), now), bucket))
         self.hits.scatter_update(tf.IndexedSlices(old_gaps + new_gaps, bucket))
         return -tf.math.log(tf.reduce_max(tf.gather(self.gap, places), axis=0))
 
     def log_q(self, items: tf.Tensor) -> tf.Tensor:
-        """Log q of any items, [N] int64 fingerprints, whether in the current batch or not: [N] float32.
+        """Log q of any items, [N] int64 fingerprints, also of items outside the current batch: [N] float32.
 
-        A mean gap changes only when its item is hit. A gap that is still open, and already longer
-        than the mean, therefore counts in its place.
+        A mean gap changes only when its item is hit. So if the open gap is already longer than the mean, the
+        open gap is used instead.
         """
         places = self._places(items)
         last = tf.gather(self.last, places)
@@ -160,7 +160,7 @@ class StreamingFrequency(tf.Module):
         was_hit = self.last > seen
         open_gap = tf.cast(self.seen - self.last, tf.float32)
         gaps = tf.clip_by_value(tf.cast(self.hits, tf.float32), 1, 1 / self.alpha)
-        # A bucket hit once has no gap yet, and holds the assumed one.
+        # A bucket that was hit once has no gap yet, and keeps the assumed gap.
         gap = tf.where(self.hits > 0, self.gap + open_gap / gaps, tf.maximum(self.gap, open_gap))
         self.gap.assign(tf.where(was_hit, gap, self.gap))
         self.last.assign(tf.where(was_hit, tf.constant(_OPEN, tf.int64), self.last))
@@ -208,14 +208,14 @@ class StreamingFrequency(tf.Module):
           now: scalar int64, rows seen after the batch.
           rows: scalar int64, rows of the batch.
 
-        Returns: each bucket's mean gap so far; the rows over which its new gaps spread; the number
-        of gaps so far; and the number of new gaps.
+        Returns, for each bucket: the mean gap so far, the total rows of the new gaps, the number of gaps so
+        far, and the number of new gaps.
         """
         last = tf.gather(self.last, bucket)
         mean = tf.gather(self.gap, bucket)
         gaps = tf.gather(self.hits, bucket)
         gap_sum = tf.cast(now - last, tf.float32)
-        # The first hit follows no gap: c first hits in a batch are c - 1 gaps, rows / c apart.
+        # No gap ends at the first hit. So c first hits in a batch are c - 1 gaps of rows / c each.
         first_hits = last <= 0
         mean = tf.where(last == 0, tf.minimum(gap_sum, self.initial_gap), mean)
         gap_sum = tf.where(first_hits, tf.cast(rows, tf.float32), gap_sum)
@@ -232,7 +232,7 @@ class StreamingFrequency(tf.Module):
         before = tf.cast(earlier, tf.float32)
         averaged = tf.cast(earlier + even, tf.float32)
         rest = tf.cast(count - even, tf.float32)
-        # Without an even one the product is empty: 1, also where earlier is 0.
+        # Without evenly weighted gaps the product is empty, so it is 1, even if `earlier` is 0.
         kept_even = tf.where(even > 0, tf.math.divide_no_nan(before, averaged), 1.0)
         return kept_even * tf.pow(1 - self.alpha, rest)
 
@@ -262,17 +262,17 @@ def compare_frequency(
     value_counts = pc.value_counts(items)
     keys = fingerprint(value_counts.field("values"))
     counts = value_counts.field("counts").to_numpy()
-    # The fingerprint decides between items that are equally frequent: the order of rows does not.
+    # Ties between equally frequent items are broken by fingerprint, not by the order of rows.
     order = np.lexsort((keys, -counts))
     true = counts[order] / counts.sum()
     estimated = np.exp(log_q(keys[order]).astype(np.float64))
-    # The share of an item that was met a few times is mostly chance: it says nothing of the estimate.
+    # The true share of a rare item is mostly chance, so it cannot judge the estimate.
     is_sure = counts[order] >= KNOWN_FROM
     factor = None
     if is_sure.any():
         off = np.abs(np.log(estimated / true))[is_sure]
         factor = float(np.exp(np.average(off, weights=true[is_sure])))
-    # Evenly on a logarithmic scale, on which they are drawn.
+    # Evenly spaced on a logarithmic scale, because the chart has one.
     points = np.geomspace(1, len(order), min(_MAX_POINTS, len(order)))
     shown = np.unique(points.round().astype(int)) - 1
     return {

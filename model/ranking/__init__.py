@@ -1,1 +1,1 @@
-"""What orders candidates: the rows that it is fitted on, the fit, and what it is worth on the day."""
+"""The orders of candidates: the rows to fit on, the fit, and the measures on the day."""

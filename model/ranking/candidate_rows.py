@@ -195,12 +195,12 @@ def rows_of_day(
             is_taken = np.zeros(len(pairs), bool)
             is_taken[position[position >= 0]] = True
             # Seeded by the day and the chunk: a second run of the stage keeps the same candidates.
-            kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
-            of_query = np.bincount(pairs.query[kept], minlength=len(part))
+            sampled, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
+            of_query = np.bincount(pairs.query[sampled], minlength=len(part))
             lengths = of_query[of_query > 0]
-            values = features.values(pairs.some(kept), made)
+            values = features.values(pairs.some(sampled), made)
             by_history = np.full(len(lengths), kind.by_history)
-            chunks_of_rows.append((lengths, by_history, is_taken[kept], stands_for, values))
+            chunks_of_rows.append((lengths, by_history, is_taken[sampled], stands_for, values))
     lengths, by_history, taken, weights, values = map(
         np.concatenate, zip(*chunks_of_rows, strict=True)
     )
@@ -227,18 +227,18 @@ def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray
     Returns: positions, [K] int64, ascending; and how many candidates each stands for, [K] float32.
     """
     has_hit = np.bincount(pairs.query[taken], minlength=len(pairs.queries)) > 0
-    others = np.flatnonzero(has_hit[pairs.query] & ~taken)
+    not_taken = np.flatnonzero(has_hit[pairs.query] & ~taken)
     # The sum over the sources' lists is the order without a ranker.
-    is_hard = _places(pairs.query[others], -pairs.gains[others].sum(axis=1)) < HARDEST
-    rest = others[~is_hard]
+    is_hard = _places(pairs.query[not_taken], -pairs.gains[not_taken].sum(axis=1)) < HARDEST
+    rest = not_taken[~is_hard]
     drawn = np.random.default_rng(seed).random(len(pairs))[rest]
     chosen = rest[_places(pairs.query[rest], drawn) < BY_CHANCE]
     of_query = np.bincount(pairs.query[rest], minlength=len(pairs.queries))
     weights = np.ones(len(pairs), np.float32)
     # If 40 of 400 are drawn, each counts ten times: the weights undo the sampling.
     weights[chosen] = np.maximum(of_query[pairs.query[chosen]] / BY_CHANCE, 1)
-    kept = np.sort(np.concatenate([np.flatnonzero(taken), others[is_hard], chosen]))
-    return kept, weights[kept]
+    sampled = np.sort(np.concatenate([np.flatnonzero(taken), not_taken[is_hard], chosen]))
+    return sampled, weights[sampled]
 
 
 def _places(query: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -284,9 +284,9 @@ def write(attempt: Path, days: Iterable[RankingRows]) -> None:
             pq.write_table(rows.to_table(), folder / name, compression="zstd", use_dictionary=False)
 
 
-def listed_by(these: Sequence[str], sources: Sequence[str]) -> bool:
+def listed_by(listing: Sequence[str], sources: Sequence[str]) -> bool:
     """Whether rows have candidates of these sources. Rows of replayed days have none of the two-tower."""
-    return list(these) in (list(sources), without_towers(sources))
+    return list(listing) in (list(sources), without_towers(sources))
 
 
 def without_towers(sources: Sequence[str]) -> list[str]:

@@ -211,11 +211,11 @@ def _choose_trees(data: lightgbm.Dataset, judging: int, parameters: dict[str, ob
         return _MOST_TREES // 4
     # Judging queries count equally: the weights are those of sampled candidates.
     judges = data.subset(list(range(judging))).construct().set_weight(None)
-    others = data.subset(list(range(judging, data.num_data())))
+    fitting = data.subset(list(range(judging, data.num_data())))
     recorded: dict[str, dict[str, list[float]]] = {}
     lightgbm.train(
         {**parameters, "learning_rate": _LEARNING_RATE * _AT_ONCE},
-        others,
+        fitting,
         _MOST_TREES // _AT_ONCE,
         valid_sets=[judges],
         callbacks=[

@@ -112,11 +112,11 @@ def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[Ranki
       features: local folder of the features attempt.
       half_life: half-life of the source `popular`.
     """
-    kept = candidate_rows.read(ctx.parent.measure) if ctx.parent else []
+    stored_rows = candidate_rows.read(ctx.parent.measure) if ctx.parent else []
     if not needs_replay(ctx.day, ctx.parent):
-        return kept  # also where the features were made before that parent was there
-    kept_days = {rows.day for rows in kept}
-    return kept + [r for r in _replayed(ctx, features, half_life) if r.day not in kept_days]
+        return stored_rows  # also where the features were made before that parent was there
+    kept_days = {rows.day for rows in stored_rows}
+    return stored_rows + [r for r in _replayed(ctx, features, half_life) if r.day not in kept_days]
 
 
 def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
@@ -181,14 +181,14 @@ def renumbered(table: pa.Table, before: pa.Array, now: pa.Array) -> pa.Table:
         return table
     rows = table.column("_rows").combine_chunks()
     position = pc.index_in(before, value_set=now).take(rows.flatten())
-    kept = position.is_valid()
-    owner = list_rows(list_lengths(rows))[kept.to_numpy(zero_copy_only=False)]
+    is_in_corpus = position.is_valid()
+    owner = list_rows(list_lengths(rows))[is_in_corpus.to_numpy(zero_copy_only=False)]
     lengths = np.bincount(owner, minlength=len(table))
     for number, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
             values = position
             if field.name != "_rows":
                 values = table.column(number).combine_chunks().flatten()
-            lists = arrow_lists(lengths, values.filter(kept)).cast(field.type)
+            lists = arrow_lists(lengths, values.filter(is_in_corpus)).cast(field.type)
             table = table.set_column(number, field, lists)
     return table.filter(pa.array(lengths > 0))

@@ -195,7 +195,7 @@ def design(
     for name, feature in pipeline.features.items():
         for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
             tables[spec.name] = spec
-    # After all tables: a history reads the table of items, which may be declared behind it.
+    # Columns come after all tables, because a history reads the table of items, which may be declared later.
     for name, feature in pipeline.features.items():
         columns[feature.tower] += _columns(pipeline, name, feature, tables)
     train = pipeline.train
@@ -242,8 +242,8 @@ def _tables(
     shared = TEXT_BUCKETS if is_text else OOV_BUCKETS
     width = pipeline.train.dimension
     if not isinstance(feature, IdFeature):
-        # 4 times the fourth root of the rows is a usual rule of thumb; wider than the towers' vectors
-        # would be of no use.
+        # 4 times the fourth root of the rows is a usual rule of thumb. A width above that of the towers'
+        # vectors has no use.
         width = widths.get(name, min(width, round(4 * (len(tokens) + shared) ** 0.25)))
     return [TableSpec(name=name, tokens=tokens, shared=shared, hashed=is_text, dimension=width)]
 
@@ -261,8 +261,8 @@ def _columns(
             context=feature.is_context,
         )
         return [column]
-    # A history shares the table of items, which the pipeline file was checked for; every other column
-    # has its own.
+    # A history shares the table of items, which a check of the pipeline file guarantees. Every other column
+    # has its own table.
     shared = str(pipeline.item_id) if isinstance(feature, HistoryFeature) else None
     return [
         _looked_up(pipeline, column, name, feature, tables[shared or column])

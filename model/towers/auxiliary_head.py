@@ -1,5 +1,5 @@
-"""A second objective of the same two vectors: it predicts a label of the event, such as a
-rating or the share watched.
+"""A second objective of the same two vectors: predicting a label of the event, such as a rating or the share
+watched.
 
 Shapes: B rows; D the width of the vectors q (query) and c (item), of length 1.
 
@@ -8,9 +8,9 @@ Shapes: B rows; D the width of the vectors q (query) and c (item), of length 1.
     prediction y = m + s x
     loss ((label - y) / s)^2
 
-m and s are mean and standard deviation of the labels seen so far. So the head starts from
-predicting their mean, and `train.auxiliary.weight` means the same whatever the label's unit.
-sqrt(D) brings the products of two entries to the size of one entry.
+m and s are the mean and the standard deviation of the labels seen so far. So the head first predicts their
+mean, and the meaning of `train.auxiliary.weight` does not depend on the label's unit. sqrt(D) scales the
+product of two entries to the size of one entry.
 
 The cosine alone is not enough for x: it says how likely an item is taken, which is also high for
 items that many users take but few like. With a weight per dimension, the same vectors can serve
@@ -26,11 +26,11 @@ from model.optimizers import AdagradWeight
 from twinspire_core.metrics.intervals import Moments
 
 PREFIX = "auxiliary/"
-"""What the names of the head's weights start with."""
+"""Prefix of the names of the head's weights."""
 
 
 def label_moments(labels: np.ndarray) -> Moments:
-    """Moments of the labels that are known, of [N] with nan for none."""
+    """Moments of the known labels among [N] labels, nan if missing."""
     return Moments.of(known_labels(labels).astype(np.float64))
 
 
@@ -50,17 +50,17 @@ class Head(tf.Module):
             f"{PREFIX}{name}": AdagradWeight(tf.zeros(shape)) for name, shape in shapes.items()
         }
         self.seen = Moments()
-        # [m, s]: the prediction at x = 0, and how far a unit of x moves it.
+        # [m, s]: the prediction at x = 0, and its change per unit of x.
         self._scale = tf.Variable([0.0, 1.0], trainable=False)
 
     def copy(self) -> "Head":
         """A copy that later training of this head does not change."""
-        other = Head(self.weights[f"{PREFIX}query"].values.shape[0])
+        head = Head(self.weights[f"{PREFIX}query"].values.shape[0])
         for name, weight in self.weights.items():
-            other.weights[name].values.assign(weight.values)
-        # Mean and spread of the labels are part of what it predicts.
-        other.see(self.seen)
-        return other
+            head.weights[name].values.assign(weight.values)
+        # The prediction depends on the mean and the spread of the labels.
+        head.see(self.seen)
+        return head
 
     def see(self, seen: Moments) -> None:
         """Sets m and s from the labels seen so far."""
@@ -68,7 +68,7 @@ class Head(tf.Module):
         self._scale.assign([seen.mean, seen.spread or 1.0])
 
     def predict(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        """Predicted labels, [B], of [B, D] queries and items."""
+        """Predicted labels, [B], for queries and items, [B, D] each."""
         return self._scale[0] + self._scale[1] * self._score(query, item)
 
     def loss(
@@ -79,14 +79,14 @@ class Head(tf.Module):
         Args:
           query: [B, D] float32, vectors of the query tower.
           item: [B, D] float32, vectors of the item tower.
-          label: [B] float32, nan for none. Rows without one give no gradient.
+          label: [B] float32, nan if missing. Rows without a label have no gradient.
 
         Returns: the mean, 0 if no row has a label, and how many rows have one, both scalar float32.
         """
         x = self._score(query, item)
         has_label = tf.math.is_finite(label)
-        # Replaced before anything is computed of it: the gradient of a row that is left out later
-        # would be 0 times nan, which is nan.
+        # NaN is replaced before the computation. If rows were left out afterwards, their gradient would be 0
+        # times nan, which is nan.
         label = tf.where(has_label, label, tf.zeros_like(label))
         losses = tf.square((label - self._scale[0]) / self._scale[1] - x)
         losses = tf.where(has_label, losses, tf.zeros_like(losses))
@@ -106,7 +106,7 @@ class Head(tf.Module):
 
 
 def known_labels(labels: np.ndarray) -> np.ndarray:
-    """The labels without those that are missing, of [N] with nan for none."""
+    """The known labels among [N] labels, nan if missing."""
     return labels[np.isfinite(labels)]
 
 
@@ -125,13 +125,13 @@ class LabelledClicks(NamedTuple):
 
 
 def measure_head(head: Head, clicks: LabelledClicks) -> dict[str, Any] | None:
-    """The error of the predicted labels, and for comparison the error of a constant: the mean of
+    """The error of the predicted labels. For comparison, also the error of a constant prediction: the mean of
     the labels that the head was trained on.
 
     Returns: `labels`, how many there are, `rmse` and `rmse_of_mean`. None without a label, or if the
     head was never trained on one.
     """
-    # Of an untrained head all predictions are 0: an error of them would say nothing.
+    # All predictions of an untrained head are 0, so their error would mean nothing.
     if not len(clicks.label) or not head.seen.n:
         return None
     predicted = head.predict(tf.constant(clicks.query), tf.constant(clicks.item)).numpy()

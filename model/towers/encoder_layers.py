@@ -1,6 +1,6 @@
 """The layers of a history's encoder. Shapes: S sequences, T places, W the width of an embedding.
 
-A module of its own, because it is the only one that loads Keras.
+This is a separate module because only this one loads Keras.
 """
 
 from typing import Any
@@ -31,7 +31,8 @@ class _Block(keras.layers.Layer):
         ]
 
     def call(self, x: Any, training: bool = False) -> Any:
-        # Normalised in front of each half instead of behind it: training needs no warm-up of the rate.
+        # The normalisation comes before each half, not after it, so training needs no warm-up of the learning
+        # rate.
         normed = self.before_attention(x)
         attended = self.attention(normed, normed, use_causal_mask=True)
         x = x + self.dropouts[0](attended, training=training)
@@ -42,12 +43,14 @@ class _Block(keras.layers.Layer):
 class Encoder(keras.layers.Layer):
     """Positions, blocks, and a last normalisation.
 
-    Padding stands at the end of a sequence and needs no mask: nothing before it looks at it.
+    Padding is at the end of a sequence and needs no mask, because attention is causal.
     """
 
     def __init__(self, spec: Attention) -> None:
         super().__init__(name="encoder")
-        self.scale = spec.width**0.5  # embeddings have length 1; the blocks want values around 1
+        self.scale = (
+            spec.width**0.5
+        )  # embeddings have length 1; the blocks work best with values around 1
         self.positions = self.add_weight(shape=(spec.length, spec.width), name="positions")
         self.dropout = keras.layers.Dropout(spec.dropout, name="dropout")
         self.blocks = [_Block(spec, str(number)) for number in range(spec.layers)]

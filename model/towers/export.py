@@ -1,9 +1,9 @@
-"""SavedModels from raw features: a tower, without optimiser slots and the other tower's tables, behind its
-part of the transform graph.
+"""SavedModels that take raw features: a tower's part of the transform graph, followed by the tower. Optimiser
+slots and the other tower's tables are not saved.
 
 The feature job's graph (TFT's output folder) transforms the features of both towers and holds all
-vocabularies. A tower gets the nodes that its own features need, and their lookup tables only: an
-item tower does not carry the ids of users.
+vocabularies. A tower gets only the nodes and lookup tables of its own features, so an item tower contains no
+user ids.
 """
 
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ _ASSETS = "assets"
 
 
 def vocabulary(folder: str | Path, name: str) -> pa.Array:
-    """Values of a feature's vocabulary, [V] string, in the order of rows from row 1 on.
+    """Values of a feature's vocabulary, [V] string, in the order of the table's rows, from row 1.
 
-    For a feature without any value TFT writes a made-up one, so that V is at least 1.
+    For a feature without values TFT writes a placeholder, so V is at least 1.
     """
     lines = (Path(folder) / _GRAPH / _ASSETS / name).read_bytes().split(b"\n")
-    if lines[-1] == b"":  # behind the last line's end
+    if lines[-1] == b"":  # after the end of the last line
         lines.pop()
     return pa.array(lines, pa.binary()).cast(pa.string())
 
 
 def vocabularies(folder: str | Path, pipeline: Pipeline) -> dict[str, pa.Array]:
-    """The vocabulary of every feature that keeps one, by feature."""
+    """The vocabularies by feature."""
     return {
         name: vocabulary(folder, name)
         for name, f in pipeline.features.items()
@@ -68,7 +68,7 @@ class Transform(tf.Module):
           folder: TFT's output, on a local disk.
           pipeline: the pipeline file that it was made from.
           side: the tower, `query` or `item`.
-          graph: that of the folder, if it is read already.
+          graph: the folder's graph, if it was read already.
         """
         super().__init__()
         features = pipeline.tower(side)
@@ -79,7 +79,7 @@ class Transform(tf.Module):
             for of_feature in columns.values()
             for column in of_feature
         }
-        # tf.Module would take plain dicts, and what they hold, for parts of the SavedModel.
+        # tf.Module would save plain dicts and their values with the SavedModel.
         self.inputs = MappingProxyType(inputs)
         self._columns = MappingProxyType(columns)
         self._graph = graph
@@ -92,10 +92,10 @@ class Transform(tf.Module):
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Transforms a batch, inside a `tf.function`.
 
-        Features are independent of each other: those whose columns are not in `raw` are left out.
+        Features are independent of each other. Features whose columns are not in `raw` are left out.
 
         Args:
-          raw: by raw column, as `inputs` says. Others are ignored.
+          raw: values by raw column, as `inputs` describes them. Other columns are ignored.
 
         Returns: by column, [B] or [B, L] int64 ids (0 is missing and padding), [B] or [B, size]
         float32.
@@ -110,7 +110,7 @@ class Transform(tf.Module):
 
 
 def transforms(folder: str | Path, pipeline: Pipeline) -> dict[str, Transform]:
-    """Both towers' parts by side, of a graph that is read once.
+    """The transforms of both towers by side. The graph is read once.
 
     Args:
       folder: TFT's output, on a local disk.
@@ -121,28 +121,28 @@ def transforms(folder: str | Path, pipeline: Pipeline) -> dict[str, Transform]:
 
 
 class _Graph:
-    """TFT's graph, from which parts are copied into the graph of the caller.
+    """TFT's graph. Parts of it are copied into the caller's graph.
 
     Attributes:
       inputs: placeholders by raw column: dense tensors, or sparse ones of lists.
-      outputs: tensors by transformed column, likewise.
+      outputs: tensors by transformed column, dense or sparse.
     """
 
     def __init__(self, saved_model: Path) -> None:
-        # Kept, because the captured constants below belong to it.
+        # Kept as an attribute, because it owns the captured constants below.
         self._loaded = tf.saved_model.load(str(saved_model))
         function = self._loaded.transform_fn
         graph = function.graph
         (specs,), _ = function.structured_input_signature
-        # The graph's inputs are the flat components of the columns, and then the captures.
+        # The graph's inputs are the flat components of the columns, followed by the captures.
         self.inputs = _packed(specs, graph.inputs[: len(_flat(specs))])
         self.outputs = _packed(function.structured_outputs, graph.outputs)
         self._library = graph.as_graph_def().library
-        # What the analysis found (means, variances, sizes), and handles of lookup tables.
+        # Results of the analysis (means, variances, sizes), and handles of lookup tables.
         self._captures = {inner.op.name: outer for outer, inner in graph.captures}
 
     def apply(self, raw: Mapping[str, tf.Tensor], table: tf.Tensor | None) -> dict[str, tf.Tensor]:
-        """Copies the nodes between some raw columns and the outputs of the same names.
+        """Copies the nodes that compute the outputs of some raw columns.
 
         Args:
           raw: dense tensors by column.
@@ -158,10 +158,10 @@ class _Graph:
             values = _sparse(x) if isinstance(placeholder, tf.SparseTensor) else x
             names = [inner.name for inner in _flat(placeholder)]
             feeds |= zip(names, _flat(values), strict=True)
-        # Sorted, so that equal models have their nodes in equal order.
+        # Sorted, so that equal models have the same order of nodes.
         for name in sorted(present & self._captures.keys()):
             feeds[f"{name}:0"] = self._constant(name, table)
-        # A component that no copied node reads would be an error.
+        # A component that no copied node reads would cause an error.
         feeds = {name: tensor for name, tensor in feeds.items() if name.split(":")[0] in present}
         copied = tf.graph_util.import_graph_def(
             tf.compat.v1.GraphDef(node=nodes, library=self._library),
@@ -176,18 +176,17 @@ class _Graph:
 
     def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
         captured = self._captures[name]
-        # The handle of TFT's table, in which the vocabularies of both towers live: the tower's own table
-        # takes its place.
+        # The tower's own table replaces TFT's table, which has the vocabularies of both towers.
         if captured.dtype == tf.resource:
             return tf.identity(table)
         return tf.constant(captured.numpy())
 
 
 def _nodes(ends: list[tf.Tensor]) -> list[Any]:
-    """Definitions of the nodes that some tensors are computed from.
+    """Definitions of the nodes that compute some tensors.
 
-    Control inputs are left out: there is no state to wait for, and they would bring in the nodes of
-    other features.
+    Control inputs are left out. There is no state to wait for, and they would add the nodes of other
+    features.
     """
     nodes: dict[str, Any] = {}
     open_ops = [tensor.op for tensor in ends]
@@ -197,7 +196,7 @@ def _nodes(ends: list[tf.Tensor]) -> list[Any]:
             node = tf.compat.v1.NodeDef()
             node.CopyFrom(op.node_def)
             del node.input[:]
-            # A name that begins with ^ is that of a control input.
+            # Names of control inputs begin with ^.
             node.input.extend(name for name in op.node_def.input if not name.startswith("^"))
             nodes[op.name] = node
             open_ops += [tensor.op for tensor in op.inputs]
@@ -205,7 +204,9 @@ def _nodes(ends: list[tf.Tensor]) -> list[Any]:
 
 
 def _lookup_table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTable:
-    """Value -> line number; -1 for others, which the graph turns into a shared bucket."""
+    """A lookup table from value to line number. It gives -1 for other values, which the graph maps to a
+    shared bucket.
+    """
     lines = tf.lookup.TextFileInitializer(
         str(folder / _GRAPH / _ASSETS / vocabulary_name),
         key_dtype=tf.string,
@@ -217,7 +218,9 @@ def _lookup_table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTab
 
 
 def _vocabulary_owner(pipeline: Pipeline, name: str, feature: Feature) -> str | None:
-    """The feature whose vocabulary a feature uses: a history that of items; None without one."""
+    """The feature whose vocabulary a feature uses (a history uses that of the item id); None without a
+    vocabulary.
+    """
     owner = pipeline.item_id if isinstance(feature, HistoryFeature) else name
     if owner is None or not isinstance(pipeline.features[owner], VocabularyFeature):
         return None
@@ -231,7 +234,7 @@ def _spec(column: str, x: tf.Tensor | tf.SparseTensor) -> tf.TensorSpec:
 
 def _sparse(x: tf.Tensor) -> tf.SparseTensor:
     """The entries of padded lists."""
-    # TFT's graph takes lists as sparse tensors, where padding is what is not there.
+    # TFT's graph takes lists as sparse tensors, which leave out padding.
     indices = tf.where(tf.not_equal(x, ""))
     return tf.SparseTensor(indices, tf.gather_nd(x, indices), tf.shape(x, tf.int64))
 
@@ -246,11 +249,11 @@ def _packed(structure: Any, flat: list[tf.Tensor]) -> Any:
 
 
 class RawTower(tf.Module):
-    """A tower over raw features, with copies of the weights that it needs."""
+    """A tower that takes raw features, with copies of its weights."""
 
     def __init__(self, model: TwoTower, transform: Transform, side: str) -> None:
         super().__init__()
-        # An item tower must not carry the table of users: it is large, and holds their ids.
+        # An item tower must not contain the table of users, which is large and has their ids.
         names = [column.table for column in model.architecture.columns[side]]
         used = {*filter(None, [*names, model.architecture.linear])}
         self.side = side
@@ -259,7 +262,7 @@ class RawTower(tf.Module):
         self.tables = {
             name: tf.Variable(model.tables[name].values, trainable=False) for name in sorted(used)
         }
-        # Without slots, and not trainable: a SavedModel is for serving.
+        # A SavedModel is for serving, so its weights have no slots and are not trainable.
         self.dense = {
             name: tf.Variable(weight.values, trainable=False)
             for name, weight in model.dense.items()
@@ -274,10 +277,10 @@ class RawTower(tf.Module):
 
 
 class _InMemory(NamedTuple):
-    """What is saved, in the form that `model_bundle.Tower` takes.
+    """The saved content in the form that `model_bundle.Tower` takes.
 
     Attributes:
-      tower: kept, because its variables live as long as it does.
+      tower: kept as an attribute, so that its variables are not freed.
       signatures: callables by name.
     """
 
@@ -289,19 +292,17 @@ def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> mo
     """Writes the SavedModel that twinspire_core/contracts/model_bundle.py describes; equal models
     give equal files.
 
-    Returns: the tower that was written, from memory.
+    Returns: the written tower, in memory.
     """
     made = _with_signatures(model, transform, side)
     tf.saved_model.save(made.tower, str(folder), signatures=made.signatures)
-    # TensorFlow gives nodes new names in each process; without this equal models would differ in bytes.
+    # TensorFlow gives nodes new names in each process. Without this call, equal models would differ in bytes.
     canonicalise(folder)
     return model_bundle.Tower(made)
 
 
 def in_memory(model: TwoTower, transform: Transform, side: str) -> model_bundle.Tower:
-    """The tower that `export` would write, from memory alone; what is trained later does not change
-    it.
-    """
+    """The tower that `export` would write, without files. Later training does not change it."""
     return model_bundle.Tower(_with_signatures(model, transform, side))
 
 

@@ -74,12 +74,12 @@ def fit_linear_part(model: TwoTower, histories: np.ndarray, seed: int) -> None:
     table = model.tables[name]
     # Shared rows stay zero: many new items share a row, and its counts say nothing about one of them.
     has_row = (histories > 0) & (histories < model.architecture.tables[name].first_shared)
-    user, place = np.nonzero(has_row)
+    user, position = np.nonzero(has_row)
     if not len(user):
         return
-    # A long history says no more of each item than a short one.
+    # A long history says no more about each item than a short one.
     weight = np.count_nonzero(has_row, 1)[user] ** -0.5
-    counts = csr_matrix((weight, (user, histories[user, place])))
+    counts = csr_matrix((weight, (user, histories[user, position])))
     items = np.flatnonzero(counts.getnnz(0))
     values = np.zeros(table.values.shape, np.float32)
     right = right_singular_vectors(counts[:, items], values.shape[1], seed)
@@ -88,10 +88,10 @@ def fit_linear_part(model: TwoTower, histories: np.ndarray, seed: int) -> None:
 
 
 def right_singular_vectors(counts: csr_matrix, rank: int, seed: int) -> np.ndarray:
-    """The right singular vectors of the largest singular values, the same each time.
+    """The right singular vectors of the largest singular values, deterministic.
 
-    SciPy's `svds` (1.17) does not pass its seed on to ARPACK, which draws new vectors where the counts have fewer
-    directions than asked for.
+    SciPy's `svds` (1.17) does not pass its seed to ARPACK, which draws random vectors if the rank of the
+    counts is less than requested.
 
     Args:
       counts: [U, I] float64.

@@ -1,8 +1,8 @@
 """How a list of ids becomes one vector: a mean of embeddings, or a sequence that causal self-attention with
 positions reads.
 
-Shapes: B rows, L entries of a list, W the width of the table. An empty list gives zeros. The amount of
-padding changes nothing.
+Shapes: B rows, L entries of a list, W the width of the table. An empty list gives zeros. The result does not
+depend on the amount of padding.
 
 For training, the lists of a batch are stored without padding (`EmbeddingBags`), twice: sorted by list, and
 sorted by id. The sum of each list's embeddings is a sparse matrix times the table, and its gradient is the
@@ -53,7 +53,7 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
     Args:
       lists: [B, L] int32; 0 is padding, at any place.
     """
-    # Rows of a basket, or of a user's visit, often share their history: its sum is made once.
+    # Rows of a basket, or of a user's visit, often share their history. Its sum is computed once.
     is_new_list = np.ones(len(lists), bool)
     is_new_list[1:] = (lists[1:] != lists[:-1]).any(1)
     lists = lists[is_new_list]
@@ -61,7 +61,8 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
     # place = [1, 0, 0], and by_id = [1, 2, 0].
     row, column = np.nonzero(lists)
     ids = lists[row, column]
-    # Stable, so that entries of one id stay in the order of their lists: sums then add up in one order.
+    # Stable, so that entries of one id stay in the order of their lists, and sums are always computed in the
+    # same order.
     by_id = _stable_order(ids)
     ordered = ids[by_id]
     is_new_id = np.diff(ordered, prepend=-1) != 0
@@ -85,13 +86,13 @@ def bagged(
 
 
 def rows_of(column: str) -> str:
-    """Key in the features of the embeddings of a list column's ids."""
+    """The key in `features` for the embeddings of a list column's ids."""
     return f"{column}:rows"
 
 
 def _stable_order(ids: np.ndarray) -> np.ndarray:
-    """A stable order by id, half an id at a time: NumPy sorts 16 bits by radix, and 32 bits by
-    comparing, which is slower.
+    """A stable order by id, 16 bits at a time: NumPy sorts 16-bit numbers by radix sort, and 32-bit numbers
+    by slower comparisons.
     """
     order = np.argsort(ids.astype(np.uint16), kind="stable")
     if ids.max(initial=0) >> 16:
@@ -128,7 +129,7 @@ def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
 
 
 def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
-    """Sums over the root of their number of entries, from means.
+    """Sums divided by the square root of the number of entries, computed from means.
 
     The mean of many different rows is short, so the parts that all lists share would dominate. The factor,
     the root of the count, corrects this: the result for orthogonal rows is as long as one row. This is the
@@ -151,7 +152,7 @@ def _sum_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
     @tf.custom_gradient
     def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tf.Tensor]]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            # The transposed matrix: the same entries, in the order of their ids.
+            # The transposed matrix has the same entries in the order of their ids.
             list_of_entry = tf.gather(bags.row, bags.by_id)
             id_of_entry = tf.gather(bags.place, bags.by_id)
             return _segment_sum(upstream, list_of_entry, id_of_entry, tf.size(bags.ids))
@@ -162,13 +163,13 @@ def _sum_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
 
 
 def _segment_sum(
-    x: tf.Tensor, place: tf.Tensor, segment: tf.Tensor, segments: tf.Tensor
+    x: tf.Tensor, position: tf.Tensor, segment: tf.Tensor, segments: tf.Tensor
 ) -> tf.Tensor:
     """Sums of the rows of `x` at `place`, by segment, [segments, W]; numbers of segments, [E],
     ascend.
     """
     return tf.raw_ops.SparseSegmentSumWithNumSegments(
-        data=x, indices=place, segment_ids=segment, num_segments=segments
+        data=x, indices=position, segment_ids=segment, num_segments=segments
     )
 
 
@@ -180,15 +181,15 @@ def attended(
     features: Mapping[str, tf.Tensor],
     seed: tf.Tensor | None,
 ) -> tf.Tensor:
-    """Encodes histories by self-attention, and takes the output at each one's newest item.
+    """Encodes histories by self-attention, and returns the output at the newest item of each history.
 
     Histories come in one of two forms, by whether `features` has `last_of(column)`:
 
     - `column` is [B, L] int, a history per row with 0 as padding. The newest `spec.length` items
       are read.
-    - `column` is [S, T] int, sequences padded at the end, which several rows may share; and
-      `last_of(column)` is [B] int32, where each row's newest item stands in the sequences when
-      they are laid end to end, -1 for an empty history. (model/data/batching.py)
+    - `column` is [S, T] int, sequences padded at the end, which several rows may share; and `last_of(column)`
+      is [B] int32, the position of each row's newest item in the flattened sequences, -1 for an empty
+      history. (model/data/batching.py)
 
     Args:
       column: name of the history.
@@ -210,7 +211,7 @@ def attended(
     if last is None:
         ids, last = _newest_items(ids, spec.length)
     encoded = encode_sequences(spec, weights, tf.gather(table, ids), seed)
-    # The vector of empty histories stands in front of all places, so that -1 + 1 reads it:
+    # The vector of empty histories comes before all positions, so that index -1 + 1 reads it:
     #   [empty, (sequence 0, place 0), (0, 1), …, (1, 0), …]
     places = tf.concat([weights["empty"][tf.newaxis], tf.reshape(encoded, [-1, spec.width])], 0)
     return tf.gather(places, last + 1)
@@ -232,8 +233,8 @@ def encode_sequences(
     Returns: [S, T, W] float32. Values after the end of a shorter sequence are meaningless.
     """
     layer = _layer(spec)
-    # The layer's only state is the seeds of its dropouts. They are given with each call, so that
-    # equal steps drop the same values.
+    # The only state of the layer is the seeds of its dropouts. Each call passes them, so that equal steps
+    # drop the same values.
     states = [variable.value for variable in layer.non_trainable_variables]
     if seed is not None:
         seed = tf.cast(seed, tf.int64)
@@ -249,7 +250,7 @@ def encoder_shapes(spec: Attention) -> dict[str, list[int]]:
 
 
 def last_of(column: str) -> str:
-    """Key in the features of the places of each row's newest item in a packed history."""
+    """The key in `features` for the position of each row's newest item in a packed history."""
     return f"{column}:last"
 
 
@@ -259,7 +260,7 @@ def encoder_prefix(column: str) -> str:
 
 
 def _newest_items(ids: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """A sequence per row, without gaps, and the end of each."""
+    """One sequence per row, without gaps, and the length of each."""
     lists = tf.ragged.boolean_mask(ids, ids > 0)[:, -length:]
     count = tf.cast(lists.row_lengths(), tf.int32)
     sequences = lists.to_tensor()

@@ -107,7 +107,7 @@ def encode(
     columns = architecture.columns[side]
     widths = architecture.layers[side]
     inputs = {column.name: _read(column, tables, dense, features, seed) for column in columns}
-    # One product of the kernels side by side, instead of one per column and a sum.
+    # One product with the concatenated kernels, instead of one product per column and a sum.
     kernel = tf.concat([dense[f"{side}/first/{column.name}"] for column in columns], 0)
     hidden = tf.concat(list(inputs.values()), 1) @ kernel + dense[f"{side}/bias/0"]
     for i in range(1, len(widths)):
@@ -116,7 +116,7 @@ def encode(
         if column.skip:
             hidden += dense[f"{side}/skip/{column.name}"] * inputs[column.name]
     vector = tf.math.l2_normalize(hidden, axis=1, epsilon=_TINY)
-    # The transform graph may leave the shapes of its outputs open; a SavedModel must know its own.
+    # The transform graph may leave the shapes of its outputs open, but a SavedModel needs fixed shapes.
     return tf.ensure_shape(vector, [None, widths[-1]])
 
 
@@ -201,11 +201,11 @@ def _initial_encoder_weight(name: str, shape: list[int], seed: int) -> tf.Tensor
     if kind == "positions":
         return _normal(shape, _POSITION_DEVIATION, seed, name)
     if kind == "kernel":
-        # Attention's are [W, heads, width of a head], and its output's that turned round.
+        # Attention kernels are [W, heads, width of a head]; its output kernel is [heads, width of a head, W].
         input_axes = len(shape) - 1 if "attention_output" in name else 1
         return _glorot(shape, prod(shape[:input_axes]), prod(shape[input_axes:]), seed, name)
     if kind == "gamma":
-        # What comes out is to be as long as an item's embedding, since both are added up.
+        # The output must have about the length of an item's embedding, because both are added.
         return tf.fill(shape, shape[0] ** -0.5 if "/last/" in name else 1.0)
     return tf.zeros(shape)
 

@@ -122,7 +122,7 @@ def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> Ta
     )
     if archive is None:
         return in_use
-    # Archived rows follow the rows in use. Only `left` tells them apart.
+    # Archived rows follow the rows in use. Only `left` distinguishes them.
     return replace(
         in_use,
         keys=pa.concat_arrays([in_use.keys, archive.keys]),

@@ -16,7 +16,7 @@ Rows of embedding tables are matched by key, not by row number:
 - An auxiliary head that the parent did not have, or had with another loss, starts from scratch.
 - Any other change of shape is an error, which names all changes.
 
-Training from scratch starts with random rows of the length of trained rows. An unmoved row would say
+Training from scratch starts with random rows of the length of trained rows. An untrained row would say
 something random about a new brand or an unused word. So after training from scratch:
 
 - The row of an unused value becomes the shared row that the value would be hashed to outside the
@@ -92,7 +92,7 @@ def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, slot_decay
     row = position.fill_null(0).to_numpy().copy()
     row[is_new] = _shared_rows(spec.keys.filter(pa.array(is_new)), parent)
     slots = decay_slots(parent.slots[row], slot_decay)
-    # New rows have shared the row of rare values, whose slots belong to others, too.
+    # New rows have used the shared row so far. Its slots also belong to other values.
     slots[is_new] = START
     weight = model.tables[spec.name]
     weight.values.assign(parent.values[row])
@@ -101,7 +101,7 @@ def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, slot_decay
 
 def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
     """The parent's shared rows for keys that were outside its vocabulary, [N] int64."""
-    if not len(keys):  # a hashed table has no row `oov:0`, but it never has new keys
+    if not len(keys):  # a hashed table has no row `oov:0`, but it gets no new keys
         return np.zeros(0, np.int64)
     first = pc.index_in(pa.scalar("oov:0"), value_set=parent.keys).as_py()
     return first + shared_buckets(keys, parent.shared)
@@ -144,12 +144,12 @@ def _carry_weight(model: TwoTower, name: str, parent: TrainingState, slot_decay:
 
 
 def _check_shapes(model: TwoTower, parent: TrainingState) -> None:
-    # Several weights may follow from one key of the pipeline file, which is named once.
+    # Several weights may depend on one key of the pipeline file. The message names the key once.
     changes = {key: changed for key, *changed in _changes(model, parent)}
     if changes:
         described = "; ".join(
-            f"{key} now gives {now}, the parent has {before} ({what})"
-            for key, (before, now, what) in changes.items()
+            f"{key} now gives {now}, the parent has {before} ({description})"
+            for key, (before, now, description) in changes.items()
         )
         raise UsageError(
             f"A warm start needs the same shapes as its parent; {described}. Set"
@@ -172,7 +172,7 @@ def _changes(model: TwoTower, parent: TrainingState) -> Iterator[tuple[str, obje
         if spec and (table.hashed, table.shared) != (spec.hashed, spec.shared):
             yield f"features.{name}.kind", table.shared, spec.shared, "rows that values share"
         elif spec and spec.dimension != (width := table.values.shape[1]):
-            # A category that is an id now, say
+            # For example, a category that is now an id
             yield f"features.{name}", width, spec.dimension, "as the width of its embedding"
     shapes_before = {name: values.shape for name, (values, _) in parent.dense.items()}
     shapes = {name: tuple(weight.values.shape) for name, weight in model.dense.items()}
@@ -189,7 +189,7 @@ def _changed_column(
     now: Shapes,
     parent_tables: Mapping[str, TableState],
 ) -> Iterator[tuple[str, object, object, str]]:
-    """Changes of a column that the parent had, too: of its width, its skip connection, its encoder."""
+    """Changes of a column that the parent also had: of its width, its skip connection, its encoder."""
     first = f"{side}/first/{column.name}"
     # A changed table was reported already, by its own key.
     if column.table not in parent_tables and before[first][0] != now[first][0]:
@@ -233,7 +233,7 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
         spec = model.architecture.tables[name]
         weight = model.tables[name]
         rows = weight.values.numpy()
-        # Adagrad moves every row that has a gradient, so an unmoved row has its first bytes.
+        # Adagrad changes every row that has a gradient, so an untrained row has its initial bytes.
         is_unused = (rows == initial_rows(spec, seed).numpy()).all(1)
         # A feature that no example has keeps its random rows. If rows and kernel were all zero, both
         # gradients would be zero, and the feature could never be learned.

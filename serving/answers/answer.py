@@ -151,8 +151,8 @@ class Explanations(NamedTuple):
         added = self.ranker.contributions(values)
         # Stable, so that equal contributions keep the order of the features.
         strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_EXPLAINING]
-        for row, place in enumerate(np.flatnonzero(is_ranked)):
-            reasons[place] = [
+        for row, position in enumerate(np.flatnonzero(is_ranked)):
+            reasons[position] = [
                 self._reason(int(column), values[row, column], added[row, column])
                 for column in strongest[row]
                 if added[row, column] != 0

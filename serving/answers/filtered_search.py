@@ -175,9 +175,9 @@ def _compare(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.
         return nearest
     among_passing = ExactIndex(index.vectors[candidates], Settings(kind="exact", k=k))
     # Seen rows become numbers among the candidates; those that do not pass are dropped.
-    place = np.searchsorted(candidates, seen.row)
-    passed = candidates[np.minimum(place, len(candidates) - 1)] == seen.row
-    best = search_without(among_passing, vectors, k, Seen(seen.query[passed], place[passed]))
+    position = np.searchsorted(candidates, seen.row)
+    passed = candidates[np.minimum(position, len(candidates) - 1)] == seen.row
+    best = search_without(among_passing, vectors, k, Seen(seen.query[passed], position[passed]))
     width = best.rows.shape[1]
     nearest.rows[:, :width] = np.where(best.rows == NONE, NONE, candidates[best.rows])
     nearest.scores[:, :width] = best.scores
@@ -188,19 +188,19 @@ def _compare(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.
 def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
     if not len(ascending):
         return np.zeros(values.shape, bool)
-    place = np.searchsorted(ascending, values)
-    return ascending[np.minimum(place, len(ascending) - 1)] == values
+    position = np.searchsorted(ascending, values)
+    return ascending[np.minimum(position, len(ascending) - 1)] == values
 
 
 def _first(
-    kept: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int
+    may_be_listed: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first k kept entries of each line, in their order, filled up with `NONE` and NaN."""
     # A stable sort by "not kept" leaves what is kept in its order, which is by score.
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-    kept = np.take_along_axis(kept, order, 1)
-    rows = np.where(kept, np.take_along_axis(rows, order, 1), NONE)
-    scores = np.where(kept, np.take_along_axis(scores, order, 1), np.nan)
+    order = np.argsort(~may_be_listed, axis=1, kind="stable")[:, :k]
+    may_be_listed = np.take_along_axis(may_be_listed, order, 1)
+    rows = np.where(may_be_listed, np.take_along_axis(rows, order, 1), NONE)
+    scores = np.where(may_be_listed, np.take_along_axis(scores, order, 1), np.nan)
     missing = ((0, 0), (0, k - order.shape[1]))
     return (
         np.pad(rows, missing, constant_values=NONE),

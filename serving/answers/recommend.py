@@ -149,12 +149,14 @@ def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Group
     selected: list[Selected | None] = []
     for wanted, number in numbers.items():
         try:
-            own = None if wanted == NO_FILTER else version.attributes.select(wanted)
+            own_filter = None if wanted == NO_FILTER else version.attributes.select(wanted)
         except ValueError as e:
             raise Refused(of.index(number), str(e)) from e
-        if own and common:
-            own = Selected(own.passing & common.passing, (*own.warnings, *common.warnings))
-        selected.append(own or common)
+        if own_filter and common:
+            own_filter = Selected(
+                own_filter.passing & common.passing, (*own_filter.warnings, *common.warnings)
+            )
+        selected.append(own_filter or common)
     return Groups(tuple(selected), np.array(of))
 
 
@@ -292,7 +294,7 @@ def _choose(
     lists: Retrieved,
     k: int,
     rules: ListsConfig,
-    known: Seen,
+    had: Seen,
     capped: CappedValues | None,
 ) -> _RuledLists:
     """Chooses K of L candidates of each list.
@@ -303,7 +305,7 @@ def _choose(
       capped: the values that caps count; None without caps.
     """
     rows = lists.rows.astype(np.int64)
-    is_new = ~contains(known.by_query(len(rows)), rows)
+    is_new = ~contains(had.by_query(len(rows)), rows)
     columns = choose(
         Candidates(
             rows, is_new, capped.at(rows) if capped else np.zeros((*rows.shape, 0), np.int64)

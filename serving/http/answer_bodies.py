@@ -63,8 +63,8 @@ def _answer_alike(
         owners = [number for number, request in enumerate(batch) for _ in request.queries]
         number = owners[e.row]
         where = "query" if batch[number].single else f"queries[{e.row - owners.index(number)}]"
-        others = batch[:number] + batch[number + 1 :]
-        answers = _answer_alike(version, requests, others, metrics)
+        other_requests = batch[:number] + batch[number + 1 :]
+        answers = _answer_alike(version, requests, other_requests, metrics)
         return [*answers[:number], refused(e, where), *answers[number:]]
     except Exception as e:
         if len(batch) == 1:
@@ -234,10 +234,10 @@ def _result(
 
 def _count(results: list[Result], options: ListRequest, metrics: Metrics) -> None:
     metrics.unknown_users.inc(
-        sum(one["known"] is False and one["user"] is not None for one in results)
+        sum(result["known"] is False and result["user"] is not None for result in results)
     )
-    metrics.short_lists.inc(sum(len(one["items"]) < options.k for one in results))
-    for source, lists in Counter(one["source"] for one in results).items():
+    metrics.short_lists.inc(sum(len(result["items"]) < options.k for result in results))
+    for source, lists in Counter(result["source"] for result in results).items():
         metrics.lists.labels(source).inc(lists)
 
 

@@ -167,12 +167,12 @@ class LiveVersion:
         if again:
             return
         if wanted:
-            what = f"{wanted} cannot be served"
+            message = f"{wanted} cannot be served"
         else:
-            what = "the registry does not say which version is live"
+            message = "the registry does not say which version is live"
         if self.current:
-            what += f"; {self.current.version.id} keeps answering"
-        log.error("%s: %s", what, self.failure["error"])
+            message += f"; {self.current.version.id} keeps answering"
+        log.error("%s: %s", message, self.failure["error"])
 
 
 @cache
@@ -224,7 +224,7 @@ def _check_lists(version: Version, table: pa.Table, source: str) -> None:
         raise _damaged(version, "Scores")
 
 
-def _damaged(version: Version, what: str) -> BadData:
+def _damaged(version: Version, subject: str) -> BadData:
     return BadData(
-        f"{what} must be finite; those of {version.id} are not. Its towers are damaged. Roll back."
+        f"{subject} must be finite; those of {version.id} are not. Its towers are damaged. Roll back."
     )

@@ -121,8 +121,8 @@ class Service:
         if self.live.loading:
             return f"{self.live.loading} is being loaded"
         if self.live.failure:
-            what = self.live.failure["version"] or "the registry"
-            return f"{what} cannot be read: {self.live.failure['error']}"
+            subject = self.live.failure["version"] or "the registry"
+            return f"{subject} cannot be read: {self.live.failure['error']}"
         return (
             "none is live. `twinspire run PIPELINE --date DATE` makes one, `twinspire versions"
             " PIPELINE` lists all"

@@ -71,7 +71,7 @@ class Reading:
     @property
     def stored(self) -> list[Status]:
         """The versions whose files are there."""
-        return [one for one in self.statuses if one.stored]
+        return [status for status in self.statuses if status.stored]
 
 
 class RegistryReader:
@@ -140,13 +140,13 @@ class RegistryReader:
 
         metric = self._pipeline.gate.metric
         statuses = self._registry.statuses(entries)
-        chosen = best_of_days(one for one in statuses if one.stored)[-_DAYS:]
-        shown = [one for one in statuses if not chosen or one.date >= chosen[0].date]
+        chosen = best_of_days(status for status in statuses if status.stored)[-_DAYS:]
+        shown = [status for status in statuses if not chosen or status.date >= chosen[0].date]
         qualities = quality_of(
-            self._registry, entries, [one.version for one in shown if one.stored]
+            self._registry, entries, [status.version for status in shown if status.stored]
         )
         days = [day for day in trend_days(chosen, qualities, metric) if day.served]
-        trained = next((one for one in shown if not one.refreshes), None)
+        trained = next((status for status in shown if not status.refreshes), None)
         unusual = trained and _if_seen(lambda: self._anomalies(trained.version))
         return Reading(
             log=entries,

@@ -288,12 +288,12 @@ def _rows(
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:
-    others = [text for name, text in described.items() if name not in ("item", "name")]
+    texts = [text for name, text in described.items() if name not in ("item", "name")]
     item = str(described["item"])
     return Row(
         item=item,
         name=short_name(described.get("name") or item),
-        about=" · ".join(short_name(text) for text in others if text is not None),
+        about=" · ".join(short_name(text) for text in texts if text is not None),
         **more,
     )
 

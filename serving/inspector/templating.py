@@ -278,7 +278,7 @@ def _form(service: Service, served: Served, form: Address, reading: Reading) -> 
     corpus = CorpusView.of(version)
     # Links to a few of the proposed users, spread over all of them.
     step = max(1, len(corpus.users) // _PROPOSED)
-    labels = ((one.version, f"{one.version}, {one.status}") for one in reading.stored)
+    labels = ((status.version, f"{status.version}, {status.status}") for status in reading.stored)
     return {
         "form": form,
         "to_item": form.link_to_items(),

@@ -215,8 +215,8 @@ def _text(schema: Schema, convert: Callable[[Any], str] = _as_text) -> ValueType
     # Pydantic tries these two first, without a call of Python.
     plain = Annotated[str, Strict()]
     number = Annotated[str, GetPydanticSchema(_whole_number_as_text)]
-    other = Annotated[str, PlainValidator(convert)]
-    either = plain | number | other
+    converted = Annotated[str, PlainValidator(convert)]
+    either = plain | number | converted
     union = Annotated[either, Field(union_mode="left_to_right"), WithJsonSchema(schema)]
     return ValueType(annotation=union, expected="must be a string")
 

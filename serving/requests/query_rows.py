@@ -55,9 +55,9 @@ class Requests:
         self.features = pa.schema(
             [column for name, f in query.items() for column in feature_columns(name, f)]
         )
-        others = {USER: pa.string(), SEEN: STRINGS, EXCLUDE: STRINGS}
-        others |= {ALLOW: pa.string(), DENY: pa.string()}
-        self.layout = pa.schema([*map(pa.field, others, others.values()), *self.features])
+        types = {USER: pa.string(), SEEN: STRINGS, EXCLUDE: STRINGS}
+        types |= {ALLOW: pa.string(), DENY: pa.string()}
+        self.layout = pa.schema([*map(pa.field, types, types.values()), *self.features])
         self._id = pipeline.user_id
         self._histories = pipeline.of_kind(HistoryFeature)
 
@@ -142,11 +142,11 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
       known: [B] bool, whether the version knows each user, or None; as `complete` gives it.
     """
     # The user's id and the history are features too; they are looked at by their own columns.
-    others = {USER, SEEN, EXCLUDE, ALLOW, DENY, pipeline.user_id}
-    others |= {*pipeline.of_kind(HistoryFeature)}
+    names = {USER, SEEN, EXCLUDE, ALLOW, DENY, pipeline.user_id}
+    names |= {*pipeline.of_kind(HistoryFeature)}
     has_features = np.zeros(len(requests), bool)
     for column in requests.schema:
-        if column.name not in others and column.type != TIME:
+        if column.name not in names and column.type != TIME:
             has_features |= _is_given(requests[column.name])
     by_id = known is None and pipeline.user_id is not None
     # The first that is true counts.

@@ -186,10 +186,10 @@ class RequestModel:
             for field in _fields_of_feature(name, feature)
         ]
         self.features = [field for field in of_features if field.column == field.key]
-        others = {field.key: field for field in _other_fields(self.attributes)}
+        fixed_fields = {field.key: field for field in _other_fields(self.attributes)}
         # The others win: `user` or `allow` mean the same in every pipeline, even in one that has a
         # feature of this name. They also come first, where a person looks for them.
-        self.fields = others | {field.key: field for field in of_features} | others
+        self.fields = fixed_fields | {field.key: field for field in of_features} | fixed_fields
 
     @cached_property
     def query_type(self) -> Any:

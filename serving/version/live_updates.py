@@ -110,11 +110,11 @@ class NewItems:
         taken = table["item"].is_in(enough.to_list()).to_numpy()
         return Found(enough.to_list(), waiting.where(taken), waiting.where(~taken))
 
-    def take_up(self, found: Found) -> None:
+    def take_up(self, new: Found) -> None:
         """Adds the items that `find` returned. Their events leave the buffer."""
-        self.ids += found.ids
+        self.ids += new.ids
         self._waiting = EventBuffer(MOST_EVENTS)
-        self._waiting.add(found.rest)
+        self._waiting.add(new.rest)
         self._has_more = False
 
 

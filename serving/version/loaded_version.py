@@ -67,8 +67,8 @@ class Version:
           BadData: its files are damaged.
         """
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache)
-        place = home / version_manifest.FILE
-        described = Manifest.parse(place.read_bytes(), str(place))
+        path = home / version_manifest.FILE
+        described = Manifest.parse(path.read_bytes(), str(path))
         _check_own_sources(described)
         return cls(pipeline, home, described)
 
@@ -317,10 +317,10 @@ class _SecondStage(NamedTuple):
     def read(cls, version: Version) -> Self:
         """Reads the ranker's files. If they cannot be used, the reason is logged once."""
         home = version.home
-        place = home / RankerFile.FILE
-        if not place.exists():
+        path = home / RankerFile.FILE
+        if not path.exists():
             return cls()
-        described = place.read_bytes()
+        described = path.read_bytes()
         written = RankerFormat.parse(described).format
         if written != FORMAT:
             return cls._unusable(

@@ -147,15 +147,15 @@ class Vocabularies:
           requests: [B] rows of `Requests.table`, before stored users fill in what is missing.
         """
         warnings: dict[int, list[str]] = {}
-        for name, known in self._known.items():
-            for row, values in _unknown_values(requests[name].combine_chunks(), known).items():
+        for name, vocabulary in self._known.items():
+            for row, values in _unknown_values(requests[name].combine_chunks(), vocabulary).items():
                 warnings.setdefault(row, []).append(
-                    f"{self._version} was trained without {name} {_few(values)}; with {_few(known)}"
+                    f"{self._version} was trained without {name} {_few(values)}; with {_few(vocabulary)}"
                 )
         return warnings
 
 
-def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, dict[str, None]]:
+def _unknown_values(column: pa.Array, vocabulary: Mapping[str, None]) -> dict[int, dict[str, None]]:
     """The distinct unknown values of each row that has any."""
     if pa.types.is_list(column.type):
         values = column.flatten()
@@ -164,7 +164,9 @@ def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, di
         values = column
         rows = np.arange(len(column))
     unknown = {
-        value for value in pc.unique(values).to_pylist() if value is not None and value not in known
+        value
+        for value in pc.unique(values).to_pylist()
+        if value is not None and value not in vocabulary
     }
     # Nearly every batch ends here. The loop below is slow: it makes a Python object of each value.
     if not unknown:
