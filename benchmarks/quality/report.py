@@ -230,7 +230,7 @@ def slices_table(results: Results) -> str:
     sure = [p < SURE for p in holm([r["p"] for r in rows])]
     below = [r for r, is_sure in zip(rows, sure, strict=True) if is_sure and r["found"] < 1]
     lines = [
-        f"Of {len(rows)} comparisons, what is served is surely below in {len(below)}.",
+        f"Served lists are surely worse in {len(below)} of {len(rows)} comparisons.",
         "",
         "| case and days | users | queries | peer | ratio, 95% interval |",
         "|---|---|--:|---|--:|",

@@ -131,7 +131,7 @@ def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:
     values, day, user = two_weeks(5)
     new = user.astype(int) % 4 == 0
     lines = report.slices_table(collected(np.where(new, values / 2, values), values, day, user))
-    assert lines.splitlines()[0] == "Of 2 comparisons, what is served is surely below in 1."
+    assert lines.splitlines()[0] == "Served lists are surely worse in 1 of 2 comparisons."
     assert "| new | 140 | purchase_history | 0.500 (0.500 to 0.500) |" in lines.splitlines()[-1]
     few = day < DAYS[7]
     weak = collected(values[few] / 2, values[few], day[few], user[few])
