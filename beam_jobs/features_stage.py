@@ -30,6 +30,7 @@ from beam_jobs.transform import analysis
 from beam_jobs.validation import anomalies, drift, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, features_report
+from twinspire_core.display.table import counted
 from twinspire_core.errors import BadData, NothingToDo
 from twinspire_core.sources.candidate_sources import fits_of
 from twinspire_core.sources.user_histories import Sequences
@@ -71,7 +72,7 @@ def _transform(ctx: attempts.StageContext) -> None:
     graph.make_graph(p, ctx.out)
     folder = storage.join(ctx.out, feature_schema.EXAMPLES)
     examples = [f"{feature_schema.EXAMPLES}/{file.path}" for file in storage.list_files(folder)]
-    console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
+    console.print(f"features {ctx.day}: transforming {counted(len(examples), 'file')} of examples")
 
     # A second job, since the graph has to be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
@@ -117,7 +118,7 @@ def write_raw(
     if ctx.day not in days:
         raise NothingToDo(f"There are no event files for {ctx.day} ({ctx.pipeline.source.events}).")
     console.print(
-        f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
+        f"features {ctx.day}: {counted(len(days), 'day')} of events from {min(days)} on, "
         f"examples of {len(days.keys() & set(job.plan.examples))}"
         + (f", {len(job.plan.replay)} replayed" if job.plan.replay else "")
     )
@@ -151,7 +152,8 @@ def write_served(ctx: attempts.StageContext) -> features_report.FeaturesReport:
     """
     job = plan_job(ctx, "served")
     console.print(
-        f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on"
+        f"catalogue of {ctx.day}: {counted(len(job.inputs.events), 'day')} of events from"
+        f" {job.plan.first} on"
     )
     counters = _run(job, lambda rows: None)
     check_snapshots(job, counters)

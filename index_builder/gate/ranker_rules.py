@@ -31,6 +31,7 @@ from twinspire_core.config.source_registry import FIXED_ORDER, RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import RecipeFigures
+from twinspire_core.display.table import counted
 
 # Days with measured trees before the recipe is judged.
 _LEAST_DAYS = 7
@@ -62,13 +63,15 @@ def judge_recipe(version: JudgedVersion, gate: GateConfig) -> RecipeJudgement:
     if ranker is None:
         return RecipeJudgement(FIXED_ORDER)
     if ranker.fitted is None:
-        return RecipeJudgement(FIXED_ORDER, "the fixed order serves: too few users to fit trees on")
+        return RecipeJudgement(
+            FIXED_ORDER, "the fixed order serves: too few users to fit a ranker on"
+        )
     days = _days(memory, gate.metric) if memory else []
     if len(days) < _LEAST_DAYS:
         return RecipeJudgement(
             RANKED,
-            "the trees serve. They are not compared with the fixed order and single sources yet: they were"
-            f" measured on {len(days)} days, {_LEAST_DAYS} are needed",
+            "the ranker serves. It is not compared with the fixed order and single sources yet: it was"
+            f" measured on {counted(len(days), 'day')}, {_LEAST_DAYS} are needed",
         )
     figures = _compare(days)
     if figures.is_below:
@@ -125,25 +128,25 @@ def judge_order(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Ite
     if ranker.holdout.baseline is None:
         yield Finding(
             False,
-            "the trees are not compared with earlier ones: the version before has none for the same"
-            " sources. Later trees are compared with these",
+            "the ranker is not compared with an earlier one: the version before has none for the same"
+            " sources. Later rankers are compared with this one",
         )
     elif not trees.differ:
         yield Finding(
             False,
-            "the trees are not compared with those of the version before: they are the same, or give the"
+            "the ranker is not compared with that of the version before: it is the same, or gives the"
             " same lists",
         )
     elif trees.change is None or not trees.is_known:
         yield Finding(
             False,
-            "the trees are not compared with those of the version before: the lists of"
+            "the ranker is not compared with that of the version before: the lists of"
             f" only {trees.differ} held-out users differ, {LEAST_DIFFERENT} are needed",
         )
     elif trees.surely_lost(gate.max_drop):
         yield Finding(
             True,
-            f"{trees.name} of the trees is {trees.candidate:.4f}; the trees of the version before reach"
+            f"{trees.name} of the ranker is {trees.candidate:.4f}; the ranker of the version before reaches"
             f" {trees.baseline:.4f} on the same candidates{trees.change_as_text}. The gate refuses this:"
             f" the whole interval is below -gate.max_drop = -{gate.max_drop:g}",
         )

@@ -172,16 +172,16 @@ def _second_stage(facts: Facts) -> Iterator[list[str]]:
     trees = figures.trees
     if trees and trees.baseline is not None:
         yield [
-            f"{facts.metric} of the trees, {count(trees.users)} users",
+            f"{facts.metric} of the ranker, {count(trees.users)} users",
             f"{number(trees.candidate)}, previous version {number(trees.baseline)}: {_change_text(trees)}",
             f"−{facts.limits.max_drop:.0%}, whole interval",
         ]
     if recipe := figures.recipe:
         yield [
-            f"trees on {recipe.days} days, before training on each day",
+            f"ranker on {counted(recipe.days, 'day')}, before training on each day",
             f"{number(recipe.trees)}, {list_name(recipe.beside)} {number(recipe.other)}:"
             f" {recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})",
-            "the fixed order serves if the trees are surely worse",
+            "the fixed order serves if the ranker is surely worse",
         ]
 
 

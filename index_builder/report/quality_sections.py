@@ -310,7 +310,7 @@ def second_stage(facts: Facts) -> Section:
         largest = list(fitted.importance.items())[:_SHOWN_FEATURES]
         tables.append(
             Table(
-                head=["feature", "share of the trees' gain"],
+                head=["feature", "share of the ranker's gain"],
                 rows=[[name, share(value)] for name, value in largest],
                 title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. Its most used features:",
                 folded=True,

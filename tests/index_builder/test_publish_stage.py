@@ -302,7 +302,7 @@ def test_the_gate_reads_how_sure_a_loss_is(
     summary = publish_stage.run(made)
     assert (summary["refused"] == []) == accepted
     assert f"-40.0% to {high:+.1%}" in str(summary["refused"] + summary["notes"])
-    assert ("of the trees" in str(summary["refused"])) == (lists == "trees")
+    assert ("of the ranker" in str(summary["refused"])) == (lists == "trees")
     assert registry.manifest(summary["version"]).quality.model_dump() == summary["gate"]
 
 

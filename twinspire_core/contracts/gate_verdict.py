@@ -74,7 +74,7 @@ class RecipeFigures(JsonPart):
     def why_not(self, metric: str) -> str:
         """The reason why the ranker does not serve, in words."""
         return (
-            f"the fixed order serves in place of the trees: over {self.days} days, {metric} of the trees is"
+            f"the fixed order serves in place of the ranker: over {self.days} days, {metric} of the ranker is"
             f" {self.trees:.4f}, of {self.beside} {self.other:.4f} (difference {self.mean:+.4f}, 99%"
             f" interval {self.low:+.4f} to {self.high:+.4f})"
         )

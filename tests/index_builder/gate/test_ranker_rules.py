@@ -44,7 +44,7 @@ def test_trees_surely_below_the_fixed_order_give_way_to_it_and_the_version_is_ac
     assert (ruling.accepted, ruling.serves) == (True, "fixed_order")
     (note,) = [note for note in ruling.notes if "serves" in note]
     assert note.startswith(
-        "the fixed order serves in place of the trees: over 7 days, recall@50 of the trees is 0.2900,"
+        "the fixed order serves in place of the ranker: over 7 days, recall@50 of the ranker is 0.2900,"
         " of fixed_order 0.3000 (difference -0.0100, 99% interval "
     )
     recipe = ruling.figures.recipe
@@ -99,7 +99,7 @@ def test_a_version_promoted_despite_the_gate_restarts_the_count_of_days():
 def test_without_trees_the_fixed_order_serves():
     ruling = judged(*week(0.1), ranker=RankerMeasures())
     assert ruling.serves == "fixed_order"
-    assert any("too few users to fit trees on" in note for note in ruling.notes)
+    assert any("too few users to fit a ranker on" in note for note in ruling.notes)
     assert verdict(ranker=None).serves == "fixed_order"
 
 
@@ -118,7 +118,7 @@ def judged_order(*told, fitted=FITTED, gate=None, **changes):
 
 
 def about_trees(found):
-    return [text for text in found.notes if "trees are not compared" in text]
+    return [text for text in found.notes if "ranker is not compared" in text]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_trees_are_refused_when_their_loss_is_surely_large(change, low, high, di
     assert bool(about_trees(ruling)) == (differ < 10)
     if not accepted:
         (reason,) = ruling.refused
-        assert reason.startswith(f"recall@50 of the trees is {0.2 * (1 + change):.4f}")
-        assert "of the version before reach 0.2000" in reason and f"{high:+.1%}" in reason
+        assert reason.startswith(f"recall@50 of the ranker is {0.2 * (1 + change):.4f}")
+        assert "of the version before reaches 0.2000" in reason and f"{high:+.1%}" in reason
 
 
 @pytest.mark.parametrize(
@@ -177,5 +177,5 @@ def test_without_trees_before_the_rule_begins_and_says_so():
     ruling = judged_order()
     assert ruling.accepted and len(about_trees(ruling)) == 1
     assert about_trees(ruling)[0].endswith(
-        "the version before has none for the same sources. Later trees are compared with these"
+        "the version before has none for the same sources. Later rankers are compared with this one"
     )

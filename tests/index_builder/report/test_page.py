@@ -165,7 +165,7 @@ def test_the_gate_shows_slices_and_limits(facts):
     judged = changed(judged, figures={"lead": {**lead, "low": None, "before": []}})
     assert "popular items 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
     assert (
-        "recall@50 of the trees, 1,300 users 0.125, previous version 0.250: −50.0% (−60.0% to"
+        "recall@50 of the ranker, 1,300 users 0.125, previous version 0.250: −50.0% (−60.0% to"
         " −40.0%) −10%, whole interval" in part["gate"]
     )
 

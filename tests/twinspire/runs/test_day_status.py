@@ -96,7 +96,7 @@ def test_it_is_said_when_the_fixed_order_serves_in_place_of_the_trees(shop):
     assert status_of_day(0.001) == ("published", "")
     assert status_of_day(-0.01) == (
         "published",
-        "the fixed order serves in place of the trees: over 9 days, recall@50 of the trees is 0.2900,"
+        "the fixed order serves in place of the ranker: over 9 days, recall@50 of the ranker is 0.2900,"
         " of history 0.3100 (difference -0.0200, 99% interval -0.0300 to -0.0100).",
     )
 
