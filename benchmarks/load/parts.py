@@ -12,7 +12,7 @@ import numpy as np
 
 from serving.answers import recommend, retrieval
 from serving.http import answer_bodies
-from serving.http.bodies import BodyParser
+from serving.http.bodies import BodyParser, read_object
 from serving.http.hot_swap import warm
 from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
@@ -55,7 +55,7 @@ def parts(pipeline: Path, bodies: list[bytes]) -> dict[str, float]:
             stack.enter_context(clock.timing(name, owner, attribute, candidates))
         started = time.process_time()
         for begin in range(0, len(bodies), _BATCH):
-            batch = [parser.recommend(body) for body in bodies[begin : begin + _BATCH]]
+            batch = [parser.recommend(read_object(body)) for body in bodies[begin : begin + _BATCH]]
             answer_bodies.answer_batch(version, requests, batch, metrics)
         whole = time.process_time() - started
     found = {name: 1000 * spent.get(name, 0.0) / len(bodies) for name, _, _ in _PLACES}

@@ -24,7 +24,7 @@ from twinspire_core.contracts.day_metrics import (
     RankerMeasures,
 )
 from twinspire_core.contracts.features_report import FeatureSkew
-from twinspire_core.contracts.gate_verdict import BestFigures, PooledFigures
+from twinspire_core.contracts.gate_verdict import BestFigures, ComparedFigures, PooledFigures
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences, value_of
 from twinspire_core.metrics.measure_names import USERS, key
 
@@ -42,27 +42,16 @@ class Finding(NamedTuple):
     text: str
 
 
-class ComparedMeasure(NamedTuple):
-    """A measure of the version and of its baseline; None where something was not measured.
+class ComparedMeasure(ComparedFigures):
+    """A measure of the version and of its baseline, to be judged. Its values may be no numbers.
 
     Attributes:
       name: the measure; in a slice as `recall@50/users:0`.
-      users: how many users it was measured on.
-      candidate: its value for the version.
-      baseline: its value for the baseline.
-      change: relative: -0.1 for a tenth less.
-      low, high: the 95% interval of the change.
-      differ: number of users whose two lists differ in the measure.
-      worse: number of these users for whom the version's list is the worse one.
+      worse: number of users for whom the version's list is the worse one.
     """
 
     name: str
     users: int
-    candidate: float | None
-    baseline: float | None
-    change: float | None
-    low: float | None
-    high: float | None
     differ: int
     worse: int = 0
 
@@ -149,25 +138,18 @@ SURE = 1.96
 """Half the width of a 95% interval, in standard errors."""
 
 
-class PooledDays(NamedTuple):
-    """Several days together.
+class PooledMeasure(ComparedMeasure):
+    """A measure over the users of several days together.
 
     Attributes:
       days: how many of them had users.
-      compared: the measure over the users of all of them.
     """
 
     days: int
-    compared: ComparedMeasure
 
-    def figures(self) -> PooledFigures:
-        """As JSON can hold them."""
-        return PooledFigures(days=self.days, **self.compared.figures())
-
-    @property
-    def where(self) -> str:
-        """The number of days, as text for the middle of a sentence."""
-        return f"{self.days} days combined"
+    def figures(self) -> dict[str, Any]:
+        """The fields of `PooledFigures`, as JSON can hold them."""
+        return {"days": self.days, **super().figures()}
 
 
 def pool_days(
@@ -176,7 +158,7 @@ def pool_days(
     measure: str,
     *,
     enough: int | None,
-) -> PooledDays | None:
+) -> PooledMeasure | None:
     """Puts days together, the newest first.
 
     Args:
@@ -205,18 +187,16 @@ def pool_days(
     # Within days and between them: days that differ make the interval wider
     squares = sum((n - 1) * p.deviation**2 + n * (p.mean - mean) ** 2 for n, p in parts)
     error = math.sqrt(squares / max(1, users - 1) / users)
-    return PooledDays(
+    return PooledMeasure(
         days=len(parts),
-        compared=ComparedMeasure(
-            name=measure,
-            users=users,
-            candidate=base + mean,
-            baseline=base,
-            change=mean / base,
-            low=(mean - SURE * error) / base,
-            high=(mean + SURE * error) / base,
-            differ=sum(pairs.differ for _, pairs in parts),
-        ),
+        name=measure,
+        users=users,
+        candidate=base + mean,
+        baseline=base,
+        change=mean / base,
+        low=(mean - SURE * error) / base,
+        high=(mean + SURE * error) / base,
+        differ=sum(pairs.differ for _, pairs in parts),
     )
 
 
@@ -271,7 +251,7 @@ class LineMemory:
                 differences[name] = day.two_tower
         return differences
 
-    def pool_newest(self, lists: HeldOutMeasures, gate: GateConfig) -> PooledDays | None:
+    def pool_newest(self, lists: HeldOutMeasures, gate: GateConfig) -> PooledMeasure | None:
         """The versions of several days against their baselines; None if the day alone has enough
         users, or all days together have too few.
         """
@@ -280,7 +260,7 @@ class LineMemory:
             return None
         days = {name: day.two_tower for name, day in self.line.items()}
         pooled = pool_days(days, self.day, gate.metric, enough=gate.min_users)
-        return pooled if pooled and pooled.compared.users >= gate.min_users else None
+        return pooled if pooled and pooled.users >= gate.min_users else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,14 +305,14 @@ class BestComparison(NamedTuple):
 
     best: BestMeasures
     compared: ComparedMeasure
-    pooled: PooledDays | None
+    pooled: PooledMeasure | None
 
     def figures(self) -> BestFigures:
         """As JSON can hold them."""
         return BestFigures(
             version=self.best.version,
             ahead=self.best.ahead,
-            pooled=self.pooled.figures() if self.pooled else None,
+            pooled=PooledFigures(**self.pooled.figures()) if self.pooled else None,
             **self.compared.figures(),
         )
 

@@ -178,7 +178,8 @@ def judge_skew(
     for feature in features:
         beyond = []
         if feature.distance > MAX_SKEW:
-            beyond.append(f"{_distance_text(feature)}, above {MAX_SKEW:g}")
+            measure = "Jensen-Shannon divergence" if feature.served else "L-infinity distance"
+            beyond.append(f"{measure} {feature.distance:.2f}, above {MAX_SKEW:g}")
         if feature.outside > MOST_OUTSIDE:
             outside = f"{feature.outside:.2f} of the values outside the training range"
             beyond.append(f"{outside}, above {MOST_OUTSIDE:g}")
@@ -207,11 +208,6 @@ def _range_text(values: ValueRange) -> str:
         f"{values.low:g} to {values.high:g} (mostly {values.tenth:g} to {values.ninetieth:g},"
         f" median {values.median:g})"
     )
-
-
-def _distance_text(skew: FeatureSkew) -> str:
-    name = "Jensen-Shannon divergence" if skew.served else "L-infinity distance"
-    return f"{name} {skew.distance:.2f}"
 
 
 def _cause(skew: FeatureSkew) -> str:

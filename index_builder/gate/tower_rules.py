@@ -39,7 +39,7 @@ from index_builder.gate.comparison import (
     Finding,
     JudgedVersion,
     LineMemory,
-    PooledDays,
+    PooledMeasure,
     compare_all,
     compare_slices,
     compare_with_best,
@@ -123,18 +123,17 @@ def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
         yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
 
 
-def _pooled_drop(pooled: PooledDays, gate: GateConfig) -> Iterator[Finding]:
-    compared = pooled.compared
+def _pooled_drop(pooled: PooledMeasure, gate: GateConfig) -> Iterator[Finding]:
     text = (
-        f"over {pooled.where}, {compared.name} is {compared.candidate:.4f}, the baselines'"
-        f" {compared.baseline:.4f}{compared.change_as_text}, each day's version compared with its"
+        f"over {pooled.days} days combined, {pooled.name} is {pooled.candidate:.4f}, the baselines'"
+        f" {pooled.baseline:.4f}{pooled.change_as_text}, each day's version compared with its"
         " baseline"
     )
-    if not compared.lost(gate.max_drop):
+    if not pooled.lost(gate.max_drop):
         yield Finding(False, f"judged by several days: {text}")
         return
     text += f"; this loss is larger than gate.max_drop = {gate.max_drop:g} allows"
-    sure = compared.surely_lost(0)
+    sure = pooled.surely_lost(0)
     yield Finding(sure, text if sure else text + _CHANCE)
 
 
@@ -215,10 +214,12 @@ def _compared_with_best(comparison: BestComparison, gate: GateConfig) -> Iterato
         return
     # If the day itself has recovered, losses of earlier days refuse nothing
     recovered = is_judged and not of_day.lost(gate.max_drop)
-    enough = pooled is not None and pooled.compared.users >= gate.min_users
-    if pooled and enough and not recovered and pooled.compared.surely_lost(gate.max_drop):
-        text = _beside_best(best.version, pooled.compared, gate)
-        yield Finding(True, f"{text}; over {pooled.where}, each day's version compared with it")
+    enough = pooled is not None and pooled.users >= gate.min_users
+    if pooled and enough and not recovered and pooled.surely_lost(gate.max_drop):
+        text = _beside_best(best.version, pooled, gate)
+        yield Finding(
+            True, f"{text}; over {pooled.days} days combined, each day's version compared with it"
+        )
     elif is_judged and not recovered:
         yield Finding(False, _beside_best(best.version, of_day, gate) + _CHANCE)
 

@@ -42,7 +42,12 @@ from index_builder.gate.tower_rules import (
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.features_report import FeatureSkew
-from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures, GateVerdict
+from twinspire_core.contracts.gate_verdict import (
+    ComparedFigures,
+    GateFigures,
+    GateVerdict,
+    PooledFigures,
+)
 
 Rule = Callable[[JudgedVersion, GateConfig, IndexConfig], Iterable[Finding]]
 
@@ -158,7 +163,7 @@ def _figures(measured: JudgedVersion, recipe: RecipeJudgement, gate: GateConfig)
     if best := compare_with_best(two_tower, memory, gate.metric):
         figures["best"] = best.figures()
     if pooled := memory.pool_newest(two_tower, gate) if memory else None:
-        figures["pooled"] = pooled.figures()
+        figures["pooled"] = PooledFigures(**pooled.figures())
     if ranker and ranker.holdout.candidate:
         figures["trees"] = ComparedFigures(**compare_all(ranker.holdout, gate.metric).figures())
     if recipe.figures:

@@ -6,12 +6,10 @@ than a correct one.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, Required, TypeVar
 
-import numpy as np
 import orjson
 from fastapi import Request
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -38,10 +36,6 @@ from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_ful
 
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
-_OBJECTS = 20  # objects and lists that a query has on average, at most
-# From a quote to the next, or to the end where none follows. It matches at every quote and never
-# backtracks, so a body is scanned once, whatever it holds.
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _LARGE = 1 << 14  # bytes, from which a thread parses a body
 _Request = TypeVar("_Request")
 Keys = Mapping[str, Option | RequestField]
@@ -78,33 +72,27 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     return bytes(content)
 
 
-async def parse_body(parser: Callable[[bytes], _Request], content: bytes) -> _Request:
+async def parse_body(parse: Callable[[dict[str, Any]], _Request], content: bytes) -> _Request:
     """The request in a body. A thread parses a large one, so that other requests do not wait.
+
+    Args:
+      parse: makes the request from the body's JSON object.
 
     Raises:
       Problem: something is wrong with the body.
     """
     if len(content) <= _LARGE:
-        return parser(content)
-    return await run_in_threadpool(parser, content)
+        return parse(read_object(content))
+    return await run_in_threadpool(lambda: parse(read_object(content)))
 
 
-def read_object(content: bytes, most: int) -> dict[str, Any]:
-    """The object in a body. Of equal keys the last one counts.
-
-    Args:
-      most: objects and lists that the body may hold. While a megabyte of empty ones is parsed, no
-        other request is answered.
+def read_object(content: bytes) -> dict[str, Any]:
+    """The object in a body. Of equal keys the last one counts. NaN and numbers too large for a double
+    are not JSON.
 
     Raises:
-      Problem: it is no JSON object, or holds more than `most`.
+      Problem: it is no JSON object.
     """
-    if len(content) > most and _count_objects(content) > most:
-        # Some of the brackets may stand in texts.
-        count = _count_objects(_TEXT.sub(b"", content))
-        if count > most:
-            message = f"A body can have at most {most:,} objects and lists; found {count:,}."
-            raise Problem("out_of_range", message)
     try:
         body = orjson.loads(content)
     except ValueError as e:
@@ -113,12 +101,6 @@ def read_object(content: bytes, most: int) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
     return body
-
-
-def _count_objects(content: bytes) -> int:
-    # Where every second byte is a bracket, `bytes.count` takes ten times as long, and others wait for it.
-    characters = np.frombuffer(content, np.uint8)
-    return sum(int(np.count_nonzero(characters == bracket)) for bracket in b"{[")
 
 
 class RecommendRequest(NamedTuple):
@@ -154,7 +136,6 @@ class BodyParser:
     def __init__(self, requests: RequestModel, settings: Settings) -> None:
         self._requests = requests
         self._settings = settings
-        self._most_objects = _OBJECTS * (1000 + settings.max_queries)
         # A deployment may allow shorter lists than the type in `OPTIONS`.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
         self._options: Keys = OPTIONS | {"k": k}
@@ -180,32 +161,19 @@ class BodyParser:
         self._several = TypeAdapter(self.several_queries)
         self._similar = TypeAdapter(self.similar_body)
 
-    def recommend(self, content: bytes) -> RecommendRequest:
-        """Reads a body of `/v1/recommend`.
-
-        Raises:
-          Problem: it is wrong. NaN and numbers too large for a double are not JSON.
-        """
-        return self.recommend_from(read_object(content, self._most_objects))
-
-    def similar(self, content: bytes) -> SimilarRequest:
-        """Reads a body of `/v1/similar`.
-
-        Raises:
-          Problem: the body is wrong.
-        """
-        return self.similar_from(read_object(content, self._most_objects))
-
-    def encode(self, content: bytes) -> RecommendRequest:
-        """Reads a body of `/v1/encode`, which has no options. Errors are those of `recommend`."""
-        body = read_object(content, self._most_objects)
+    def encode(self, body: Mapping[str, Any]) -> RecommendRequest:
+        """The request in a body of `/v1/encode`, which has no options. Errors are those of `recommend`."""
         for key in body.keys() - _QUERIES:
             raise self._unknown(key, {})
         request = self._parse(body)
         return request._replace(options=replace(request.options, vectors=True))
 
-    def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
-        """The request in the JSON object of a body of `/v1/recommend`. Errors are those of `recommend`."""
+    def recommend(self, body: Mapping[str, Any]) -> RecommendRequest:
+        """The request in a body of `/v1/recommend`.
+
+        Raises:
+          Problem: the body is wrong.
+        """
         request = self._parse(body)
         self._check_items(len(request.queries), request.options)
         return request
@@ -231,12 +199,8 @@ class BodyParser:
         options = ListRequest(**without_nulls(checked))
         return RecommendRequest(parsed, options, single=body.get("queries") is None)
 
-    def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
-        """The request in the JSON object of a body of `/v1/similar`.
-
-        Raises:
-          Problem: the object is wrong.
-        """
+    def similar(self, body: Mapping[str, Any]) -> SimilarRequest:
+        """The request in a body of `/v1/similar`. Errors are those of `recommend`."""
         self._check_sizes(body)
         try:
             checked = without_nulls(self._similar.validate_python(body))

@@ -4,7 +4,7 @@ feeds them to the version that answers.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from threading import Event, Thread
 from typing import Annotated, Any
@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic_core import ErrorDetails
 
 from serving.answers.recommend import recommend
-from serving.http.bodies import read_object
 from serving.http.http_errors import Problem
 from serving.http.openapi import EventsAnswer
 from serving.http.prometheus import Metrics
@@ -107,8 +106,8 @@ class EventsBody(BaseModel):
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST, fail_fast=True)]
 
 
-def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
-    """The events in the bytes of a body.
+def parse_events(body: Mapping[str, Any], zone: tzinfo, now: datetime) -> Events:
+    """The events in a body.
 
     Args:
       zone: time zone of times without an offset.
@@ -118,23 +117,23 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
       Problem: one event is wrong. Then no event of the body counts.
     """
     try:
-        body = EventsBody.model_validate(read_object(content, 2 * MOST))
+        events = EventsBody.model_validate(body).events
     except ValidationError as e:
         raise _explain(e.errors()[0]) from e
     # Events without a time are of now, all of the same moment.
-    times = np.array([_microseconds(event.time or now, zone) for event in body.events])
+    times = np.array([_microseconds(event.time or now, zone) for event in events])
     ahead = np.flatnonzero(times > _microseconds(now, zone) + _AHEAD * 1_000_000)
     if len(ahead):
         first = int(ahead[0])
         raise Problem(
             "out_of_range",
-            f"An event must not be in the future; {body.events[first].time} is more than {_AHEAD} s"
+            f"An event must not be in the future; {events[first].time} is more than {_AHEAD} s"
             f" after this server's {now:%Y-%m-%d %H:%M:%S %Z}. Check the clocks, and that times are in"
             " ISO 8601, or in seconds or milliseconds since 1970.",
             where=f"events[{first}].time",
         )
-    users = [event.user for event in body.events]
-    return Events.of([event.item for event in body.events], times, users)
+    users = [event.user for event in events]
+    return Events.of([event.item for event in events], times, users)
 
 
 def _microseconds(moment: datetime, zone: tzinfo) -> int:

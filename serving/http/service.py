@@ -5,7 +5,8 @@ serving/inspector/router.py has the paths for people.
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from weakref import finalize
 
 import orjson
@@ -34,10 +35,11 @@ from serving.http.openapi import (
 from serving.http.prometheus import CONTENT_TYPE, Metrics
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
-from serving.version.event_buffer import Events
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.search.top_k import CORES
+
+_Request = TypeVar("_Request")
 
 
 class Service:
@@ -224,10 +226,7 @@ def asking(service: Service) -> APIRouter:
         optional. For an unknown user only the query counts: `known` is false, and `based_on` says what
         the list is based on.
         """
-        wanted = await parse_body(parser.recommend, await _read(request, service))
-        # If no version answers yet, say so at once, and not after the requests that wait.
-        service.check_ready()
-        return _json(await while_connected(request, service.batcher.submit(wanted)))
+        return await _respond(request, service, parser.recommend, service.batcher.submit)
 
     @made.post(
         "/v1/encode",
@@ -252,9 +251,7 @@ def asking(service: Service) -> APIRouter:
         exported catalogue by inner product. A query has the keys of `/v1/recommend`; `exclude`,
         `allow` and `deny` do not change a vector. There are no options.
         """
-        wanted = await parse_body(parser.encode, await _read(request, service))
-        service.check_ready()
-        return _json(await while_connected(request, service.batcher.submit(wanted)))
+        return await _respond(request, service, parser.encode, service.batcher.submit)
 
     @made.post(
         "/v1/similar",
@@ -269,9 +266,7 @@ def asking(service: Service) -> APIRouter:
         """Returns the items whose vectors are nearest to an item's vector, without the item itself. Scores
         are cosines.
         """
-        wanted = await parse_body(parser.similar, await _read(request, service))
-        service.check_ready()
-        return _json(await while_connected(request, service.similar(wanted)))
+        return await _respond(request, service, parser.similar, service.similar)
 
     @made.post(
         "/v1/events",
@@ -295,11 +290,8 @@ def asking(service: Service) -> APIRouter:
         A server keeps events only while it runs, and servers do not share them. Send each event to all
         servers, and today's events again to a server that has restarted.
         """
-
-        def parser(content: bytes) -> Events:
-            return parse_events(content, service.pipeline.zone, datetime.now(UTC))
-
-        sent = await parse_body(parser, await _read(request, service))
+        parse = partial(parse_events, zone=service.pipeline.zone, now=datetime.now(UTC))
+        sent = await parse_body(parse, await _read(request, service))
         return _json(
             orjson.dumps(await run_in_threadpool(service.events.take, service.version, sent))
         )
@@ -350,6 +342,18 @@ def watching(service: Service) -> APIRouter:
     for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
         made.head(path, include_in_schema=False)(answer)
     return made
+
+
+async def _respond(
+    request: Request,
+    service: Service,
+    parse: Callable[[dict[str, Any]], _Request],
+    submit: Callable[[_Request], "Future[bytes]"],
+) -> Response:
+    wanted = await parse_body(parse, await _read(request, service))
+    # If no version answers yet, say so at once, and not after the requests that wait.
+    service.check_ready()
+    return _json(await while_connected(request, submit(wanted)))
 
 
 async def _read(request: Request, service: Service) -> bytes:

@@ -228,14 +228,14 @@ class Inspector:
     def _recommended(self, form: templating.Address) -> Ask:
         requests = self._service.requests
         body = form.recommend_body(requests.model) | {"display": True}
-        request = self._parser.recommend_from(body)
+        request = self._parser.recommend(body)
         # Explain the ranker's lists, unless they are too long for that.
         explain = request.options.k <= EXPLAINED
         request = request._replace(options=replace(request.options, explain=explain))
         return lambda version, live: recommended(version, live, requests, request)
 
     def _similar(self, form: templating.Address) -> Ask:
-        request = self._parser.similar_from(form.similar_body() | {"display": True})
+        request = self._parser.similar(form.similar_body() | {"display": True})
         return lambda version, live: similar(version, live, request)
 
     def _find(self, name: str) -> str:

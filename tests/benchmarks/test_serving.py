@@ -9,7 +9,7 @@ import pytest
 from benchmarks import serving
 from benchmarks.load import client, world
 from benchmarks.load.costly import costly
-from serving.http.bodies import BodyParser
+from serving.http.bodies import BodyParser, read_object
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
@@ -80,12 +80,15 @@ def test_costly_requests_are_allowed(tmp_path):
     for kind, one in kinds.items():
         assert len(bodies[kind]) <= Settings().max_body
         if bodies[kind] and one.status == 200:
-            asked = parser.recommend(bodies[kind])
+            asked = parser.recommend(read_object(bodies[kind]))
             count = lists.get(kind, Settings().max_items)
             assert len(asked.queries) * asked.options.k == count, kind
-    assert len({query["_deny"] for query in parser.recommend(bodies["filters"]).queries}) == 1000
-    with pytest.raises(Problem, match="at most 40,000 objects"):
-        parser.recommend(bodies["wrong body"])
+    assert (
+        len({query["_deny"] for query in parser.recommend(read_object(bodies["filters"])).queries})
+        == 1000
+    )
+    with pytest.raises(Problem, match="1 to 1000 objects"):
+        parser.recommend(read_object(bodies["wrong body"]))
     address = kinds["page"].request.split()[1]
     assert 7000 < len(address) < 8192 and address.endswith(b"&k=200")
 

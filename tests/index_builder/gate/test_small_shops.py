@@ -140,9 +140,8 @@ def test_days_together_are_as_all_their_users_in_one_heap(seed):
         {name: summed_up(*one) for name, one in heap.items()}, TODAY, METRIC, enough=None
     )
     base, difference = (np.concatenate(parts) for parts in zip(*heap.values(), strict=True))
-    compared = pooled.compared
-    assert (pooled.days, compared.users, compared.differ) == (5, 61, np.count_nonzero(difference))
-    assert compared.change == pytest.approx(difference.mean() / base.mean())
+    assert (pooled.days, pooled.users, pooled.differ) == (5, 61, np.count_nonzero(difference))
+    assert pooled.change == pytest.approx(difference.mean() / base.mean())
     error = difference.std(ddof=1) / 61**0.5
-    assert compared.low == pytest.approx((difference.mean() - 1.96 * error) / base.mean())
-    assert compared.high == pytest.approx((difference.mean() + 1.96 * error) / base.mean())
+    assert pooled.low == pytest.approx((difference.mean() - 1.96 * error) / base.mean())
+    assert pooled.high == pytest.approx((difference.mean() + 1.96 * error) / base.mean())

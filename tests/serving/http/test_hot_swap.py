@@ -280,7 +280,7 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
         {"query": {}},
         {"query": {"user": "ben"}, "source": "fixed_order"},
     ):
-        (said,) = answer_batch(version, requests, [parser.recommend_from(body)], Metrics())
+        (said,) = answer_batch(version, requests, [parser.recommend(body)], Metrics())
         assert isinstance(said, bytes), said
         assert len(orjson.loads(said)["items"]) >= 4
     alike = SimilarRequest("i04", ListRequest(k=3, display=True))

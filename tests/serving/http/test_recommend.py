@@ -132,7 +132,7 @@ def assert_same(one: dict, other: dict) -> None:
 def test_an_answer_does_not_depend_on_who_else_asks(version):
     requests = Requests(version.pipeline)
     parser = BodyParser(requests.model, FAST)
-    asked = [parser.recommend_from(body) for body in mixed_bodies(0, 40)]
+    asked = [parser.recommend(body) for body in mixed_bodies(0, 40)]
     together = answer_bodies.answer_batch(version, requests, asked, Metrics())
     for one, value in zip(asked, together, strict=True):
         alone = answer_bodies.answer_batch(version, requests, [one], Metrics())[0]
@@ -237,7 +237,7 @@ def test_a_query_that_is_refused_costs_the_others_one_call(version, monkeypatch)
     monkeypatch.setattr(
         answer_bodies, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o)
     )
-    asked = [parser.recommend_from(body) for body in wanted]
+    asked = [parser.recommend(body) for body in wanted]
     actual = answer_bodies.answer_batch(version, requests, asked, Metrics())
     assert len(calls) == 3
     assert [n for n, one in enumerate(actual) if isinstance(one, Exception)] == [3, 11]

@@ -59,7 +59,7 @@ def test_items_by_their_name(version, typed, items):
 def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     requests, settings = Requests(without_users.pipeline), Settings()
     parser = BodyParser(requests.model, settings)
-    asked = parser.recommend_from({"query": {"user": "anna", "place": 4}, "k": 3, "display": True})
+    asked = parser.recommend({"query": {"user": "anna", "place": 4}, "k": 3, "display": True})
     parts = recommended(without_users, True, requests, asked)
     with pytest.raises(StopIteration) as ended:
         while True:
