@@ -14,11 +14,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, wraps
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec, module_from_spec
-from io import FileIO
+from io import BytesIO
 from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import IO, Any
 
 from twinspire_core.terminal import console
 
@@ -136,87 +136,59 @@ def never_import(*names: str) -> None:
     sys.meta_path.insert(0, _Absent(names))
 
 
-class _Redirection(NamedTuple):
-    """Standard error, redirected to a file.
-
-    Attributes:
-      original: a descriptor of where it went before.
-      undo: closes everything, and puts standard error back.
-    """
-
-    original: int
-    file: FileIO
-    undo: ExitStack
-
-
-_LOCK_OF_STDERR = Lock()
-_open_blocks = 0
-_redirection: _Redirection | None = None
+_STDERR = RLock()
 
 
 @contextmanager
 def suppress_native_stderr() -> Iterator[None]:
     """Keeps back what is written to standard error, by Python or by native code, while the block runs.
-    If the block raises an error, what was kept is written once; not after Ctrl-C.
+    If the block fails, what was kept is written.
 
     Where there is no room to keep it, as on a full disk, it is written at once. The redirection
-    holds for the whole process until the last of several blocks has ended, in whatever thread: so
-    use it around loading a library, not around work that reports progress.
+    holds for the whole process, and blocks of several threads wait for one another: so use it
+    around loading a library, not around work that reports progress.
     """
-    global _open_blocks, _redirection
-    with _LOCK_OF_STDERR:
+    with _STDERR, ExitStack() as undo:
         _flush()
-        if not _open_blocks:
-            _redirection = _redirect()
-        _open_blocks += 1
-    try:
-        yield
-    except Exception:
-        with _LOCK_OF_STDERR:
-            _write_kept()
-        raise
-    finally:
-        with _LOCK_OF_STDERR:
+        original, kept = _redirect(undo)
+        try:
+            yield
+        except BaseException:
             _flush()
-            _open_blocks -= 1
-            if _redirection and not _open_blocks:
-                _redirection.undo.close()
+            kept.seek(0)
+            os.write(original, kept.read())
+            raise
+        finally:
+            _flush()
 
 
-def _redirect() -> _Redirection | None:
-    """Redirects standard error; None where there is none, or no file to keep it in."""
-    with suppress(OSError), ExitStack() as undo:
+def _redirect(undo: ExitStack) -> tuple[int, IO[bytes]]:
+    """Redirects standard error. Returns where it went before, and the file that it is kept in, which is
+    empty where nothing can be kept.
+    """
+    with suppress(OSError), ExitStack() as opened:
         original = os.dup(2)
-        undo.callback(os.close, original)
-        file = undo.enter_context(tempfile.TemporaryFile(buffering=0))
+        opened.callback(os.close, original)
+        file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
         if console.is_terminal:
             # The progress line goes on there. It is closed by the garbage collector, not here: the
             # line may be writing to it just now.
             console.file = os.fdopen(os.dup(original), "w")
-            undo.callback(setattr, console, "file", None)
-            undo.callback(setattr, sys, "stderr", sys.stderr)
+            opened.callback(setattr, console, "file", None)
+            opened.callback(setattr, sys, "stderr", sys.stderr)
             # While the progress line is shown, rich puts a proxy to the console in its place.
             sys.stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
-        undo.callback(os.dup2, original, 2)
+        opened.callback(os.dup2, original, 2)
         os.dup2(file.fileno(), 2)
-        return _Redirection(original, file, undo.pop_all())
-    return None
+        undo.push(opened.pop_all())
+        return original, file
+    return 2, BytesIO()
 
 
 def _flush() -> None:
     # sys.stderr may be None, be on a full disk, or be closed.
     with suppress(AttributeError, OSError, ValueError):
         sys.stderr.flush()
-
-
-def _write_kept() -> None:
-    if _redirection:
-        _flush()
-        _redirection.file.seek(0)
-        os.write(_redirection.original, _redirection.file.read())
-        # An enclosing block, or one of another thread, may fail too: nothing is written twice.
-        _redirection.file.seek(0)
-        _redirection.file.truncate()
 
 
 def compiled(loop: Callable[..., None]) -> Callable[..., None]:
