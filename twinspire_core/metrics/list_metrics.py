@@ -115,12 +115,8 @@ def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
       ranked: [U, L] int64, best first.
       truth: U lists of positions; -1 is a true item outside the corpus.
     """
-    row, place = np.nonzero(contains(truth, ranked))
-    # Row and item become one integer, so that np.unique finds the first place of each pair.
-    pair = row * (int(ranked.max(initial=0)) + 1) + ranked[row, place]
-    _, first = np.unique(pair, return_index=True)
-    first.sort()
-    return Ragged(place[first], row[first], len(ranked))
+    row, place = np.nonzero(contains(truth, ranked) & is_first(ranked))
+    return Ragged(place, row, len(ranked))
 
 
 def recall(hit: Ragged, wanted: np.ndarray, k: int) -> np.ndarray:

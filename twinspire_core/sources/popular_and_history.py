@@ -55,18 +55,20 @@ class History(Source):
         is_listed = personal.items.values >= 0
         if passing is not None:
             is_listed &= passing[personal.items.values]
+        if exclude is not None:
+            is_listed &= ~np.isin(_pairs(personal.items), _pairs(exclude))
         items = personal.items.where(is_listed)
         counts = personal.of_entry[HALF_LIFE][is_listed]
-        most = depth
-        # Longer lists, so that `depth` items remain whatever is excluded.
-        if exclude is not None:
-            most += int(exclude.lengths.max(initial=0))
         # With equal counts, the first entry comes first. The entry -1 (none) reads the appended values.
-        chosen = best_entries(list_offsets(items.lengths), counts, most)
-        ranked = ScoredLists(
+        chosen = best_entries(list_offsets(items.lengths), counts, depth)
+        return ScoredLists(
             np.append(items.values, -1)[chosen], np.append(counts, np.float32(-np.inf))[chosen]
         )
-        return ranked.first(depth) if exclude is None else ranked.without(exclude, depth)
+
+
+def _pairs(lists: Ragged) -> np.ndarray:
+    """A number for each pair of a list and an item, [M] int64."""
+    return lists.row << 32 | lists.values & 0xFFFFFFFF
 
 
 def past_lists(
