@@ -61,7 +61,7 @@ EventColumn = Annotated[
     typer.Option(
         "--event",
         metavar="COLUMN",
-        help="The column with the event's type, or none.",
+        help="The column with the event's type, or the word none.",
     ),
 ]
 
