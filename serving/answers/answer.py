@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
+from typing_extensions import TypedDict  # pydantic needs this TypedDict below Python 3.12
 
 from serving.requests.query_rows import Basis
 from serving.version.filters import Groups, Selected
@@ -24,7 +24,7 @@ from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
 
 _EXPLAINING = 3  # features that explain the place of an item
-_FEW_NEW = "fewer items are new to the user than new_share asks for: there are no more"
+_FEW_NEW = "fewer items are new to the user than new_share requires: there are no more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class AnswerWarnings:
 
     @property
     def few_new(self) -> int:
-        """The number of lists with fewer new items than `new_share` asks for."""
+        """The number of lists with fewer new items than `new_share` requires."""
         return int(self.rules.lacks_new.sum()) if self.rules else 0
 
     def of(self, query: int) -> tuple[str, ...]:
@@ -122,16 +122,16 @@ class ReasonPart(TypedDict):
     contribution: Annotated[
         float, Field(description="Its part of the score; below 0 it moved the item down.")
     ]
-    text: Annotated[str, Field(description="What the value says, in plain words.")]
+    text: Annotated[str, Field(description="The meaning of the value in plain words.")]
 
 
 class Explanations(NamedTuple):
-    """Why a ranker put items in their places. Each explanation is made on demand, because one takes
-    longer than ranking a hundred items.
+    """Explanations of a ranker's order. Each explanation is made on demand, because one takes longer than
+    ranking a hundred items.
 
     Attributes:
       values: [B, K, F] float32, features of the items.
-      is_ranked: [B, K] bool, items that the ranker has put there; popular items fill up the rest.
+      is_ranked: [B, K] bool, items that the ranker listed; popular items fill up the rest.
     """
 
     ranker: Ranker
@@ -140,8 +140,8 @@ class Explanations(NamedTuple):
     is_ranked: np.ndarray
 
     def of(self, query: int, places: slice = slice(None)) -> list[list[ReasonPart]]:
-        """For each item in some places of a list, the features that moved it most, the strongest
-        first. There are none for an item that fills up the list.
+        """For items at some positions of a list, the features that moved them most, the strongest first.
+        Items that fill up the list have none.
         """
         is_ranked = self.is_ranked[query, places]
         values = self.values[query, places][is_ranked]
@@ -179,7 +179,7 @@ class Answer:
         Those of `similar` are cosines.
       widened: [B] bool, lists for which the index had to search for more than the first candidates.
       known: [B] bool, whether the version knows the user; None if it stores no users.
-      history: [B] lists of item ids, oldest first, that the lists rest on; None without a history
+      history: [B] lists of item ids, oldest first, on which the lists are based; None without a history
         feature.
       source: the source that makes the lists.
       list_sources: the source of each list: it differs where a user is unknown.

@@ -113,7 +113,7 @@ class QueryVectors(NamedTuple):
     Attributes:
       vectors: [B, D] float32.
       known: [B] bool, whether the version knows the user; None if it stores no users.
-      bases: what each vector rests on.
+      bases: what each vector is based on.
       unknown: for each query, warnings about values that training never saw.
     """
 
@@ -136,7 +136,7 @@ def query_vectors(version: Version, asked: pa.Table, now: datetime) -> QueryVect
     pipeline = version.pipeline
     unknown = version.vocabularies.unknown(
         asked
-    )  # of values in the request, so before it is completed
+    )  # before stored values are filled in: warnings are about values in the request only
     table, known = complete(asked, version.users, now, pipeline.history_name)
     vectors = _encode(version, table)
     return QueryVectors(vectors, known, read_bases(pipeline, asked, known), unknown)
@@ -171,7 +171,7 @@ def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Querie
 
 
 def _read_past(table: pa.Table, places: _Positions, new: Ragged) -> tuple[Ragged, np.ndarray]:
-    """The items that users had, the most frequent first, then the most recent; and [B] int64, the
+    """The items that users had, the most frequent first, and of equals the most recent; and [B] int64, the
     number of events.
     """
     if STORED_PAST not in places:
@@ -192,7 +192,7 @@ def _read_personal(
     """Decayed counts of the items that users had: the stored counts plus 1 for each newer event. Without
     stored counts, 1 for each known event.
     """
-    # A weight of 1 is that of an event of now: requests have no times.
+    # A weight of 1 is the weight of an event of this moment, because requests have no times.
     stored = PersonalCounts.of_rows(table, lambda _: places[ITEMS].values)
     if stored is not None and not len(new.values):
         return stored

@@ -1,8 +1,8 @@
-"""The live version: looked up, opened and warmed up while the one before answers, then put in its place.
+"""The live version. A new one is found, opened and warmed up while the version before answers, and then
+replaces it.
 
-Each batch reads `current` once, so that one version answers the whole batch. A
-version that cannot be opened or does not answer changes nothing but `failure`. It is tried again, less and
-less often.
+Each batch reads `current` once, so that one version answers the whole batch. A version that cannot be opened
+or does not answer only sets `failure`. It is tried again at growing intervals.
 """
 
 import gc
@@ -116,7 +116,7 @@ class LiveVersion:
                     " unknown. Restore or mount it."
                 )
             if wanted is None or wanted == present:
-                # Also after a rollback of a version that could not be loaded.
+                # This also clears the failure after a rollback of a version that could not be loaded.
                 self.failure = None
             elif not failed_before or time.monotonic() >= self._next_try:
                 self._take(wanted)
@@ -193,7 +193,7 @@ def warm(version: Version) -> None:
       BadData: its lists are too short, or its vectors or scores are not finite.
     """
     if version.users is not None:
-        version.users.count()  # which loads them
+        version.users.count()  # loads the explanations
     if version.ranker is not None:
         version.ranker.compile()
     requests = Requests(version.pipeline)

@@ -42,7 +42,7 @@ TYPES = {
 }
 """Status and meaning of each type."""
 _LONGEST = 200  # characters of a detail, which may hold any key that a client made up
-# As nginx counts them. HTTP has no status for it, because nobody receives the answer
+# The status that nginx uses. HTTP defines none, because nobody receives the answer
 GONE = 499
 """Status under which a request is counted if its client left before the answer."""
 
@@ -85,8 +85,8 @@ class Problem(Exception):
         if self.type in ("not_ready", "overloaded"):
             return [("Retry-After", "1")]
         if self.type == "unauthorized":
-            # Browsers ask for a password, and send it as Basic (serving/app.py). Chromium
-            # reads only one scheme of a line, so each has its own.
+            # Browsers ask for a password, and send it as Basic (serving/app.py). Chromium reads only one
+            # scheme of a line, so each scheme has its own line.
             basic = 'Basic realm="twinspire"'
             return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", basic)]
         if self.type == "timed_out":  # the rest of the body may still come

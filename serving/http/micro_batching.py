@@ -1,4 +1,5 @@
-"""Requests of one moment, answered as one batch, and heavy ones part by part between the batches.
+"""Answers the requests that wait at one moment as one batch, and heavy requests part by part between the
+batches.
 
 A worker thread takes all waiting requests, up to a limit, answers them, and takes the next ones. No request
 waits for others to come: a single request is a batch of its own. The more requests come at once, the larger
@@ -175,7 +176,7 @@ class Batcher:
                 has_turns = bool(self._turns)
             if batch:
                 self._answer(batch)
-            if has_turns:  # those that come meanwhile wait for one more batch
+            if has_turns:  # requests that come meanwhile wait for the next batch
                 self._take_turns()
 
     def _take(self, jobs: deque[_Job]) -> list[_Job]:
@@ -283,7 +284,7 @@ def _future() -> "asyncio.Future[Any]":
 
 def _set_outcomes(outcomes: list[tuple["asyncio.Future[Any]", Any]]) -> None:
     for future, outcome in outcomes:
-        if future.done():  # it was given up
+        if future.done():  # the client gave up
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)

@@ -24,7 +24,7 @@ def _about(description: str, **more: Any) -> Any:
 
 _Items = Annotated[list[str], _about("Item ids, best first.")]
 _Numbers = Annotated[
-    InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
+    InstanceOf[np.ndarray],  # float32, so that numbers are written with the digits of that type
     WithJsonSchema({"type": "array", "items": {"type": "number"}}),
 ]
 _Scores = Annotated[
@@ -218,7 +218,7 @@ def body(described: Any, examples: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
       described: the type of the body.
-      examples: bodies by what they ask for.
+      examples: example bodies by their titles.
     """
     schema = TypeAdapter(described).json_schema()
     content = {

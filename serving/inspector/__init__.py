@@ -1,8 +1,8 @@
-"""The inspector: pages for people. `/` says whether the recommender is well; others show any user's history next
-to the list of any version, and why each item is in it.
+"""The inspector: pages for people. `/` says whether the recommender is well. Other pages show a user's
+history next to the list of a version, and why each item is in the list.
 
     router.py      paths, statuses, headers; versions that are loaded when somebody looks at them
-    home_page.py   what is known of versions, read by a thread of its own; and the home page's sentences of it
+    home_page.py   facts about versions, read by a separate thread; the sentences of the home page about them
     list_view.py   one version's list as it is shown, with tags and facts about its items
     templating.py  pages, put together from templates; the addresses in them
 """

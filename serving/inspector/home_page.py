@@ -1,6 +1,6 @@
-"""What the home page says of the registry, the logs and the lists: whether the recommender is well, and what to do
-if it is not. A thread of its own reads it, at most every few seconds, so that a slow store holds up no page for
-long: pages show what was read last.
+"""The facts on the home page about the registry, the logs and the lists: whether the recommender is well, and
+what to do if it is not. A separate thread reads them, at most every few seconds. Pages show the last reading,
+so a slow store delays no page for long.
 """
 
 import time
@@ -28,7 +28,7 @@ from twinspire_core.display.table import Style
 from twinspire_core.errors import in_one_line, listed
 
 _FRESH = 5.0  # seconds until the registry is read again
-# Seconds that pages wait for a reading, counted from its begin; the first one also imports libraries
+# Seconds that pages wait for a reading, counted from its start; the first reading also imports libraries
 _PATIENCE = 2.0
 _FIRST = 10.0
 _DAYS = 30
@@ -36,21 +36,21 @@ _DAYS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What was read last.
+    """The last reading.
 
     Attributes:
       at: the time of the reading; None before the first one.
       error: why the registry cannot be read now; empty if it can.
       log: all entries of the registry, oldest first.
       statuses: versions of the last days that have any, the newest day first.
-      qualities: what was measured of the stored ones.
-      live: when each version went live the last time, and when another one did.
-      days: what was served on each day that was measured, oldest first.
+      qualities: the measures of the stored versions.
+      live: when each version last went live, and when another one replaced it.
+      days: the lists served on each measured day, oldest first.
       chart: these days; None if there are fewer than two.
       trained: the version that was trained for the newest day; a refresh was not trained.
-      anomalies: what is unusual in the data of that version, if this server sees that.
-      logs: the newest day with logs that is over; None if this server sees none.
-      snapshot: the newest snapshot of items, likewise.
+      anomalies: what is unusual in the data of that version, if this server can read it.
+      logs: the newest complete day with logs; None if this server cannot read logs.
+      snapshot: the newest snapshot of items; None if this server cannot read it.
       lists: checks of the lists of a version, by its id.
     """
 
@@ -87,7 +87,7 @@ class RegistryReader:
         self._begun = self._next = 0.0
 
     def latest(self, version: Version | None) -> Reading:
-        """What was read last; waits a moment if it is time to read again.
+        """The last reading; waits a moment if it is time to read again.
 
         Args:
           version: the version that answers, whose lists are checked once.
@@ -96,7 +96,7 @@ class RegistryReader:
             if self._ended.is_set() and time.monotonic() >= self._next:
                 self._ended.clear()
                 self._begun = time.monotonic()
-                # Not in the pool, whose threads a store that hangs would use up
+                # Not in the thread pool: a store that hangs would use up its threads
                 Thread(target=self._read, args=(version,), daemon=True).start()
         end = self._begun + (_PATIENCE if self._latest.at else _FIRST)
         if self._ended.wait(max(0.0, end - time.monotonic())):
@@ -115,7 +115,7 @@ class RegistryReader:
 
     def _newer(self, before: Reading, version: Version | None) -> Reading:
         entries = self._registry.log(before.log)
-        # All that is read of versions changes with the log only
+        # Facts about versions change only with the log
         newer = before
         if before.at is None or len(entries) > len(before.log):
             newer = self._read_versions(entries)
@@ -135,7 +135,7 @@ class RegistryReader:
         )
 
     def _read_versions(self, entries: Sequence[Entry]) -> Reading:
-        # Here, because matplotlib would delay the start of the server
+        # Imported here, because matplotlib would delay the start of the server
         from index_builder.report.quality_sections import trend_figure
 
         metric = self._pipeline.gate.metric
@@ -166,7 +166,9 @@ class RegistryReader:
 
 
 def _if_seen(read: Callable[[], Any]) -> Any:
-    """What a function reads; None if it cannot, because a server needs to see nothing but the registry."""
+    """The result of a function that reads; None if it cannot read, because a server needs access only to the
+    registry.
+    """
     try:
         return read()
     except Exception:
@@ -183,7 +185,7 @@ def _live_times(entries: Sequence[Entry]) -> dict[str, tuple[datetime, datetime 
 def find_problems(
     service: Service, served: Served | None, reading: Reading, now: datetime
 ) -> list[Check]:
-    """What is wrong, the most urgent first."""
+    """The problems, the most urgent first."""
     checks = [*_of_server(service, served, reading)]
     if served:
         live = served.version.id
@@ -266,7 +268,7 @@ def _of_newest_day(reading: Reading) -> Iterator[Check]:
 def first_sentence(
     service: Service, served: Served | None, reading: Reading, problems: Sequence[Check]
 ) -> tuple[Style, str, str]:
-    """The look, the state, and the sentence that the page begins with."""
+    """The style, the state, and the first sentence of the page."""
     if problems:
         *names, last = [check.problem for check in problems]
         text = f"{', '.join(names)} and {last}." if names else f"{last}."
@@ -285,7 +287,9 @@ def first_sentence(
 def served_figure(
     pipeline: Pipeline, served: Served | None, reading: Reading
 ) -> ServedFigure | None:
-    """What was served on the last day; before one is measured, the live version on held-out users."""
+    """The figure of the lists served on the last day; before a day is measured, the live version on held-out
+    users.
+    """
     if reading.days:
         return reading.days[-1].served
     quality = served and reading.qualities.get(served.version.id)

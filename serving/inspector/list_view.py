@@ -1,6 +1,6 @@
-"""One version's list as a page shows it: what the API answers, and why each item is in it.
+"""One version's list as a page shows it: the API's answer, and why each item is in it.
 
-What a page needs of the whole corpus is computed once for each version (`CorpusView`).
+Facts about the whole corpus are computed once for each version (`CorpusView`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ _BASIS = {
     "id": "the user's id alone: this version stores no users",
     "nothing": "nothing: this is what anybody gets now",
 }
-_uncounted = Metrics()  # the lists of pages are no traffic
+_uncounted = Metrics()  # the lists of pages do not count as traffic
 _VALUES = 200  # of an attribute are proposed; the others can be typed
 _USERS = 100  # are proposed; any other can be typed
 # Weak keys: an entry goes when its version is swapped out.
@@ -91,7 +91,7 @@ def _most_frequent(values: pa.Array) -> list[str]:
     counts = pc.value_counts(values.drop_null())
     order = pc.sort_indices(counts.field("counts"), [("", "descending")])
     frequent = counts.field("values").take(order[:_VALUES]).to_pylist()
-    # As JSON writes true and false, which is how filters do.
+    # As JSON and filters write true and false.
     return [str(value).lower() if isinstance(value, bool) else str(value) for value in frequent]
 
 
@@ -140,7 +140,7 @@ class ListView:
     Attributes:
       version: id of the version.
       status: HTTP status, if the page shows this list alone.
-      basis: what the list rests on, in words.
+      basis: what the list is based on, in words.
       unknown: whether the request has a user id that the version does not know, and nothing else.
       history: the newest event first; None for items like an item.
       knows: stored features of the user, by name.
@@ -215,8 +215,8 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[List
 
 
 def find_items(version: Version, typed: str) -> list[Row]:
-    """The items that somebody means by an id or a name, the most popular first. A whole name wins over
-    a part of one; case does not count.
+    """The items with an id or a name that a person typed, the most popular first. A whole name wins over a
+    part of a name. Case is ignored.
     """
     items = version.published.items
     rows = version.rows([typed])
@@ -267,7 +267,7 @@ def _rows(
       taken: ids of the items that the user had before.
       sources: the source with the largest part in each item's score, if there are several.
     """
-    # Tags first: what the user had is the first of them, and the source the last.
+    # The tag for items that the user had comes first, and the source last.
     tags = _tags_of_items(version, version.rows(answer["items"]).tolist())
     ranked = answer.get("source") == RANKED
     # A ranker's trees do not add up scores of sources
@@ -336,7 +336,7 @@ def _stored_user(
     if not known[0]:
         return [], set()
     stored: dict[str, Any] = table.to_pylist()[0]
-    # A stored time is that of some event, and says nothing about the user.
+    # A stored time belongs to some event, and says nothing about the user.
     names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
     features = [(name, _fact_text(stored[name])) for name in names if stored.get(name) is not None]
     # The decayed counts go back further than the history.

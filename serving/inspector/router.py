@@ -1,6 +1,6 @@
 """The pages for people: `/`, `/item`, `/report` and `/docs`.
 
-Versions besides the live one: which are stored, and a few that were loaded because somebody looks at them.
+It also shows stored versions other than the live one, and loads a few of them on demand.
 """
 
 import logging
@@ -43,12 +43,12 @@ log = logging.getLogger("twinspire.serve")
 
 Ask = Callable[[Version, bool], Parts[ListView]]
 """Asks a version for a list; the second argument says whether it is the live one."""
-_OTHERS = 2  # versions that memory has room for besides the live one
+_OTHERS = 2  # versions in memory besides the live one
 # The most pages that are made at once. Each takes much longer than a request.
 _PAGES = 8
-# Addresses of pages show what people took.
+# Addresses of pages contain histories of users.
 _HEADERS = {"Referrer-Policy": "no-referrer"}
-# A report is a page that a version carries: whoever can publish could put a script into it.
+# A report is a page stored in a version, so whoever can publish could put a script into it.
 _REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 )
@@ -57,7 +57,7 @@ _REPORT_POLICY = (
 class Inspector:
     """Answers with pages.
 
-    What may wait for a store runs in threads of the pool. Lists and pages are made part by part, in
+    Calls that may wait for a store run in threads of the pool. Lists and pages are made part by part, in
     turns with other answers, so that pages do not hold up requests.
     """
 
@@ -69,9 +69,9 @@ class Inspector:
         )
         self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
         self._reader = RegistryReader(service.pipeline)
-        # Versions besides the live one. The one that was asked for last is at the end.
+        # Versions besides the live one. The last requested one is at the end.
         self._others: dict[str, Version] = {}
-        self._loading = Lock()  # memory has no room to load two at once
+        self._loading = Lock()  # memory has no room for loading two at the same time
         self._at_work = 0
 
     async def lists(self, request: Request) -> Response:
@@ -137,16 +137,16 @@ class Inspector:
     ) -> tuple[templating.Address, Served, Reading, list[Version | ListView], list[Row]]:
         """Finds the versions that an address names, in the registry if need be, and opens them.
 
-        Returns: the address with whole ids, the live version, what is known of versions, the opened
-        ones, and the items of a name if there are several. In place of a version that cannot be
-        loaded, a view says why.
+        Returns: the address with full ids, the live version, facts about versions, the opened versions, and
+        the items of a name if there are several. In place of a version that cannot be loaded, a view says
+        why.
         """
         self._service.check_ready()
-        # Taken once, so that no version that goes live meanwhile answers half a page.
+        # Read once, so that a version that goes live meanwhile does not answer half of a page.
         served = self._service.live.current
         assert served is not None
         form = self._named(form)
-        # Takes long the first time: here, and not in the batcher's thread.
+        # The first call takes long, so it is made here and not in the batcher's thread.
         CorpusView.of(served.version)
         live = served.version.id
         # Distinct, because a version next to itself says nothing.
@@ -170,21 +170,21 @@ class Inspector:
         """
         if not names:
             return {}  # a page of the live version does not wait
-        # All of a page at once, because a page that waits must not keep a version in memory.
+        # All versions of a page at once, because a page that waits must not keep a version in memory.
         with self._loading:
             return {name: self._load(name) for name in names}
 
     def _load(self, name: str) -> Version | ListView:
         version = self._others.pop(name, None)
         if version is None:
-            # Before it is loaded, so that memory has room for it.
+            # Removed before the new one is loaded, so that memory has room for it.
             for oldest in [*self._others][: 1 - _OTHERS]:
                 del self._others[oldest]
             try:
                 version = self._service.open(name)
                 warm(version)
                 CorpusView.of(version)
-            except Exception as e:  # the page says what is wrong with a version
+            except Exception as e:  # the page shows the error
                 log.warning("%s cannot be shown: %s: %s", name, type(e).__name__, e)
                 problem = f"{name} cannot be loaded: {e}"
                 return ListView(version=name, live=False, problem=problem, status=409)
@@ -218,11 +218,11 @@ class Inspector:
         except Problem as e:
             problem = e
             self._service.metrics.count_error(request.scope, e.type)
-        yield 0  # other answers have a turn before the page is rendered
+        yield 0  # gives other answers a turn before the page is rendered
         page = templating.view(self._service, served, form, reading, views, problem)
         if problem:
             return _html(page, TYPES[problem.type][0])
-        # Of two lists, one is enough for success.
+        # If one of two lists succeeds, the page does.
         return _html(page, min(view.status for view in views))
 
     def _recommended(self, form: templating.Address) -> Ask:
@@ -245,7 +245,7 @@ class Inspector:
         return live if name == live else self._registry.find(name)
 
     def _problem(self, request: Request, error: Problem | TwinspireError) -> Response:
-        """A page that only says what is wrong."""
+        """A page with only an error message."""
         if isinstance(error, Problem):
             kind = error.type
         elif isinstance(error, UsageError):

@@ -1,4 +1,4 @@
-"""Pages, put together from templates: the form, the lists, and the API described.
+"""Pages from templates: the form, the lists, and the description of the API.
 
 Nothing here waits for another machine; it runs in worker threads.
 
@@ -43,14 +43,14 @@ KeyValues = Iterable[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """What a person filled in, as text. Empty is left out.
+    """The fields that a person filled in, as text. Empty fields are left out.
 
     Attributes:
       history: item ids, oldest first.
       feature: values of query features by column.
-      exclude_seen: `1` or `0`; empty leaves it to the version.
+      exclude_seen: `1` or `0`; if empty, the version decides.
       rules: `1` or `0`, whether the rules of the pipeline file hold; empty is `1`.
-      new_share: empty leaves it to the pipeline file.
+      new_share: if empty, the pipeline file decides.
       allow: values by attribute; likewise `deny`.
       version: the version that answers; empty is the live one.
       against: a second version, whose list is shown next to the first.
@@ -73,9 +73,7 @@ class Address:
 
     @classmethod
     def read(cls, pairs: KeyValues) -> Self:
-        """Reads an address. Unknown keys are ignored, because programs that pass addresses on add
-        some.
-        """
+        """Reads an address. Unknown keys are ignored, because programs that forward addresses add some."""
         texts: dict[str, str] = {}
         named: dict[str, dict[str, list[str]]] = {kind: {} for kind in _BY_NAME}
         history: list[str] = []
@@ -83,7 +81,8 @@ class Address:
             kind, dot, name = key.partition(".")
             if key == "history":
                 history += filter(None, (line.strip() for line in value.split("\n")))
-            # Of a key that is given twice the last value counts: a box sends `0`, and `1` if ticked.
+            # If a key occurs twice, the last value counts: a checkbox sends `0`, and then `1` if it is
+            # ticked.
             elif key in _TEXTS:
                 texts[key] = value.strip()
             elif kind in _BY_NAME and dot and value.strip():
@@ -93,8 +92,8 @@ class Address:
 
     @property
     def asks(self) -> bool:
-        """Whether a list is wanted. An address that only names versions shows none."""
-        # The form sends `0` for a box that is not ticked, whatever else is filled in.
+        """Whether the address asks for a list. An address that only names versions does not."""
+        # The form always sends `0` for a box that is not ticked.
         unticked = self.exclude_seen == "0"
         exclude_seen = "" if unticked else self.exclude_seen
         filled_in = replace(self, version="", against="", exclude_seen=exclude_seen, rules="")
@@ -106,8 +105,8 @@ class Address:
         return f"{path}?{query}" if query else path
 
     def link_to_items(self) -> Callable[[str], Markup]:
-        """A function that makes an item's address as HTML, with the view to come back to. A page has
-        hundreds of items, so the part that all have is made once.
+        """A function that makes an item's address as HTML, with the view to come back to. A page has hundreds
+        of items, so their common part is made once.
         """
         link = self.link("/item", item="")
         start = escape(f"{link}{'&' if '?' in link else '?'}item=")
@@ -221,7 +220,7 @@ def view(
 
     Args:
       form: the request in the page's address.
-      reading: what is known of the live version, and versions to choose from.
+      reading: facts about the live version, and versions to choose from.
       views: the lists.
       problem: why there is no list.
     """
@@ -272,7 +271,7 @@ def home(
 
 
 def _form(service: Service, served: Served, form: Address, reading: Reading) -> dict[str, Any]:
-    """What the form of a list shows, and the state of the live version above it."""
+    """The values of the form of a list, and the state of the live version above it."""
     version = served.version
     pipeline = service.pipeline
     corpus = CorpusView.of(version)
@@ -293,7 +292,7 @@ def _form(service: Service, served: Served, form: Address, reading: Reading) -> 
         "choices": [("", f"live: {version.id}"), *labels],
         "version": version,
         "figure": home_page.served_figure(pipeline, served, reading),
-        # Without the registry, since when this server answers from it
+        # Without the registry: the time since when this server answers from this version
         "since": home_page.moment(pipeline, reading.live.get(version.id, (served.since, None))[0]),
         "most": min(service.settings.max_k, LONGEST),
     }

@@ -1,6 +1,6 @@
-"""Values in the JSON of requests: what they may be, as types for pydantic, and what is said of others.
+"""Values in the JSON of requests: the allowed values as types for pydantic, and the messages about others.
 
-JSON has one kind of number and no dates, so ids may be written as numbers, and 7.0 is as good as 7.
+JSON has one kind of number and no dates. So ids may be written as numbers, and 7.0 equals 7.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import ErrorDetails, core_schema
-from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
+from typing_extensions import TypedDict  # pydantic needs this TypedDict below Python 3.12
 
 from serving.version.filters import WrongFilter, condition
 from twinspire_core.errors import UsageError, shorten
@@ -65,11 +65,11 @@ class ValueType:
 
     Attributes:
       annotation: the type, for pydantic, which also writes its JSON schema.
-      expected: the end of a sentence about a value of another type, such as `must be a string`.
-      in_range: the same about a value that is too small, too large, not finite or not listed.
+      expected: the end of the message about a value of a wrong type, such as `must be a string`.
+      in_range: the end of the message about a value that is too small, too large, not finite or not listed.
       entry: the type of a list's entries.
       hint: what a person may type into a form.
-      read_typed: makes a value of what a person typed, or gives the text back if that is no value.
+      read_typed: converts the text that a person typed, or returns the text if it is no such value.
     """
 
     annotation: Any
@@ -88,7 +88,7 @@ class ValueType:
                 return Refused(row, reason, key=key)
             return Refused(row, reason, "unknown_key", f"{key}.{cause.attribute}", cause.near)
         type_ = self
-        # Pydantic names what is wrong itself: the list, or an entry of it.
+        # Pydantic's error says whether the list is wrong, or an entry of it.
         if self.entry is not None and isinstance(value, list) and error["input"] is not value:
             type_, value = self.entry, error["input"]
         # To pydantic, an integer beyond a double is no number at all.
@@ -113,7 +113,7 @@ def typed_dict(name: str, members: dict[str, Any], config: ConfigDict) -> Any:
 
 
 def read_number(typed: str) -> int | float | str:
-    """The number that a person typed, or the text itself if it is none."""
+    """The number that a person typed, or the text itself if it is not a number."""
     for parse in (int, float):
         with suppress(ValueError):
             return parse(typed)

@@ -1,6 +1,6 @@
-"""Requests as rows of raw query features, with what the version has stored of their users filled in.
+"""Requests as rows of raw query features. Stored features of their users are filled in.
 
-A time that a request leaves out is now; any other feature that it leaves out is missing.
+If a request leaves out the time, it is now. Any other feature that it leaves out is missing.
 """
 
 import json
@@ -22,13 +22,12 @@ from twinspire_core.search.ragged import list_lengths, newest_of
 from twinspire_core.sources import user_histories
 
 Basis = Literal["stored_user", "history", "features", "id", "nothing"]
-"""What the list for a request rests on:
+"""What the list for a request is based on:
 
     stored_user   the version knows the user
     history       the request's own history
     features      other features of the request
-    id            the user's id alone, in a version without stored users: the towers may have been
-                  trained on this user or not
+    id            only the user's id, in a version without stored users. The towers may have been trained on this user
     nothing       none of these: anybody gets this list at this time
 """
 STORED_EVENTS = "_past_events"
@@ -88,7 +87,7 @@ class Requests:
 def complete(
     table: pa.Table, store: UserStore | None, now: datetime, history: str | None = None
 ) -> tuple[pa.Table, np.ndarray | None]:
-    """Fills in what requests leave out: features from the stored users, times from the clock.
+    """Fills in the keys that requests leave out: features from the stored users, times from the clock.
 
     Args:
       table: [N] rows of `Requests.table`.
@@ -120,7 +119,7 @@ def _filled_from_users(
     """
     columns = {name: stored[name] for name in _OF_USERS if name in stored.column_names}
     for field in table.schema:
-        # The id itself is the request's, also where it is not known.
+        # The id is the request's, even if the user is unknown.
         if field.name == USER or field.name not in stored.column_names:
             continue
         is_left_out = table[field.name].null_count > 0
@@ -135,7 +134,7 @@ def _filled_from_users(
 
 
 def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None) -> list[Basis]:
-    """What the list of each of B requests rests on.
+    """What the list of each of B requests is based on.
 
     Args:
       requests: [B] rows of `Requests.table`, before `complete` fills in what is missing.
@@ -149,7 +148,7 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
         if column.name not in names and column.type != TIME:
             has_features |= _is_given(requests[column.name])
     by_id = known is None and pipeline.user_id is not None
-    # The first that is true counts.
+    # The first condition that holds decides.
     return np.select(
         [
             np.zeros(len(requests), bool) if known is None else known,
@@ -183,6 +182,6 @@ def _newest(lists: pa.Array, length: int) -> pa.Array:
 
 
 def _is_given(column: pa.ChunkedArray) -> np.ndarray:
-    if column.null_count in (0, len(column)):  # without a call of Arrow, as most columns are
+    if column.null_count in (0, len(column)):  # saves a call of Arrow for most columns
         return np.full(len(column), column.null_count == 0)
     return column.is_valid().to_numpy()

@@ -1,5 +1,5 @@
-"""What a request may hold, declared once: the keys of a query, from the query features of the pipeline
-file, and how its list is made (`ListRequest`).
+"""The content of a request, declared once: the keys of a query, which follow from the query features of the
+pipeline file, and the options of its list (`ListRequest`).
 
     {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20,
      "when_weekday": 4, "allow": {"category": ["shoes", "bags"]}, "deny": {"brand": "acme"}}
@@ -9,8 +9,8 @@ Every key of a query may be left out, or null. `user` is also the value of the u
 `deny` hold; all others are features by their names. docs/requests.md explains them to users.
 
 One pydantic type follows from the keys. It checks HTTP bodies and lines of files, and writes the OpenAPI
-document; the inspector's form follows from the keys too. `RequestModel` adds what a type cannot say: two
-names of one thing have one value, and null means left out.
+document; the inspector's form follows from the keys too. `RequestModel` adds two rules that a type cannot
+express: two names of one column have one value, and null means left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,8 +187,8 @@ class RequestModel:
         ]
         self.features = [field for field in of_features if field.column == field.key]
         fixed_fields = {field.key: field for field in _other_fields(self.attributes)}
-        # The others win: `user` or `allow` mean the same in every pipeline, even in one that has a
-        # feature of this name. They also come first, where a person looks for them.
+        # Fixed keys win: `user` and `allow` mean the same in every pipeline, even if a feature has that name.
+        # They also come first, where a person looks for them.
         self.fields = fixed_fields | {field.key: field for field in of_features} | fixed_fields
 
     @cached_property
@@ -202,7 +202,7 @@ class RequestModel:
             # Null is left out before a query is checked; it stands here for the OpenAPI document.
             members[key] = Annotated[field.value.annotation | None, about]
             if field.column in (ALLOW, DENY) and not self.attributes:
-                # Nothing to describe: no filter but an empty one passes.
+                # Without attributes, only an empty filter is allowed.
                 members[key] = Annotated[members[key], SkipJsonSchema()]  # type: ignore[type-arg]
         whole = "Whom to recommend to, and when. Values of a query replace stored values."
         config = ConfigDict(extra="forbid", json_schema_extra={"description": whole})
@@ -235,7 +235,7 @@ class RequestModel:
         """Values by column of a query that pydantic has checked by `query_type`.
 
         Raises:
-          Refused: two names of one column have different values, which a type cannot say.
+          Refused: two names of one column have different values, which a type cannot express.
         """
         columns: dict[str, Any] = {}
         for key, value in query.items():
@@ -247,7 +247,7 @@ class RequestModel:
     def refusal(
         self, request: Any, errors: Sequence[ErrorDetails], row: int = 0, depth: int = 0
     ) -> Refused:
-        """Why a query is refused: what is wrong with the first of its keys that is wrong.
+        """Why a query is refused: the error of its first wrong key.
 
         Args:
           request: the query, without nulls.
@@ -256,7 +256,7 @@ class RequestModel:
         """
         if not isinstance(request, dict):
             return Refused(row, f"A query must be a JSON object; found {shorten(request)}")
-        # Pydantic uses the order of the type; people expect the order in which they wrote.
+        # Pydantic reports errors in the order of the type; people expect the order of their text.
         by_key = {error["loc"][depth]: error for error in reversed(errors)}
         key = next(key for key in request if key in by_key)
         field = self.fields.get(key)
@@ -277,7 +277,7 @@ class RequestModel:
 
 
 def without_nulls(query: Any) -> Any:
-    """A query without keys that are null, which is the same as left out. Any other value stays."""
+    """A query without its null keys; null means left out. Any other value is returned as it is."""
     if isinstance(query, dict) and None in query.values():
         return {key: value for key, value in query.items() if value is not None}
     return query

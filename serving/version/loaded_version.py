@@ -42,8 +42,8 @@ class Version:
     Attributes:
       pipeline: the pipeline file that declares its features.
       home: local folder of its files.
-      order_knows_more: whether its fixed order uses live events and the ranker does not. Then the fixed
-        order makes the default lists.
+      order_knows_more: whether its fixed order uses live events and the ranker does not. In that case the
+        fixed order makes the default lists.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
@@ -259,7 +259,7 @@ class Version:
         return self._rows.rows(ids)
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
-        """The display columns of items: `item`, `name`, and others by their names."""
+        """The display columns of items: `item`, `name`, and other columns by their names."""
         columns = {"item": "_item", "name": "_name"}  # `_name` is the first display column
         for name in self.pipeline.corpus.display[1:]:
             columns[name] = display_name(name)
@@ -274,7 +274,7 @@ class Version:
         ]
 
     def describe_ids(self, items: Sequence[str]) -> list[dict[str, str | None]]:
-        """The same by item ids. Items that left the catalogue have only an id."""
+        """Like `describe`, by item ids. Items that left the catalogue have only an id."""
         rows = self.rows(items)
         described = iter(self.describe(rows[rows >= 0]))
         return [
