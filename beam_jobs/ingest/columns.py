@@ -37,10 +37,10 @@ _SENSIBLE = pl.lit(False)
 EMPTY_TYPES: dict[str, Any] = {
     "categories": pl.List(pl.String),
     "vector": pl.List(pl.Float32),
-    "number": pl.Float32,
-    "reward": pl.Float64,
-    "time": pl.Int64,
-    "instant": pl.Int64,
+    "number": pl.Float32(),
+    "reward": pl.Float64(),
+    "time": pl.Int64(),
+    "instant": pl.Int64(),
 }
 """Types of columns without values, by kind; String for the other kinds."""
 
@@ -202,13 +202,12 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
     Raises:
       WrongType: no value of that type makes sense.
     """
+    raw = pl.col(RAW + column.source)
     # A file may lack all values of a column, and then has no type for it.
     if kind == pl.Null:
-        empty = EMPTY_TYPES.get(column.kind, pl.String)
-        value: list[Any] | None = [] if column.kind in ("categories", "vector") else None
-        reading = Reading(pl.lit(value, empty), reason="empty")
-    else:
-        reading = _READERS[column.kind](column, pl.col(RAW + column.source), kind, text)
+        kind = EMPTY_TYPES.get(column.kind, pl.String())
+        raw = raw.cast(kind)
+    reading = _READERS[column.kind](column, raw, kind, text)
     values = reading.values.alias(column.name)
     if column.required:
         reason = f"{column.use.partition('.')[2]} is missing or {reading.reason}"

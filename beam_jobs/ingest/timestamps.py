@@ -91,17 +91,12 @@ def are_numbers(times: pl.Series) -> pl.Series:
 def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
     """Numbers since 1970 as microseconds; null beyond the limit, where they would overflow."""
     factor = _MICROSECONDS[unit]
-    value = pl.col("t")
-    if numbers.dtype.is_integer():
-        # Compared before it is multiplied: the product of a large number would overflow.
-        whole = value.cast(pl.Int64, strict=False)
-        in_range = whole.is_between(-(_LIMIT // factor), _LIMIT // factor)
-        instant = pl.when(in_range).then(whole) * factor
-    else:
-        scaled = value.cast(pl.Float64) * factor
-        in_range = scaled.is_finite() & (scaled.abs() < _LIMIT)
-        instant = pl.when(in_range).then(scaled).round().cast(pl.Int64)
-    return numbers.alias("t").to_frame().select(instant).to_series()
+    kind = pl.Int64 if numbers.dtype.is_integer() else pl.Float64
+    exact = numbers.cast(kind, strict=False)
+    limit = _LIMIT // factor
+    # Compared before they are multiplied: the product of a large number would overflow.
+    sane = exact.set(~exact.is_between(-limit, limit), None)
+    return (sane * factor).round().cast(pl.Int64)
 
 
 def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:

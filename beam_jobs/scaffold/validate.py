@@ -18,7 +18,7 @@ from beam_jobs.ingest.timestamps import TimeForm, forms_of, to_instants
 from beam_jobs.scaffold.draft import stack
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
-from twinspire_core.records import raw_files
+from twinspire_core.records.raw_files import Unreadable, readable
 from twinspire_core.records.record_file import RecordFile
 
 # Rows to read of a table, so that the answer comes in seconds.
@@ -79,14 +79,12 @@ class TableSample:
     Attributes:
       rows: the first rows of each file, at most the same number.
       files: all files of the table.
-      given: `source.format` of the pipeline file.
       extent: how much was read, in words; empty if all was.
     """
 
     table: day_files.Table
     rows: pl.DataFrame
-    files: tuple[day_files.SourceFile, ...]
-    given: str
+    files: tuple[RecordFile, ...]
     extent: str
 
     def values_of(self, column: str) -> Iterator[pl.Series]:
@@ -94,7 +92,7 @@ class TableSample:
         yield self.rows[column]
         if self.extent:
             for file in self.files:
-                yield from (rows[column] for rows in _blocks(self.given, file, [column]))
+                yield from (rows[column] for rows in _blocks(file, [column]))
 
 
 def validate(pipeline: Pipeline, day: date) -> CheckedDay:
@@ -121,7 +119,8 @@ def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
       BadData: there is none, or it cannot be read.
     """
     chosen = day if table == "events" else day_files.SnapshotDays(p, table).at(day)
-    files = day_files.files(p, table, chosen) if chosen else ()
+    of_day = day_files.files(p, table, chosen) if chosen else ()
+    files = tuple(RecordFile.of(file.uri, p.source.format) for file in of_day)
     if not files:
         days = [str(at) for at in day_files.folder_days(p, table)]
         if len(days) > _LISTED_DAYS:
@@ -136,25 +135,20 @@ def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
     extent = ""
     for file in files:
         room = most
-        for rows in _blocks(p.source.format, file):
+        for rows in _blocks(file):
             parts.append(rows.head(room))
             room -= len(rows)
             if room < 0:
                 extent = f"the first {most:,} {table} of each file"
                 break
-    return TableSample(
-        table, stack(parts) if parts else pl.DataFrame(), files, p.source.format, extent
-    )
+    return TableSample(table, stack(parts) if parts else pl.DataFrame(), files, extent)
 
 
-def _blocks(
-    given: str, file: day_files.SourceFile, columns: list[str] | None = None
-) -> Iterator[pl.DataFrame]:
-    raw = RecordFile.of(file.uri, given)
-    with raw_files.readable(file.uri, raw.kind):
-        for block in raw.blocks(columns, empty_is_null=True):
+def _blocks(file: RecordFile, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+    with readable(file.uri, file.kind):
+        for block in file.blocks(columns, empty_is_null=True):
             # A run rejects such lines and counts them; here the columns are looked at.
-            if not isinstance(block, raw_files.Unreadable):
+            if not isinstance(block, Unreadable):
                 yield pl.DataFrame(block.rows)
 
 
@@ -202,7 +196,7 @@ def _share(part: int, total: int) -> str:
 def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Remark | None:
     """What is odd about a column's type or values."""
     values = sample.rows[column.source]
-    text = any(raw_files.format_of(file.uri, sample.given) != "parquet" for file in sample.files)
+    text = any(file.kind != "parquet" for file in sample.files)
     try:
         reading = read_as(column, values.dtype, text=text)
     except WrongType as e:
