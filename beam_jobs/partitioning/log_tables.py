@@ -119,6 +119,15 @@ def format_of(path: Path, given: Format = "auto") -> Kind:
     return kind
 
 
+def files_below(path: Path) -> list[Path]:
+    """The files below a folder, sorted; a file itself. Hidden files, and markers such as _SUCCESS, hold no
+    records.
+    """
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._")
+
+
 def read(
     path: Path,
     malformed: Callable[[Malformed], None],
@@ -337,13 +346,13 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     if table.schema.equals(schema):
         return table
-    columns = []
+    names = table.column_names
+    absent = pa.nulls(len(table))
     try:
-        for field in schema:
-            if field.name in table.column_names:
-                columns.append(_cast(table[field.name], field.type))
-            else:
-                columns.append(pa.nulls(len(table), field.type))
+        columns = [
+            _cast(table[field.name] if field.name in names else absent, field.type)
+            for field in schema
+        ]
     except pa.ArrowInvalid as e:
         raise BadData(
             f"A column must have the same type in all files, and all its values must fit it: {e}."

@@ -36,6 +36,7 @@ from beam_jobs.partitioning.log_tables import (
     Format,
     Malformed,
     TextNumbers,
+    files_below,
     flat,
     format_of,
     read,
@@ -185,14 +186,10 @@ def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]
         path = Path(source)
         if storage.is_remote(source):
             path = storage.localize(source, downloads / str(number))
-        if path.is_dir():
-            below = (file for file in path.rglob("*") if file.is_file())
-            # Hidden files, and markers such as _SUCCESS, hold no rows.
-            of_source = sorted(file for file in below if not file.name.startswith((".", "_")))
-        elif path.exists():
-            of_source = [path]
-        else:
-            of_source = sorted(map(Path, glob(source, recursive=True)))
+        is_pattern = not path.exists()
+        of_source = (
+            sorted(map(Path, glob(source, recursive=True))) if is_pattern else files_below(path)
+        )
         if not of_source:
             raise UsageError(
                 f"There is no file at {source}. Give the paths of existing files or folders, or a pattern."

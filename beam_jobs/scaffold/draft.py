@@ -13,7 +13,14 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs.ingest.timestamps import forms_of
-from beam_jobs.partitioning.log_tables import Malformed, flat, format_of, read, with_numbers
+from beam_jobs.partitioning.log_tables import (
+    Malformed,
+    files_below,
+    flat,
+    format_of,
+    read,
+    with_numbers,
+)
 from beam_jobs.scaffold import feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS
@@ -247,11 +254,7 @@ def sample_table(path: Path, kind: str, home: Path | None) -> LogSample:
 
 def log_files(path: Path) -> list[Path]:
     """The files below a folder that are not empty, sorted; a file itself."""
-    if not path.is_dir():
-        return [path]
-    # Markers such as _SUCCESS, and hidden files, hold no records.
-    files = (f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._")
-    return [file for file in files if file.stat().st_size]
+    return [file for file in files_below(path) if file == path or file.stat().st_size]
 
 
 def _refuse_other_csv(file: Path, kind: str) -> None:
