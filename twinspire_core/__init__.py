@@ -1,3 +1,3 @@
-"""What every stage may use: configuration, storage, contracts, search, sources, metrics. Imports
-nothing of ours.
+"""Code that every stage may use: configuration, storage, contracts, search, sources, metrics. It imports no
+other package of this project.
 """

@@ -174,16 +174,16 @@ def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
 
 
 def nearest_names(
-    name: str, known: Collection[str], most: int = 1, compared: int = COMPARED
+    name: str, names: Collection[str], most: int = 1, compared: int = COMPARED
 ) -> list[str]:
     """The known names most similar to a mistyped one; none if comparing them would take long."""
     # Comparing takes time with the square of the lengths.
-    if len(name) > _LONGEST_NAME or len(known) > compared:
+    if len(name) > _LONGEST_NAME or len(names) > compared:
         return []
-    return get_close_matches(name, known, most)
+    return get_close_matches(name, names, most)
 
 
-def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:
+def did_you_mean(name: str, names: Collection[str], before: str = "") -> str:
     """A question that proposes a known name for a mistyped one, with `before` in front; empty if no name
     is similar.
 
@@ -191,5 +191,5 @@ def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:
       >>> did_you_mean("itms", ["items", "users"], "; ")
       "; did you mean 'items'?"
     """
-    near = nearest_names(name, known)
+    near = nearest_names(name, names)
     return f"{before}did you mean {near[0]!r}?" if near else ""

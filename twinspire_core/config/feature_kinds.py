@@ -1,8 +1,7 @@
 """The kinds of feature that a pipeline file can declare, one class each.
 
-Every stage derives what it needs from these objects: the feature job's columns, the transform
-graph, the towers' inputs and the serving signature. Whatever needs no Arrow, Beam or TensorFlow is a
-property of the kind; where those are needed, a stage has one `match` on the kind.
+Every stage derives its columns, graph nodes or inputs from these objects. Code without Arrow, Beam or
+TensorFlow is a property of the kind; a stage that needs these has one `match` on the kind.
 """
 
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ Form = Literal["id", "ids", "number", "vector"]
 
 
 class FeatureKind(Strict):
-    """What every kind has.
+    """Base of all kinds.
 
     Attributes:
       tower: the tower that reads the feature.
@@ -27,14 +26,14 @@ class FeatureKind(Strict):
         scale a number.
     """
 
-    # What is declared as ClassVar is no key of the pipeline file.
+    # A ClassVar is not a key of the pipeline file.
     form: ClassVar[Form]
     is_analysed: ClassVar[bool] = False
     if TYPE_CHECKING:
 
         @property
         def tower(self) -> Tower:
-            """A key of some kinds, and always the same for the others."""
+            """The tower that reads the feature: a key of some kinds, constant for the others."""
 
     @property
     def source_table(self) -> Origin | None:
@@ -43,13 +42,13 @@ class FeatureKind(Strict):
 
     @property
     def vector_size(self) -> int | None:
-        """Numbers in each vector; None for a kind that is no vector."""
+        """Numbers in each vector; None for other kinds."""
         return None
 
     @property
     def is_context(self) -> bool:
-        """Whether a request may leave it out of the query: anything except ids, which have shared rows,
-        histories, which may be empty, and the time, which is then now.
+        """Whether a request may leave it out of the query. This holds for all features except ids, which have
+        shared rows; histories, which may be empty; and the time, which is then now.
         """
         return False
 
@@ -147,7 +146,7 @@ class TextFeature(_Column):
 
 
 class VectorFeature(_Column):
-    """A ready-made embedding: a list column of `size` floats."""
+    """A precomputed embedding: a list column of `size` floats."""
 
     form: ClassVar[Form] = "vector"
     kind: Literal["vector"]
@@ -190,16 +189,16 @@ class AgeFeature(FeatureKind):
 
 
 TimePart = Literal["hour", "weekday"]
-"""Both are counted from 0, weekdays from Monday."""
+"""Hours and weekdays are counted from 0, weekdays from Monday."""
 TIME_PARTS: Mapping[TimePart, int] = {"hour": 24, "weekday": 7}
-"""How many values each has."""
+"""Number of values of each."""
 OOV_BUCKETS = 64
-"""Rows shared by values outside a vocabulary: new ids are spread over several, and each row still sees
-enough of them to learn.
+"""Number of rows shared by values outside a vocabulary: several, to distribute new ids, but so few that each
+row sees enough ids to learn.
 """
 TEXT_BUCKETS = 20_000
-"""Rows of the table of hashed words and word pairs: about twice as many as a catalogue's titles have that
-come more than once.
+"""Rows of the table of hashed words and word pairs: about twice the number of those that occur more than once
+in a catalogue's titles.
 """
 
 
@@ -237,8 +236,8 @@ class HistoryFeature(FeatureKind):
     )
 
 
-# A new kind is a class, and a line here. The discriminator makes pydantic report the broken rules of one
-# kind, not of all.
+# To add a kind, write a class and add it here. The discriminator makes pydantic report the broken rules of
+# one kind, not of all.
 Feature = Annotated[
     IdFeature
     | CategoryFeature
@@ -255,7 +254,7 @@ Feature = Annotated[
 EmbeddedFeature = IdFeature | CategoryFeature | CategoriesFeature | TextFeature
 """Kinds with a table of embeddings of their own."""
 VocabularyFeature = IdFeature | CategoryFeature | CategoriesFeature
-"""Kinds that keep a vocabulary: their known values have rows of their own."""
+"""Kinds with a vocabulary: each known value has its own row."""
 ScaledFeature = NumberFeature | CountFeature | AgeFeature
 """Kinds that are one number, scaled. `log` says whether its logarithm is taken first."""
 

@@ -54,13 +54,13 @@ from twinspire_core.errors import UsageError, did_you_mean
 
 
 def check_feature(name: str, feature: Feature, source: SourceConfig, window: WindowConfig) -> None:
-    """A feature's table is declared, and fits its tower."""
+    """Checks that a feature's table is declared, and fits its tower."""
     if not re.match(r"^[a-z][a-z0-9_]*$", name):
         raise ValueError(
             f"the name of a feature must be lower-case letters, digits and _; found {name!r}"
         )
     if iskeyword(name):
-        # TensorFlow uses the name of a feature as that of an argument.
+        # TensorFlow uses the name of a feature as the name of an argument.
         raise ValueError(
             f"features.{name}: a feature's name must not be a Python keyword; write"
             f' [features.its_{name}] with column = "{name}"'
@@ -85,7 +85,7 @@ def check_feature(name: str, feature: Feature, source: SourceConfig, window: Win
 
 
 def check_sides(features: Mapping[str, Feature]) -> None:
-    """Each tower has features, and at most one id."""
+    """Checks that each tower has features, and at most one id."""
     for side in ("query", "item"):
         of_side = [f for f in features.values() if f.tower == side]
         if not of_side:
@@ -99,7 +99,7 @@ def check_sides(features: Mapping[str, Feature]) -> None:
 
 
 def check_history(features: Mapping[str, Feature], columns: ColumnsConfig) -> None:
-    """A history has an item id to share, and a column for the event types that it lists."""
+    """Checks that a history has an item id to share, and a column for its event types."""
     histories = [f for f in features.values() if isinstance(f, HistoryFeature)]
     has_item_id = any(isinstance(f, IdFeature) and f.tower == "item" for f in features.values())
     if histories and not has_item_id:
@@ -119,7 +119,7 @@ def check_history(features: Mapping[str, Feature], columns: ColumnsConfig) -> No
 def check_objectives(
     columns: ColumnsConfig, train: TrainConfig, event_columns: Mapping[str, str]
 ) -> None:
-    """What is learned has a column, and is no feature.
+    """Checks that rewards and labels have a column, and that the label is not a feature.
 
     Args:
       columns: the names of the logs' columns.
@@ -158,7 +158,7 @@ def check_objectives(
 
 
 def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
-    """Lists of single users are only in versions that store users anyway."""
+    """Checks that lists of single users are only in versions that store users anyway."""
     if NEIGHBOURS in sources.use and not serving.user_store:
         raise ValueError(
             "sources.use names neighbours, which stores lists of single users in versions, but"
@@ -168,7 +168,7 @@ def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
 
 
 def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig) -> None:
-    """Rules on lists use attributes that versions hold, and do not contradict each other."""
+    """Checks that rules on lists use attributes of the corpus, and do not contradict each other."""
     declared = corpus.attributes
     for name in lists.caps:
         if name in declared:
@@ -187,7 +187,7 @@ def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig
 
 F = TypeVar("F", bound=FeatureKind)
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-"""`${NAME}` or `${NAME:-default}`, which stand for the value of an environment variable."""
+"""`${NAME}` or `${NAME:-default}`, which is replaced by the value of an environment variable."""
 
 
 class Pipeline(Strict):
@@ -274,7 +274,7 @@ class Pipeline(Strict):
                 return self.columns.user
             case CountFeature() | TimeFeature() | HistoryFeature():
                 return name
-            case feature:  # also an age, whose column is a date of the items
+            case feature:  # also for an age, whose column is a date of the items
                 return feature.column or name
 
     def columns_of(self, table: str) -> dict[str, str]:
@@ -289,7 +289,7 @@ class Pipeline(Strict):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        # Only the first broken rule is reported: later rules build on earlier ones.
+        # Only the first broken rule is reported, because later rules assume the earlier ones.
         for name, feature in self.features.items():
             check_feature(name, feature, self.source, self.window)
         check_sides(self.features)
@@ -308,11 +308,11 @@ def load(path: str | Path) -> Pipeline:
     file's own folder.
 
     Raises:
-      UsageError: the file is missing, is no TOML, or breaks a rule; all broken rules are listed.
+      UsageError: the file is missing, is not TOML, or breaks a rule; the message lists all broken rules.
     """
     path = Path(path)
     try:
-        # Variables first, so that numbers and lists can come from the environment too.
+        # Variables are replaced first, so that numbers and lists can come from the environment too.
         tables = tomllib.loads(_expand(path.read_text(), path))
     except OSError as e:
         raise UsageError(

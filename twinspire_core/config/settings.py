@@ -19,8 +19,8 @@ from twinspire_core.config.tables.base import Strict
 
 SCHEMA_FILE = "twinspire.schema.json"
 SCHEMA_LINE = f"#:schema ./{SCHEMA_FILE}\n"
-"""The first line of a pipeline file, which tells taplo and Even Better TOML the schema next to it."""
-_FIRST_NUMBER = 7_160_384_925_000_000  # no pipeline file holds numbers from here on
+"""The first line of a pipeline file, which names the schema next to it for taplo and Even Better TOML."""
+_FIRST_NUMBER = 7_160_384_925_000_000  # no pipeline file has numbers from this one on
 
 
 class Setting(NamedTuple):
@@ -28,8 +28,8 @@ class Setting(NamedTuple):
 
     Attributes:
       table: such as `train.history`.
-      value: None where the key is not set and has no default. A value with environment variables is
-        as the file has it, with `${NAME}`: the variable may be a secret.
+      value: None if the key is not set and has no default. In a value with environment variables, `${NAME}`
+        is not replaced, because the variable may be a secret.
     """
 
     table: str
@@ -46,7 +46,7 @@ def settings(pipeline: Pipeline, path: Path) -> Iterator[Setting]:
         numbers[f"{_FIRST_NUMBER + len(numbers)}"] = variable[0]
         return next(reversed(numbers))
 
-    # TOML has no variables: each is replaced by a number, which is valid inside and outside of texts.
+    # TOML has no variables. Each is replaced by a number, which is valid inside and outside of strings.
     written = tomllib.loads(VARIABLE.sub(number, path.read_text()))
     return _of_table("", pipeline, _with_variables(written, numbers))
 
@@ -57,7 +57,7 @@ def override(pipeline: Pipeline, values: Mapping[str, Any]) -> Pipeline:
     Raises:
       ValueError: a pipeline file cannot have such a key or value.
     """
-    # By alias, as the file spells the keys.
+    # By alias, because the file uses these names of keys.
     tables = pipeline.model_dump(by_alias=True)
     for name, value in values.items():
         *path, key = name.split(".")
@@ -69,7 +69,7 @@ def override(pipeline: Pipeline, values: Mapping[str, Any]) -> Pipeline:
 
 
 def _with_variables(value: Any, numbers: Mapping[str, str]) -> Any:
-    """What was read, with variables in place of the numbers that stand for them."""
+    """The parsed file, with the variables in place of their numbers."""
     match value:
         case dict():
             return {key: _with_variables(x, numbers) for key, x in value.items()}
@@ -104,7 +104,7 @@ def _of_table(table: str, model: Strict, written: Mapping[str, Any]) -> Iterator
 
 def toml_text(value: Any) -> str:
     """A value as TOML spells it."""
-    # bool before int, which it is as well.
+    # bool before int, because a bool is also an int.
     match value:
         case bool():
             return str(value).lower()
@@ -139,7 +139,7 @@ def schema_text() -> str:
 
 
 class _TomlSchema(GenerateJsonSchema):
-    """TOML has no null: a key that has no value is left out."""
+    """A schema without null, because TOML has none. A key without a value is left out."""
 
     def nullable_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])

@@ -1,8 +1,8 @@
-"""All candidate sources: their names, their titles on screen, and where their classes are. And the lists
-that evaluation compares with.
+"""All candidate sources: their names, their titles on screen, and the paths of their classes; also the simple
+lists that evaluation compares with.
 
-Imports nothing heavy, as the pipeline file and `--help` list the names: the classes, in
-`twinspire_core/sources/`, are imported by `candidate_sources.py` there.
+The pipeline file and `--help` list the names, so this module imports no large library.
+`twinspire_core/sources/candidate_sources.py` imports the classes.
 """
 
 import functools
@@ -28,13 +28,13 @@ RANKED = "ranked"
 
 
 class SourceEntry(NamedTuple):
-    """What is known of a source before its module is imported.
+    """Facts about a source that are known before its module is imported.
 
     Attributes:
       title: its name on screen.
-      path: of its class; of a source of the user's own, the file.
+      path: import path of its class; for a user-defined source, the path of its file.
       is_fitted: whether it is fitted on users' event sequences (`Source.fits`).
-      digest: `sha256` of the file of a source of the user's own.
+      digest: `sha256` of the file of a user-defined source.
     """
 
     title: str
@@ -46,8 +46,8 @@ class SourceEntry(NamedTuple):
         """Imports the class.
 
         Raises:
-          UsageError: the file of an own source cannot be imported, or does not hold one class of
-          that name.
+          UsageError: the file of a user-defined source cannot be imported, or does not define exactly one
+          source of that name.
         """
         if not self.digest:
             return pkgutil.resolve_name(self.path)
@@ -63,9 +63,11 @@ ENTRIES = {
     NEIGHBOURS: SourceEntry("taken by similar users", f"{_PACKAGE}.neighbours:Neighbours", True),
     FACTORS: SourceEntry("factorisation (iALS)", f"{_PACKAGE}.factors:Factors", True),
 }
-"""By name, in the order in which they are shown. A new source is a module, and a line here."""
+"""The sources by name, in the order in which they are shown. To add a source, write a module and add it
+here.
+"""
 SOURCE_NAMES = tuple(ENTRIES)
-"""Those of the project, without the user's own."""
+"""The built-in sources."""
 MOST_POPULAR = "most_popular"
 POPULAR_LATELY = "popular_lately"
 PURCHASE_HISTORY = "purchase_history"
@@ -74,17 +76,17 @@ BASELINE_TITLES = {
     POPULAR_LATELY: "popular lately",
     PURCHASE_HISTORY: "past purchases",
 }
-"""By name, simple lists that evaluation compares with. They are not sources."""
+"""The simple lists that evaluation compares with, by name. They are not sources."""
 BASELINES = tuple(BASELINE_TITLES)
 
 
 def answering() -> tuple[str, ...]:
-    """Sources of an answer, the user's own among them."""
+    """The possible sources of an answer, including user-defined ones."""
     return (RANKED, FIXED_ORDER, *ENTRIES)
 
 
 def add_own(file: str) -> str:
-    """Makes a source of the user's own known. Returns its name, which is the file's.
+    """Registers a user-defined source. Returns its name, which is the file's name.
 
     Raises:
       UsageError: the file cannot be read or imported, or the project's lists have its name.
@@ -108,16 +110,16 @@ def add_own(file: str) -> str:
 
 
 def own_digests(names: tuple[str, ...]) -> dict[str, str]:
-    """The digests of those sources, of these names, that are the user's own."""
-    known = {name: ENTRIES[name].digest for name in names if name in ENTRIES}
-    return {name: digest for name, digest in known.items() if digest}
+    """The digests of the user-defined sources among these names."""
+    digests = {name: ENTRIES[name].digest for name in names if name in ENTRIES}
+    return {name: digest for name, digest in digests.items() if digest}
 
 
 @functools.cache
 def _own_class(file: str, digest: str) -> Any:
-    """The source in a file, imported by its path alone, once for each content of the file."""
+    """The source in a file, imported by its path, once for each content of the file."""
     name = Path(file).stem
-    # With the digest, so that it takes the place of no other module, nor of earlier content of the file.
+    # The name contains the digest, so that it replaces no other module and no earlier content of the file.
     spec = importlib.util.spec_from_file_location(f"{name}_{digest[:8]}", file)
     assert spec and spec.loader, "a file that ends in .py"
     module = importlib.util.module_from_spec(spec)

@@ -1,6 +1,6 @@
 """Messages about broken rules of a pipeline file.
 
-For an unknown key they name the most similar key, and for a value that is not allowed all that are.
+For an unknown key, the message names the most similar key; for a wrong value, it lists the allowed values.
 """
 
 import re
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.errors import did_you_mean, shorten
 
-# What a key must hold, by pydantic's name for an error of type.
+# The expected type of a key, by pydantic's name of the error.
 _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -25,13 +25,13 @@ _TYPES = {
 
 
 def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
-    """The message about one broken rule, as pydantic reports it for the model of the whole file: where it
-    is, the value found, and what may have been meant.
+    """The message about one broken rule that pydantic reports for the whole file: the key, the value found,
+    and the most similar allowed one.
     """
     path = list(error["loc"])
     kind = KINDS.get(str(path[2])) if path[:1] == ["features"] and len(path) > 2 else None
     if kind is not None:
-        # pydantic adds the kind after the name of the feature; the file does not have it there
+        # pydantic adds the kind after the name of the feature, but the file does not
         del path[2]
     where = ".".join(map(str, path))
 
@@ -39,7 +39,7 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case "union_tag_invalid" | "union_tag_not_found":
             tag = error.get("ctx", {}).get("tag")
             return f"{where}.kind: {_choice(tag, list(KINDS))}"
-        # pydantic lists the allowed values in words only.
+        # pydantic lists the allowed values only as text.
         case "literal_error" if isinstance(error["input"], str):
             allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
             return f"{where}: {_choice(error['input'], allowed)}"

@@ -1,1 +1,1 @@
-"""What lies on disk between stages, each thing declared once."""
+"""The files between stages, each declared once."""

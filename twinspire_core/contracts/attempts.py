@@ -1,17 +1,17 @@
-"""What a stage is given, and where it leaves its working files.
+"""The inputs of a stage, and the folders of its working files.
 
 A stage is a function `run(ctx) -> summary` that writes below `ctx.out`, a folder
 `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`. Its `DONE.json`, which is written last, commits the attempt.
 
 Invariants, on a disk and in an object store:
-  1. A stage writes into an attempt folder of its own. Nothing is renamed, and nothing committed is
+  1. Each run of a stage writes into a new attempt folder. Nothing is renamed, and no committed file is
   changed, except by `twinspire forget`, which removes users from training states.
-  2. `DONE.json` is created only if absent, after everything that it describes. Without it the
-  attempt does not exist for others.
+  2. `DONE.json` is created only if absent, after all files that it describes. Without it, other stages ignore
+  the attempt.
   3. The output of a stage is its newest committed attempt.
 
-Apart from attempts lie partials (beam_jobs/features/partials.py), for the runs of later days, in
-`<work_root>/<pipeline>/partials/dt=D/`. No key of a stage depends on them.
+Partials (beam_jobs/features/partials.py) are not attempts. They are in
+`<work_root>/<pipeline>/partials/dt=D/`, for the runs of later days. No key of a stage depends on them.
 """
 
 import json
@@ -58,9 +58,8 @@ class BestAccepted:
     Attributes:
       version: its id in the registry.
       home: place of its files there.
-      ahead: by how much the running sum of the gate's paired differences is higher at it than at the
-        parent.
-      gone: versions at which the sum is higher still, and whose files are no longer there.
+      ahead: the running sum of the gate's paired differences at this version, minus that at the parent.
+      gone: versions with a still higher sum whose files were deleted.
     """
 
     version: str
@@ -71,11 +70,11 @@ class BestAccepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What the index stage starts from.
+    """The start of the index stage.
 
     Attributes:
       version: an earlier version, whose settings are tried first; None for a new search.
-      index: how that version's index came about; None without a version.
+      index: the figures of that version's index; None without a version.
       why: the reason why there is no version; empty if there is one.
     """
 
@@ -129,14 +128,13 @@ class StageContext:
       inputs: URI of the committed attempt of each earlier stage, by stage.
       out: URI of this stage's new folder. The runner commits it after the stage.
       promote: whether publication makes the version live.
-      gaps: days with logs, between the parent that training goes on from and the day, that no version
-        was trained on.
-      best: for the train stage: the best accepted version before the day; None without a parent, or
-        where the parent remembers no line.
+      gaps: days with logs between the parent and the day on which no version was trained.
+      best: for the train stage: the best accepted version before the day; None without a parent, or if the
+        parent stores no earlier versions.
       start: for the index stage: the version whose settings it starts from.
       reuse: for a stage that reads logs: partials of earlier runs; None to read all logs.
-      replays: for the features stage: whether earlier days are replayed, since no parent has rows that a
-        ranker can be fitted on.
+      replays: for the features stage: whether earlier days are replayed, because no parent has rows for
+        fitting a ranker.
     """
 
     pipeline: Pipeline
@@ -168,10 +166,10 @@ class Attempt(BaseModel):
 
     Attributes:
       uri: its folder.
-      key: digest of everything that the output is a function of.
+      key: digest of all inputs that determine the output.
       config: digest of the part of the pipeline file that the stage uses.
       output: digest of the output files.
-      mode: in which it was made.
+      mode: the mode of the run that made it.
       parent: the newest accepted version before the day at the time when it was made.
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
@@ -180,7 +178,7 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    # Not in the file, as working folders may be moved.
+    # Not in the file, because working folders may be moved.
     uri: str = Field(exclude=True)
     key: str
     config: str
@@ -193,7 +191,7 @@ class Attempt(BaseModel):
 
 
 def place(pipeline: Pipeline, name: str = "") -> str:
-    """The place of working files with a name such as `dt=D/<stage>/<attempt>`."""
+    """The URI of working files with a name such as `dt=D/<stage>/<attempt>`."""
     return storage.join(pipeline.pipeline.work_root, pipeline.name, *name.split("/")).rstrip("/")
 
 
@@ -208,13 +206,13 @@ def day_uri(pipeline: Pipeline, day: date) -> str:
 
 
 def days(pipeline: Pipeline) -> list[date]:
-    """Days that have working files, oldest first; some may have nothing but a failed run."""
+    """Days that have working files, oldest first; some may have only a failed run."""
     days = map(day_of, storage.list_names(place(pipeline)))
     return sorted(day for day in days if day is not None)
 
 
 def was_run(pipeline: Pipeline, day: date) -> bool:
-    """Whether a stage of the day has committed. A day whose logs never came may have a folder, too."""
+    """Whether a stage of the day has committed. A day whose logs never arrived may have a folder, too."""
     stages = storage.list_names(day_uri(pipeline, day))
     return any(latest(pipeline, day, stage) for stage in stages)
 
@@ -232,23 +230,23 @@ def day_of(folder: str) -> date | None:
 def begin(pipeline: Pipeline, day: date, stage: str) -> str:
     """A fresh attempt folder's URI, after all earlier ones in name order."""
     home = storage.join(day_uri(pipeline, day), stage)
-    # The random end keeps two runs apart that begin at the same time.
+    # The random suffix distinguishes two runs that start at the same time.
     last = max((int(n[:4]) for n in storage.list_names(home)), default=0)
     return storage.join(home, f"{last + 1:04d}-{secrets.token_hex(4)}")
 
 
 def commit(attempt: Attempt) -> None:
     """Makes an attempt visible to other stages."""
-    # To the second: fractions would say nothing to people.
+    # To the second, because people need no fractions.
     now = datetime.now(UTC).isoformat(timespec="seconds")
     marker = attempt.model_copy(update={"committed_at": now}).model_dump()
-    # Not `model_dump_json`: markers are ASCII, and NaN is spelled as in Python.
+    # Not `model_dump_json`, because `DONE.json` is ASCII and has NaN as in Python.
     storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(marker, indent=1).encode())
 
 
 def delete(uri: str) -> None:
     """Deletes a folder of working files."""
-    # The marker goes first, so that nobody sees an attempt with half of its files
+    # The marker goes first, so that no reader sees an attempt with half of its files
     storage.delete_file(storage.join(uri, DONE))
     storage.delete_tree(uri)
 

@@ -1,8 +1,8 @@
-"""What was measured on a day.
+"""The measures of a day.
 
-`metrics.json` lies in a measure attempt and in a version, `examples.json` in a measure attempt.
-The candidate is the day's version; the baseline is its parent. Lists that need no model are
-`popular_lately`, `most_popular` and others of twinspire_core/config/source_registry.py.
+`metrics.json` is in a measure attempt and in a version, `examples.json` in a measure attempt. The candidate
+is the day's version; the baseline is its parent. Lists that need no model are `popular_lately`,
+`most_popular` and others of twinspire_core/config/source_registry.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ from twinspire_core.metrics.measure_names import KEPT
 
 
 class TrainingFigures(JsonPart):
-    """What training did.
+    """Figures of training.
 
     Attributes:
       first_day, last_day: of the days trained on, ISO dates.
       days: number of these days.
       rows: number of examples.
       steps: of this day.
-      loss: [step, nats] along the day; steps are counted on from the day before.
-      warning: of training that was over too soon, or of a frequency estimate that is too small.
+      loss: [step, nats] during the day; the count of steps continues from the day before.
+      warning: about training that was too short, or a frequency estimate that is too small.
       tables: rows of each embedding table.
     """
 
@@ -93,19 +93,19 @@ class FrequencyFigures(JsonPart):
 
 
 MEMORY_DAYS = 30
-"""How many days back a version remembers the versions of its line."""
+"""A version stores measures of the versions of its line from this many days back."""
 
 
 class MeasuredDay(JsonPart):
-    """What later versions remember of a version of their line.
+    """Measures of a version that later versions of its line store.
 
     Attributes:
-      against: its baseline, the version that it was measured against.
-      differences: by measure, the mean paired difference of the two that the gate looked at.
-      two_tower: the two of them on held-out users of the day itself alone; None where these are so
-        many that the day needs no other day.
-      best: the best accepted version at that time, where that was not the baseline.
-      beside_best: the paired differences of the version and that one.
+      against: its baseline, the version with which it was compared.
+      differences: by measure, the mean paired difference from the baseline that the gate judged.
+      two_tower: the paired differences on held-out users of the day itself; None if these users are so many
+        that the day is never pooled.
+      best: the best accepted version at that time; None if that was the baseline.
+      beside_best: the paired differences of the version from the best one.
       lists: by list, `ranked`, `fixed_order` or a source alone, its measures on all users of the day
         before the day was trained on; empty where the parent has no trees.
     """
@@ -119,17 +119,17 @@ class MeasuredDay(JsonPart):
 
 
 class HeldOutMeasures(JsonPart):
-    """A version and its parent, on users whom neither was trained on.
+    """A version and its parent, on users that neither was trained on.
 
     Attributes:
       users: number of users.
-      days: number of days that they are from.
-      candidate: the version; None where there were no users.
+      days: number of days that these users are from.
+      candidate: the version; None without users.
       baseline: the newest accepted version before; None on the first day.
       change: from baseline to candidate, by measure; None without a baseline.
       baselines: lists that need no model, by name.
-      lead: how far the version is ahead of what was popular on the day, by measure; None where too
-        few users of the day itself were measured.
+      lead: by measure, the version's lead over the popular items of the day; None if too few users of the day
+        itself were measured.
     """
 
     users: int = 0
@@ -141,7 +141,7 @@ class HeldOutMeasures(JsonPart):
     lead: Mapping[str, PopularityLift] | None = None
 
     def change_of(self, measure: str) -> RelativeChange:
-        """How a measure, also of a slice, differs from the baseline's; without figures where that was not
+        """The change of a measure, also of a slice, from the baseline; without figures if it was not
         measured.
         """
         return (self.change or {}).get(measure, RelativeChange())
@@ -157,11 +157,11 @@ class BestMeasures(JsonPart):
 
     Attributes:
       version: its id; the baseline's, if no version of the line is better.
-      ahead: by how much the running sum of the line's differences is higher at it than at the
-        baseline, in the gate's measure.
-      gone: versions that are better still, and whose files are no longer there.
+      ahead: the running sum of the line's differences at this version, minus that at the baseline, in the
+        gate's measure.
+      gone: still better versions whose files were deleted.
       unread: features that it reads and the day lacks.
-      measures: of its lists; None where it is the baseline.
+      measures: of its lists; None if it is the baseline.
       change: from its lists to this version's, by measure.
     """
 
@@ -174,7 +174,7 @@ class BestMeasures(JsonPart):
 
 
 class NextClickMeasures(JsonPart):
-    """Measures of one query per event of the day, each with all that happened before it.
+    """Measures of one query per event of the day, each with the user's events before it.
 
     Attributes:
       progressive: the parent on the day; None without one.
@@ -204,14 +204,14 @@ class FixedOrderMeasures(JsonPart):
 
 
 class RankerFit(JsonPart):
-    """What a ranker was fitted on.
+    """The data that a ranker was fitted on.
 
     Attributes:
       days: ISO dates, oldest first.
       queries: queries with at least one taken item among their candidates.
       rows: candidates of these queries; a query that is also asked by history alone has them twice.
-      metric: that lists are judged by, at the length that the trees are made for; their loss is
-        that of nDCG.
+      metric: the measure of lists, at the length that the trees are fitted for; the loss of the trees is
+        nDCG.
       importance: by feature, its share of the loss that all splits removed.
     """
 
@@ -245,14 +245,14 @@ class RankerMeasures(JsonPart):
 
 
 class PopularityFigures(JsonPart):
-    """How popular listed and taken items are, by groups of items with equally many earlier events:
-    the most popular first, those without an event last.
+    """How popular listed and taken items are, by groups of items with equal numbers of earlier events. The
+    most popular group is first; items without events are last.
 
     Attributes:
       k: the first k items of each list were counted.
       items: number of items in each group.
-      clicks: each group's share in the items taken.
-      lists: each group's share in the items listed, by name of the lists.
+      clicks: each group's share of the taken items.
+      lists: each group's share of the listed items, by name of the lists.
     """
 
     k: int
@@ -270,16 +270,16 @@ class DayMetrics(JsonFile):
       baselines: lists that need no model, on the same queries, by name.
       holdout: this version and its parent on users held out of training.
       next_click: measures of one query per event.
-      leads: lifts by day and measure, of this version and of those before it in its line.
-      best: the best accepted version before; None without a parent, or where nothing is remembered.
-      line: by day, what is remembered of this version and of those before it in its line.
+      leads: lifts by day and measure, of this version and of earlier versions of its line.
+      best: the best accepted version before; None without a parent, or if no earlier measures are stored.
+      line: by day, the stored measures of this version and of earlier versions of its line.
       ranker: None without several sources.
-      parent_unread: features that the parent reads and the day lacks, or has in another form: they
-        are missing in all that is measured of the parent (model/evaluation/ranked_lists.py).
+      parent_unread: features that the parent reads and the day lacks, or has in another form. They are
+        missing in all measures of the parent (model/evaluation/ranked_lists.py).
       held_out_shares: by day that this version's line was trained on, the share of its users that
         was held out (model/evaluation/day_queries.py).
-      gaps: `from`, `to` and `command` of days with logs, between the parent and the day, that no
-        version was trained on.
+      gaps: `from`, `to` and `command` of days with logs between the parent and the day on which no version
+        was trained.
       auxiliary: None without a head that learns labels.
       frequency: None without an estimate, or without rows.
     """
@@ -305,17 +305,15 @@ class DayMetrics(JsonFile):
 
     @property
     def counted_lists(self) -> str:
-        """Which kind of lists counted as this was measured, `KEPT` or `EXCLUDED`."""
+        """The main kind of lists of these measures, `KEPT` or `EXCLUDED`."""
         measured = self.holdout.candidate or self.progressive
         return measured.kind if measured else KEPT
 
     def users_measured(self, day: date) -> int:
-        """Users of the day itself on whom versions were measured; held-out users may be from days before
-        as well.
-        """
+        """Number of measured users of the day itself; held-out users may also be from earlier days."""
         if self.progressive:
             return self.progressive.users or 0
-        # Without a parent nothing was measured on all users.
+        # Without a parent, all users were not measured.
         remembered = self.line.get(str(day))
         held_out = remembered.two_tower if remembered else None
         return held_out.users if held_out else self.holdout.users
@@ -327,15 +325,15 @@ class DayMetrics(JsonFile):
 
     @property
     def comparable_fixed_order(self) -> Measures | None:
-        """This version's fixed order on the users of `holdout`; None where it was measured on fewer, as it
-        is not measured on users of earlier days.
+        """This version's fixed order on the users of `holdout`; None if `holdout` has users of earlier days,
+        on whom the fixed order is not measured.
         """
         of_day = self.fixed_order.holdout
         return of_day.candidate if of_day.users == self.holdout.users else None
 
 
 class ExampleList(JsonPart):
-    """A list to look at: what a held-out user was recommended, and took.
+    """An example for the report: the list of a held-out user, and the items that the user took.
 
     Attributes:
       user: the user's id.

@@ -1,4 +1,4 @@
-"""The feature job's output as other stages see it: folders, columns and raw Arrow types.
+"""The feature job's output for other stages: folders, columns and raw Arrow types.
 
 Imports no Beam and no TensorFlow. Columns of bookkeeping start with `_`; all others are raw features, named
 as in the pipeline file:
@@ -32,9 +32,9 @@ CORPUS_END = f"{CORPUS}/{AT_END}"
 SEQUENCES = "sequences"
 EVALUATION = "evaluation"
 REPLAY = "replay"
-"""What a first day, or one after a gap, makes again of earlier days, each in a folder of its own:
-`evaluation/` of some users who were not held out, `corpus/start/`, and on every seventh day the tables
-of sources as of its start.
+"""Folder of replayed days. A first day, or a day after a gap, makes for each earlier day: `evaluation/` of
+some users who were not held out, `corpus/start/`, and on every seventh day the tables of sources as of its
+start.
 """
 USERS = "users"
 TRANSFORM = "transform"
@@ -81,13 +81,13 @@ BUYERS = "_buyers"
 AGAIN = "_again"
 AGAIN_DAYS = "_again_days"
 REPURCHASES = (BUYERS, AGAIN, AGAIN_DAYS)
-"""Columns of how users take an item again."""
+"""Columns about repeat purchases of an item."""
 SEQUENCE_LENGTH = 500
 """The most events of a user in `sequences/`, the newest."""
 CORPUS_FILE_ROWS = 1 << 18
 """The most rows of a file of the corpus, so that several workers can embed it."""
 
-# Columns of an example that say which event it is.
+# Columns of an example that identify its event.
 _EVENT = {
     "_user": pa.string(),
     "_item": pa.string(),
@@ -108,12 +108,12 @@ def replay_folder(day: date) -> str:
 
 
 def feature_columns(name: str, feature: Feature) -> list[pa.Field]:
-    """Columns that hold one feature: two for a time, one for any other kind."""
+    """The columns of one feature: two for a time, one for any other kind."""
     return [pa.field(column, _arrow_type(feature)) for column in feature.columns(name)]
 
 
 def _arrow_type(feature: Feature) -> pa.DataType:
-    # These two enter a tower in another form than the one that they are stored in.
+    # Towers read these two in another form than the stored one.
     if isinstance(feature, TextFeature):
         return pa.string()
     if isinstance(feature, TimeFeature):
@@ -145,8 +145,8 @@ def example_schema(p: Pipeline) -> pa.Schema:
 
 
 def analysis_schema(p: Pipeline, tower: Tower) -> pa.Schema:
-    """What the transform graph is fitted on, passed on inside the job: the positives of the vocabulary
-    days, each tower's columns in rows of their own.
+    """The rows that the transform graph is fitted on, inside the job: the positives of the vocabulary days,
+    with separate rows for each tower's columns.
 
     `_time`, for an item's row the start of the day; `_row`, a number that no other row of the tower
     has; and the raw features that have a vocabulary or are scaled. Counts and ages are those at the
@@ -190,8 +190,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
 
 
 def replayed_corpus_schema(whole: pa.Schema) -> pa.Schema:
-    """The corpus of a replayed day: the columns of `corpus_schema` without those for people and for towers,
-    which are most of its bytes.
+    """The corpus of a replayed day: `corpus_schema` without the columns for people and for towers, which have
+    most of its bytes.
     """
     shown = ("_name", display_name(""))
     return pa.schema([f for f in whole if f.name.startswith("_") and not f.name.startswith(shown)])
@@ -208,14 +208,13 @@ def attribute_name(column: str) -> str:
 
 
 def evaluation_schema(p: Pipeline) -> pa.Schema:
-    """`evaluation/`: one query per user and day, as things stood at the start of that day; each
-    file is sorted by user.
+    """`evaluation/`: one query per user and day, as of the start of that day; each file is sorted by user.
 
     `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items
     of the longest window (`window.history_days`, `window.personal_days`), most frequent first, then
-    most recent, at most `PAST_LENGTH`; `_past_events` is the number of their events. Newcomers, who
-    have none, are there too: with an empty history, and in the context of their first positive of
-    the day unless events that do not enter histories came before.
+    most recent, at most `PAST_LENGTH`; `_past_events` is the number of their events. Newcomers, who have no
+    such events, are included with an empty history. Their context is that of their first positive of the day,
+    unless earlier events exist that do not enter histories.
     """
     meta = [
         ("_user", pa.string()),
@@ -227,15 +226,15 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
 
 
 def users_schema(p: Pipeline) -> pa.Schema:
-    """`users/`: each user of the longest window as they would be served on the next day, sorted in each
-    file.
+    """`users/`: each user of the longest window, with the features for serving on the next day; each file is
+    sorted.
     """
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_past(p)], query_columns(p))
 
 
 def sequences_schema() -> pa.Schema:
-    """`sequences/start/`, `sequences/end/`: what each user took, event by event and without the
-    user's id, as of the start and the end of the day; what candidate sources are fitted on.
+    """`sequences/start/`, `sequences/end/`: the events of each user without the user's id, as of the start
+    and the end of the day. Candidate sources are fitted on them.
 
     One row per user of the last `window.personal_days`. `_items` are the newest events' items,
     newest first, at most `SEQUENCE_LENGTH`, and `_ages` the days from each event to the moment.
@@ -244,7 +243,7 @@ def sequences_schema() -> pa.Schema:
 
 
 def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
-    """What a query says of the user's purchase history.
+    """Columns of a query about the user's purchase history.
 
     With several sources, `_personal` holds the distinct items of the last `window.personal_days`, at
     most `PAST_LENGTH`. Lists of the same lengths hold their decayed counts by half-life,

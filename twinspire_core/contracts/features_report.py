@@ -1,4 +1,4 @@
-"""What the stage `features` reports of a day's data, for people, later days and later stages.
+"""The report of the stage `features` on a day's data, for people, later days and later stages.
 
 `report.json` has its counts and what is unusual; `statistics.json` the distributions of its columns.
 """
@@ -14,12 +14,12 @@ from twinspire_core.contracts.json_files import JsonFile, JsonPart, StoredModel,
 class _Part(BaseModel):
     """A part of the report."""
 
-    # Unlike a `JsonPart` it writes all its keys: a 0 says something to who reads the report.
+    # Unlike a `JsonPart` it writes all keys, because a 0 is information for the reader.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class MisplacedEvents(_Part):
-    """Events that lie in the folder of another day than that of their time.
+    """Events in the folder of another day than the day of their time.
 
     Attributes:
       of_earlier_days: in the day's folder, with a time before the day.
@@ -79,7 +79,7 @@ class ComparedDay(_Part):
 
 
 class ValueRange(_Part):
-    """Where the values of a number lie: the least, the 10th, 50th and 90th percentile, the largest."""
+    """The range of a number's values: smallest, 10th, 50th and 90th percentile, largest."""
 
     low: float
     tenth: float
@@ -89,17 +89,16 @@ class ValueRange(_Part):
 
 
 class FeatureSkew(_Part):
-    """How far a feature of what is served is from that of the rows that were trained on
-    (beam_jobs/validation/drift.py).
+    """How far a served feature is from the same feature of the training rows (beam_jobs/validation/drift.py).
 
     Attributes:
       feature: its column.
       kind: of the feature, as the pipeline file has it.
-      distance: of numbers the Jensen-Shannon divergence in bits, of categories the L-infinity
-        distance; 0 for the same distribution, 1 for nothing in common.
-      outside: share of what is served whose value is beyond the range of those trained on by more
-        than a twentieth of it, or is none of the categories.
-      trained, served: where the values lie; None for categories.
+      distance: Jensen-Shannon divergence in bits for numbers, L-infinity distance for categories; 0 for equal
+        distributions, 1 for disjoint ones.
+      outside: share of the served values that exceed the training range by more than a twentieth of it, or
+        are none of its categories.
+      trained, served: the ranges of the values; None for categories.
       value: the category whose share differs most; None for numbers.
       trained_share, served_share: of this category.
     """
@@ -149,7 +148,7 @@ class FeaturesReport(_Part, StoredModel):
       days: of events, that were read.
       examples: by day, of the days that have any.
       replayed: users by replayed day.
-      statistics: None if the run ended before they were looked at.
+      statistics: None if the run ended before they were compared.
       skew: of each feature that is compared, the largest first; None if the run ended before.
     """
 
@@ -171,7 +170,7 @@ class FeaturesReport(_Part, StoredModel):
     days: ReadDays | None = None
     examples: dict[date, int] = Field(default_factory=dict)
     replayed: dict[date, int] = Field(default_factory=dict)
-    # A part that the run did not reach is no key of the file.
+    # Parts that the run did not reach are left out of the file.
     statistics: DayStatistics | None = Field(default=None, exclude_if=lambda part: part is None)
     skew: list[FeatureSkew] | None = Field(default=None, exclude_if=lambda part: part is None)
 

@@ -1,12 +1,11 @@
-"""The list of users to be forgotten: every reader of logs and users' snapshots drops their records.
+"""The list of users to forget: every reader of logs and users' snapshots drops their records.
 
     <registry root>/<pipeline>/forgotten/key         32 random bytes, created only if absent
     <registry root>/<pipeline>/forgotten/<digest>    one file for each user
 
-A digest is the keyed BLAKE2b of a user's id: the list does not say who is on it, and cannot be
-compared with other such lists. With the key and an id one can tell whether the id is on it; so can
-anyone who has the logs. The list is in the registry and not among the working files, because those may
-be lost and made again from the logs.
+A digest is the keyed BLAKE2b of a user's id. So the list does not reveal who is on it, and cannot be compared
+with other lists. Whoever has the key can check whether an id is on the list. The list is in the registry, not
+among the working files, because those may be lost and made again from the logs.
 docs/decisions/0073-forgetting.md
 """
 
@@ -44,14 +43,14 @@ class ForgottenUsers:
 
     def __contains__(self, user: str) -> bool:
         """Whether a user is on the list."""
-        # No digest is made where nobody is on the list: a day asks for millions of users.
+        # With an empty list no digest is computed, because a day checks millions of users.
         return bool(self.digests) and _digest(self.key, user) in self.digests
 
     def drop(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows of all other users, by `_user`; all rows where there is no such column."""
+        """The rows without users of the list, by `_user`; all rows if there is no such column."""
         if not self.digests or "_user" not in rows.columns:
             return rows
-        # Each user once, not each row: the digest is the costly part.
+        # One digest for each user, not for each row, because digests are costly.
         gone = [user for user in rows["_user"].drop_nulls().unique() if user in self]
         if not gone:
             return rows
@@ -90,14 +89,14 @@ def add(pipeline: Pipeline, users: Collection[str]) -> None:
 
 
 def _read_key(folder: str) -> bytes:
-    place = storage.join(folder, _KEY)
+    path = storage.join(folder, _KEY)
     try:
-        key = storage.read_bytes(place)
+        key = storage.read_bytes(path)
     except FileNotFoundError:
         key = b""
     if len(key) != _KEY_BYTES:
         raise BadData(
-            f"The key of the list of forgotten users must have {_KEY_BYTES} bytes; {place} has"
+            f"The key of the list of forgotten users must have {_KEY_BYTES} bytes; {path} has"
             f" {len(key)}. Without the key, later runs would not recognise the users on the list."
             " Restore the key from a copy of the registry. If there is no copy, delete the folder"
             " and forget all users again."
@@ -106,5 +105,5 @@ def _read_key(folder: str) -> bytes:
 
 
 def _digest(key: bytes, user: str) -> str:
-    # With a plain hash, anybody could try ids until one of them gives a digest of the list.
+    # With a plain hash, anybody could try ids until one matches a digest of the list.
     return hashlib.blake2b(user.encode(), key=key, digest_size=_DIGEST_BYTES).hexdigest()

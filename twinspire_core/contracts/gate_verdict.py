@@ -8,10 +8,10 @@ from twinspire_core.contracts.measures import PopularityLift
 
 
 class ComparedFigures(JsonPart):
-    """A measure of a version and of its baseline; None where something was not measured.
+    """A measure of a version and of its baseline; None if not measured.
 
     Attributes:
-      users: number of users that it applies to.
+      users: number of users with this measure.
       candidate: the version's measure.
       baseline: the baseline's measure.
       change: relative, -0.1 for a tenth less.
@@ -29,8 +29,7 @@ class ComparedFigures(JsonPart):
 
 
 class LiftFigures(PopularityLift):
-    """How far a version is ahead of what was popular on the day
-    (index_builder/gate/tower_rules.py).
+    """The lead of a version over the popular items of the day (index_builder/gate/tower_rules.py).
 
     Attributes:
       before: leads of the versions before, the oldest first.
@@ -46,14 +45,14 @@ class PooledFigures(ComparedFigures):
 
 
 class RecipeFigures(JsonPart):
-    """How good the way is in which rankers are made: over several days, the version before's ranker on all
-    users of each day, compared with the best of the other lists. Each day counts once.
+    """The quality of rankers in general: over several days, the earlier version's ranker on all users of each
+    day, compared with the best of the other lists. Each day counts once.
 
     Attributes:
       days: number of days.
-      beside: that list: `fixed_order`, or a source alone.
+      beside: the list to compare with: `fixed_order`, or a single source.
       trees: the ranker's mean measure.
-      other: that list's mean measure.
+      other: mean measure of the list to compare with.
       mean: of the days' differences.
       low, high: the mean's 99% interval.
     """
@@ -81,12 +80,12 @@ class RecipeFigures(JsonPart):
 
 
 class BestFigures(ComparedFigures):
-    """The version compared with the best accepted one before it, which is the baseline here.
+    """The version compared with the best accepted version before it, which is the baseline here.
 
     Attributes:
       version: the best version's id.
-      ahead: by how much the running sum of the line's differences is higher at it than at the newest
-        accepted version.
+      ahead: the running sum of the line's differences at the best version, minus that at the newest accepted
+        one.
       pooled: all versions since, against it; None on the first day after it.
     """
 
@@ -96,7 +95,7 @@ class BestFigures(ComparedFigures):
 
 
 class GateFigures(ComparedFigures):
-    """What the gate compared: the two-tower, and all else.
+    """The comparisons of the gate.
 
     Attributes:
       metric: the measure that was compared.

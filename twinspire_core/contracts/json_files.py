@@ -1,8 +1,8 @@
-"""JSON files that stages hand to each other, read and written through pydantic models.
+"""JSON files that stages exchange, read and written by pydantic models.
 
-A file that an earlier release wrote may lack keys, and one of a later release may have more. Both
-can be read: a missing key gets its default, and an unknown one is kept as it is. An object that is
-written again has exactly the keys that it was read with.
+Files of earlier releases may lack keys, and files of later releases may have more. Both can be read: a
+missing key gets its default, and an unknown key is kept. An object that is written again has exactly the keys
+with which it was read.
 """
 
 import json
@@ -26,7 +26,8 @@ class JsonPart(BaseModel):
 
     @model_serializer(mode="wrap")
     def _with_the_keys_it_has(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Not `exclude_unset` when dumping: such objects also lie in models that write their defaults.
+        # Not `exclude_unset` when dumping, because such objects are also parts of models that write their
+        # defaults.
         dumped = dump(self)
         names = [name for name in dumped if name not in self.BEHIND] + list(self.BEHIND)
         return {name: dumped[name] for name in names if name in self.model_fields_set}
@@ -73,14 +74,14 @@ class JsonFile(JsonPart, StoredModel):
 
 
 class Timings(JsonFile):
-    """`timings.json` of an attempt: what a stage measured of the clock. Two runs of the same inputs differ
-    in it, so no digest covers it.
+    """`timings.json` of an attempt: measured times. They differ between two runs with the same inputs, so no
+    digest covers the file.
     """
 
     FILE: ClassVar[str] = "timings.json"
 
 
 def to_json(content: Any) -> bytes:
-    """JSON as these files have it."""
-    # Not pydantic's: it writes numbers in another way than Python does, 0.00001 instead of 1e-05
+    """JSON in the form of these files."""
+    # Not by pydantic, which writes numbers differently from Python: 0.00001 instead of 1e-05
     return json.dumps(content, indent=1).encode()

@@ -1,7 +1,7 @@
 """Measures of lists as metrics.json holds them, and comparisons of two sets of lists.
 
-model/evaluation/evaluate.py takes them. A measure has a name: `recall@50` of all users,
-`recall@50/users:1-4` of a slice of users, `recall@50/items:0` of the true items of a slice
+model/evaluation/evaluate.py computes them. A measure has a name: `recall@50` for all users,
+`recall@50/users:1-4` for a slice of users, `recall@50/items:0` for the true items of a slice
 (twinspire_core/metrics/measure_names.py).
 """
 
@@ -13,12 +13,12 @@ from twinspire_core.metrics.measure_names import EXCLUDED, ITEMS, KEPT, USERS, s
 
 
 class NamedValues(JsonPart):
-    """Values by name, in addition to the fields: which there are depends on `evaluation.ks`."""
+    """Values by name, in addition to the fields. Their names depend on `evaluation.ks`."""
 
     @property
     def values(self) -> dict[str, float]:
         """The values, by name."""
-        # Keys that have no field here.
+        # Keys without a field here.
         keys = self.__pydantic_extra__ or {}
         return {name: x for name, x in keys.items() if isinstance(x, int | float)}
 
@@ -33,7 +33,7 @@ class SliceMeasures(NamedValues):
     Attributes:
       users: number that the measures are averaged over.
       queries: for a slice of users, their queries.
-      true: for a slice of items, how many of them were taken.
+      true: for a slice of items, how many taken items it has.
     """
 
     users: int = 0
@@ -42,7 +42,7 @@ class SliceMeasures(NamedValues):
 
 
 class Slices(JsonPart):
-    """Measures of users, and of true items, by how many earlier events they have.
+    """Measures by number of earlier events, for users and for true items.
 
     Attributes:
       users: by name of the slice: `0`, `1-4`, …
@@ -61,18 +61,17 @@ class Measures(NamedValues):
     """Measures of one set of lists for one set of queries.
 
     Attributes:
-      answered: of lists that `evaluate` scored, queries that have a list.
+      answered: number of queries with a list, for files that `twinspire evaluate` scored.
       seen: whether items that a user had before are `kept` in the lists or `excluded`.
       users: number that the measures are averaged over.
       queries: number of queries.
-      days: number of days that the queries are from.
+      days: number of distinct days of the queries.
       items: size of the corpus.
-      slices: None where nothing was measured by slice.
+      slices: None if slices were not measured.
       intervals: ends of the 95% interval by measure.
-      excluded: the measures of lists without items that the user had before, where the lists that
-        count have them; None where these would be the same lists, or were not made.
-      kept: the measures of lists with them, where the lists that count leave them out
-        (`serving.exclude_seen`).
+      excluded: measures of lists without items that the user had before, if the main lists have such items;
+        None if the lists would be the same, or were not made.
+      kept: measures of lists with such items, if the main lists leave them out (`serving.exclude_seen`).
     """
 
     BEHIND: ClassVar[tuple[str, ...]] = ("slices", "intervals", EXCLUDED, KEPT)
@@ -90,16 +89,16 @@ class Measures(NamedValues):
 
     @property
     def kind(self) -> str:
-        """The kind of lists that these are the measures of, `KEPT` or `EXCLUDED`."""
+        """The kind of the measured lists, `KEPT` or `EXCLUDED`."""
         return self.seen or KEPT
 
     @property
     def other(self) -> "Measures | None":
-        """The measures of the kind of lists that does not count."""
+        """The measures of the other kind of lists."""
         return self.kept if self.kind == EXCLUDED else self.excluded
 
     def value(self, name: str) -> float | None:
-        """A measure, also of a slice; None where it was not taken."""
+        """A measure, also of a slice; None if it was not measured."""
         measure, side, slice_name = split_name(name)
         if not side:
             return super().value(measure)
@@ -111,14 +110,14 @@ class Measures(NamedValues):
         return self.slices.on_side(side).get(name) if self.slices else None
 
     def users_of_slice(self, name: str) -> int:
-        """Users of the slice that a measure's name has; 0 without a slice, or where it was not measured."""
+        """Number of users of the slice in a measure's name; 0 without a slice, or if it was not measured."""
         _, side, slice_name = split_name(name)
         of_slice = self.slice(side, slice_name) if side else None
         return of_slice.users if of_slice else 0
 
 
 def value_of(measures: Measures | None, name: str) -> float | None:
-    """A measure of lists that may not have been measured; None where it was not taken."""
+    """A measure of lists; None if it was not measured."""
     return measures.value(name) if measures else None
 
 
@@ -128,7 +127,7 @@ def interval_of(measures: Measures | None, measure: str) -> tuple[float, float] 
 
 
 class PairedDifference(JsonPart):
-    """A measure of one set of lists minus the same of another, user by user.
+    """A measure of one set of lists minus the same measure of another, user by user.
 
     Attributes:
       mean: of the differences.
@@ -144,8 +143,7 @@ class PairedDifference(JsonPart):
 
 
 class PairedDifferences(JsonPart):
-    """Paired differences for some users of one day: enough to pool several days, and nothing that
-    identifies a user.
+    """Paired differences for users of one day, to pool several days. They identify no user.
 
     Attributes:
       users: number of users.
@@ -162,7 +160,7 @@ class RelativeChange(JsonPart):
     Attributes:
       change: relative, -0.1 for a tenth less.
       differ: users whose two lists differ in the measure.
-      worse: those of them whose list in the first set is the worse one.
+      worse: number of these users whose list in the first set is worse.
       low, high: the paired 95% interval of the change; None where nothing was resampled.
     """
 

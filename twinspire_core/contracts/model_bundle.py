@@ -1,30 +1,30 @@
-"""The towers of a train attempt: their folders, how Arrow rows go in, and the vectors that the embed stage
-makes with them. Imports no TensorFlow.
+"""The towers of a train attempt: their folders, the conversion of Arrow rows to their inputs, and the vectors
+of the embed stage. It imports no TensorFlow.
 
     query_tower/   SavedModel: raw query features -> unit vectors
     item_tower/    SavedModel: raw item features  -> unit vectors
-    state/         what the next day's training starts from (model/training/checkpoint.py)
-    training.json, vectors/  what `measure` reads (twinspire_core/contracts/trained_day.py)
+    state/         training state for the next day (model/training/checkpoint.py) training.json,
+    vectors/  input of `measure` (twinspire_core/contracts/trained_day.py)
 
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns
 of twinspire_core/contracts/feature_schema.py, any number of rows, and the result `{"vector": [B, D]
 float32}`, each row of length 1. Scalars are `[B]` and lists `[B, L]`, padded at the end; L is the
 longest list of the call, or the declared size of a vector.
 
-The rows may be of another day, before features were changed in the pipeline file: a column that is
-not there, or has another form than the tower was trained with (a list for a text, a text for a number,
-a vector of another size), counts as missing.
+The rows may be of a day before features were changed in the pipeline file. So a column counts as missing if
+it is absent, or has another form than in training (a list for a text, a text for a number, a vector of
+another size).
 
-SavedModels have bytes that depend on nothing but their content. TensorFlow numbers functions by a counter of
-the process, writes them in no order, and names lookup tables after the path of their vocabulary on the
-exporting machine. All of this is without meaning and differs from run to run; without it, equal models are
-equal files and not published as two versions.
+The bytes of SavedModels depend only on their content. TensorFlow numbers functions by a counter of the
+process, writes them in random order, and names lookup tables after the path of their vocabulary on the
+exporting machine. These differences have no meaning. They are removed, so that equal models are equal files
+and are not published as two versions.
 
 `tensorflow_serving/1/` is a version as one SavedModel for TensorFlow Serving: query tower, items' vectors,
 exact search.
 
-Stock operations only, so that a server with nothing of this project's can load it. Signatures, of
-columns named like the raw query features (in the form above):
+It has only stock operations, so that a server can load it without this project. Signatures, of columns named
+like the raw query features (in the form above):
 
     encode      raw query features -> {"vector": [B, D] float32}
     recommend   raw query features, k, exclude -> {"items": [B, K] string, "scores": [B, K] float32}
@@ -58,7 +58,7 @@ STATE = "state"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
 ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
-# These stand for missing values, and fill up short lists: the transform graph reads them as missing.
+# Padding and missing values: the transform graph reads these as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}
 
 
@@ -77,8 +77,8 @@ class Input(NamedTuple):
 
 
 class Tower:
-    """A tower, called with Arrow tables. The model is what `tf.saved_model.load` returns, or one that is about
-    to be saved.
+    """A tower, called with Arrow tables. The model is the result of `tf.saved_model.load`, or a model before
+    it is saved.
 
     Examples:
       >>> tower = Tower(tf.saved_model.load(f"{attempt}/{ITEM_TOWER}"))  # doctest: +SKIP
@@ -95,7 +95,7 @@ class Tower:
 
     def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
         """The vectors of rows, [N, D] float32, each of length 1. Columns that the tower does not know are
-        ignored, those that it cannot read are missing values.
+        ignored. Columns that it cannot read count as missing.
 
         Args:
           table: raw features, as the feature job writes them.
@@ -127,16 +127,14 @@ def _array(table: pa.Table, name: str, spec: Input) -> np.ndarray:
         shape = (table.num_rows, spec.width or 1) if spec.listed else (table.num_rows,)
         return np.full(shape, MISSING[spec.dtype], _numpy_type(spec))
     column = table.column(name)
-    # A slice of a table has chunked columns, even of one chunk; a record batch has none.
+    # A slice of a table has chunked columns, even with one chunk; a record batch has not.
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return _padded(column, spec) if spec.listed else _values(column, spec)
 
 
 @cache  # each call of Arrow's type checks takes a microsecond
 def _has_form(kind: pa.DataType, spec: Input) -> bool:
-    """Whether values of an Arrow type can be read as an argument; the size of vectors is looked at
-    row by row.
-    """
+    """Whether values of an Arrow type can be read as an argument. The size of vectors is checked row by row."""
     listed = is_list(kind)
     value = kind.value_type if listed or pa.types.is_dictionary(kind) else kind
     text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_binary(value)
@@ -145,7 +143,7 @@ def _has_form(kind: pa.DataType, spec: Input) -> bool:
 
 
 def _values(column: pa.Array, spec: Input) -> np.ndarray:
-    # Strings travel as bytes: TensorFlow takes them as they are.
+    # Strings are passed as bytes, which TensorFlow takes without conversion.
     kind = {"string": pa.binary(), "float32": pa.float32(), "int64": pa.int64()}[spec.dtype]
     if spec.dtype == "string" and not pa.types.is_binary(column.type):
         column = column.cast(pa.string())
@@ -202,7 +200,7 @@ def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
     folder = storage.join(embed, name)
     if not parquet_files.list_parquet(folder):
         return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
-    # Workers write files in any order.
+    # Sorted, because workers write files in any order.
     table = parquet_files.read_folder(folder).sort_by(key).combine_chunks()
     vectors = table["vector"].combine_chunks()
     values = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
@@ -221,7 +219,7 @@ def canonicalise(folder: Path) -> None:
     """Rewrites the graph of the SavedModel in `folder` as an equivalent one: functions are numbered as they
     are first used, and tables have the name of the vocabulary's file without its folder.
     """
-    # Here, as contracts must be importable without TensorFlow
+    # Imported here, because contracts must be importable without TensorFlow
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = folder / _GRAPH
@@ -265,7 +263,7 @@ def _order(meta: Any) -> list[str]:
     for node in meta.object_graph_def.nodes:
         visit(node.function.concrete_functions)
         visit([node.bare_concrete_function.concrete_function_name])
-    # What nothing refers to comes last; by length first, so that f_9 comes before f_10.
+    # Functions without a reference come last, sorted by length first, so that f_9 comes before f_10.
     visit(sorted(bodies, key=lambda name: (len(name), name)))
     return list(ordered)
 
@@ -341,7 +339,7 @@ def write_for_tensorflow_serving(
         items = tf.shape(served.vectors)[0]
         k = tf.clip_by_value(tf.reduce_max(k), 0, items)
         scores = tf.matmul(served.encode(**raw)[VECTOR], served.vectors, transpose_b=True)
-        # What is excluded cannot use up more than its own number of places.
+        # At most as many items can drop out as are excluded.
         near = tf.math.top_k(scores, tf.minimum(k + tf.shape(exclude)[1], items))
         ids = tf.gather(served.ids, near.indices)
         out = tf.reduce_any(ids[:, :, tf.newaxis] == exclude[:, tf.newaxis, :], 2)

@@ -1,5 +1,5 @@
-"""The ranker between stages: `ranking_rows/` of a measure attempt, which rankers are fitted on, and
-`ranker.json` and `ranker.txt` of a measure attempt and of a version, the fitted ranker.
+"""Files of the ranker: `ranking_rows/` of a measure attempt, on which rankers are fitted; `ranker.json` and
+`ranker.txt` of a measure attempt and of a version, the fitted ranker.
 
 Rows are candidates of users of the newest days with their features as of the start of each day, and
 which of them the user took:
@@ -10,11 +10,11 @@ which of them the user took:
       feature:NAME  list<float>   a value for each of these; missing values are NaN
       by_history    bool          whether the query has a history alone, as of an unknown user
 
-They hold no ids, of users or of items. The metadata of the schema say the `format`, which defines what
-a value means, and the sources of the candidates; files of another format are not read.
+They contain no ids of users or items. The metadata of the schema have the `format`, which defines the meaning
+of the values, and the sources of the candidates. Files of another format are not read.
 
-`ranker.txt` is LightGBM's own text format. A version carries its ranker also where the gate does not
-let it serve (`gate.json`), so that the next day can judge it.
+`ranker.txt` is LightGBM's own text format. A version contains its ranker even if the gate does not let it
+serve (`gate.json`), so that the next day can judge it.
 """
 
 import json
@@ -32,9 +32,9 @@ from twinspire_core.storage import parquet_files
 
 MODEL = "ranker.txt"
 FORMAT = 1
-"""Of `ranker.json` and `ranker.txt`."""
+"""Format of `ranker.json` and `ranker.txt`."""
 ROWS = "ranking_rows"
-"""Folder of rows that rankers are fitted on."""
+"""Folder of the rows on which rankers are fitted."""
 ROWS_FORMAT = b"3"
 FEATURE_PREFIX = "feature:"
 TAKEN = "taken"
@@ -42,7 +42,7 @@ WEIGHT = "weight"
 BY_HISTORY = "by_history"
 MOST_OF_A_DAY = 2_500
 """The most users of one day whose rows are kept."""
-# Days since the parent's day after which its rows are too old to be fitted on alone.
+# Rows of a parent that is more than this many days old are not enough for fitting.
 _LONGEST_GAP = 7
 
 _FORMAT_KEY = b"twinspire.ranking_rows.format"
@@ -66,8 +66,8 @@ def sources_of(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def needs_replay(day: date, parent: Parent | None) -> bool:
-    """Whether a day makes rows of earlier days: it has no parent, or an old one, or one that has kept no
-    rows of this format.
+    """Whether a day must replay earlier days: it has no parent, an old parent, or a parent without rows of
+    this format.
     """
     if parent is None or (day - parent.day).days > _LONGEST_GAP:
         return True
@@ -80,8 +80,7 @@ def needs_replay(day: date, parent: Parent | None) -> bool:
 
 
 class RankerFormat(JsonFile):
-    """The part of `ranker.json` that is read first: a reader does without a ranker of another format,
-    whatever else the files hold.
+    """The part of `ranker.json` that is read first: a ranker of another format is ignored.
 
     Attributes:
       format: of both files; 1 where the file does not say.
@@ -96,10 +95,10 @@ class RankerFile(RankerFormat):
     """`ranker.json`. A version without it has no second stage.
 
     Attributes:
-      sources: whose lists the candidates come from, in order.
+      sources: the sources of the candidates, in order.
       features: names, in the order of the model's columns.
-      untimed: whether it was also fitted on queries whose events have no known times: features that
-        need times are then missing. For other rankers, such events are taken to be of the present.
+      untimed: whether it was also fitted on queries whose events have no times, so that features of times are
+        missing. For other rankers, such events count as events of this moment.
     """
 
     sources: Sequence[str] = ()

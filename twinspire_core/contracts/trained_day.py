@@ -1,6 +1,6 @@
-"""What the train stage leaves for `measure`, which so needs no TensorFlow.
+"""Files that the train stage writes for `measure`, which therefore needs no TensorFlow.
 
-These are vectors of the day's queries and corpus, and what only training knows:
+They have vectors of the day's queries and corpus, and facts about training:
 
     training.json         `TrainedDay`
     timings.json          `Timings`: seconds from the first batch to the last, examples a second
@@ -32,7 +32,7 @@ from twinspire_core.contracts.json_files import JsonFile
 FOLDER = "vectors"
 BEFORE, BEST, VERSION = "before.npz", "best.npz", "version.npz"
 _LOG_Q = "log_q.npy"
-# A prefix, so that no evaluation set is taken for one of the other arrays.
+# A prefix, so that names of evaluation sets cannot clash with the other arrays.
 _PLACE = "place/"
 
 
@@ -41,12 +41,12 @@ class Encoded:
     """Vectors of the queries of several evaluation sets, and of the corpus: U queries of a set, Q
     distinct queries of all sets, C items, D dimensions.
 
-    Evaluation sets share many queries, and the events of a basket are one query: each distinct
-    query is encoded, and later searched for, once.
+    Evaluation sets share many queries, and all events of a basket have the same query. So each distinct query
+    is encoded and searched only once.
 
     Attributes:
       distinct: [Q, D] float32, vectors of the distinct queries.
-      place: by evaluation set, [U] int64: which of the distinct queries each query is.
+      place: by evaluation set, [U] int64, the number of each query's distinct query.
       items: [C, D] float32.
     """
 
@@ -63,7 +63,7 @@ class Encoded:
         (attempt / FOLDER).mkdir(parents=True, exist_ok=True)
         by_set = {_PLACE + of_set: rows for of_set, rows in self.place.items()}
         arrays = {"distinct": self.distinct, "items": self.items, **by_set}
-        # No pickles: reading one can run any code.
+        # No pickles, because reading a pickle can run any code.
         np.savez(attempt / FOLDER / name, allow_pickle=False, **arrays)
 
     @classmethod

@@ -1,9 +1,9 @@
-"""A published version, the artifact: the names of its files, its manifest, and how its index was made, what it
-finds and how fast it is.
+"""A published version, the artifact: the names of its files, its manifest, and the settings, recall and speed
+of its index.
 
-docs/artifact-format.md describes them. JSON files have their names where they are declared:
-`DayMetrics.FILE`, `FixedOrder.FILE`, `GateVerdict.FILE`, `IndexFigures.FILE`. model_bundle.py names the
-towers, ranker_files.py the ranker.
+docs/artifact-format.md describes them. Names of JSON files are declared with their models: `DayMetrics.FILE`,
+`FixedOrder.FILE`, `GateVerdict.FILE`, `IndexFigures.FILE`. model_bundle.py names the towers, ranker_files.py
+the ranker.
 
 `index.json` lies in an index attempt and in a version, `timings.json` in the attempt.
 """
@@ -32,7 +32,7 @@ ITEMS = "items.parquet"
 USERS = "users"
 """Folder of users' features, with `serving.user_store`."""
 REPORT = "report.html"
-"""The page about the version; the version's id does not depend on it."""
+"""The report of the version; the version's id does not depend on it."""
 FILE = "manifest.json"
 FORMAT_VERSION = 2
 _EDITIONS = 100  # how often the same content may be pruned and published again
@@ -47,13 +47,13 @@ COUNTING = (
     "corpus.unlisted",
     "serving.exclude_seen",
 )
-"""Settings that change what a measure means: whose queries, which events count, among which items, in
-which lists, and what the simple lists are. Figures measured with different ones cannot be compared.
+"""Settings that change the meaning of a measure: the users, the events that count, the items, the kind of
+lists, and the simple lists. Figures measured with different settings cannot be compared.
 """
 
 
 def source_table(name: str) -> str:
-    """The file of a table that a candidate source is made of, such as `co_occurrence`."""
+    """The file of a candidate source's table, such as `co_occurrence`."""
     return f"{name}.parquet"
 
 
@@ -70,17 +70,17 @@ class Manifest(BaseModel):
     """Describes one version.
 
     Attributes:
-      format_version: of the artifact format; whatever answers or trains by a version refuses others.
+      format_version: of the artifact format. Serving and training refuse versions of other formats.
       pipeline: name of the recommender.
       date: the day it was trained up to.
       version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but
         the report>`.
       parent: the version it was warm-started from, or None.
-      refreshes: the version whose towers it has, where it was not trained itself.
-      corpus_date: the day of its catalogue, where that is not `date`.
+      refreshes: for a refresh, the version that its towers come from.
+      corpus_date: the day of its catalogue, if that is not `date`.
       files: every file but the manifest, by path.
-      settings: the pipeline file by table, without places.
-      quality: the figures that the gate judged.
+      settings: the pipeline file by table, without paths.
+      quality: the figures of the gate.
       items: size of the corpus.
       dimension: width of the vectors.
       sources: name of the working files it was made from, by stage (`dt=D/<stage>/<attempt>`).
@@ -118,20 +118,20 @@ class Manifest(BaseModel):
 
         Args:
           files: every file but the manifest, by path; the report does not change the id.
-          edition: more than 1 gives the same content another id, where the first was pruned.
-          fields: all fields that are not named here.
+          edition: a number above 1 gives the same content another id, if the first version was pruned.
+          fields: all other fields.
         """
         version = _id_of(pipeline, day, files, edition)
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
     def has_own_id(self) -> bool:
         """Whether the id follows from the content."""
-        # The edition is stored nowhere, so all are tried.
+        # The edition is not stored, so all editions are tried.
         content = (self.pipeline, self.date, self.files)
         return any(self.version == _id_of(*content, n + 1) for n in range(_EDITIONS))
 
     def check_format(self) -> None:
-        """Checks that this release can answer by the version.
+        """Checks that this release can serve the version.
 
         Raises:
           BadData: it is of an older format.
@@ -145,11 +145,11 @@ class Manifest(BaseModel):
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:
-        """Reads a manifest, also of an older format: such versions can still be listed, pruned and trained
-        on from (`check_format`). `where` names it in errors.
+        """Reads a manifest, also of an older format: such versions can still be listed and pruned, and
+        training can start from them (`check_format`). `where` names it in errors.
 
         Raises:
-          BadData: it is no manifest, or of a newer format.
+          BadData: it is not a manifest, or its format is newer.
         """
         try:
             fields = json.loads(data)
@@ -191,7 +191,7 @@ def counts_otherwise(
 
 def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int) -> str:
     """The id of a version: its day, and a digest of its files without the report."""
-    # Without the report, which shows earlier versions too: the same content has the same id.
+    # Without the report, which also shows earlier versions. So the same content has the same id.
     digests = [(path, files[path].sha256) for path in sorted(files) if path != REPORT]
     named: list[Any] = [pipeline, str(day), digests]
     content = json.dumps(named if edition == 1 else [*named, edition])
@@ -200,7 +200,7 @@ def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition
 
 def is_id(text: str) -> bool:
     """Whether a text has the form of a version's id."""
-    # Nothing else may become part of a path: ids come from requests too.
+    # No other text may become part of a path, because ids also come from requests.
     return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{8}", text) is not None
 
 
@@ -218,15 +218,15 @@ class TriedSettings(Settings):
 
 
 class SettingsOrigin(JsonPart):
-    """How an index came by its settings.
+    """The origin of an index's settings.
 
     Attributes:
-      how: `inherited` as they were, or `tuned`.
+      how: `inherited` unchanged, or `tuned`.
       version: the version whose settings were taken over or tuned; None after a new search.
       why: why they were tuned; empty if they were not.
       searched: ISO date of the last search over all kinds.
       items: size of the corpus at that search.
-      kinds: that were compared by it; empty where none suited.
+      kinds: the kinds that this search compared; empty if none was suitable.
       work: cost of a query then, in scans of one code.
     """
 
@@ -243,8 +243,8 @@ class SampledQueries(JsonPart):
     """The query vectors that an index was tuned and measured on.
 
     Attributes:
-      tuning: number of queries that the settings were chosen by.
-      measuring: number of other queries, which the index was measured on.
+      tuning: number of queries that chose the settings.
+      measuring: number of other queries, which measured the index.
       source: where the vectors are from, in words.
     """
 
@@ -260,14 +260,14 @@ class IndexFigures(JsonFile):
       kind: of the index.
       items: size of the corpus.
       dimension: width of the vectors.
-      k: neighbours that recall is measured for.
+      k: number of neighbours by which recall is measured.
       recall: share of the exact neighbours that it finds, on queries that it was not tuned on.
       recall_error: standard error of that.
       recall_target: `index.recall_target` of the pipeline file.
       settings: how it searches.
-      reasons: why it is of its kind.
-      tuning: how it came by its settings.
-      queries: that it was tuned and measured on.
+      reasons: why this kind was chosen.
+      tuning: the origin of its settings.
+      queries: the queries for tuning and measuring.
       tried: settings that were measured on the tuning queries, in the order of trying.
     """
 

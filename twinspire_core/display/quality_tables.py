@@ -206,9 +206,9 @@ def _rows(lists: Sequence[MeasuredLists], measures: Iterable[str]) -> list[list[
 def _kinds_text(evaluated: EvaluatedSet) -> str:
     """Which kind of lists the gate judges, and which is marked by a star."""
     counted = evaluated.lists[0].measures.kind
-    other = KEPT if counted == EXCLUDED else EXCLUDED
+    other_kind = KEPT if counted == EXCLUDED else EXCLUDED
     text = f"The gate judges lists {kind_text(counted)}"
-    return f"{text}; * are lists {kind_text(other)} (serving.exclude_seen)."
+    return f"{text}; * are lists {kind_text(other_kind)} (serving.exclude_seen)."
 
 
 def on_the_day(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:

@@ -205,7 +205,7 @@ def _compared(
     metric: str,
 ) -> dict[str, Any]:
     """The fields of a figure about the best simple list."""
-    values = {name: other for name, other in simple.items() if other is not None}
+    values = {name: figure for name, figure in simple.items() if figure is not None}
     if not values:
         return {"simple": None, "simple_value": None, "change": RelativeChange()}
     best = max(values, key=lambda name: values[name])
@@ -214,15 +214,15 @@ def _compared(
 
 
 def _change(
-    value: float, other: float, pairs: PairedDifferences | None, metric: str
+    value: float, simple: float, pairs: PairedDifferences | None, metric: str
 ) -> RelativeChange:
-    if other <= 0:
+    if simple <= 0:
         return RelativeChange()
-    relative = value / other - 1
+    relative = value / simple - 1
     paired = _paired(pairs, metric)
     if pairs is None or paired is None or paired.differ < _LEAST_DIFFERENT:
         return RelativeChange(change=relative)
-    reach = _SURE * paired.deviation / pairs.users**0.5 / other
+    reach = _SURE * paired.deviation / pairs.users**0.5 / simple
     return RelativeChange(
         change=relative, differ=paired.differ, low=relative - reach, high=relative + reach
     )

@@ -114,11 +114,13 @@ def _read_trees(model: str) -> Iterator[dict[str, str]]:
 
 def _is_plain(tree: Mapping[str, str]) -> bool:
     kinds = map(int, tree.get("decision_type", "").split())
-    known = all(
+    has_plain_splits = all(
         not kind & _CATEGORICAL and kind >> 2 & 3 in (_NAN_IS_ZERO, _NAN_IS_MISSING)
         for kind in kinds
     )
-    return known and int(tree["num_leaves"]) <= LEAVES and tree.get("is_linear", "0") == "0"
+    return (
+        has_plain_splits and int(tree["num_leaves"]) <= LEAVES and tree.get("is_linear", "0") == "0"
+    )
 
 
 def _lay_out(tree: Mapping[str, str], features: int, nodes: list[_Node]) -> list[int]:

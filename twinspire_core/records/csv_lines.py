@@ -158,9 +158,9 @@ def _decoded(
                 if good[i] and not decodes(column[i].as_py() or b"", "utf-8"):
                     good[i] = False
                     yield Unreadable(int(numbers[i]), "not UTF-8", name, repr(column[i].as_py()))
-    kept = batch.filter(pa.array(good))
-    columns = [c.cast(pa.string()) for c in kept.columns]
-    yield pa.RecordBatch.from_arrays(columns, names=kept.schema.names), numbers[good]
+    decodable = batch.filter(pa.array(good))
+    columns = [c.cast(pa.string()) for c in decodable.columns]
+    yield pa.RecordBatch.from_arrays(columns, names=decodable.schema.names), numbers[good]
 
 
 class _Endable:

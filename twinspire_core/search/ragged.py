@@ -90,8 +90,8 @@ def newest_of(lists: pa.Array, lengths: np.ndarray) -> pa.Array:
     """
     before = list_lengths(lists)
     is_kept = list_places(before) >= np.repeat(before - lengths, before)
-    kept = lists.flatten().filter(pa.array(is_kept))
-    return arrow_lists(lengths, kept, missing=lists.is_null())
+    values = lists.flatten().filter(pa.array(is_kept))
+    return arrow_lists(lengths, values, missing=lists.is_null())
 
 
 class Ragged(NamedTuple):

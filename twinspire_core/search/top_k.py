@@ -144,11 +144,11 @@ def _choose_best(begin: Any, scores: Any, chosen: Any) -> None:
             if score == -np.inf or (size == k and score <= scores[best[k - 1]]):
                 continue
             # Entries come in order, so one comes after all earlier ones with the same score.
-            place = min(size, k - 1)
-            while place > 0 and scores[best[place - 1]] < score:
-                best[place] = best[place - 1]
-                place -= 1
-            best[place] = entry
+            rank = min(size, k - 1)
+            while rank > 0 and scores[best[rank - 1]] < score:
+                best[rank] = best[rank - 1]
+                rank -= 1
+            best[rank] = entry
             size = min(size + 1, k)
 
 

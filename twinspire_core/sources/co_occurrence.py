@@ -101,12 +101,12 @@ class NearItems(NamedTuple):
         # The table numbers items in order of id, which need not be the order here. `order` has the
         # position of each number.
         order = pc.sort_indices(items).to_numpy()
-        place = pc.index_in(table["_item"].combine_chunks(), value_set=items)
-        table = table.filter(place.is_valid())
-        place = place.drop_null().to_numpy()
+        position = pc.index_in(table["_item"].combine_chunks(), value_set=items)
+        table = table.filter(position.is_valid())
+        position = position.drop_null().to_numpy()
         near = table["_rows"].combine_chunks()
         lengths = list_lengths(near)
-        cells = np.repeat(place, lengths), list_places(lengths)
+        cells = np.repeat(position, lengths), list_places(lengths)
         width = max(1, int(lengths.max(initial=0)))
         rows = np.full((len(items), width), -1, np.int32)
         similarities = np.zeros((len(items), width), np.float32)

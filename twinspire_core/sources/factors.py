@@ -98,15 +98,15 @@ class Factors(Source):
         if table is None:
             return None
         items = tables.corpus["_item"]
-        place = pc.index_in(table["_item"].combine_chunks(), value_set=items.combine_chunks())
+        position = pc.index_in(table["_item"].combine_chunks(), value_set=items.combine_chunks())
         # The catalogue may have lost items since the fit.
-        table = table.filter(place.is_valid())
-        place = place.drop_null().to_numpy()
+        table = table.filter(position.is_valid())
+        position = position.drop_null().to_numpy()
         factors = np.zeros((len(items), SETTINGS.factors), np.float32)
         is_known = np.zeros(len(items), bool)
         values = table["_factors"].combine_chunks().flatten().to_numpy()
-        factors[place] = values.reshape(-1, SETTINGS.factors)
-        is_known[place] = True
+        factors[position] = values.reshape(-1, SETTINGS.factors)
+        is_known[position] = True
         return cls(factors, is_known)
 
     def lists(

@@ -144,10 +144,10 @@ class RecentVisits:
         ages = (self.moment - self._times[order]) / _DAY
         items = Ragged(self._items[order], row, int(row.max(initial=-1)) + 1)
         # The table has a row for every item: a large corpus keeps fewer neighbours of each.
-        kept = max(1, min(KEPT, _CELLS // max(1, self._corpus_size)))
+        near = max(1, min(KEPT, _CELLS // max(1, self._corpus_size)))
         sequences = Sequences(items, ages.astype(np.float32))
         self.has_more = False
-        return CoOccurrence(near_items(sequences, self._corpus_size, _SETTINGS, kept), _NEAR)
+        return CoOccurrence(near_items(sequences, self._corpus_size, _SETTINGS, near), _NEAR)
 
     def _forget(self) -> None:
         """Keeps only what is fitted on."""
@@ -156,9 +156,9 @@ class RecentVisits:
         _, newest = np.unique(row * self._corpus_size + self._items[order], return_index=True)
         newest.sort()
         lengths = np.bincount(row[newest])
-        kept = order[newest[list_places(lengths) < MOST_OF_ONE]]
-        kept = kept[np.argsort(self._times[kept], kind="stable")[-MOST_EVENTS:]]
-        self._keep(np.sort(kept))  # in the order in which they came
+        events = order[newest[list_places(lengths) < MOST_OF_ONE]]
+        events = events[np.argsort(self._times[events], kind="stable")[-MOST_EVENTS:]]
+        self._keep(np.sort(events))  # in the order in which they came
 
     def _keep(self, kept: np.ndarray) -> None:
         self._users, self._items, self._times = (

@@ -118,17 +118,17 @@ class Neighbours(Source):
     ) -> ScoredLists:
         """The items of the highest scores."""
         taken = queries.weighted_items().first(MOST_ITEMS)
-        own = of_length_one(taken.items, taken.weights)
-        near = best_columns(taken.items, own, self.holders, NEAREST, rounded=True)
-        row, place = np.nonzero(near.columns >= 0)
-        similar = near.sums[row, place]
+        weights = of_length_one(taken.items, taken.weights)
+        near = best_columns(taken.items, weights, self.holders, NEAREST, rounded=True)
+        row, column = np.nonzero(near.columns >= 0)
+        similar = near.sums[row, column]
         total = np.bincount(row, weights=similar, minlength=len(queries))
         best = best_columns(
-            Ragged(near.columns[row, place], row, len(queries)),
+            Ragged(near.columns[row, column], row, len(queries)),
             (1 - OWN) * similar / total[row],
             self.lists_of,
             depth,
-            added=(taken.items, OWN * own),
+            added=(taken.items, OWN * weights),
             exclude=exclude,
             passing=passing,
             rounded=True,
@@ -143,6 +143,8 @@ def _holders(lists: SparseTable, newest: int) -> SparseTable:
     # Lists come newest first, and a stable sort keeps that for each item.
     order = np.argsort(lists.columns, kind="stable")
     lengths = np.bincount(lists.columns, minlength=lists.width)
-    kept = order[list_places(lengths) < newest]
+    newest_lists = order[list_places(lengths) < newest]
     offsets = list_offsets(np.minimum(lengths, newest))
-    return SparseTable(offsets, number[kept].astype(np.int32), lists.weights[kept], count)
+    return SparseTable(
+        offsets, number[newest_lists].astype(np.int32), lists.weights[newest_lists], count
+    )

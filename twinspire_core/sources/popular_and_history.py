@@ -210,26 +210,26 @@ class Popular(OrderForAll):
     @classmethod
     def by(cls, counts: Sequence[np.ndarray]) -> Self:
         """By counts, [C] each: with the half-life that orders, with the longest, and with the others."""
-        own, longest, *others = counts
+        ordering, longest, *further = counts
         # With a half-life of hours, counts of old events decay to 0. The longest one orders these items.
-        order = np.lexsort((-longest, -own)).astype(np.int64)
+        order = np.lexsort((-longest, -ordering)).astype(np.int64)
         is_candidate = np.zeros(len(order), bool)
         is_candidate[order[:OF_EACH]] = True
-        for count in others:
+        for count in further:
             first = best_of(count[np.newaxis], min(OF_EACH, len(count)))[0]
             is_candidate[first[count[first] > 0]] = True
         is_early = is_candidate[order]
         order = np.concatenate([order[is_early], order[~is_early]])
         # Candidates by other half-lives come early with low counts. Scores must not rise along the order.
         scores = np.empty(len(order), np.float32)
-        scores[order] = np.minimum.accumulate(own[order])
+        scores[order] = np.minimum.accumulate(ordering[order])
         return cls(order, scores)
 
 
 def decayed_counts(tables: SourceTables) -> list[tuple[str, np.ndarray]]:
     """Columns of the corpus and copies of their counts, [C] float64, in the order of `Popular.by`."""
-    others = [_PREFIX + name for name in HALF_LIVES if name != tables.half_life]
-    columns = [_PREFIX + tables.half_life, _LONGEST, *others]
+    further = [_PREFIX + name for name in HALF_LIVES if name != tables.half_life]
+    columns = [_PREFIX + tables.half_life, _LONGEST, *further]
     corpus = tables.corpus
     return [(x, corpus.column(x).fill_null(0).to_numpy().astype(np.float64)) for x in columns]
 
@@ -238,9 +238,9 @@ def popular_order(corpus: pa.Table, by: str) -> np.ndarray:
     """Positions of the corpus by the counts in `_popular` or `_lately`, [C] int64; of equal counts the other
     one decides, then the position.
     """
-    other = "_lately" if by == "_popular" else "_popular"
+    tie_breaker = "_lately" if by == "_popular" else "_popular"
     events = corpus.column(by).fill_null(0).to_numpy()
-    other_events = corpus.column(other).fill_null(0).to_numpy()
+    other_events = corpus.column(tie_breaker).fill_null(0).to_numpy()
     return np.lexsort((-other_events, -events)).astype(np.int64)
 
 

@@ -129,9 +129,9 @@ def list_files(uri: str) -> list[FileInfo]:
             continue
         digest = f"etag:{entry['e_tag']}" if scheme == "s3" else None
         written = entry["last_modified"].timestamp()
-        place = f"{scheme}://{bucket}/{path}"
+        file_uri = f"{scheme}://{bucket}/{path}"
         listed.append(
-            FileInfo(place, path[len(name) :].lstrip("/"), entry["size"], written, digest)
+            FileInfo(file_uri, path[len(name) :].lstrip("/"), entry["size"], written, digest)
         )
     return listed
 

@@ -13,9 +13,9 @@ from twinspire_core import storage
 from twinspire_core.storage.store import map_each
 
 
-def list_parquet(place: str) -> list[str]:
+def list_parquet(folder: str) -> list[str]:
     """The Parquet files below a folder, sorted by path; none if there is no such folder."""
-    return [file.uri for file in storage.list_files(place) if file.path.endswith(".parquet")]
+    return [file.uri for file in storage.list_files(folder) if file.path.endswith(".parquet")]
 
 
 @contextmanager
@@ -32,15 +32,15 @@ def read_file(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
         return pq.read_table(source, columns=columns)
 
 
-def read_folder(place: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_folder(folder: str, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of the files below a folder, file by file in order of their paths; columns as in `read_file`.
 
     Raises:
       FileNotFoundError: there are no files, so that the columns are unknown.
     """
-    files = list_parquet(place)
+    files = list_parquet(folder)
     if not files:
-        raise FileNotFoundError(f"no Parquet files below {place}")
+        raise FileNotFoundError(f"no Parquet files below {folder}")
     return pa.concat_tables(map_each(lambda uri: read_file(uri, columns), files))
 
 

@@ -48,7 +48,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _duration(value: object) -> object:
-    # A default, or a value that was read before.
+    # A default, or a value that was converted before.
     if isinstance(value, timedelta):
         return value
     parsed = _DURATION.match(value) if isinstance(value, str) else None
@@ -80,4 +80,4 @@ def _place(value: str, info: ValidationInfo) -> str:
 
 
 Place = Annotated[str, AfterValidator(_place)]
-"""A local path, or a place in an object store."""
+"""A local path, or a URI of an object store."""

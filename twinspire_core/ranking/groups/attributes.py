@@ -90,8 +90,8 @@ class Item(FeatureGroup):
         # One event is added, so that a single one is no trend. 0 stands for no change, or no event.
         fast, slow = (_column(corpus, name, missing=0) for name in (_FAST, _SLOW))
         trend = np.log1p(_RATIO * fast) - np.log1p(slow)
-        others = [_column(corpus, name, missing=np.nan) for name in _AS_THEY_ARE.values()]
-        return cls(np.stack([*logs, trend, *others], axis=1).astype(np.float32))
+        plain = [_column(corpus, name, missing=np.nan) for name in _AS_THEY_ARE.values()]
+        return cls(np.stack([*logs, trend, *plain], axis=1).astype(np.float32))
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Counts by window and by half-life, users, the trend; days since the first event; the share of
@@ -169,8 +169,8 @@ class _Attribute(NamedTuple):
         code[code == empty] = -1
         width = min(_MOST_VALUES, max(1, int(lengths.max(initial=1))))
         codes = np.full((len(column), width), -1, np.int32)
-        kept = (place < width) & (code >= 0)
-        codes[row[kept], place[kept]] = code[kept]
+        is_value = (place < width) & (code >= 0)
+        codes[row[is_value], place[is_value]] = code[is_value]
         # An item that has a value twice counts once for it.
         for number in range(1, width):
             is_repeat = (codes[:, :number] == codes[:, [number]]).any(axis=1)
@@ -259,12 +259,18 @@ def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:
     personal = pairs.queries.personal
     if personal is None:
         return None
-    own = np.zeros(len(pairs), np.float32)
+    own_weights = np.zeros(len(pairs), np.float32)
     is_pair = pairs.past_pair >= 0
-    own[pairs.past_pair[is_pair]] = personal.of_entry[HALF_LIFE][is_pair]
+    own_weights[pairs.past_pair[is_pair]] = personal.of_entry[HALF_LIFE][is_pair]
     begin = list_offsets(personal.items.lengths)
     of_entry = (personal.of_entry[name] for name in (HALF_LIFE, AGE, SPAN, DAYS))
-    return begin, personal.items.values, *of_entry, np.maximum(pairs.past_totals, 1e-30), own
+    return (
+        begin,
+        personal.items.values,
+        *of_entry,
+        np.maximum(pairs.past_totals, 1e-30),
+        own_weights,
+    )
 
 
 @compiled
