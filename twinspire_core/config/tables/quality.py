@@ -100,8 +100,8 @@ class GateConfig(Strict):
             "Largest tolerated relative drop of `metric`. A larger drop is refused, unless it"
             " may be chance: its paired 95% interval includes no drop. Two comparisons refuse"
             " a drop only if its whole interval is larger than `max_drop`: with the best"
-            " version accepted in the last 30 days, and of the ranker with the version"
-            " before. In a slice of users by earlier events (0, 1-4, 5-19, 20+), a drop is"
+            " version accepted in the last 30 days, and with the previous version's ranker. In"
+            " a slice of users by earlier events (0, 1-4, 5-19, 20+), a drop is"
             " refused only if it is surely larger than twice `max_drop`."
         ),
     )
