@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,56 +27,80 @@ from twinspire_core.search.index import stored_vectors
 
 FROZEN = HERE / "artifact_v3"
 DAYS = [f"2024-03-{day:02d}-aaaaaaaa" for day in range(1, 5)]
-Towers = str | None
 
 
-@dataclass
-class Place:
-    """A destination: how a test exports to it and reads it.
-
-    `read` gives the towers and the texts by item that readers of NAME see; `search` the ids of the ten
-    nearest items; `ask` is for anything else.
-    """
+class Destination:
+    """How a test exports to a database and reads it."""
 
     url: str
-    send: Callable[[ExportedItems, Callable[[str], None]], Changes]
-    read: Callable[[], tuple[set[Towers], dict[str, Any]]]
-    search: Callable[[np.ndarray], list[str]]
-    tables: Callable[[], set[str]]
-    ask: Callable[..., Any]
+
+    def send(self, items: ExportedItems, progress: Callable[[str], None] = lambda _: None) -> tuple:
+        """Exports items: how many are new, changed, deleted and unchanged."""
+        return tuple(self.export(items, progress).counts().values())
+
+
+class Qdrant(Destination):
+    def __init__(self, folder: Path) -> None:
+        self.url = f"qdrant:{folder}"
+
+    def export(self, items: ExportedItems, progress: Callable[[str], None]) -> Changes:
+        from twinspire.exports.qdrant import to_qdrant
+
+        return to_qdrant(items, self.url, progress)
+
+    def ask(self, use: Callable[[Any], Any]) -> Any:
+        from twinspire.exports.qdrant import connect
+
+        with closing(connect(self.url)) as client:
+            return use(client)
+
+    def read(self) -> tuple[set[str], dict[str, Any]]:
+        """The towers, and the texts by item, that readers of the alias see."""
+        payloads = [point.payload for point in self.ask(lambda c: c.scroll("shop", limit=1000)[0])]
+        return {one["towers"] for one in payloads}, {
+            one["item"]: one["display"] for one in payloads
+        }
+
+    def search(self, vector: np.ndarray) -> list[str]:
+        """The ten nearest items."""
+        hits = self.ask(lambda client: client.query_points("shop", query=vector.tolist(), limit=10))
+        return [point.payload["item"] for point in hits.points]
+
+    def tables(self) -> set[str]:
+        return {each.name for each in self.ask(lambda c: c.get_collections()).collections}
+
+
+class PostgreSQL(Destination):
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def export(self, items: ExportedItems, progress: Callable[[str], None]) -> Changes:
+        from twinspire.exports.pgvector import to_postgres
+
+        return to_postgres(items, self.url, progress)
+
+    def ask(self, statement: str, *values: Any) -> list[tuple]:
+        with psycopg2.connect(self.url) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def read(self) -> tuple[set[str], dict[str, Any]]:
+        rows = self.ask("SELECT item, towers, display FROM twinspire.shop")
+        return {towers for _, towers, _ in rows}, {item: text for item, _, text in rows}
+
+    def search(self, vector: np.ndarray) -> list[str]:
+        order = "SELECT item FROM twinspire.shop ORDER BY vector <#> %s::vector LIMIT 10"
+        return [item for (item,) in self.ask(order, json.dumps(vector.tolist()))]
+
+    def tables(self) -> set[str]:
+        statement = "SELECT tablename FROM pg_tables WHERE schemaname = 'twinspire'"
+        return {name for (name,) in self.ask(statement)}
 
 
 @pytest.fixture
 def qdrant(tmp_path):
     pytest.importorskip("qdrant_client", reason="needs qdrant-client")
-    from twinspire.exports.qdrant import connect, to_qdrant
-
-    url = f"qdrant:{tmp_path}/qdrant"
-
-    def opened(use: Callable[[Any], Any]) -> Any:
-        client = connect(url)
-        try:
-            return use(client)
-        finally:
-            client.close()
-
-    def read() -> tuple[set[Towers], dict[str, Any]]:
-        points = opened(lambda client: client.scroll("shop", limit=1000)[0])
-        texts = {point.payload["item"]: point.payload["display"] for point in points}
-        return {point.payload["towers"] for point in points}, texts
-
-    def search(vector: np.ndarray) -> list[str]:
-        hits = opened(lambda client: client.query_points("shop", query=vector.tolist(), limit=10))
-        return [point.payload["item"] for point in hits.points]
-
-    return Place(
-        url,
-        lambda items, progress: to_qdrant(items, url, progress),
-        read,
-        search,
-        lambda: {one.name for one in opened(lambda client: client.get_collections()).collections},
-        opened,
-    )
+    return Qdrant(tmp_path / "qdrant")
 
 
 @pytest.fixture(scope="module")
@@ -89,35 +113,13 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def postgresql(server):
-    from twinspire.exports.pgvector import to_postgres
-
-    def ask(statement: str, *values: Any) -> list[tuple]:
-        with psycopg2.connect(server) as connection, connection.cursor() as cursor:
-            cursor.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-    def read() -> tuple[set[Towers], dict[str, Any]]:
-        rows = ask("SELECT item, towers, display FROM twinspire.shop")
-        return {towers for _, towers, _ in rows}, {item: text for item, _, text in rows}
-
-    def search(vector: np.ndarray) -> list[str]:
-        order = "SELECT item FROM twinspire.shop ORDER BY vector <#> %s::vector LIMIT 10"
-        return [item for (item,) in ask(order, json.dumps(vector.tolist()))]
-
-    ask("DROP SCHEMA IF EXISTS twinspire CASCADE")
-    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'twinspire'"
-    return Place(
-        server,
-        lambda items, progress: to_postgres(items, server, progress),
-        read,
-        search,
-        lambda: {name for (name,) in ask(tables)},
-        ask,
-    )
+    database = PostgreSQL(server)
+    database.ask("DROP SCHEMA IF EXISTS twinspire CASCADE")
+    return database
 
 
 @pytest.fixture(params=["qdrant", "postgresql"])
-def place(request) -> Place:
+def database(request) -> Destination:
     return request.getfixturevalue(request.param)
 
 
@@ -135,39 +137,31 @@ def made_up(towers: str, titles: list[str], size: int = 3) -> ExportedItems:
     )
 
 
-def quiet(_: str) -> None:
-    pass
-
-
 def export(to: str, code: int) -> str:
     """What the command says when it ends so."""
-    ended, out, said = twinspire("export", FROZEN / "shop.toml", "--to", to)
-    assert ended == code, said
-    return out or said
+    exit_code, out, message = twinspire("export", FROZEN / "shop.toml", "--to", to)
+    assert exit_code == code, message
+    return out or message
 
 
-def counts(changes: Changes) -> tuple[int, ...]:
-    return tuple(changes.counts().values())
+def texts(items: ExportedItems) -> dict[str, Any]:
+    """What readers see of these items."""
+    return dict(zip(items.ids, items.display, strict=True))
 
 
-def test_ten_nearest_are_the_index_s(place):
+def test_ten_nearest_are_the_index_s(database):
     """The command as it is typed; the vectors of 50 queries over HTTP."""
     pipeline = load(FROZEN / "shop.toml")
-    summary = typed("export", str(FROZEN / "shop.toml"), "--to", place.url)
+    summary = typed("export", str(FROZEN / "shop.toml"), "--to", database.url)
     assert (summary["new"], summary["towers"]) == (120, "2024-03-10-f41e65e1")
-    again = json.loads(export(place.url, 0).splitlines()[-1])
+    again = json.loads(export(database.url, 0).splitlines()[-1])
     assert [again[name] for name in ("new", "changed", "deleted", "unchanged")] == [0, 0, 0, 120]
     queries = [{"user": f"u{n:03d}"} for n in range(40)]
     queries += [{"history": [f"i{n:03d}", f"i{n + 7:03d}"]} for n in range(10)]
     with answering(pipeline) as client:
-        body = {"queries": queries[:20]}
-        results = [
-            result
-            for begin in (0, 20, 40)
-            for result in client.post(
-                "/v1/encode", json=body | {"queries": queries[begin : begin + 20]}
-            ).json()["results"]
-        ]
+        bodies = [{"queries": queries[begin : begin + 20]} for begin in (0, 20, 40)]
+        answers = [client.post("/v1/encode", json=body).json() for body in bodies]
+    results = [result for answer in answers for result in answer["results"]]
     vectors = np.array([result["vector"] for result in results], np.float32)
     home = FROZEN / f"registry/shop/versions/{summary['version']}"
     ids = pq.read_table(home / "items.parquet")["_item"].to_numpy()
@@ -175,38 +169,36 @@ def test_ten_nearest_are_the_index_s(place):
     exact = ids[np.argsort(-scores, axis=1)[:, :10]]
     assert len({tuple(ten) for ten in exact}) > 20
     for vector, ten in zip(vectors, exact, strict=True):
-        assert place.search(vector) == ten.tolist()
+        assert database.search(vector) == ten.tolist()
 
 
-def test_a_catalogue_of_the_same_towers_gets_only_what_changed(place):
+def test_a_catalogue_of_the_same_towers_gets_only_what_changed(database):
     first = made_up(DAYS[0], ["one", "two", "three"])
-    assert counts(place.send(first, quiet)) == (3, 0, 0, 0)
+    assert database.send(first) == (3, 0, 0, 0)
     later = made_up(DAYS[0], ["one", "two!", "three", "four"])
     later = replace(later, ids=[*later.ids[:2], *later.ids[3:], "new"], display=[
         *later.display[:2], *later.display[3:], {"title": "new"}
     ], vectors=later.vectors)  # fmt: skip
-    assert counts(place.send(later, quiet)) == (2, 1, 1, 1)
-    towers, texts = place.read()
-    assert texts == dict(zip(later.ids, later.display, strict=True))
-    assert towers == {DAYS[0]} and place.tables() == {f"shop-{DAYS[0]}"}
+    assert database.send(later) == (2, 1, 1, 1)
+    assert database.read() == ({DAYS[0]}, texts(later)) and database.tables() == {f"shop-{DAYS[0]}"}
 
 
-def test_other_towers_replace_all_in_one_step_and_the_ones_before_stay(place):
+def test_other_towers_replace_all_in_one_step_and_the_ones_before_stay(database):
     for day, size in zip(DAYS, (3, 3, 5, 3), strict=True):
         items = made_up(day, [day] * 40, size)
-        assert counts(place.send(items, quiet)) == (40, 0, 0, 0)
-        assert place.read() == ({day}, dict(zip(items.ids, items.display, strict=True)))
-    assert place.tables() == {f"shop-{DAYS[2]}", f"shop-{DAYS[3]}"}
-    back = place.send(made_up(DAYS[2], [DAYS[2]] * 40, 5), quiet)
-    assert counts(back) == (0, 0, 0, 40), "a rollback sends nothing again"
-    assert place.read()[0] == {DAYS[2]}
+        assert database.send(items) == (40, 0, 0, 0)
+        assert database.read() == ({day}, texts(items))
+    assert database.tables() == {f"shop-{DAYS[2]}", f"shop-{DAYS[3]}"}
+    back = database.send(made_up(DAYS[2], [DAYS[2]] * 40, 5))
+    assert back == (0, 0, 0, 40), "a rollback sends nothing again"
+    assert database.read()[0] == {DAYS[2]}
 
 
-def test_a_killed_export_is_not_seen_and_is_continued(place, monkeypatch):
+def test_a_killed_export_is_not_seen_and_is_continued(database, monkeypatch):
     for module in ("qdrant", "pgvector"):
         pytest.importorskip({"qdrant": "qdrant_client", "pgvector": "psycopg2"}[module])
         monkeypatch.setattr(f"twinspire.exports.{module}.BATCH", 10)
-    place.send(made_up(DAYS[0], ["old"] * 30), quiet)
+    database.send(made_up(DAYS[0], ["old"] * 30))
 
     def killed_at(words: str) -> None:
         if "20 of" in words:
@@ -214,12 +206,12 @@ def test_a_killed_export_is_not_seen_and_is_continued(place, monkeypatch):
 
     new = made_up(DAYS[1], ["new"] * 35)
     with pytest.raises(KeyboardInterrupt):
-        place.send(new, killed_at)
-    assert place.read()[0] == {DAYS[0]} and len(place.read()[1]) == 30
+        database.send(new, killed_at)
+    assert database.read()[0] == {DAYS[0]} and len(database.read()[1]) == 30
     # Qdrant keeps what it got; PostgreSQL's transaction leaves nothing
-    sent = 20 if place.url.startswith("qdrant") else 0
-    assert counts(place.send(new, quiet)) == (35 - sent, 0, 0, sent)
-    assert place.read() == ({DAYS[1]}, dict(zip(new.ids, new.display, strict=True)))
+    sent = 20 if database.url.startswith("qdrant") else 0
+    assert database.send(new) == (35 - sent, 0, 0, sent)
+    assert database.read() == ({DAYS[1]}, texts(new))
 
 
 def test_an_export_deletes_nothing_that_another_fills(qdrant, monkeypatch):
@@ -230,27 +222,24 @@ def test_an_export_deletes_nothing_that_another_fills(qdrant, monkeypatch):
     items = {day: made_up(day, [day] * 30) for day in DAYS}
 
     def both(client: Any) -> None:
-        _export(items[DAYS[0]], client, quiet)
-        seconds = iter([DAYS[1]])
+        _export(items[DAYS[0]], client, print)
+        waiting = [DAYS[1]]
 
         def second(_: str) -> None:
-            for day in seconds:
-                _export(items[day], client, quiet)
+            if waiting:
+                _export(items[waiting.pop()], client, print)
 
         with pytest.raises(TryAgain, match=DAYS[1]):
             _export(items[DAYS[2]], client, second)
 
     qdrant.ask(both)
-    assert qdrant.read() == (
-        {DAYS[1]},
-        dict(zip(items[DAYS[1]].ids, items[DAYS[1]].display, strict=True)),
-    )
-    assert counts(qdrant.send(items[DAYS[2]], quiet)) == (0, 0, 0, 30)
+    assert qdrant.read() == ({DAYS[1]}, texts(items[DAYS[1]]))
+    assert qdrant.send(items[DAYS[2]]) == (0, 0, 0, 30)
     assert qdrant.read()[0] == {DAYS[2]}
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "passing"),
+    ("status", "text", "passing"),
     [
         (401, "", False),
         (503, "", True),
@@ -258,11 +247,11 @@ def test_an_export_deletes_nothing_that_another_fills(qdrant, monkeypatch):
         (404, "Not found: Collection `a` doesn't exist!", True),
     ],
 )
-def test_answers_of_qdrant_that_may_pass(status, said, passing):
+def test_answers_of_qdrant_that_may_pass(status, text, passing):
     errors = pytest.importorskip("qdrant_client.http.exceptions", reason="needs qdrant-client")
     from twinspire.exports.qdrant import may_pass
 
-    answer = httpx.Response(status, text=said)
+    answer = httpx.Response(status, text=text)
     assert may_pass(errors.UnexpectedResponse.for_response(answer)) is passing
     assert may_pass(errors.ResponseHandlingException(httpx.ReadError("")))
 
@@ -271,18 +260,18 @@ def test_points_of_others_stay(qdrant):
     from qdrant_client.models import PointStruct
 
     items = made_up(DAYS[0], ["one"])
-    qdrant.send(items, quiet)
+    qdrant.send(items)
     theirs = [PointStruct(id=7, vector=[0, 0, 1], payload={"item": "theirs"})]
     qdrant.ask(lambda client: client.upsert("shop", theirs))
-    assert counts(qdrant.send(items, quiet)) == (0, 0, 0, 1)
+    assert qdrant.send(items) == (0, 0, 0, 1)
     assert qdrant.ask(lambda client: client.count("shop").count) == 2
 
 
 def test_parquet_has_what_changed_first(tmp_path):
     first = made_up(DAYS[0], ["one", "two", "three"])
-    assert counts(to_parquet(first, str(tmp_path))) == (3, 0, 0, 0)
+    assert tuple(to_parquet(first, str(tmp_path)).counts().values()) == (3, 0, 0, 0)
     later = made_up(DAYS[0], ["one", "two", "THREE", "four"])
-    assert counts(to_parquet(later, str(tmp_path))) == (1, 1, 0, 2)
+    assert tuple(to_parquet(later, str(tmp_path)).counts().values()) == (1, 1, 0, 2)
     table = pq.read_table(tmp_path / "items.parquet")
     assert table["item"].to_pylist() == [later.ids[row] for row in (2, 3, 0, 1)]
     np.testing.assert_array_equal(np.stack(table["vector"].to_numpy())[2], later.vectors[0])
@@ -335,11 +324,15 @@ def test_dates_are_text_and_nan_is_null():
         ("qdrant://127.0.0.1:abc", 2, "rights of the account"),
         (f"qdrant:{__file__}", 2, "File exists"),
         (f"vertex:{__file__}", 2, "Not a directory"),
+        ("mysql://shop:se/cret@db/shop", 2, "postgresql://USER@HOST/DATABASE"),
+        ("postgresql://shop:se/cret@db/shop", 2, "PGPASSWORD"),
+        ("mysql://shop@db/shop?password=secret", 2, "postgresql://USER@HOST/DATABASE"),
+        ("postgresql://shop@db/shop?password=secret", 2, "PGPASSWORD"),
     ],
 )
-def test_errors(to, code, words):
-    said = export(to, code)
-    assert words in said and "secret" not in said
+def test_errors_say_what_to_change_and_no_password(to, code, words):
+    message = export(to, code)
+    assert words in message and "cret" not in message
 
 
 def test_only_what_may_pass_is_tried_again(server, postgresql, monkeypatch):
@@ -367,16 +360,4 @@ def test_only_what_may_pass_is_tried_again(server, postgresql, monkeypatch):
 
 
 def test_a_folder_of_qdrant_that_another_process_has_open_is_tried_again(qdrant):
-    from twinspire.exports.qdrant import connect
-
-    with closing(connect(qdrant.url)):
-        export(qdrant.url, 75)
-
-
-@pytest.mark.parametrize("to", ["://shop:ge/heim@db/shop", "://shop@db/shop?password=geheim"])
-def test_no_message_has_the_password(to):
-    said = export("mysql" + to, 2)
-    assert "postgresql://USER@HOST/DATABASE" in said
-    assert "heim" not in said
-    said = export("postgresql" + to, 2)
-    assert "PGPASSWORD" in said and "heim" not in said
+    qdrant.ask(lambda client: export(qdrant.url, 75))

@@ -27,9 +27,12 @@ def day(n):
 
 
 @pytest.fixture
-def shop(tmp_path):
-    """A pipeline whose logs miss the 27th, and a function that publishes a version of a day."""
-    pipeline = SimpleNamespace(
+def pipeline(tmp_path):
+    """A pipeline whose logs miss the 27th."""
+    for n in (*range(20, 27), 28, 29):
+        (tmp_path / f"events/dt={day(n)}").mkdir(parents=True)
+        (tmp_path / f"events/dt={day(n)}/part.csv").touch()
+    return SimpleNamespace(
         name="shop",
         pipeline=SimpleNamespace(work_root=str(tmp_path / "work")),
         registry=SimpleNamespace(root=str(tmp_path / "registry")),
@@ -38,10 +41,17 @@ def shop(tmp_path):
         notify=NotifyConfig(),
         source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/", late_days=0),
     )
-    for n in (*range(20, 27), 28, 29):
-        (tmp_path / f"events/dt={day(n)}").mkdir(parents=True)
-        (tmp_path / f"events/dt={day(n)}/part.csv").touch()
-    registry, count = Registry(pipeline.registry.root, "shop"), iter(range(99))
+
+
+@pytest.fixture
+def registry(pipeline):
+    return Registry(pipeline.registry.root, "shop")
+
+
+@pytest.fixture
+def publish(registry, tmp_path):
+    """A function that publishes a version of a day."""
+    count = iter(range(99))
 
     def publish(
         n, parent=None, *, accepted=True, sources=None, refreshes=None, corpus=None, metrics=None
@@ -59,7 +69,7 @@ def shop(tmp_path):
         registry.publish(str(tmp_path / "staged"), manifest, accepted=accepted, reason="")
         return manifest.version
 
-    return pipeline, publish
+    return publish
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from twinspire_core.contracts.attempts import Gap
 
 
 @pytest.fixture
-def read(shop, monkeypatch):
+def read(pipeline, monkeypatch):
     """Numbers of the entries of the shop's log that were read."""
-    pipeline, _ = shop
     numbers = []
     real = storage.read_bytes
 
@@ -29,8 +28,7 @@ def read(shop, monkeypatch):
     return numbers
 
 
-def test_the_log_is_read_once_and_then_only_what_came_since(shop, read):
-    pipeline, publish = shop
+def test_the_log_is_read_once_and_then_only_what_came_since(pipeline, publish, read):
     first = publish(20)
     second = publish(21, first)
     read.clear()
@@ -48,8 +46,7 @@ def test_the_log_is_read_once_and_then_only_what_came_since(shop, read):
     assert run.of_day(day(22)).parent().version == second and read == [3]
 
 
-def test_the_parent_is_the_newest_accepted_version_before_the_day(shop):
-    pipeline, publish = shop
+def test_the_parent_is_the_newest_accepted_version_before_the_day(pipeline, publish):
     first = publish(20)
     publish(21, first, accepted=False)
     publish(23, first)
@@ -70,8 +67,7 @@ def metrics(**of_days):
     return json.dumps({"line": days}).encode()
 
 
-def test_a_run_reads_its_parent_alone(shop):
-    pipeline, publish = shop
+def test_a_run_reads_its_parent_alone(pipeline, publish):
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
     third = publish(22, second, metrics=metrics(d21=(first, -0.1), d22=(second, 0.05)))
@@ -87,8 +83,7 @@ def test_a_run_reads_its_parent_alone(shop):
     assert third not in run.state.accepted
 
 
-def test_a_deleted_version_is_reported(shop):
-    pipeline, publish = shop
+def test_a_deleted_version_is_reported(pipeline, publish):
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
     Registry(pipeline.registry.root, "shop").delete(first)
@@ -96,8 +91,7 @@ def test_a_deleted_version_is_reported(shop):
     assert (best.version, best.gone) == (second, (first,))
 
 
-def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
-    pipeline, publish = shop
+def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(pipeline, publish):
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
     measured = {"best": {"version": "2024-02-01-00000000", "measures": {"recall@50": 0.1}}}
@@ -111,8 +105,7 @@ def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
     assert versions_in_use(pipeline, [], today, since) == {first, kept}, "the day after may go on"
 
 
-def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
-    pipeline, publish = shop
+def test_gaps_are_days_with_logs_in_unbroken_stretches(pipeline, publish):
     one = publish(21)
     publish(23, one, accepted=False)
     publish(25, one)

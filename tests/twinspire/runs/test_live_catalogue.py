@@ -1,6 +1,7 @@
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,8 +17,7 @@ DAY = date(2024, 2, 21)
 LATER = date(2024, 2, 24)
 
 
-def test_nothing_is_caught_up_where_only_the_training_is_older(shop, monkeypatch):
-    pipeline, publish = shop
+def test_nothing_is_caught_up_where_only_the_training_is_older(pipeline, publish, monkeypatch):
     monkeypatch.setattr(live_catalogue, "refresh", None)
     first, newest = publish(20), publish(23)
     late = publish(21)
@@ -26,28 +26,23 @@ def test_nothing_is_caught_up_where_only_the_training_is_older(shop, monkeypatch
     assert not any(live_catalogue.catch_up(run, version) for version in (first, late, newest))
 
 
-def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
-    pipeline, publish = shop
+def test_a_version_behind_the_catalogue_alone_is_refreshed(pipeline, publish, monkeypatch):
     first = publish(20)
     refreshed = publish(20, refreshes=first, corpus=LATER)
     trained = publish(21, first)
     run = DayRun(pipeline, DAY)
     assert run.state.live == refreshed
-    asked = []
-
-    def refresh(run, *, version):
-        asked.append((run.day, run.lease, version))
-        return {"version": "new", "live": True, "items": 1}
-
+    new = {"version": "new", "live": True}
+    refresh = Mock(return_value=new | {"items": 1})
     monkeypatch.setattr(live_catalogue, "refresh", refresh)
-    data = {"version": "new", "live": True}
-    expected = {"trained": trained, **data, "refresh": {**data, "items": 1}}
+    expected = {"trained": trained, **new, "refresh": {**new, "items": 1}}
     assert live_catalogue.catch_up(run, trained) == expected
-    assert asked == [(LATER, None, trained)]
+    ((of_day,), options) = refresh.call_args
+    assert (of_day.day, of_day.lease, options) == (LATER, None, {"version": trained})
 
 
 @pytest.fixture
-def refreshed(shop, monkeypatch):
+def refreshed(monkeypatch):
     """Days that what is live was refreshed for; nothing is run."""
     days = []
 
@@ -60,17 +55,15 @@ def refreshed(shop, monkeypatch):
     return days
 
 
-def test_what_is_live_follows_a_refused_day(shop, refreshed):
-    pipeline, publish = shop
+def test_what_is_live_follows_a_refused_day(pipeline, publish, refreshed):
     publish(20)
     run = DayRun(pipeline, DAY, lease="mine")
     assert live_catalogue.follow(run) == f"refreshed {DAY}"
     assert refreshed == [(DAY, None)]
 
 
-def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):
+def test_it_does_not_go_back_to_an_older_catalogue(pipeline, publish, refreshed):
     """As when the refused day is run once more after later ones, or fills a gap."""
-    pipeline, publish = shop
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None, "nothing is live yet"
     first = publish(20)
     publish(20, refreshes=first, corpus=LATER)
@@ -87,14 +80,11 @@ def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):
 
 @pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused, RuntimeError])
 def test_an_obstacle_is_reported_and_the_day_stays_refused(
-    shop, refreshed, monkeypatch, capsys, error
+    pipeline, publish, refreshed, monkeypatch, capsys, error
 ):
-    def fail(run, **_):
-        raise error("items are gone, see twinspire show PIPELINE")
-
-    pipeline, publish = shop
     live = publish(20)
     notified = []
+    fail = Mock(side_effect=error("items are gone, see twinspire show PIPELINE"))
     monkeypatch.setattr(live_catalogue, "refresh", fail)
     monkeypatch.setattr(live_catalogue, "notify_of_error", lambda *of: notified.append(of[1:3]))
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
@@ -105,29 +95,22 @@ def test_an_obstacle_is_reported_and_the_day_stays_refused(
 
 
 def test_a_log_that_cannot_be_read_does_not_hide_that_the_day_was_refused(
-    shop, refreshed, monkeypatch, capsys
+    pipeline, publish, refreshed, monkeypatch, capsys
 ):
-    def fail(_):
-        raise TryAgain("the store is away")
-
-    pipeline, publish = shop
     publish(20)
-    monkeypatch.setattr(DayRun, "read_log", fail)
+    monkeypatch.setattr(DayRun, "read_log", Mock(side_effect=TryAgain("the store is away")))
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None and refreshed == []
     assert "What is live keeps its catalogue: the store is away" in capsys.readouterr().err
 
 
-def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
-    pipeline, publish = shop
+def test_it_is_not_live_where_it_was_rolled_back(pipeline, publish, refreshed, monkeypatch):
     publish(20)
     monkeypatch.setattr(live_catalogue, "refresh", lambda *_, **__: {"version": "v", "live": False})
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
 
 
 def test_a_damaged_version_is_detected(tmp_path):
-    def verify(version):
-        raise BadData(f"{version} is damaged")
-
+    verify = Mock(side_effect=BadData("it is damaged"))
     header, beam = SimpleNamespace(work_root=str(tmp_path)), SimpleNamespace(options={})
     pipeline = SimpleNamespace(name="shop", pipeline=header, beam=beam)
     run = SimpleNamespace(pipeline=pipeline, day=DAY, registry=SimpleNamespace(verify=verify))
@@ -135,13 +118,14 @@ def test_a_damaged_version_is_detected(tmp_path):
     context = StageContext(pipeline=pipeline, day=DAY, mode="incremental", out="")
     made = {"facts": {}, "load": lambda: _load(run, towers, {}), "parent": "a version"}
     task = StageTask(stage=REFRESH, context=context, **made)
-    with pytest.raises(BadData, match="a version is damaged"):
+    with pytest.raises(BadData, match="it is damaged"):
         stage_tasks._make(run, task)
 
 
-def test_a_day_without_a_row_of_logs_is_refused_whosever_towers_are_asked_for(shop, monkeypatch):
+def test_a_day_without_a_row_of_logs_is_refused_whosever_towers_are_asked_for(
+    pipeline, publish, monkeypatch
+):
     """A folder with an empty file holds none; the other folders' files have none either."""
-    pipeline, publish = shop
     events = pipeline.source.events
     pipeline.source = SimpleNamespace(
         events=events, items=None, users=None, late_days=0, format="csv"

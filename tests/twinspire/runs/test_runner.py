@@ -1,5 +1,6 @@
 from datetime import date, timedelta
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -27,8 +28,7 @@ DAY = date(2024, 2, 21)
 
 
 @pytest.fixture
-def run(shop):
-    pipeline, _ = shop
+def run(pipeline):
     return DayRun(pipeline, DAY, lease="mine")
 
 
@@ -58,9 +58,8 @@ def test_a_run_goes_on_or_ends_as_a_stage_does(run, monkeypatch, name, error, st
     assert run_leases.state(run.pipeline, DAY) == state
 
 
-def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(shop, planned):
+def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(pipeline, planned):
     """A scheduler's slot is the one that the earlier day needs."""
-    pipeline, _ = shop
     pipeline.train = SimpleNamespace(wait=timedelta(seconds=1))
     run = DayRun(pipeline, DAY, lease="later", gives_way=True)
     run_leases.acquire_day(pipeline, DAY, "later")
@@ -105,45 +104,39 @@ def test_only_publishing_ends_a_run_that_fares_well(run, monkeypatch):
 def test_a_version_that_is_not_live_is_given_the_live_catalogue(
     run, monkeypatch, name, promote, live, caught_up
 ):
-    asked = []
-
     def catch_up(run, version):
         assert run_leases.state(run.pipeline, DAY) == "published", "its training is over"
-        asked.append(version)
-        return {"version": "refreshed", "live": True}
+        return {"version": f"refreshed {version}", "live": True}
 
     result = {"version": "trained", "live": live}
     monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: dict(result))
     monkeypatch.setattr(runner, "catch_up", catch_up)
     outcome = runner.run_stage(run, name, promote=promote)
-    assert asked == (["trained"] if caught_up else [])
-    assert outcome == ({"version": "refreshed", "live": True} if caught_up else result)
+    assert outcome == ({"version": "refreshed trained", "live": True} if caught_up else result)
+
+
+REFUSED = GateRefused("worse", {"folder": "F"})
 
 
 @pytest.mark.parametrize(
-    ("error", "promote", "followed"),
+    ("error", "promote", "facts"),
     [
-        (GateRefused("worse", {"folder": "F"}), "auto", True),
-        (GateRefused("worse", {"folder": "F"}), "yes", True),
-        (GateRefused("worse", {"folder": "F"}), "no", False),
-        (BadData("damaged"), "auto", False),
+        (REFUSED, "no", {"folder": "F"}),
+        (REFUSED, "auto", {"folder": "F", "live_version": "2024-02-20-bbbbbbbb"}),
+        (REFUSED, "yes", {"folder": "F", "live_version": "2024-02-20-bbbbbbbb"}),
+        (BadData("damaged"), "auto", {}),
     ],
 )
-def test_what_is_live_follows_a_day_that_was_refused(run, monkeypatch, error, promote, followed):
-    def fail(*_, **__):
-        raise error
-
+def test_what_is_live_follows_a_day_that_was_refused(run, monkeypatch, error, promote, facts):
     def follow(run):
         assert run_leases.state(run.pipeline, DAY) == "refused", "later days need not wait for it"
         return "2024-02-20-bbbbbbbb"
 
-    monkeypatch.setattr(runner, "_run_stage", fail)
+    monkeypatch.setattr(runner, "_run_stage", Mock(side_effect=error))
     monkeypatch.setattr(runner, "follow", follow)
     with pytest.raises(type(error)) as raised:
         runner.run_stage(run, "publish", promote=promote)
-    live = {"live_version": "2024-02-20-bbbbbbbb"} if followed else {}
-    folder = {"folder": "F"} if isinstance(error, GateRefused) else {}
-    assert raised.value.facts() == folder | live
+    assert raised.value.facts() == facts
 
 
 @pytest.fixture
@@ -162,9 +155,8 @@ def planned(monkeypatch):
     return parents
 
 
-def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
+def test_the_day_that_was_waited_for_is_the_parent(pipeline, publish, monkeypatch, planned):
     """A run that has read the log before sees what came since."""
-    pipeline, publish = shop
     first = publish(18)
     run = DayRun(pipeline, DAY)
     assert run.parent().version == first
@@ -175,9 +167,10 @@ def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
     assert runner.run_stage(run, "embed")["parent"] == later
 
 
-def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(shop, monkeypatch, planned):
+def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(
+    pipeline, monkeypatch, planned
+):
     """In a run of the whole day; to publish alone it is an error that asks for that."""
-    pipeline, _ = shop
     pipeline.train = SimpleNamespace(wait=timedelta(0))
     plan, made = runner.plan_stage, []
 
