@@ -62,14 +62,12 @@ RANKING_FEATURE = Extension(
     module=(
         "twinspire_core/ranking/groups/corpus_order.py",
         """
-from twinspire_core.ranking.pairs import FeatureGroup
+from twinspire_core.ranking.pairs import Feature, FeatureGroup
 class CorpusOrder(FeatureGroup):
-    def names(self, sources):
-        return ("corpus_order",)
+    def features(self, sources):
+        return {"corpus_order": Feature(lambda x: f"item {x:.0f} of the corpus", "unknown")}
     def write(self, pairs, values):
         values[0] = pairs.item
-    def describe(self, name, value):
-        return f"item {value:.0f} of the corpus"
 """,
     ),
     place="twinspire_core/ranking/ranker.py",

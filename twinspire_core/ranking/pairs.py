@@ -5,10 +5,10 @@ U queries, S sources, L places of a list, M pairs, C items of the corpus, D dime
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -175,6 +175,24 @@ def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found:
             found[number] = pair
 
 
+class Feature(NamedTuple):
+    """What a feature's values say.
+
+    Attributes:
+      words: a value in plain words: `bought 3 times in the last weeks`.
+      unknown: what is said where the value is missing.
+      needs_times: whether it is missing where the times of the user's events are unknown.
+    """
+
+    words: Callable[[float], str]
+    unknown: str
+    needs_times: bool = False
+
+    def describe(self, value: float) -> str:
+        """A value, NaN where it is missing, in plain words."""
+        return self.unknown if np.isnan(value) else self.words(value)
+
+
 class FeatureGroup(ABC):
     """Features that are made from the same data, as of one moment."""
 
@@ -187,24 +205,16 @@ class FeatureGroup(ABC):
         return cls()
 
     @abstractmethod
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
-        """Names of its F features for candidates of these sources: lower case, with `:` before a source or
-        an attribute.
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
+        """Its F features by name, for candidates of these sources. Names are in lower case, with `:` before a
+        source or an attribute.
         """
-
-    def needs_times(self, name: str) -> bool:
-        """Whether a feature is missing where the times of the user's events are unknown."""
-        return False
 
     @abstractmethod
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Writes the features of M pairs into values, [F, M] float32, in the order of the names. All of it
         is written, with NaN where a value is not known.
         """
-
-    @abstractmethod
-    def describe(self, name: str, value: float) -> str:
-        """A value in plain words: `bought 3 times in the last weeks`."""
 
 
 @compiled

@@ -64,7 +64,7 @@ class RankingFeatures:
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Names of all features of candidates that come from some sources, each once."""
-        return tuple(name for group in self.groups for name in group.names(sources))
+        return tuple(name for group in self.groups for name in group.features(sources))
 
     def values(self, pairs: Pairs, names: Sequence[str]) -> np.ndarray:
         """The features of these names, [M, F] float32, NaN where a value is missing, and throughout for a
@@ -87,11 +87,11 @@ class RankingFeatures:
             untimed = ~personal.timed[pairs.query]
         begin = 0
         for group in self.groups:
-            of_group = group.names(sources)
-            if not set(of_group).isdisjoint(names):
+            of_group = group.features(sources)
+            if not of_group.keys().isdisjoint(names):
                 group.write(pairs, values[begin : begin + len(of_group)])
                 if untimed.any():
-                    timed = [row_of[name] for name in of_group if group.needs_times(name)]
+                    timed = [row_of[name] for name, x in of_group.items() if x.needs_times]
                     values[np.ix_(np.array(timed, np.int64), untimed)] = np.nan
             begin += len(of_group)
         rows = [row_of.get(name, -1) for name in names]
@@ -101,8 +101,8 @@ class RankingFeatures:
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
         """A feature's value in plain words."""
         for group in self.groups:
-            if name in group.names(sources):
-                return group.describe(name, value)
+            if name in (features := group.features(sources)):
+                return features[name].describe(value)
         return f"{name} = {value:.3g}"
 
 

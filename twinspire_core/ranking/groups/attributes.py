@@ -4,6 +4,7 @@ declared attribute: what the user takes of its value.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from twinspire_core.contracts.feature_schema import (
 )
 from twinspire_core.display.table import ago, counted, times
 from twinspire_core.native_code import compiled
-from twinspire_core.ranking.pairs import FeatureGroup, Pairs, write_rows
+from twinspire_core.ranking.pairs import Feature, FeatureGroup, Pairs, write_rows
 from twinspire_core.search.ragged import (
     is_list,
     list_lengths,
@@ -32,19 +33,16 @@ from twinspire_core.search.ragged import (
 from twinspire_core.sources.source import SourceTables
 from twinspire_core.sources.user_histories import AGE, DAYS, HALF_LIFE, SPAN
 
-_TAKEN, _LATELY, _BUYERS = "popular", "lately", "buyers"
-_COUNTS = {_TAKEN: "_popular", _LATELY: "_lately", _BUYERS: BUYERS} | {
-    f"trending:{column.removeprefix('_trending_')}": column for column in TRENDING_HALF_LIVES
-}
-_TREND = "trend"
+_TRENDING = [column.removeprefix("_trending_") for column in TRENDING_HALF_LIVES]
+# Columns in the order of the features.
+_COUNTS = ("_popular", "_lately", BUYERS, *TRENDING_HALF_LIVES)
+_AS_THEY_ARE = (FIRST_SEEN, AGAIN, AGAIN_DAYS)
 _FAST = "_trending_7d"
 _SLOW = "_trending_28d"
 # Ratio of the two counts for an item that is taken equally often every day.
 _RATIO = TRENDING_HALF_LIVES[_SLOW] / TRENDING_HALF_LIVES[_FAST]
 # Trends below a fifth up or down are described as none.
 _STEADY = 0.2
-_FIRST_SEEN, _AGAIN, _AGAIN_DAYS = "first_seen", "again", "again_days"
-_AS_THEY_ARE = {_FIRST_SEEN: FIRST_SEEN, _AGAIN: AGAIN, _AGAIN_DAYS: AGAIN_DAYS}
 
 
 def _trend_text(value: float) -> str:
@@ -60,15 +58,23 @@ def _age_text(value: float) -> str:
     return f"first taken {ago(value)} or earlier"
 
 
-# Explanations of values, except counts by half-life.
-_WORDS: Mapping[str, Callable[[float], str]] = {
-    _TAKEN: lambda x: f"taken {times(np.expm1(x))} by all users",
-    _LATELY: lambda x: f"taken {times(np.expm1(x))} by all users lately",
-    _BUYERS: lambda x: f"taken by {counted(np.expm1(x), 'user')}",
-    _TREND: _trend_text,
-    _FIRST_SEEN: _age_text,
-    _AGAIN: lambda x: f"{x:.0%} of its events are by users who took it before",
-    _AGAIN_DAYS: lambda x: f"usually taken again after {counted(x, 'day')}",
+def _of_item(words: Callable[[float], str], unknown: str = "popularity unknown") -> Feature:
+    return Feature(words, unknown)
+
+
+def _by_half_life(name: str) -> Feature:
+    return _of_item(lambda x: f"taken {np.expm1(x):,.1f} times by all users, half-life {name}")
+
+
+_OF_ITEM = {
+    "popular": _of_item(lambda x: f"taken {times(np.expm1(x))} by all users"),
+    "lately": _of_item(lambda x: f"taken {times(np.expm1(x))} by all users lately"),
+    "buyers": _of_item(lambda x: f"taken by {counted(np.expm1(x), 'user')}"),
+    **{f"trending:{name}": _by_half_life(name) for name in _TRENDING},
+    "trend": _of_item(_trend_text),
+    "first_seen": _of_item(_age_text, "not taken by any user yet"),
+    "again": _of_item(lambda x: f"{x:.0%} of its events are by users who took it before"),
+    "again_days": _of_item(lambda x: f"usually taken again after {counted(x, 'day')}"),
 }
 
 
@@ -86,31 +92,22 @@ class Item(FeatureGroup):
     def of(cls, tables: SourceTables) -> Self:
         """From those columns that the corpus has."""
         corpus = tables.corpus
-        logs = [np.log1p(_column(corpus, name, missing=0)) for name in _COUNTS.values()]
+        logs = [np.log1p(_column(corpus, name, missing=0)) for name in _COUNTS]
         # One event is added, so that a single one is no trend. 0 stands for no change, or no event.
         fast, slow = (_column(corpus, name, missing=0) for name in (_FAST, _SLOW))
         trend = np.log1p(_RATIO * fast) - np.log1p(slow)
-        plain = [_column(corpus, name, missing=np.nan) for name in _AS_THEY_ARE.values()]
+        plain = [_column(corpus, name, missing=np.nan) for name in _AS_THEY_ARE]
         return cls(np.stack([*logs, trend, *plain], axis=1).astype(np.float32))
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """Counts by window and by half-life, users, the trend; days since the first event; the share of
         users' days with it that were not the first, and the mean days to these.
         """
-        return (*_COUNTS, _TREND, *_AS_THEY_ARE)
+        return _OF_ITEM
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """The candidates' rows of the table."""
         write_rows(self.table, pairs.item, values)
-
-    def describe(self, name: str, value: float) -> str:
-        """Counts as such, days as days."""
-        if np.isnan(value):
-            return "not taken by any user yet" if name == _FIRST_SEEN else "popularity unknown"
-        if name in _WORDS:
-            return _WORDS[name](value)
-        half_life = name.partition(":")[2]
-        return f"taken {np.expm1(value):,.1f} times by all users, half-life {half_life}"
 
 
 def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:
@@ -120,15 +117,31 @@ def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:
     return np.asarray(corpus.column(name).cast(pa.float64()).fill_null(missing).to_numpy())
 
 
-_SHARE = "attribute_share:"
-_AGE = "attribute_age:"
-_COUNT = "attribute_count:"
-_DAYS = "attribute_days:"
-_OVERDUE = "attribute_overdue:"
-_OWN = "attribute_own:"
-_POPULAR = "attribute_popular:"
-_OF_USERS = (_SHARE, _AGE, _COUNT, _DAYS, _OVERDUE, _OWN)
-_FEATURES = (*_OF_USERS, _POPULAR)
+def _features_of(attribute: str) -> dict[str, Feature]:
+    """The features of an attribute, in the order in which they are written."""
+    unknown = f"{attribute} unknown, or never taken"
+    never = f"the user never took an item with this {attribute}, or the time is unknown"
+    with_this = f"with this {attribute}"
+
+    def of_user(words: Callable[[float], str], unknown: str = unknown) -> Feature:
+        return Feature(words, unknown, needs_times=True)
+
+    features = {
+        "share": of_user(
+            lambda x: f"{x:.0%} of the user's items have this {attribute}", f"{attribute} unknown"
+        ),
+        "age": of_user(lambda x: f"the user took an item {with_this} {ago(x)}", never),
+        "count": of_user(lambda x: f"the user took {x:.1f} items {with_this}, half-life 60d"),
+        "days": of_user(lambda x: f"the user took items {with_this} on {counted(x, 'day')}"),
+        "overdue": of_user(
+            lambda x: f"{x:.0%} of the user's usual time between items {with_this} has passed"
+        ),
+        "own": of_user(lambda x: f"{x:.0%} of the user's events {with_this}"),
+        "popular": Feature(lambda x: f"{x:.1%} of all users' events {with_this}", unknown),
+    }
+    return {f"attribute_{name}:{attribute}": feature for name, feature in features.items()}
+
+
 # Where an attribute is a list, the first values of an item are looked at, at most so many.
 _MOST_VALUES = 8
 
@@ -209,16 +222,17 @@ class Attributes(FeatureGroup):
             )
         )
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """By attribute: the value's share in what the user takes, days since the user last took an item with
         it, how often that was, decayed, on how many days, counted by item, and whether it is due again by
         these; the item's share in that, and in what everybody takes of the value.
         """
-        return tuple(prefix + x.name for x in self.attributes for prefix in _FEATURES)
+        return self._features
 
-    def needs_times(self, name: str) -> bool:
-        """All that depend on the user's counts."""
-        return name.startswith(_OF_USERS)
+    @cached_property
+    def _features(self) -> dict[str, Feature]:
+        of_attributes = (_features_of(attribute.name) for attribute in self.attributes)
+        return {name: x for features in of_attributes for name, x in features.items()}
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Features of users are missing where queries bring no counts, and for items without a value; ages
@@ -226,32 +240,12 @@ class Attributes(FeatureGroup):
         """
         values[:] = np.nan
         taken = _taken(pairs)
-        for number, attribute in enumerate(self.attributes):
-            rows = values[number * len(_FEATURES) : (number + 1) * len(_FEATURES)]
+        of_attributes = np.split(values, len(self.attributes))
+        for attribute, rows in zip(self.attributes, of_attributes, strict=True):
             rows[-1] = attribute.popular[pairs.item]
             if taken is not None:
                 of_pairs = (pairs.query, pairs.item, attribute.codes, attribute.values)
                 _compare(*taken, *of_pairs, rows)
-
-    def describe(self, name: str, value: float) -> str:
-        """By the attribute's name."""
-        prefix, _, attribute = name.partition(":")
-        if np.isnan(value):
-            unknown = {
-                _SHARE: f"{attribute} unknown",
-                _AGE: f"the user never took an item with this {attribute}, or the time is unknown",
-            }
-            return unknown.get(prefix + ":", f"{attribute} unknown, or never taken")
-        words = {
-            _SHARE: f"{value:.0%} of the user's items have this {attribute}",
-            _AGE: f"the user took an item with this {attribute} {ago(value)}",
-            _COUNT: f"the user took {value:.1f} items with this {attribute}, half-life 60d",
-            _DAYS: f"the user took items with this {attribute} on {counted(value, 'day')}",
-            _OVERDUE: f"{value:.0%} of the user's usual time between items with this {attribute} has passed",
-            _OWN: f"{value:.0%} of the user's events with this {attribute}",
-            _POPULAR: f"{value:.1%} of all users' events with this {attribute}",
-        }
-        return words[prefix + ":"]
 
 
 def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:

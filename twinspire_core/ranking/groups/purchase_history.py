@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from twinspire_core.display.table import ago, counted, times
-from twinspire_core.ranking.pairs import FeatureGroup, Pairs, write_rows
+from twinspire_core.ranking.pairs import Feature, FeatureGroup, Pairs, write_rows
 from twinspire_core.search.ragged import list_places
 from twinspire_core.sources.user_histories import (
     AGE,
@@ -38,30 +38,65 @@ def _overdue_text(value: float) -> str:
     return f"overdue: {value:.1f} times the usual time has passed"
 
 
-# Features of the user's history with a candidate, and explanations of their values.
-_ITEM_WORDS: Mapping[str, Callable[[float], str]] = {
-    "personal_age": lambda x: f"last taken {ago(x)}",
-    "personal_first": lambda x: f"first taken {ago(x)}",
-    "personal_share": lambda x: f"{x:.1%} of the user's events",
-    "personal_rank": lambda x: f"number {x + 1:.0f} among the user's most frequent items",
-    "personal_days": lambda x: f"taken on {counted(x, 'day')}",
-    "personal_day_share": lambda x: f"taken on {x:.0%} of the user's active days",
-    "interval": _interval_text,
-    "overdue": _overdue_text,
-    "seen": lambda x: "taken before" if x else "never taken before",
+def _of_pair(
+    words: Callable[[float], str],
+    unknown: str = "never taken before, or the time is unknown",
+    *,
+    needs_times: bool = True,
+) -> Feature:
+    return Feature(words, unknown, needs_times)
+
+
+def _count(half_life: str) -> Feature:
+    def words(value: float) -> str:
+        if value == 0:
+            return "never taken before"
+        if half_life == _ALL:
+            return f"taken {times(value)} before"
+        return f"taken {value:.1f} times before, half-life {half_life}"
+
+    return _of_pair(words, needs_times=half_life != _ALL)
+
+
+_RARE = "not taken often enough to know how regularly"
+_OF_PAIR = {
+    **{_COUNT + name: _count(name) for name in HALF_LIVES},
+    "personal_age": _of_pair(lambda x: f"last taken {ago(x)}"),
+    "personal_first": _of_pair(lambda x: f"first taken {ago(x)}"),
+    "personal_share": _of_pair(lambda x: f"{x:.1%} of the user's events"),
+    "personal_rank": _of_pair(
+        lambda x: f"number {x + 1:.0f} among the user's most frequent items", needs_times=False
+    ),
+    "personal_days": _of_pair(lambda x: f"taken on {counted(x, 'day')}"),
+    "personal_day_share": _of_pair(lambda x: f"taken on {x:.0%} of the user's active days"),
+    "interval": _of_pair(_interval_text, _RARE),
+    "overdue": _of_pair(_overdue_text, _RARE),
+    "seen": _of_pair(lambda x: "taken before" if x else "never taken before", needs_times=False),
 }
-_ITEM_NAMES = (*(_COUNT + name for name in HALF_LIVES), *_ITEM_WORDS)
-# Features of the user alone, and explanations of their values.
-_USER_WORDS: Mapping[str, Callable[[float], str]] = {
-    "user_events": lambda x: f"the user took {counted(np.expm1(x), 'item')} lately",
-    "user_items": lambda x: f"the user took {counted(np.expm1(x), 'different item')}",
-    "user_age": lambda x: f"the user was last active {ago(x)}",
-    "user_repeats": lambda x: f"{x:.0%} of the user's events repeat an earlier one",
-    "user_visits": lambda x: f"the user was active on {counted(np.expm1(x), 'day')}",
-    "user_basket": lambda x: f"the user takes {counted(x, 'item')} per active day",
-    "user_first": lambda x: f"the user was first active {ago(x)}",
-    "user_interval": lambda x: f"the user is usually active every {counted(x, 'day')}",
-    "user_overdue": lambda x: f"{x:.0%} of the user's usual time between visits has passed",
+
+
+def _of_user(words: Callable[[float], str], *, needs_times: bool = True) -> Feature:
+    return Feature(words, "the user's history is unknown", needs_times)
+
+
+_OF_USER = {
+    "user_events": _of_user(
+        lambda x: f"the user took {counted(np.expm1(x), 'item')} lately", needs_times=False
+    ),
+    "user_items": _of_user(
+        lambda x: f"the user took {counted(np.expm1(x), 'different item')}", needs_times=False
+    ),
+    "user_age": _of_user(lambda x: f"the user was last active {ago(x)}"),
+    "user_repeats": _of_user(
+        lambda x: f"{x:.0%} of the user's events repeat an earlier one", needs_times=False
+    ),
+    "user_visits": _of_user(lambda x: f"the user was active on {counted(np.expm1(x), 'day')}"),
+    "user_basket": _of_user(lambda x: f"the user takes {counted(x, 'item')} per active day"),
+    "user_first": _of_user(lambda x: f"the user was first active {ago(x)}"),
+    "user_interval": _of_user(lambda x: f"the user is usually active every {counted(x, 'day')}"),
+    "user_overdue": _of_user(
+        lambda x: f"{x:.0%} of the user's usual time between visits has passed"
+    ),
 }
 
 
@@ -72,22 +107,18 @@ class PersonalHistory(FeatureGroup):
     measured in days: two events of one visit show none.
     """
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """A count by half-life; days since the last and the first event; the share of all that the user
         took, and the rank by that; days with events, and their share of the days with any event; the mean
         number of days between, and how often it has passed since the last event; whether `exclude_seen`
         leaves the item out.
         """
-        return _ITEM_NAMES
-
-    def needs_times(self, name: str) -> bool:
-        """All do, except how often the user took it at all."""
-        return name not in (_COUNT + _ALL, "personal_rank", "seen")
+        return _OF_PAIR
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Missing where queries bring no counts."""
         values[:] = np.nan
-        column = dict(zip(_ITEM_NAMES, values, strict=True))
+        column = dict(zip(_OF_PAIR, values, strict=True))
         # Seen is what `Queries.seen` lists: items of the history, and items with counts.
         pair = pairs.find(pairs.queries.past.row, pairs.queries.past.values)
         column["seen"][:] = 0
@@ -119,21 +150,6 @@ class PersonalHistory(FeatureGroup):
         # At least a day: two events around midnight show no interval of minutes.
         column["overdue"][pair] = age / np.maximum(interval, 1)
 
-    def describe(self, name: str, value: float) -> str:
-        """Counts as such, days as days."""
-        if np.isnan(value) and name in ("interval", "overdue"):
-            return "not taken often enough to know how regularly"
-        if np.isnan(value):
-            return "never taken before, or the time is unknown"
-        if name in _ITEM_WORDS:
-            return _ITEM_WORDS[name](value)
-        half_life = name.removeprefix(_COUNT)
-        if value == 0:
-            return "never taken before"
-        if half_life == _ALL:
-            return f"taken {times(value)} before"
-        return f"taken {value:.1f} times before, half-life {half_life}"
-
 
 class UserActivity(FeatureGroup):
     """The user's activity. It is the same for all candidates of a query, and the meaning of other features
@@ -144,21 +160,17 @@ class UserActivity(FeatureGroup):
     say for which day its list is: a version serves on the days after its own until the next version.
     """
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """Events, distinct items, days since the last event, the share of events with an item that the user
         had taken before; days with any event, items on such a day, days since the first event, the mean
         number of days between, and how often it has passed since the last event.
         """
-        return tuple(_USER_WORDS)
-
-    def needs_times(self, name: str) -> bool:
-        """All do, except plain counts."""
-        return name not in ("user_events", "user_items", "user_repeats")
+        return _OF_USER
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """All except events and items are missing where queries bring no counts, and without any event."""
         users = len(pairs.queries)
-        of_user = np.full((users, len(_USER_WORDS)), np.nan, np.float32)
+        of_user = np.full((users, len(_OF_USER)), np.nan, np.float32)
         of_user[:, 0] = np.log1p(pairs.queries.events)
         personal = pairs.queries.personal
         items = (pairs.queries.past if personal is None else personal.items).lengths
@@ -172,10 +184,6 @@ class UserActivity(FeatureGroup):
             of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
             of_user[:, 4:] = _rhythm(personal, of_user[:, 2])
         write_rows(of_user, pairs.query, values)
-
-    def describe(self, name: str, value: float) -> str:
-        """Counts as such, days as days."""
-        return "the user's history is unknown" if np.isnan(value) else _USER_WORDS[name](value)
 
 
 def _rhythm(personal: PersonalCounts, age: np.ndarray) -> np.ndarray:

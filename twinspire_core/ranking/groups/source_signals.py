@@ -2,7 +2,7 @@
 the user took last, and the cosine of the towers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,25 +12,47 @@ from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
 from twinspire_core.native_code import compiled
-from twinspire_core.ranking.pairs import NEWEST, FeatureGroup, Pairs
+from twinspire_core.ranking.pairs import NEWEST, Feature, FeatureGroup, Pairs
 from twinspire_core.search.ragged import list_offsets
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.co_occurrence import NearItems, near_items_of
 from twinspire_core.sources.source import SourceTables
 
-_PLACE = "place:"
-_SCORE = "score:"
-_AGREEING = "sources"
-_GAIN = "gain"
 # Numbers of vectors that are gathered at a time, so that they stay in the processor's cache.
 _NUMBERS = 1 << 16
 
-_SIMILAR_WORDS = {
-    "similar_most": "taken together with one of the user's recent items (similarity {:.2f})",
-    "similar_sum": "taken together with the user's recent items (sum of similarities {:.2f})",
-    "similar_newest": "taken together with the user's last item (similarity {:.2f})",
-    "similar_items": f"often taken together with {{:.0f}} of the user's last {NEWEST} items",
+_TOGETHER = {
+    "sources": Feature(lambda x: f"listed by {counted(x, 'source')}", "not listed"),
+    "gain": Feature(
+        lambda x: f"sum of the gains of its places in all sources: {x:.2f}", "not listed"
+    ),
 }
+
+
+def _similarity(words: str, history: str = "recent items") -> Feature:
+    seldom = f"seldom taken together with the user's {history}"
+    return Feature(lambda x: words.format(x) if x else seldom, "co-occurrence was not counted")
+
+
+_SIMILARITIES = {
+    "similar_most": _similarity(
+        "taken together with one of the user's recent items (similarity {:.2f})"
+    ),
+    "similar_sum": _similarity(
+        "taken together with the user's recent items (sum of similarities {:.2f})"
+    ),
+    "similar_newest": _similarity(
+        "taken together with the user's last item (similarity {:.2f})", "last item"
+    ),
+    "similar_items": _similarity(
+        f"often taken together with {{:.0f}} of the user's last {NEWEST} items"
+    ),
+}
+
+
+def _cosine_text(value: float) -> str:
+    how = "close to" if value > 0.5 else "not far from" if value > 0.2 else "far from"
+    return f"{how} the user's taste according to the two-tower (cosine {value:.2f})"
 
 
 class SourcePlaces(FeatureGroup):
@@ -40,10 +62,11 @@ class SourcePlaces(FeatureGroup):
     where longer lists are asked for: rankers are fitted on lists of that length.
     """
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """A place and a score of each source, then two features of all sources together."""
-        places = tuple(_PLACE + name for name in sources)
-        return (*places, *(_SCORE + name for name in sources), _AGREEING, _GAIN)
+        places = {f"place:{name}": _place_in(name) for name in sources}
+        scores = {f"score:{name}": _score_in(name) for name in sources}
+        return {**places, **scores, **_TOGETHER}
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """From the lists."""
@@ -56,19 +79,24 @@ class SourcePlaces(FeatureGroup):
             values,
         )
 
-    def describe(self, name: str, value: float) -> str:
-        """By the source's title."""
-        source = name.partition(":")[2]
-        title = ENTRIES[source].title if source in ENTRIES else source
-        if np.isnan(value) or (name.startswith(_PLACE) and value >= depth_of(source)):
-            return f"not listed by {title}"
-        if name.startswith(_PLACE):
-            return f"place {value + 1:.0f} of {title}"
-        if name.startswith(_SCORE):
-            return f"score {value:.3g} of {title}"
-        if name == _AGREEING:
-            return f"listed by {counted(value, 'source')}"
-        return f"sum of the gains of its places in all sources: {value:.2f}"
+
+def _place_in(source: str) -> Feature:
+    title = _title(source)
+
+    def words(value: float) -> str:
+        is_listed = value < depth_of(source)
+        return f"place {value + 1:.0f} of {title}" if is_listed else f"not listed by {title}"
+
+    return Feature(words, f"not listed by {title}")
+
+
+def _score_in(source: str) -> Feature:
+    title = _title(source)
+    return Feature(lambda value: f"score {value:.3g} of {title}", f"not listed by {title}")
+
+
+def _title(source: str) -> str:
+    return ENTRIES[source].title if source in ENTRIES else source
 
 
 @compiled
@@ -116,11 +144,11 @@ class Similarity(FeatureGroup):
         near_items = tables.once(near_items_of)
         return None if near_items is None else cls(near_items)
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """The largest similarity, the sum weighted by how often and how lately each item was taken, that to
         the newest item, and the number of items that the candidate is near to.
         """
-        return tuple(_SIMILAR_WORDS)
+        return _SIMILARITIES
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Looks for each near item of each item of the histories among the candidates."""
@@ -131,15 +159,6 @@ class Similarity(FeatureGroup):
             *(list_offsets(newest.items.lengths), newest.items.values, newest.weights),
             *(*self.near_items, np.zeros(len(pairs)), values),
         )
-
-    def describe(self, name: str, value: float) -> str:
-        """By how often the items are taken together."""
-        if np.isnan(value):
-            return "co-occurrence was not counted"
-        if value == 0:
-            history = "last item" if name == "similar_newest" else "recent items"
-            return f"seldom taken together with the user's {history}"
-        return _SIMILAR_WORDS[name].format(value)
 
 
 @compiled
@@ -188,9 +207,9 @@ class TowerCosines(FeatureGroup):
     Cosines with the items of the history were tried and left out: docs/decisions/0061-ranker.md.
     """
 
-    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
         """The cosine."""
-        return ("cosine",)
+        return {"cosine": Feature(_cosine_text, "the two-tower has no score for it")}
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Missing without vectors."""
@@ -204,10 +223,3 @@ class TowerCosines(FeatureGroup):
                 some = slice(start, min(start + block, pairs.begin[query + 1]))
                 items = vectors.items.take(pairs.item[some], axis=0)
                 np.einsum("md,d->m", items, vector, out=values[0, some])
-
-    def describe(self, name: str, value: float) -> str:
-        """By how close it is to the user's taste."""
-        if np.isnan(value):
-            return "the two-tower has no score for it"
-        how = "close to" if value > 0.5 else "not far from" if value > 0.2 else "far from"
-        return f"{how} the user's taste according to the two-tower (cosine {value:.2f})"

@@ -63,7 +63,7 @@ def test_features_are_those_of_a_loop(kind):
     corpus = pa.table({"_popular": events, "_attribute_tags": column})
     pairs = Pairs.of({"history": lists}, queries, ITEMS)
     group = Attributes.of(SourceTables(corpus=corpus))
-    found = np.empty((len(group.names(())), len(pairs)), np.float32)
+    found = np.empty((len(group.features(())), len(pairs)), np.float32)
     group.write(pairs, found)
 
     lists = [x if isinstance(x, list) else [x] for x in column.to_pylist()]
