@@ -6,6 +6,7 @@ no row is lost.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
 from operator import attrgetter
@@ -16,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.log_tables import TextNumbers, common_schema, conform, long_integers
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
@@ -130,83 +132,103 @@ def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 PART = "part-0.parquet"
 
 
+@dataclass(slots=True)
+class Summary:
+    """What became of the input.
+
+    Attributes:
+      rows: records that were read.
+      days: number of days that have rows, of which `first` and `last` are the ends.
+      written: new days.
+      replaced: days that had other rows before.
+      unchanged: days that had the same bytes before.
+      outside: rows of days before `first` or after `last` of the layout.
+      rejected: records that were set aside.
+      missing: days without rows between the first and the last, at most a hundred.
+      warning: what looks wrong about the days, or None.
+    """
+
+    rows: int = 0
+    days: int = 0
+    first: date | None = None
+    last: date | None = None
+    written: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    outside: int = 0
+    rejected: int = 0
+    missing: list[date] = field(default_factory=list)
+    warning: str | None = None
+
+
 def put_days(
-    spill: Spill,
-    scratch: Path,
-    template: str,
-    *,
-    time: str | None,
-    replace: bool = False,
-    marker: str | None = None,
-) -> tuple[int, int, int]:
+    summary: Summary, spill: Spill, scratch: Path, template: str, layout: Layout, replace: bool
+) -> None:
     """Writes the files of the days, except those that exist already with the same bytes.
 
     Args:
+      summary: the days are added to it.
       spill: holds the rows of each day.
       scratch: a local folder for new files, before they are uploaded.
       template: folder of a day, with `{date}`. Local or in an object store.
-      time: column of the time; without it a day is one snapshot, which replaces an earlier one.
+      layout: its `done_marker` is written after the rows. Without `time` a day is one snapshot, which
+        replaces an earlier one.
       replace: write a day also where rows of the existing file would be lost.
-      marker: name of an empty file that is written after the rows.
-
-    Returns: how many days are new, had other rows before, or already had the same bytes.
 
     Raises:
       UsageError: an existing day has rows that the new ones lack, and `replace` is not given.
     """
-    days = spill.days()
-    existing = [day for day in days if storage.exists(_part(template, day))]
-    unchanged = {day for day in existing if _is_unchanged(spill, scratch, template, day)}
-    others = [day for day in existing if day not in unchanged]
-    if time is not None and not replace:
-        for day in others:
-            _refuse_loss(scratch, template, day, time)
-    for day in days:
+    folders = {day: template.replace("{date}", str(day)) for day in spill.days()}
+    unchanged = set()
+    for day, folder in folders.items():
+        existing = storage.join(folder, PART)
+        if not storage.exists(existing):
+            summary.written += 1
+            continue
+        new = _staged(spill, scratch, day)
+        if storage.file_digest(existing) == storage.file_digest(str(new)):
+            new.unlink()
+            unchanged.add(day)
+            continue
+        summary.replaced += 1
+        if layout.time and not replace:
+            _refuse_loss(existing, new, layout.time)
+    for day, folder in folders.items():
         if day not in unchanged:
-            folder = _staged(spill, scratch, day)
-            storage.upload_tree(folder, template.replace("{date}", str(day)))
-            (folder / PART).unlink()
+            new = _staged(spill, scratch, day)
+            storage.upload_tree(new.parent, folder)
+            new.unlink()
         # After the rows: the marker says that a day is complete.
-        done = storage.join(template.replace("{date}", str(day)), marker) if marker else None
+        done = storage.join(folder, layout.done_marker) if layout.done_marker else None
         if done and not storage.exists(done):
             storage.write_bytes(done, b"")
-    return len(days) - len(existing), len(others), len(unchanged)
-
-
-def _part(template: str, day: date) -> str:
-    return storage.join(template.replace("{date}", str(day)), PART)
+    summary.unchanged += len(unchanged)
+    summary.days += len(folders)
+    summary.first = summary.first or min(folders, default=None)
+    summary.last = max(folders, default=summary.last)
 
 
 def _staged(spill: Spill, scratch: Path, day: date) -> Path:
-    """The local folder with the day's new file, which is written now if it is not there."""
-    folder = scratch / str(day)
-    if not (folder / PART).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        spill.write(day, folder / PART)
-    return folder
+    """The local file with the day's new rows, which is written now if it is not there."""
+    file = scratch / str(day) / PART
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        spill.write(day, file)
+    return file
 
 
-def _is_unchanged(spill: Spill, scratch: Path, template: str, day: date) -> bool:
-    """Whether the existing file has the same bytes; if not, the new file stays staged."""
-    staged = _staged(spill, scratch, day) / PART
-    same = storage.file_digest(_part(template, day)) == storage.file_digest(str(staged))
-    if same:
-        staged.unlink()
-    return same
-
-
-def _refuse_loss(scratch: Path, template: str, day: date, time: str) -> None:
+def _refuse_loss(existing: str, new_file: Path, time: str) -> None:
     """Refuses a day that would lose rows, counted by their times.
 
     A row with another value in some other column is no loss. Where a later export holds only the last
     hours of a day, the rest of the day is one.
     """
-    existing = _part(template, day)
     try:
-        old = _times(storage.localize(existing, scratch / "there" / str(day)), time)
+        # Not below the folder of the new file, which is uploaded as a whole.
+        old = _times(storage.localize(existing, Path(f"{new_file.parent}.existing")), time)
     except pl.exceptions.ComputeError:
         return  # no Parquet, so nobody can read its rows
-    new = _times(scratch / str(day) / PART, time)
+    new = _times(new_file, time)
     both = old.join(new, on="time", how="left", suffix="_new", nulls_equal=True)
     missing = both["len"].cast(pl.Int64) - both["len_new"].fill_null(0).cast(pl.Int64)
     lost = missing.clip(0).sum()

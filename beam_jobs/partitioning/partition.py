@@ -15,7 +15,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from glob import glob
 from pathlib import Path
@@ -30,7 +29,7 @@ from beam_jobs.partitioning.calendar_days import (
     unit_warning,
     with_timestamps,
 )
-from beam_jobs.partitioning.day_folders import Spill, put_days
+from beam_jobs.partitioning.day_folders import Spill, Summary, put_days
 from beam_jobs.partitioning.log_tables import (
     Aside,
     Format,
@@ -48,35 +47,6 @@ SPILL_BYTES = 256 << 20
 _LISTED_DAYS = 100
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(slots=True)
-class Summary:
-    """What became of the input.
-
-    Attributes:
-      rows: records that were read.
-      days: number of days that have rows, of which `first` and `last` are the ends.
-      written: new days.
-      replaced: days that had other rows before.
-      unchanged: days that had the same bytes before.
-      outside: rows of days before `first` or after `last` of the layout.
-      rejected: records that were set aside.
-      missing: days without rows between the first and the last, at most a hundred.
-      warning: what looks wrong about the days, or None.
-    """
-
-    rows: int = 0
-    days: int = 0
-    first: date | None = None
-    last: date | None = None
-    written: int = 0
-    replaced: int = 0
-    unchanged: int = 0
-    outside: int = 0
-    rejected: int = 0
-    missing: list[date] = field(default_factory=list)
-    warning: str | None = None
 
 
 def partition(
@@ -123,7 +93,7 @@ def partition(
         if rejected is not None and summary.rejected:
             summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
-        put(summary, spill, scratch, out, layout, replace)
+        put_days(summary, spill, scratch / "out", out, layout, replace)
     days = set(spill.days())
     if summary.first and summary.last:
         span = [summary.first + timedelta(n) for n in range((summary.last - summary.first).days)]
@@ -149,27 +119,6 @@ def scratch_for(out: str, rejected: str | None = None) -> Iterator[Path]:
         scratch = Path(folder)
         (scratch / "rows").mkdir()
         yield scratch
-
-
-def put(
-    summary: Summary, spill: Spill, scratch: Path, out: str, layout: Layout, replace: bool
-) -> None:
-    """Writes the days, and adds them to the summary."""
-    written, replaced, unchanged = put_days(
-        spill,
-        scratch / "out",
-        out,
-        time=layout.time,
-        replace=replace,
-        marker=layout.done_marker,
-    )
-    summary.written += written
-    summary.replaced += replaced
-    summary.unchanged += unchanged
-    for day in spill.days():
-        summary.days += 1
-        summary.first = summary.first or day
-        summary.last = day
 
 
 def _rejected_warning(summary: Summary, advice: str) -> str | None:

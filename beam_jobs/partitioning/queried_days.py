@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from beam_jobs.partitioning.calendar_days import Layout
-from beam_jobs.partitioning.day_folders import Spill
+from beam_jobs.partitioning.day_folders import Spill, Summary, put_days
 from beam_jobs.partitioning.log_tables import Aside, flat
-from beam_jobs.partitioning.partition import SPILL_BYTES, Summary, collect, put, scratch_for
+from beam_jobs.partitioning.partition import SPILL_BYTES, collect, scratch_for
 from beam_jobs.partitioning.queried_tables import read_query
 from twinspire_core import storage
 from twinspire_core.errors import BadData, NothingToDo, TryAgain, UsageError
@@ -56,7 +56,7 @@ def partition_query(
         with scratch_for(out) as scratch:
             spill = Spill(scratch / "rows", spill_bytes)
             _collect_day(total, spill, query, database, layout, day, progress)
-            put(total, spill, scratch, out, layout, replace)
+            put_days(total, spill, scratch / "out", out, layout, replace)
         if not spill.days():
             total.missing.append(day)
     emptied = _warning_of_emptied(total.missing, out)

@@ -12,7 +12,7 @@ from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
-    from beam_jobs.partitioning.partition import Summary
+    from beam_jobs.partitioning.day_folders import Summary
 
 
 def partition(

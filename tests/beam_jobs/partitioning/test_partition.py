@@ -85,15 +85,18 @@ def test_to_and_from_an_object_store(tmp_path, remote_place):
     log = write(tmp_path / "log.jsonl.gz", {"t": "2017-10-15", "n": 1}, {"t": "2017-10-16", "n": 2})
     storage.write_bytes(f"{remote_place}/raw/log.jsonl.gz", log.read_bytes())
     layout, out = Layout(time="t", done_marker="_OK"), f"{remote_place}/events/dt={{date}}/"
-    for done in ((2, 0), (0, 2)):
+    for done in ((2, 0, 0), (0, 0, 2), (0, 1, 1)):
         summary = partition([f"{remote_place}/raw"], out, layout)
-        assert (summary.written, summary.unchanged) == done
+        assert (summary.written, summary.replaced, summary.unchanged) == done
+        if summary.unchanged == 2:
+            write(log, {"t": "2017-10-15", "n": 1}, {"t": "2017-10-16", "n": 3})
+            storage.write_bytes(f"{remote_place}/raw/log.jsonl.gz", log.read_bytes())
     files = [f.path for f in storage.list_files(f"{remote_place}/events/dt=2017-10-16")]
     assert files == ["_OK", "part-0.parquet"]
     part = storage.localize(
         f"{remote_place}/events/dt=2017-10-16/part-0.parquet", tmp_path / "back"
     )
-    assert pq.ParquetFile(part).read().to_pylist() == [{"t": "2017-10-16", "n": 2}]
+    assert pq.ParquetFile(part).read().to_pylist() == [{"t": "2017-10-16", "n": 3}]
 
 
 def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path):
