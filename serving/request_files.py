@@ -214,8 +214,13 @@ def read_requests(
     Raises:
       BadData: a line is no request, or the file cannot be unzipped.
     """
-    for lines in _batches(source):
-        yield lines, _parse(requests, lines, file)
+    try:
+        for lines in RecordFile(str(source), "jsonl").lines(BATCH):
+            yield lines, _parse(requests, lines, file)
+    except CONTENT_ERRORS as e:
+        raise BadData(
+            f"{source} cannot be unzipped: {e}. It is probably truncated or damaged. Copy it again."
+        ) from e
 
 
 def _parse(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
@@ -247,12 +252,3 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
         f" {number} of {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Correct the"
         " line and run again."
     )
-
-
-def _batches(source: Path) -> Iterator[NumberedLines]:
-    try:
-        yield from RecordFile(str(source), "jsonl").lines(BATCH)
-    except CONTENT_ERRORS as e:
-        raise BadData(
-            f"{source} cannot be unzipped: {e}. It is probably truncated or damaged. Copy it again."
-        ) from e

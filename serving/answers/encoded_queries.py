@@ -19,8 +19,7 @@ the request's.
 B queries, E entries: pairs of a query and an item.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +29,10 @@ from serving.requests.json_values import Refused
 from serving.requests.query_rows import (
     STORED_EVENTS,
     STORED_HISTORY,
-    Basis,
-    complete,
-    read_bases,
 )
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
-from serving.version.user_store import STORED_PAST, Unknown
+from serving.version.user_store import STORED_PAST
 from twinspire_core.config.source_registry import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
@@ -92,7 +88,7 @@ def encode_queries(
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
         no_history = Ragged(nothing, nothing, len(table))
-        encoded = EncodedQueries(_encode(version, table), Queries.of_past(no_history))
+        encoded = EncodedQueries(encode_finite(version, table), Queries.of_past(no_history))
         if is_popular is None or not is_popular.any():
             return encoded
         return encoded._replace(sources=version.candidate_sources, is_popular=is_popular)
@@ -104,46 +100,15 @@ def encode_queries(
         queries = read_queries(version, table, personal=source != POPULAR)
         return EncodedQueries(np.zeros((len(table), 0), np.float32), queries, order, sources)
     queries = read_queries(version, table, personal=True)
-    return EncodedQueries(_encode(version, table), queries, order, sources)
+    return EncodedQueries(encode_finite(version, table), queries, order, sources)
 
 
-class QueryVectors(NamedTuple):
-    """The query tower's vectors of B requests.
-
-    Attributes:
-      vectors: [B, D] float32.
-      known: [B] bool, whether the version knows the user; None if it stores no users.
-      bases: what each vector is based on.
-      unknown: for each query, warnings about values that training never saw.
-    """
-
-    vectors: np.ndarray
-    known: np.ndarray | None
-    bases: Sequence[Basis]
-    unknown: Unknown
-
-
-def query_vectors(version: Version, asked: pa.Table, now: datetime) -> QueryVectors:
-    """The vectors that the two-tower makes lists from.
-
-    Args:
-      asked: [B] rows of `Requests.table`.
-      now: the time of the requests, in the pipeline's time zone.
+def encode_finite(version: Version, table: pa.Table) -> np.ndarray:
+    """The query tower's vectors of B completed requests, [B, D] float32.
 
     Raises:
-      Refused: the query tower has no finite vector for a request.
+      Refused: the tower has no finite vector for a request.
     """
-    pipeline = version.pipeline
-    unknown = version.vocabularies.unknown(
-        asked
-    )  # before stored values are filled in: warnings are about values in the request only
-    table, known = complete(asked, version.users, now, pipeline.history_name)
-    vectors = _encode(version, table)
-    return QueryVectors(vectors, known, read_bases(pipeline, asked, known), unknown)
-
-
-def _encode(version: Version, table: pa.Table) -> np.ndarray:
-    """The query tower's vectors, [B, D] float32. The first that is not finite raises `Refused`."""
     vectors = version.encode(table)
     bad = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(bad):

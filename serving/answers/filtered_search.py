@@ -2,7 +2,7 @@
 filter.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 from serving.requests.request_model import EXCLUDE, SEEN
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST
+from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.search.index import NONE, ExactIndex, Index
 from twinspire_core.search.index_settings import Settings
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
@@ -83,29 +84,59 @@ def _listed_in(version: Version, table: pa.Table, columns: Iterable[str | None])
     return Seen(np.concatenate(queries), np.concatenate(rows))
 
 
-class Nearest(NamedTuple):
-    """The nearest items of B queries.
+class Retrieved(NamedTuple):
+    """Lists for B queries. K is the number of items asked for, at most the size of the catalogue.
 
     Attributes:
-      rows: [B, K] int32, best first, `NONE` after the end.
-      scores: [B, K] float32, NaN after the end.
-      widened: [B] bool, whether the first search found too few.
+      rows: [B, K] int32, rows of the corpus, best first, `NONE` after the end.
+      scores: [B, K] float32, NaN after the end: cosines of the two-tower, scores of the fixed order or the
+        ranker, and 1 / (1 + place / CONSTANT) for other sources, whose own scores have no common scale.
+      widened: [B] bool, whether the two-tower's first search found too few items.
+      names: S sources.
+      shares: [B, K, S] float32, the part of each source in the score; in the ranker's lists, how near to
+        the top of each source's list the item is. None if all items are from the two-tower.
+      values: [B, K, F] float32, features that the ranker reads, NaN for items that fill up a list. None
+        if no explanation is asked for.
     """
 
     rows: np.ndarray
     scores: np.ndarray
     widened: np.ndarray
+    names: tuple[str, ...] = (TWO_TOWER,)
+    shares: np.ndarray | None = None
+    values: np.ndarray | None = None
 
     @classmethod
-    def of_none(cls, queries: int, k: int) -> "Nearest":
+    def of_none(cls, queries: int, k: int) -> "Retrieved":
         """Empty lists, to be filled in."""
         rows = np.full((queries, k), NONE, np.int32)
         return cls(rows, np.full((queries, k), np.nan, np.float32), np.zeros(queries, bool))
 
+    @classmethod
+    def ended(
+        cls,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        widened: np.ndarray,
+        names: Sequence[str],
+        shares: np.ndarray,
+        values: np.ndarray | None = None,
+    ) -> "Retrieved":
+        """Lists with `NONE` and NaN where `rows` is negative."""
+        there = rows >= 0
+        return cls(
+            np.where(there, rows, NONE).astype(np.int32),
+            np.where(there, scores, np.nan).astype(np.float32),
+            widened,
+            tuple(names),
+            shares.astype(np.float32),
+            values,
+        )
+
 
 def search_without(
     index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray | None = None
-) -> Nearest:
+) -> Retrieved:
     """The k best items of each query that it has not seen and that pass, best first.
 
     The search is widened for queries with fewer than k items, as long as more items pass. The search
@@ -124,7 +155,7 @@ def search_without(
     if passing is not None and passes <= max(_FEW, _WIDEST * k) and passes < items:
         return _compare(index, vectors, k, seen, passing)
     if passes == items and not len(seen.query):
-        return Nearest(*index.search(vectors, k), np.zeros(len(vectors), bool))
+        return Retrieved(*index.search(vectors, k), np.zeros(len(vectors), bool))
     return _search_widening(index, vectors, k, seen, passing, passes)
 
 
@@ -135,7 +166,7 @@ def _search_widening(
     seen: Seen,
     passing: np.ndarray | None,
     passes: int,
-) -> Nearest:
+) -> Retrieved:
     """Searches for more and more items, for the queries that have too few of them."""
     items = len(index)
     # A pair as one integer: a binary search says whether it was seen.
@@ -143,7 +174,7 @@ def _search_widening(
     seen_of_query = np.bincount(seen_pairs // items, minlength=len(vectors))
     # This many nearest items of a query certainly hold k that may be listed.
     enough = np.minimum(items, k + items - passes + seen_of_query)
-    nearest = Nearest.of_none(len(vectors), k)
+    nearest = Retrieved.of_none(len(vectors), k)
     open_queries = np.arange(len(vectors))
     reach = min((k + _SPARE) * items // passes, int(enough.max(initial=0)))
     while len(open_queries):
@@ -167,10 +198,12 @@ def _search_widening(
     return nearest
 
 
-def _compare(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray) -> Nearest:
+def _compare(
+    index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray
+) -> Retrieved:
     """Exact search of the items that pass."""
     candidates = np.flatnonzero(passing)
-    nearest = Nearest.of_none(len(vectors), k)
+    nearest = Retrieved.of_none(len(vectors), k)
     if not len(candidates):
         return nearest
     among_passing = ExactIndex(index.vectors[candidates], Settings(kind="exact", k=k))

@@ -10,10 +10,9 @@ new items, get eight times as many candidates. This repeats, up to the whole cor
 B queries, L candidates, K places, S sources.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -22,23 +21,23 @@ from serving.answers.answer import Answer, AnswerWarnings, Explanations, RuleWar
 from serving.answers.encoded_queries import EncodedQueries, encode_queries
 from serving.answers.filtered_search import (
     NOTHING_SEEN,
+    Retrieved,
     Seen,
     items_had,
     items_to_leave_out,
     search_without,
 )
-from serving.answers.retrieval import Retrieved, retrieve
+from serving.answers.retrieval import retrieve
 from serving.requests.json_values import Refused
 from serving.requests.query_rows import Basis, Requests, complete, read_bases
 from serving.requests.request_model import ALLOW, DENY, ListRequest
-from serving.version.filters import NO_FILTER, Filter, Groups, Selected
+from serving.version.filters import Filter, Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_registry import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError, nearest_names
 from twinspire_core.fusion.reranking import (
     Candidates,
-    CappedAttribute,
     CappedValues,
     choose,
     holds_share,
@@ -51,10 +50,6 @@ RULED = (FIXED_ORDER, RANKED, TWO_TOWER)
 _ALL_NEW = "new_share has no effect with exclude_seen: all listed items are new to the user"
 _SPARE = 100  # candidates at first, besides four for each place
 _WIDER = 8  # times as many candidates in the next round
-# The values that caps count, and warnings about caps that cannot be applied.
-_OfCaps = tuple[CappedValues | None, list[str]]
-# Weak keys: an entry goes when its version is swapped out.
-_capped: "WeakKeyDictionary[Version, _OfCaps]" = WeakKeyDictionary()
 # A mistyped item id is compared with at most this many ids, which takes seconds.
 _COMPARED = 100_000
 
@@ -137,7 +132,7 @@ def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Group
       Refused: the version cannot apply the filter of a request.
       UsageError: it cannot apply the filter of all requests.
     """
-    common = version.attributes.select_for_all(of_all)
+    common = version.attributes.select(of_all)
     # Most requests have no filter. Then there is one group, without a look at any row.
     if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
         return Groups((common,), np.zeros(len(table), np.int64))
@@ -149,8 +144,8 @@ def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Group
     selected: list[Selected | None] = []
     for wanted, number in numbers.items():
         try:
-            own_filter = None if wanted == NO_FILTER else version.attributes.select(wanted)
-        except ValueError as e:
+            own_filter = version.attributes.select(wanted)
+        except UsageError as e:
             raise Refused(of.index(number), str(e)) from e
         if own_filter and common:
             own_filter = Selected(
@@ -241,7 +236,8 @@ def retrieve_ruled(
     known = ruling.known
     items = len(version.items)
     k = min(options.k, items)
-    capped, warnings = _capped_values(version, rules.caps)
+    # All caps of a version are those of its pipeline file.
+    capped, warnings = version.capped_values if rules.caps else (None, ())
 
     def ask(rows: np.ndarray, reach: int) -> _RuledLists:
         of_rows = Groups(groups.selected, groups.of[rows])
@@ -269,25 +265,6 @@ def retrieve_ruled(
         of_all=(*warnings, *ruling.warnings),
     )
     return ruled.lists, about
-
-
-def _capped_values(version: Version, caps: Mapping[str, int]) -> _OfCaps:
-    if not caps:
-        return None, []
-    # All caps of a version are those of its pipeline file.
-    if version in _capped:
-        return _capped[version]
-    attributes: list[CappedAttribute] = []
-    warnings: list[str] = []
-    for name, cap in caps.items():
-        try:
-            attributes.append(CappedAttribute(*version.attributes.entries(name), cap))
-        # A cap that cannot be applied is only a warning, because the list is still useful.
-        except ValueError as e:
-            warnings.append(f"a cap {e}")
-    values = CappedValues.of(attributes, len(version.items)) if attributes else None
-    _capped[version] = values, warnings
-    return values, warnings
 
 
 def _choose(
@@ -349,7 +326,7 @@ def similar(version: Version, item: str, options: ListRequest) -> Answer:
     if row == NONE:
         raise _unknown_item(version, item)
     itself = Seen(np.zeros(1, np.int64), np.array([row]))
-    selected = version.attributes.select_for_all(options.filter)
+    selected = version.attributes.select(options.filter)
     passing = selected.passing if selected else None
     vectors = np.array(version.index.vectors[[row]])
     nearest = search_without(version.index, vectors, options.k, itself, passing)
@@ -360,7 +337,7 @@ def similar(version: Version, item: str, options: ListRequest) -> Answer:
         counts=(nearest.rows != NONE).sum(1),
         groups=Groups((selected,), np.zeros(1, np.int64)),
     )
-    return Answer(*nearest, warnings=warnings)
+    return Answer(nearest.rows, nearest.scores, nearest.widened, warnings)
 
 
 def _unknown_item(version: Version, item: str) -> UsageError:

@@ -4,12 +4,11 @@ B queries, S sources, K places of a list, F features of a ranker.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from serving.answers.encoded_queries import EncodedQueries
-from serving.answers.filtered_search import Seen, search_without
+from serving.answers.filtered_search import Retrieved, Seen, search_without
 from serving.requests.request_model import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
@@ -21,50 +20,6 @@ from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Queries, ScoredLists
-
-
-class Retrieved(NamedTuple):
-    """Lists for B queries. K is the number of items asked for, at most the size of the catalogue.
-
-    Attributes:
-      rows: [B, K] int32, rows of the corpus, best first, `NONE` after the end.
-      scores: [B, K] float32, NaN after the end: cosines of the two-tower, scores of the fixed order or the
-        ranker, and 1 / (1 + place / CONSTANT) for other sources, whose own scores have no common scale.
-      widened: [B] bool, whether the two-tower's first search found too few items.
-      names: S sources.
-      shares: [B, K, S] float32, the part of each source in the score; in the ranker's lists, how near to
-        the top of each source's list the item is. None if all items are from the two-tower.
-      values: [B, K, F] float32, features that the ranker reads, NaN for items that fill up a list. None
-        if no explanation is asked for.
-    """
-
-    rows: np.ndarray
-    scores: np.ndarray
-    widened: np.ndarray
-    names: tuple[str, ...] = (TWO_TOWER,)
-    shares: np.ndarray | None = None
-    values: np.ndarray | None = None
-
-    @classmethod
-    def ended(
-        cls,
-        rows: np.ndarray,
-        scores: np.ndarray,
-        widened: np.ndarray,
-        names: Sequence[str],
-        shares: np.ndarray,
-        values: np.ndarray | None = None,
-    ) -> "Retrieved":
-        """Lists with `NONE` and NaN where `rows` is negative."""
-        there = rows >= 0
-        return cls(
-            np.where(there, rows, NONE).astype(np.int32),
-            np.where(there, scores, np.nan).astype(np.float32),
-            widened,
-            tuple(names),
-            shares.astype(np.float32),
-            values,
-        )
 
 
 def retrieve(
@@ -137,7 +92,7 @@ def _retrieve_group(
         sources = sources.among(passing)
     exclude = seen.by_query(len(encoded.queries)) if len(seen.query) else None
     if source == TWO_TOWER:
-        near = Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
+        near = search_without(version.index, encoded.vectors, length, seen, passing)
         if sources is None or encoded.is_popular is None:
             return near
         popular = _retrieve_from(sources, POPULAR, encoded.queries, length, exclude)

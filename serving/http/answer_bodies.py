@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from serving.answers.answer import Answer
-from serving.answers.encoded_queries import query_vectors
+from serving.answers.encoded_queries import encode_finite
 from serving.answers.recommend import recommend, similar
 from serving.http.bodies import RecommendRequest, SimilarRequest, refused
 from serving.http.http_errors import Problem
@@ -19,7 +19,7 @@ from serving.http.micro_batching import Outcome, Parts
 from serving.http.openapi import Encoded, OneAnswer, Result, SimilarAnswer
 from serving.http.prometheus import Metrics
 from serving.requests.json_values import Refused
-from serving.requests.query_rows import Requests
+from serving.requests.query_rows import Requests, complete, read_bases
 from serving.requests.request_model import USER, ListRequest, filter_of
 from serving.version.filters import Filter
 from serving.version.loaded_version import Version
@@ -186,17 +186,22 @@ def _vectors(
     version: Version, requests: Requests, queries: list[dict[str, Any]], now: datetime | None
 ) -> list[Encoded]:
     moment = now or datetime.now(version.pipeline.zone)
-    encoded = query_vectors(version, requests.lay_out(queries), moment)
+    asked = requests.lay_out(queries)
+    # Before stored values are filled in: warnings are about values in the request only.
+    unknown = version.vocabularies.unknown(asked)
+    table, known = complete(asked, version.users, moment, version.pipeline.history_name)
+    vectors = encode_finite(version, table)
+    bases = read_bases(version.pipeline, asked, known)
     results: list[Encoded] = []
     for row, query in enumerate(queries):
         result: Encoded = {
             "user": query.get(USER),
-            "known": None if encoded.known is None else bool(encoded.known[row]),
-            "based_on": encoded.bases[row],
-            "vector": np.ascontiguousarray(encoded.vectors[row]),
+            "known": None if known is None else bool(known[row]),
+            "based_on": bases[row],
+            "vector": np.ascontiguousarray(vectors[row]),
         }
-        if row in encoded.unknown:
-            result["notes"] = list(encoded.unknown[row])
+        if row in unknown:
+            result["notes"] = list(unknown[row])
         results.append(result)
     return results
 

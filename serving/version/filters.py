@@ -173,24 +173,14 @@ class Attributes:
         """
         return self._column(name).entries
 
-    def select(self, wanted: Filter) -> Selected:
-        """The items that pass a filter. Answers to the latest filters are cached.
+    def select(self, wanted: Filter) -> Selected | None:
+        """The items that pass a filter; None if it has no condition. Answers to the latest filters are
+        cached.
 
         Raises:
-          ValueError: the version has no such attribute, or it is of another type than the values.
+          UsageError: the version has no such attribute, or it is of another type than the values.
         """
-        return self._selected(wanted)
-
-    def select_for_all(self, wanted: Filter) -> Selected | None:
-        """The items that pass the filter of a whole command or request; None if it has no condition.
-
-        Raises:
-          UsageError: where `select` raises a ValueError.
-        """
-        try:
-            return None if wanted == NO_FILTER else self.select(wanted)
-        except ValueError as e:
-            raise UsageError(with_full_stop(e)) from e
+        return None if wanted == NO_FILTER else self._selected(wanted)
 
     def _select(self, wanted: Filter) -> Selected:
         passing = np.ones(len(self._items), bool)
@@ -200,7 +190,7 @@ class Attributes:
                 try:
                     has, nowhere = self._column(name).having(values)
                 except ValueError as e:
-                    raise ValueError(f"{key} {e}") from e
+                    raise UsageError(with_full_stop(f"{key} {e}")) from e
                 passing &= has if key == "allow" else ~has
                 missing += [(name, value) for value in nowhere]
         # Read-only, because the cache gives the same array to every caller.

@@ -221,9 +221,9 @@ class _OfFirstItems(Attributes):
     def entries(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         return self._attributes.entries(name)
 
-    def select(self, wanted: Filter) -> Selected:
+    def select(self, wanted: Filter) -> Selected | None:
         selected = self._attributes.select(wanted)
-        return selected._replace(passing=np.pad(selected.passing, (0, self._more)))
+        return selected and selected._replace(passing=np.pad(selected.passing, (0, self._more)))
 
 
 LEAN = 0.8

@@ -26,6 +26,7 @@ from twinspire_core.contracts.ranker_files import FORMAT, MODEL, RankerFile, Ran
 from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
+from twinspire_core.fusion.reranking import CappedAttribute, CappedValues
 from twinspire_core.native_code import load_saved_model, suppress_native_stderr
 from twinspire_core.ranking.ranker import Ranker, RankingFeatures
 from twinspire_core.search.index import Index, load_index
@@ -211,6 +212,22 @@ class Version:
     def attributes(self) -> Attributes:
         """The attributes that requests may filter by."""
         return Attributes(self.items, self.id)
+
+    @cached_property
+    def capped_values(self) -> tuple[CappedValues | None, Sequence[str]]:
+        """The values that the caps of the pipeline file count, and warnings about caps that cannot be
+        applied.
+        """
+        attributes: list[CappedAttribute] = []
+        warnings: list[str] = []
+        for name, cap in self.pipeline.lists.caps.items():
+            try:
+                attributes.append(CappedAttribute(*self.attributes.entries(name), cap))
+            # A cap that cannot be applied is only a warning, because the list is still useful.
+            except ValueError as e:
+                warnings.append(f"a cap {e}")
+        values = CappedValues.of(attributes, len(self.items)) if attributes else None
+        return values, warnings
 
     @cached_property
     def vocabularies(self) -> Vocabularies:
