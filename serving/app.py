@@ -10,12 +10,13 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from io import TextIOBase
 from typing import Any, TextIO
+from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI
@@ -51,21 +52,21 @@ class RequestMiddleware:
 
     Args:
       app: the application behind it.
-      tokens: see `Settings`; likewise `hosts`.
+      settings: `tokens`, `hosts` and `access_log` of them.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        tokens: Collection[str],
-        hosts: Collection[str] | None,
+        settings: Settings,
         metrics: Metrics,
     ) -> None:
         self._app = app
-        self._hosts = None if hosts is None else frozenset(name.lower() for name in hosts)
+        self._hosts = settings.hosts and {name.lower() for name in settings.hosts}
         self._metrics = metrics
-        self._tokens = [token.encode() for token in tokens]
+        self._access_log = settings.access_log
+        self._tokens = [token.encode() for token in settings.tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -99,6 +100,16 @@ class RequestMiddleware:
             response = Problem("internal", "The server failed; its log says why.").response()
             await response(scope, receive, send_noting_status)
         finally:
+            if self._access_log:
+                # Without the query of the address, because pages have user ids in theirs.
+                log.info(
+                    '%s "%s %s HTTP/%s" %s',
+                    scope["client"] and scope["client"][0],
+                    scope["method"],
+                    quote(scope["path"]),
+                    scope["http_version"],
+                    status,
+                )
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
@@ -214,8 +225,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     http_errors.install(app, service.metrics)
     app.add_middleware(
         RequestMiddleware,
-        tokens=service.settings.tokens,
-        hosts=service.settings.hosts,
+        settings=service.settings,
         metrics=service.metrics,
     )
     return app
@@ -231,27 +241,14 @@ def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.C
         # Otherwise uvicorn would accept upgrades to WebSocket, which no path understands
         ws="none",
         server_header=False,
+        access_log=False,  # the middleware writes one, without queries
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
         **options,
     )
 
 
-class _WithoutQuery(logging.Filter):
-    """Removes queries from addresses in the access log, because those of pages contain user ids."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Changes the line and keeps it."""
-        if record.args:
-            client, method, address, *rest = record.args
-            path, _, _ = str(address).partition("?")
-            record.args = (client, method, path, *rest)
-        return True
-
-
-def serve(
-    pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False
-) -> None:
+def serve(pipeline: Pipeline, settings: Settings, host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT. Then requests in flight are answered, and no new ones taken.
 
     Without a token, and on an address that only this machine reaches, requests must also name this machine
@@ -266,14 +263,9 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     log.setLevel(logging.INFO)
-    requests = logging.getLogger("uvicorn.access")
-    requests.setLevel(logging.INFO)
-    requests.addFilter(_WithoutQuery())
     if settings.hosts is None and not settings.tokens and host in LOOPBACK:
         settings = replace(settings, hosts=LOOPBACK)
-    config = server_config(
-        create_app(pipeline, settings), settings, log_config=None, access_log=access_log
-    )
+    config = server_config(create_app(pipeline, settings), settings, log_config=None)
     # Before the server starts, so that a port in use is an error of the command and not a traceback.
     listening = _listen(host, port, config.backlog)
     address, bound_port = listening.getsockname()[:2]

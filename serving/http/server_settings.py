@@ -30,6 +30,7 @@ class Settings:
         ones are answered in time. Requests answered part by part may fill half of it.
       max_events: the newest live events that are kept, at about 100 bytes each.
       max_new_items: the most new items that may join a version; 0 for none.
+      access_log: whether to log a line for each request.
     """
 
     tokens: tuple[str, ...] = field(default=(), repr=False)
@@ -46,3 +47,4 @@ class Settings:
     max_pending: int = 4096
     max_events: int = 1_000_000
     max_new_items: int = 10_000
+    access_log: bool = False

@@ -120,8 +120,9 @@ def serve(
         max_body=max_body_kb << 10,
         max_batch=max_batch,
         client_timeout=client_timeout,
+        access_log=access_log,
     )
-    serve_forever(opened, settings, host, port, access_log=access_log)
+    serve_forever(opened, settings, host, port)
 
 
 def _tokens(file: Path | None) -> tuple[str, ...]:
