@@ -25,7 +25,7 @@ from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources.popular_and_history import most_frequent_first, popular_order
 from twinspire_core.sources.source import Queries
-from twinspire_core.sources.user_histories import PersonalCounts, positions_among
+from twinspire_core.sources.user_histories import ITEMS, PersonalCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,9 @@ def prepare(
         user=user.to_numpy().astype(np.int64),
         # Past items are distinct, events are not, so the number of items is only an approximation.
         past_events=queries["_past_events"].to_numpy() if "_past_events" in given else past.lengths,
-        personal=PersonalCounts.of_rows(queries, positions_among(items)),
+        personal=PersonalCounts.of_rows(
+            queries, positions(queries[ITEMS], items) if ITEMS in given else None
+        ),
         headline=has_past(queries),
         days=pc.count_distinct(queries["_day"]).as_py() if "_day" in given else 1,
         bounds=tuple(bounds),

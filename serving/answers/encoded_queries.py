@@ -158,7 +158,7 @@ def _read_personal(
     stored counts, 1 for each known event.
     """
     # A weight of 1 is the weight of an event of this moment, because requests have no times.
-    stored = PersonalCounts.of_rows(table, lambda _: places[ITEMS].values)
+    stored = PersonalCounts.of_rows(table, places.get(ITEMS))
     if stored is not None and not len(new.values):
         return stored
     if stored is None:

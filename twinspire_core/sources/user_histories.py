@@ -4,7 +4,7 @@ event, which fitted sources are made of; and as distinct items with weights. No 
 U users, M events or items of theirs, C items of the corpus.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, VISITS
-from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, list_places, positions
+from twinspire_core.search.ragged import Ragged, list_offsets, list_places, positions
 
 ITEMS = "_personal"
 _PREFIX = "_personal_"
@@ -48,20 +48,18 @@ class PersonalCounts:
     timed: np.ndarray | None = None
 
     @classmethod
-    def of_rows(cls, rows: pa.Table, place: Callable[[pa.Array], np.ndarray]) -> Self | None:
+    def of_rows(cls, rows: pa.Table, items: Ragged | None) -> Self | None:
         """The counts of the feature job; None where it made none.
 
         Args:
           rows: U rows with some of `COLUMNS`; null lists are empty.
-          place: gives the positions of ids in the corpus, -1 outside.
+          items: positions of the ids in the column `ITEMS`, -1 outside the corpus; None without it.
         """
-        names = set(rows.column_names)  # once, because Arrow makes a new list each time
-        if ITEMS not in names:
+        if items is None:
             return None
-        items = _chunk(rows[ITEMS])
-        positions = place(items.flatten()).astype(np.int64)
+        names = set(rows.column_names)  # once, because Arrow makes a new list each time
         return cls(
-            items=Ragged.of_lengths(positions, list_lengths(items)),
+            items=items,
             of_entry={x: _flat(rows[_PREFIX + x]) for x in _OF_ENTRY if _PREFIX + x in names},
             visits=rows[VISITS].fill_null(0).to_numpy(),
         )
@@ -200,22 +198,9 @@ def half_life_column(name: str) -> str:
     return _PREFIX + name
 
 
-def positions_among(items: pa.Array | pa.ChunkedArray) -> Callable[[pa.Array], np.ndarray]:
-    """A function that gives the positions of ids among `items`, [C] distinct strings."""
-
-    def place(ids: pa.Array) -> np.ndarray:
-        one_list = pa.ListArray.from_arrays(pa.array([0, len(ids)], pa.int32()), ids)
-        return positions(one_list, items).values
-
-    return place
-
-
-def _chunk(column: pa.ChunkedArray | pa.Array) -> pa.ListArray:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
 def _flat(lists: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    values: np.ndarray = _chunk(lists).flatten().to_numpy(zero_copy_only=False)
+    column = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    values: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
     return values.astype(np.float32, copy=False)
 
 

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import popular_and_history
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.live_sources import RunningCounts
 from twinspire_core.sources.source import Queries, SourceTables
-from twinspire_core.sources.user_histories import PersonalCounts, positions_among
+from twinspire_core.sources.user_histories import PersonalCounts
 
 ITEMS = list("abcdef")
 COUNTS = {"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]}
@@ -52,7 +52,7 @@ def stored_counts(users: Ragged, items: list[int], ages: list[float], **counts: 
 
 
 def queries(table: pa.Table) -> Queries:
-    counts = PersonalCounts.of_rows(table, positions_among(pa.array(ITEMS)))
+    counts = PersonalCounts.of_rows(table, positions(table["_personal"], pa.array(ITEMS)))
     nothing = np.zeros(0, np.int64)
     past = Ragged(nothing, nothing, table.num_rows)
     return Queries(past=past, events=past.lengths, personal=counts)
@@ -102,7 +102,7 @@ def test_histories_count_one_for_each_event():
     assert counts.of_entry["7d"].tolist() == counts.of_entry["all"].tolist() == [2, 2, 1, 1]
     assert counts.items.row.tolist() == [0, 0, 0, 2]
     assert counts.of_entry["span"].tolist() == [0, 0, 0, 0], "nobody knows when"
-    stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
+    stored = queries(USERS).personal
     joined = counts.or_else(stored, np.array([False, True, True]))
     asked = Queries(past=history, events=history.lengths, personal=joined)
     sources = CandidateSources.of(corpus())
@@ -111,7 +111,7 @@ def test_histories_count_one_for_each_event():
 
 def test_later_events_are_added():
     """Of the first user c once more and e twice; of the third nothing."""
-    stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
+    stored = queries(USERS).personal
     newer = Ragged(np.array([4, 4, -1, 2]), np.array([0, 0, 0, 0]), 3)
     sums = stored.plus(PersonalCounts.of_histories(newer))
     # What is stored outside the corpus stays: shares of what a user takes are of all of it.
