@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs.ingest import columns, day_files, records
-from beam_jobs.ingest.columns import RAW, Column, WrongType, read_as
+from beam_jobs.ingest.columns import RAW, Column, WrongType, as_string, read_as
 from beam_jobs.ingest.timestamps import TimeForm, forms_of, to_instants
 from beam_jobs.scaffold.draft import stack
 from twinspire_core.config.pipeline import Pipeline
@@ -104,8 +104,9 @@ def validate(pipeline: Pipeline, day: date) -> CheckedDay:
     """
     samples = [sample_of(pipeline, table, day) for table in day_files.declared_tables(pipeline)]
     declared = columns.of_tables(pipeline)
+    [events] = [sample for sample in samples if sample.table == "events"]
     checked = [
-        _check(pipeline, day, sample, column)
+        _check(pipeline, day, sample, column, events)
         for sample in samples
         for column in declared[sample.table]
     ]
@@ -152,7 +153,9 @@ def _blocks(file: RecordFile, columns: list[str] | None = None) -> Iterator[pl.D
                 yield pl.DataFrame(block.rows)
 
 
-def _check(p: Pipeline, day: date, sample: TableSample, column: Column) -> CheckedColumn:
+def _check(
+    p: Pipeline, day: date, sample: TableSample, column: Column, events: TableSample
+) -> CheckedColumn:
     """Whether a column is there, and can be used as the pipeline file says."""
     name = column.source
     if name not in sample.rows.columns:
@@ -165,6 +168,8 @@ def _check(p: Pipeline, day: date, sample: TableSample, column: Column) -> Check
     absent = _share(values.null_count(), len(values))
     content = f"{kind}, {distinct} values in {len(values):,} rows, {absent} missing"
     remark = _remark(p, day, sample, column)
+    if remark is None and column.kind == "key" and sample is not events:
+        remark = _unmatched(p, values, column, events.rows)
     if remark is None:
         return CheckedColumn(sample.table, name, _use(p, column), ok=True, found=content)
     return CheckedColumn(
@@ -265,6 +270,31 @@ def _span(instants: pl.Series) -> str:
         return "of no year"
     first, last = clock[0], clock[-1]
     return f"of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+
+
+def _unmatched(
+    p: Pipeline, values: pl.Series, column: Column, events: pl.DataFrame
+) -> Remark | None:
+    """A remark on ids of items or users, none of which has an event on the day."""
+    side = column.name.removeprefix("_")
+    name = p.columns.item if side == "item" else p.columns.user
+    if name not in events.columns:
+        return None
+    try:
+        known, asked = (
+            ids.to_frame().select(as_string(pl.col(ids.name), ids.dtype)).to_series().drop_nulls()
+            for ids in (values, events[name])
+        )
+    except WrongType:
+        return None  # the check of that column says so
+    if asked.is_empty() or asked.is_in(known.implode()).any():
+        return None
+    example = f" is {known[0]!r}, while" if len(known) else ", but"
+    return Remark(
+        f"none of them has an event on the day: an id here{example} {name} of the events is"
+        f" {asked[0]!r}. Set columns.{side}s_key to the column with the events' ids",
+        is_error=True,
+    )
 
 
 def _event_types(p: Pipeline, sample: TableSample) -> Remark | None:

@@ -134,6 +134,8 @@ def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[Ran
         # Every seventh day has its own tables; the others use the last ones.
         if made := _tables(ctx, at):
             tables, items = made, now
+        if not len(now):
+            continue  # no item of the catalogue had an event by then
         moved = {name: renumbered(table, items, now) for name, table in tables.items()}
         sources = CandidateSources.of(corpus, moved, half_life)
         users = parquet_files.read_folder(str(at / feature_schema.EVALUATION))

@@ -371,6 +371,17 @@ def test_a_missing_or_unfit_column_is_rejected(shop, old, new, column):
     assert column != "kind" or "set features.kind.separator" in unfit["kind"]
 
 
+def test_items_that_no_event_names_are_rejected(shop, tmp_path):
+    shutil.copytree(shop.parent / "items", tmp_path / "items")
+    for file in (tmp_path / "items").rglob("*.parquet"):
+        pl.read_parquet(file).with_columns(pl.format("X-{}", "item_id")).write_parquet(file)
+    text = shop.read_text().replace('items = "items', f'items = "{tmp_path}/items')
+    assert str(tmp_path) in text
+    (shop.parent / "unmatched.toml").write_text(text)
+    unfit = not_ok(shop.parent / "unmatched.toml")
+    assert unfit.keys() == {"item_id"} and "Set columns.items_key" in unfit["item_id"]
+
+
 def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
     for name in ("events", "items", "users"):
         shutil.copytree(shop.parent / name, tmp_path / name)

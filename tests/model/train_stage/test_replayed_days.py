@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
@@ -56,6 +57,15 @@ def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
         candidate_rows.write(kept, candidate_rows.read(str(shop.train1))[:1])
         late = replace(late, parent=replace(ctx.parent, measure=str(kept)))
         assert [one.day for one in rows_before(late, shop.features1, "1d")] == expected
+
+
+@pytest.mark.slow
+def test_a_day_before_any_event_of_the_catalogue_is_not_replayed(shop, tmp_path):
+    folder = shutil.copytree(shop.features1 / "replay", tmp_path / "replay")
+    [corpus] = (folder / f"dt={REPLAYED}/corpus/start").glob("*.parquet")
+    pq.write_table(pq.read_table(corpus)[:0], corpus)
+    ctx = context(shop.pipeline, SECOND, shop.train2, parent=shop.features2)
+    assert rows_before(ctx, tmp_path, "1d") == []
 
 
 def test_a_table_of_some_days_ago_names_the_same_items_today():
