@@ -200,7 +200,7 @@ def _parses(text: str, form: str) -> bool:
 
 def _reading(text: pl.Series, form: TimeForm) -> tuple[timedelta, datetime]:
     """The span of the times, and the first of them."""
-    clock = in_form(text, form).dt.replace_time_zone("UTC")
+    clock = in_form(text, form)
     least, most = clock.min(), clock.max()
     assert isinstance(least, datetime) and isinstance(most, datetime)
     return most - least, least
@@ -210,16 +210,22 @@ def _fits(values: pl.Series, form: TimeForm) -> bool:
     """Whether nearly all values, read so, are of years in which logs are written."""
     if values.is_empty():
         return False
-    clock = in_form(values, form).dt.replace_time_zone("UTC")
+    clock = in_form(values, form)
     newest = datetime(date.today().year + _YEARS_AHEAD, 1, 1, tzinfo=UTC)
     return bool(clock.is_between(_OLDEST, newest).sum() >= _SHARE * len(values))
 
 
-def in_form(values: pl.Series, form: TimeForm) -> pl.Series:
-    """[N] timestamps of times that are written in a form; null where they are not."""
+def in_form(values: pl.Series, form: TimeForm, zone: ZoneInfo = _ZONE) -> pl.Series:
+    """[N] UTC timestamps of times that are written in a form; null where they are not.
+
+    Args:
+      values: [N] text, timestamps, or numbers such as 20240325.
+      form: how they are written.
+      zone: of times without an offset.
+    """
     if form.format is not None:
-        return to_clock(values.cast(pl.String), form.format)
-    return to_instants(values, form.unit or "us", _ZONE).cast(pl.Datetime("us", "UTC"))
+        values = to_clock(values.cast(pl.String), form.format)
+    return to_instants(values, form.unit or "us", zone).cast(pl.Datetime("us", "UTC"))
 
 
 def to_clock(text: pl.Series, form: str) -> pl.Series:

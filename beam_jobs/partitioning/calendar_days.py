@@ -16,7 +16,6 @@ from beam_jobs.ingest.timestamps import (
     are_numbers,
     forms_of,
     is_sure,
-    to_clock,
     to_instants,
 )
 from beam_jobs.partitioning.log_tables import Format
@@ -136,20 +135,6 @@ def form_advice(times: pl.Series) -> str:
         return ""
     other = "" if is_sure(times, forms) else f" (or {options[1]}, if that number is the month)"
     return f"add {options[0]}{other}."
-
-
-def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
-    """[N] UTC timestamps of times that are written in a format; null where they are not.
-
-    Args:
-      times: [N] text, or numbers such as 20240325.
-      form: in strptime's letters, as in `Layout.time_format`.
-      zone: IANA name of the zone of times whose format has no offset.
-    """
-    instants = to_instants(
-        to_clock(pl.Series("time", times).cast(pl.String), form), "us", ZoneInfo(zone)
-    )
-    return instants.cast(pl.Datetime("us", "UTC"))
 
 
 def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:

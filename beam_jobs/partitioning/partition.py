@@ -18,16 +18,17 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from glob import glob
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pyarrow as pa
 
+from beam_jobs.ingest.timestamps import TimeForm, in_form
 from beam_jobs.partitioning.calendar_days import (
     Layout,
     calendar_days,
     form_advice,
     unit_warning,
-    with_timestamps,
 )
 from beam_jobs.partitioning.day_folders import Spill, Summary, put_days
 from beam_jobs.partitioning.log_tables import (
@@ -229,7 +230,8 @@ def _days(
     assert layout.time is not None
     given = times = table[layout.time]
     if layout.time_format:
-        times = with_timestamps(given, layout.time_format, layout.time_zone).to_arrow()
+        form, zone = TimeForm(format=layout.time_format), ZoneInfo(layout.time_zone)
+        times = in_form(pl.Series(given), form, zone).to_arrow()
         table = table.set_column(table.column_names.index(layout.time), layout.time, times)
     try:
         days = calendar_days(times, layout.time_unit, layout.time_zone)

@@ -226,10 +226,8 @@ def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Rema
         return remark._replace(words=f"{remark.words}; {_remedy(forms[0])}") if forms else remark
     if column.kind == "time":
         return _misplaced(p, day, values)
-    if column.use == "columns.event":
-        return _event_types(p, sample)
-    if column.use == "corpus.filter":
-        return _filtered(p, sample, column.source)
+    if column.use in ("columns.event", "corpus.filter"):
+        return _absent(p, sample, column)
     return None
 
 
@@ -297,45 +295,25 @@ def _unmatched(
     )
 
 
-def _event_types(p: Pipeline, sample: TableSample) -> Remark | None:
-    """A remark on declared event types that do not occur on the day."""
-    assert p.columns.event is not None
-    declared = list(dict.fromkeys([*p.columns.positives, *p.columns.weights]))
-    nothing = "no event is one of columns.positives"
-    return _remark_on_absent(
-        sample, p.columns.event, declared, "positives and weights", nothing, p.columns.positives
-    )
-
-
-def _filtered(p: Pipeline, sample: TableSample, column: str) -> Remark | None:
-    """A remark on values of `corpus.filter` that no item of the snapshot has."""
-    kind = sample.rows[column].dtype
-    inner = kind.inner if isinstance(kind, pl.List) else kind
-    declared = [_text(value, inner) for value in p.corpus.filter[column]]  # type: ignore[arg-type]
-    nothing = "no item passes corpus.filter"
-    return _remark_on_absent(sample, column, declared, "corpus.filter", nothing, declared)
-
-
-def _remark_on_absent(
-    sample: TableSample,
-    column: str,
-    declared: Collection[str],
-    named: str,
-    nothing: str,
-    needed: Collection[str],
-) -> Remark | None:
-    """A remark on declared values that do not occur; an error if a value that occurs is spelled alike, or if
-    none of those that are needed occurs.
-
-    Args:
-      sample: of the table.
-      column: of the values.
-      declared: values in the pipeline file.
-      named: what declares them, in words.
-      nothing: what follows if none of the needed ones occurs, in words.
-      needed: of these, one at least must occur.
+def _absent(p: Pipeline, sample: TableSample, column: Column) -> Remark | None:
+    """A remark on declared event types or filter values that do not occur; an error if a value that occurs is
+    spelled alike, or if no event can be a positive, or no item passes the filter.
     """
-    counts = _counts(sample.values_of(column), declared)
+    kind = sample.rows[column.source].dtype
+    if column.use == "columns.event":
+        key, needed = "columns.positives", list(p.columns.positives)
+        declared = list(dict.fromkeys([*needed, *p.columns.weights]))
+    else:
+        inner = kind.inner if isinstance(kind, pl.List) else kind
+        key, needed = (
+            "corpus.filter",
+            [
+                _text(value, inner)  # type: ignore[arg-type]
+                for value in p.corpus.filter[column.source]
+            ],
+        )
+        declared = needed
+    counts = _counts(sample.values_of(column.source), declared)
     absent = [value for value in declared if not counts[value]]
     if not absent:
         return None
@@ -349,8 +327,8 @@ def _remark_on_absent(
     most = ", ".join(repr(value) for value, n in counts.most_common(_SHOWN) if n)
     words = f"there is no {', '.join(names)}, but {most or 'nothing'}"
     if needed and not any(counts[value] for value in needed):
-        return Remark(f"{nothing}: {words}", True)
-    return Remark(f"of {named} {words}", any(near.values()))
+        return Remark(f"no record has a value of {key}: {words}", True)
+    return Remark(words, any(near.values()))
 
 
 def _counts(blocks: Iterable[pl.Series], declared: Collection[str]) -> Counter[str]:

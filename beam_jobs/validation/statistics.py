@@ -51,12 +51,7 @@ class Smallest:
 
     def add(self, hashes: np.ndarray, values: pa.Array, counts: np.ndarray | int = 1) -> None:
         """Adds entries: [N] uint64, [N] strings, coded ones or numbers, how often each comes."""
-        last = self._last
-        if len(hashes) > 2 * LISTED:
-            # Hashes are spread evenly: nearly always these few hold the smallest.
-            few = np.sort(hashes[hashes < 2 * LISTED * (_ALL // len(hashes))])
-            last = min([last, *few[_first(few)[LISTED - 1 : LISTED]]])
-        chosen = np.flatnonzero(hashes <= last)
+        chosen = np.flatnonzero(hashes <= self._last)
         some = values.take(pa.array(chosen))
         if pa.types.is_dictionary(some.type):
             some = some.dictionary_decode()

@@ -198,7 +198,7 @@ def test_positives_that_never_occur_are_reported_with_similar_spellings(shop):
     positives = 'positives = ["buy"]'
     replace_in(shop, (positives, 'positives = ["Buy", "by"]'))
     one = checked_column(shop, "type", exit_code=3)
-    assert not one["ok"] and "no event is one of columns.positives" in one["found"]
+    assert not one["ok"] and "no record has a value of columns.positives" in one["found"]
     assert "no 'Buy' (did you mean 'buy'?), 'by' (did you mean 'buy'?)" in one["found"]
     replace_in(shop, ('positives = ["Buy", "by"]', 'positives = ["buy", "refund"]'))
     one = checked_column(shop, "type", exit_code=0)
@@ -223,7 +223,7 @@ def test_a_positive_after_the_sample_is_accepted(shop, monkeypatch):
         ('kind = ["k1"]', 0, None),
         ('kind = ["K1", "k2"]', 3, "no 'K1' (did you mean 'k1'?)"),
         ('kind = ["k1", "elsewhere"]', 0, "no 'elsewhere'"),
-        ("kind = [7]", 3, "no item passes corpus.filter: there is no '7'"),
+        ("kind = [7]", 3, "no record has a value of corpus.filter: there is no '7'"),
     ],
 )
 def test_filter_values_that_no_item_has_are_reported(shop, wanted, code, says):
