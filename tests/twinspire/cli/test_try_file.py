@@ -168,7 +168,7 @@ def test_a_folder_of_somebody_s_stays_as_it_is(monkeypatch, tmp_path):
     ("text", "why"),
     [
         ("", "is empty"),
-        ("user_id,item_id,timestamp\n", "column"),
+        ("user_id,item_id,timestamp\n", "must hold records"),
         ("user_id,item_id\n1,2\n3,4\n", "--time"),
         ("\x01,\r;\x00\n\n", "cannot be read"),
     ],
