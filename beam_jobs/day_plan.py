@@ -1,11 +1,11 @@
-"""Which days a run reads, and what it makes of each. Days are calendar days of the pipeline's zone.
+"""Plans a run: the days that it reads, and its output for each. Days are calendar days of the pipeline's
+zone.
 
-A window of n days ends at the start of some day: it is the n days before it. An example of day d sees the
-window of d, and what came before the example on d itself. So training, measuring and serving see the
-same.
+The window of n days of a day d consists of the n days before d. An example of day d uses events of this
+window, and earlier events of d itself. So training, measuring and serving use the same events.
 
-Where the parent of a day has no rows for a ranker, days before the day are replayed: users, items and
-tables of sources are made as of the start of each, as if it had been run then.
+If the parent of a day has no rows for a ranker, earlier days are replayed: users, items and tables of sources
+are made as of the start of each, as if it had been run then.
 """
 
 from collections.abc import Collection, Iterator
@@ -20,8 +20,8 @@ from twinspire_core.contracts.attempts import Mode
 from twinspire_core.contracts.feature_schema import AT_END, AT_START, replay_folder
 
 Scope = Mode | Literal["served"]
-"""What a run makes: the examples of a day, those of the whole training window, or only what is served at
-the end of the day.
+"""The output of a run: the examples of a day, those of the whole training window, or only the files for
+serving at the end of the day.
 """
 
 EVALUATED_DAYS = 7
@@ -42,11 +42,11 @@ class Plan:
       day: the day of the run.
       first: the oldest day whose events are read; `day` is the newest.
       examples: days that get examples: the day itself, or in full mode the training window.
-      evaluation: days that get queries to measure by.
+      evaluation: days with evaluation queries.
       analysis: days whose rows the transform graph is fitted on.
-      counted_from: the first of those days whose counts are known in both modes.
-      measured: days at whose start all is made that lists need: the day itself, to measure it, and the
-        next day, to serve.
+      counted_from: the first analysis day whose counts are known in both modes.
+      measured: days with all inputs of lists as of their start: the day itself for measuring, and the next
+        day for serving.
       replay: days before the day that are replayed.
     """
 
@@ -61,12 +61,12 @@ class Plan:
 
     @property
     def corpora(self) -> tuple[date, ...]:
-        """Days at whose start the corpus is made."""
+        """Days with a corpus as of their start."""
         return (*self.replay, *self.measured)
 
     @property
     def table_days(self) -> tuple[date, ...]:
-        """Days at whose start sources' tables are made."""
+        """Days with tables of sources as of their start."""
         return (*self.replay[::TABLE_DAYS], *self.measured)
 
     def folder(self, name: str, moment: date) -> str:
@@ -88,16 +88,17 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
     if scope == "served":
         return _served_plan(p, day)
     w = p.window
-    # The same in both modes: which vocabulary days have counts depends on it, and so does the graph.
+    # The same in both modes, because it decides which vocabulary days have counts, and so the graph depends
+    # on it.
     back = max(
         EVALUATED_DAYS - 1 + known_days(p),
         w.history_days - 1,
         w.count_days,
         p.corpus.days,
     )
-    # Incremental runs make examples of the day alone: earlier ones were trained on by earlier runs.
+    # Incremental runs make only the examples of the day, because earlier runs trained on the earlier ones.
     trained = w.train_days - 1 if scope == "full" else 0
-    # The oldest example sees as far back as the newest.
+    # The oldest example looks back as many days as the newest.
     seen_by_oldest = trained + max(w.history_days, _counted_days(p))
     replayed = min(REPLAYED_DAYS, w.train_days // 3) if replays else 0
     seen_by_replay = replayed + _days_before_a_moment(p) if replayed else 0
@@ -130,7 +131,7 @@ def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[d
     """Days of a plan's replay that have logs, within the newest third of the logged training window:
     users of its first days have no history yet.
     """
-    # A young log fills only part of the declared window.
+    # A short log fills only part of the declared window.
     window = min(p.window.train_days, (plan.day - min(logged, default=plan.day)).days + 1)
     return tuple(
         day
@@ -140,7 +141,7 @@ def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[d
 
 
 def _days_before_a_moment(p: Pipeline) -> int:
-    """Days before a moment that users, items and tables of sources depend on."""
+    """Number of days before a moment on which users, items and tables of sources depend."""
     return max(
         known_days(p),
         _counted_days(p),
@@ -150,21 +151,21 @@ def _days_before_a_moment(p: Pipeline) -> int:
 
 
 def _counted_days(p: Pipeline) -> int:
-    """Days before an example that its counts and ages look at."""
+    """Number of days before an example that its counts and ages use."""
     counts = [f.days for f in p.of_kind(CountFeature).values()]
     ages = [p.window.count_days for f in p.of_kind(AgeFeature).values() if f.column is None]
     return max(counts + ages, default=0)
 
 
 def personal_days(p: Pipeline) -> int:
-    """Days before a moment whose events of users the sources use; 0 with the two-tower alone."""
+    """Number of days before a moment whose events the sources use; 0 if the two-tower is the only source."""
     if not p.sources.several:
         return 0
     return p.window.personal_days or p.window.history_days
 
 
 def known_days(p: Pipeline) -> int:
-    """Days before a moment in which one event makes a user known: the longest window of users."""
+    """Number of days before a moment in which one event makes a user known: the longest window of users."""
     return max(p.window.history_days, personal_days(p))
 
 
@@ -181,8 +182,8 @@ def date_of(number: int) -> date:
 def start_of(day: date, zone: ZoneInfo) -> int:
     """The instant at which a day begins, in microseconds since 1970.
 
-    Where a clock change skips midnight, the day begins with the change: Python reads a skipped time by
-    the offset from before it, which gives that instant.
+    If a clock change skips midnight, the day begins with the change. Python reads a skipped time with the
+    offset before the change, which gives that instant.
     """
     # Via UTC: the difference of two times of one zone would ignore its clock changes.
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)

@@ -5,8 +5,8 @@ Beam.
                              tower
     queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by
                              the query tower
-    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, made here
-                             where TensorFlow is loaded
+    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, made in this stage
+                             because it loads TensorFlow anyway
 """
 
 import io
@@ -81,7 +81,7 @@ def run(ctx: attempts.StageContext) -> dict[str, int]:
         of_queries = sample | "Embed queries" >> beam.ParDo(to_queries)
         worker_view.write_rows((of_items, of_queries) | beam.Flatten(), ctx.out)
 
-    # Held before the job: if it runs in this process, it uses the same tower.
+    # Loaded before the job: a job in this process uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None
     engine.run_job(p.beam.options, build, ctx.out)
     written = worker_view.take(ctx.out)
@@ -90,10 +90,10 @@ def run(ctx: attempts.StageContext) -> dict[str, int]:
     return _summary(ctx.out, written)
 
 
-def _check_corpus(place: str) -> int:
-    """The number of items in the corpus, each of which must be in it once."""
-    # All ids at once: the index stage will hold them too, with their vectors.
-    counts = pc.value_counts(read_folder(place, ["_item"])["_item"])
+def _check_corpus(corpus: str) -> int:
+    """Checks that each item is in the corpus once. Returns the number of items."""
+    # All ids at once fit in memory, because the index stage also needs them, with their vectors.
+    counts = pc.value_counts(read_folder(corpus, ["_item"])["_item"])
     if not len(counts):
         raise BadData(
             "The corpus is empty, so there is nothing to embed. Check corpus.filter, corpus.days"
@@ -139,7 +139,7 @@ class Batch(NamedTuple):
 def read_batches(
     begin: PBegin, name: str, uris: Sequence[str], columns: Sequence[str], rows: int
 ) -> PCollection:
-    """Parquet files, spread over the workers -> batches of their rows, in the order of each file.
+    """Parquet files, distributed over the workers -> batches of their rows, in the order of each file.
 
     Args:
       name: of these rows, for the names of the steps.
@@ -164,11 +164,11 @@ def _batches_of_file(file: tuple[int, str], columns: list[str], rows: int) -> It
 
 
 def spread_batches(batches: PCollection) -> PCollection:
-    """The batches, spread over the workers. One file of the corpus holds batches for many workers,
-    and without this step the worker that reads the file would embed them all.
+    """Distributes the batches over the workers. A file of the corpus has batches for many workers. Without
+    this step, the worker that reads the file would embed them all.
     """
-    # Not a second Reshuffle after that of the files: Flink takes it for done, and leaves it out.
-    # Each batch has a name of its own to group by.
+    # Not a second Reshuffle after that of the files, because Flink would skip it. Each batch has a unique
+    # name to group by.
     named = beam.Map(lambda batch: (batch.name, batch)).with_output_types(tuple[str, Batch])
     return (
         batches
@@ -179,10 +179,10 @@ def spread_batches(batches: PCollection) -> PCollection:
 
 
 def compact(table: pa.Table) -> pa.RecordBatch:
-    """The rows in buffers of their own: when a slice is sent, its whole parent goes with it."""
+    """Copies the rows into new buffers, because a slice is sent with the whole buffers of its parent."""
     if not table.num_rows:
         return pa.RecordBatch.from_pylist([], table.schema)
-    # A slice holds the buffers of its parent, which are larger than its own rows.
+    # A slice refers to the buffers of its parent, which are larger than the slice.
     if table.get_total_buffer_size() > table.nbytes:
         table = table.take(np.arange(table.num_rows))
     return table.combine_chunks().to_batches()[0]
@@ -206,13 +206,13 @@ class Embed(beam.DoFn):
     def tower(self) -> Tower:
         """The process's tower.
 
-        While anybody holds it, nobody else in the process, workers included, has to load it.
+        As long as one thread holds it, no other thread of the process has to load it.
         """
         tower: Tower = self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
         return tower
 
     def setup(self) -> None:
-        """Gets hold of the process's tower."""
+        """Loads the process's tower, or shares it."""
         self._tower = self.tower()
 
     @fails_fast
@@ -243,7 +243,7 @@ class Embed(beam.DoFn):
 
 def write_plain(uri: str, table: pa.Table) -> None:
     """Writes a Parquet file of columns that hardly compress."""
-    # Vectors are noise to a compressor, and a dictionary of them would be the column over again.
+    # Vectors cannot be compressed, and their dictionary would be as large as the column.
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="none", use_dictionary=False)
     storage.write_bytes(uri, sink.getvalue())
@@ -256,7 +256,7 @@ def load_tower(uri: str) -> Tower:
         block_tensorflow_extras(),
         tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch,
     ):
-        # Late: a process that only builds the job does without TensorFlow.
+        # Imported here, because a process that only builds the job needs no TensorFlow.
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
@@ -293,15 +293,15 @@ def _cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
 
 
 class Sample(beam.CombineFn):
-    """Draws the users whose ids have the smallest hashes: the same ones however the rows were split.
-    Sorted by id.
+    """Draws the users whose ids have the smallest hashes, sorted by id. The result does not depend on how the
+    rows were split.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
 
     def create_accumulator(self) -> list[pa.RecordBatch]:
-        """Nothing drawn yet."""
+        """An empty sample."""
         return []
 
     def add_input(self, drawn: list[pa.RecordBatch], rows: pa.RecordBatch) -> list[pa.RecordBatch]:
@@ -309,7 +309,7 @@ class Sample(beam.CombineFn):
         return self._smallest([*drawn, rows])
 
     def merge_accumulators(self, several: Iterable[list[pa.RecordBatch]]) -> list[pa.RecordBatch]:
-        """Takes what others drew."""
+        """Merges samples."""
         return self._smallest([batch for drawn in several for batch in drawn])
 
     def extract_output(self, drawn: list[pa.RecordBatch]) -> Any:
@@ -322,10 +322,10 @@ class Sample(beam.CombineFn):
             return batches
         rows = _joined(batches)
         hashes = hashing.sampling_hashes(pl.Series(rows["_user"]), "sample")
-        # The smallest hashes of the parts include those of the whole, so a sample of samples is the
-        # same as a sample of all.
-        kept = np.sort(np.argpartition(hashes, self._most)[: self._most])
-        return [compact(rows.take(kept))]
+        # The smallest hashes of the parts include those of the whole, so a sample of samples equals a sample
+        # of all.
+        smallest = np.sort(np.argpartition(hashes, self._most)[: self._most])
+        return [compact(rows.take(smallest))]
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.Table:

@@ -1,10 +1,10 @@
-"""The stage `features`: events and snapshots -> all that the later stages read.
+"""The stage `features`: events and snapshots -> all input of the later stages.
 
-twinspire_core/contracts/feature_schema.py lists it.
+twinspire_core/contracts/feature_schema.py describes the files.
 
 One Beam job writes the raw features (examples, queries, users and corpora), computes the day's statistics
-and summarises the data for the transform graph. The tables of the sources are fitted on what it wrote. Then
-the graph is made, and a second job applies it to the training rows.
+and summarises the data for the transform graph. The tables of the sources are fitted on its output. Then the
+graph is made, and a second job applies it to the training rows.
 
 A refresh runs only the first job, which then writes only the files for serving.
 """
@@ -57,14 +57,14 @@ def run(ctx: attempts.StageContext) -> dict[str, Any]:
         report = report.model_copy(update={"skew": drift.measure_skew(p, out)})
         report = report.model_copy(update={"statistics": _statistics(ctx)})
     finally:
-        # Also for a day that is refused because of its statistics.
+        # Also for a day that its statistics make the stage refuse.
         report.write(out)
     return report.model_dump(mode="json")
 
 
 def _transform(ctx: attempts.StageContext) -> None:
     """Makes the transform graph, and applies it to the training rows."""
-    # A refresh, which writes only what is served, does without TensorFlow.
+    # Imported here, because a refresh writes only files for serving and needs no TensorFlow.
     from beam_jobs.transform import graph
 
     p = ctx.pipeline
@@ -74,7 +74,7 @@ def _transform(ctx: attempts.StageContext) -> None:
     examples = [f"{feature_schema.EXAMPLES}/{file.path}" for file in storage.list_files(folder)]
     console.print(f"features {ctx.day}: transforming {counted(len(examples), 'file')} of examples")
 
-    # A second job, since the graph has to be made before it can be applied.
+    # A second job, because the graph must be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
         names = job | "Examples" >> beam.Create(examples, reshuffle=False)
         worker_view.write_rows(graph.apply_graph(names, p, ctx.out), ctx.out)
@@ -84,16 +84,16 @@ def _transform(ctx: attempts.StageContext) -> None:
 
 
 def _statistics(ctx: attempts.StageContext) -> features_report.DayStatistics:
-    """Looks for anomalies in the day's statistics, compared with those of the newest earlier day."""
+    """Checks the day's statistics for anomalies, compared with those of the newest earlier day."""
     p = ctx.pipeline
-    then, compared = features_report.StatisticsFile(), None
+    earlier, compared = features_report.StatisticsFile(), None
     # No cache key depends on that day: docs/decisions/0003-attempts-and-keys.md
     for day in reversed(attempts.days(p)):
         if day < ctx.day and (attempt := attempts.latest(p, day, "features")):
-            then = features_report.StatisticsFile.read(attempt.uri)
+            earlier = features_report.StatisticsFile.read(attempt.uri)
             compared = features_report.ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
             break
-    checked = anomalies.check_day(p, ctx.out, then, str(compared.day) if compared else "")
+    checked = anomalies.check_day(p, ctx.out, earlier, str(compared.day) if compared else "")
     return checked.model_copy(update={"compared_with": compared})
 
 
@@ -104,7 +104,7 @@ def write_raw(
 
     Args:
       ctx: the context of the stage, for a day that has events.
-      look: adds steps to the job that read the rows before they are written, such as statistics.
+      look: adds steps to the job that read the rows, such as statistics.
 
     Returns: the report, without the day's statistics. This function writes it only if it refuses
       the day.
@@ -127,7 +127,7 @@ def write_raw(
     try:
         refuse_bad_day(job, counters, report)
     except BadData:
-        # Whoever asks why a day is refused looks at the report first.
+        # The report is written first, because people read it to see why a day is refused.
         report.write(ctx.out)
         raise
     if warning := misplaced(job, report):
@@ -142,8 +142,8 @@ def write_raw(
 
 
 def write_served(ctx: attempts.StageContext) -> features_report.FeaturesReport:
-    """Writes only what serving needs at the end of the day, without training: corpus, users, and tables
-    of sources. Days without events are allowed, also the day itself.
+    """Writes only the files for serving at the end of the day: corpus, users, and tables of sources. Days
+    without events are allowed, including the day itself.
 
     Returns: the report, which counts no examples.
 
@@ -163,7 +163,7 @@ def write_served(ctx: attempts.StageContext) -> features_report.FeaturesReport:
 
 
 def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
-    """Runs the job, and fits the tables of sources on what it wrote."""
+    """Runs the job, and fits the tables of sources on its output."""
 
     def build(pipeline: beam.Pipeline) -> None:
         look(pipeline | "Raw features" >> RawFeatures(job))
@@ -171,10 +171,10 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
     try:
         engine.run_job(job.p.beam.options, build, job.out)
     finally:
-        # Also of a job that failed: nothing reads these files again.
+        # Also after a failed job, because nothing reads these files again.
         batches.clear_spilled(job.out)
     counters = Counters.take(job.out)
-    # Before anything is read from these files: a worker may have written them where nobody sees them.
+    # Checked before the files are read, because a worker may have written them to a disk of its own.
     worker_view.check_written(job.out, rows_written(job, counters))
     _write_source_tables(job)
     return counters
@@ -192,7 +192,7 @@ def _write_source_tables(job: FeatureJob) -> None:
         folder = storage.join(job.out, plan.folder(feature_schema.SEQUENCES, moment))
         if not storage.list_files(folder):
             continue  # nobody has any event
-        # Files in order of their names: the same rows in the same order on every run.
+        # Files in order of their names, so that rows have the same order on every run.
         events = parquet_files.read_folder(folder)
         rows = parquet_files.read_folder(
             storage.join(job.out, plan.folder(feature_schema.CORPUS, moment)), ["_item"]

@@ -1,4 +1,4 @@
-"""Hashes that are the same on every machine: of users, to spread and to draw them, and of rows."""
+"""Hashes that are the same on every machine: of users, for shards and samples, and of rows."""
 
 import hashlib
 import zlib
@@ -28,11 +28,11 @@ def shards(users: pl.Series, number: int) -> pl.Series:
 
 
 def sampling_hashes(users: pl.Series, day: str) -> np.ndarray:
-    """A number drawn for each of [N] users and the day, evenly from all of uint64: [N] uint64. The
-    users with the smallest are held out.
+    """A uniform random number, [N] uint64, for each of [N] users and the day. The users with the smallest
+    numbers are held out.
 
     Args:
-      day: as 2017-10-16; any other text draws another sample.
+      day: such as 2017-10-16; any other text gives another sample.
     """
     prefix = hashlib.blake2b(f"{day}|".encode(), digest_size=8)
 
@@ -46,32 +46,33 @@ def sampling_hashes(users: pl.Series, day: str) -> np.ndarray:
 
 
 def limit(share: float) -> int:
-    """The hash below which that share of all hashes lies."""
+    """The hash that is above this share of all hashes."""
     return int(share * _ALL)
 
 
 def smallest(hashes: np.ndarray, share: float, most: int) -> np.ndarray:
-    """The hashes whose users may be held out, which a shard tells the others: at most `most`, ascending.
+    """The hashes of a shard whose users may be held out: at most `most`, ascending.
 
     Args:
       hashes: [N] uint64 of a shard's users.
       share: of all users who are held out, in [0, 1].
       most: the most users of all shards together who are held out.
     """
-    # No shard can contribute more than all shards together hold out, so its smallest ones are enough.
+    # A shard cannot contribute more users than are held out in total, so its `most` smallest hashes are
+    # enough.
     return np.sort(hashes[hashes < limit(share)])[:most]
 
 
 def last_held_out_hash(smallest_of_shards: Iterable[bytes], most: int) -> int:
-    """The largest hash that is held out: of all shards' smallest ones, the one of rank `most`."""
+    """The largest hash that is held out: the hash of rank `most` among the smallest of all shards."""
     return int(np.sort(np.frombuffer(b"".join(smallest_of_shards), np.uint64))[:most][-1])
 
 
 def row_hashes(batch: pa.RecordBatch) -> np.ndarray:
-    """A hash of what tells each of N rows apart: user, item, time and type, or time and number; of
-    these, the columns that the batch has. [N] uint64.
+    """A hash, [N] uint64, of the columns that identify each row: user, item, time and type, or time and
+    number, as far as the batch has them.
     """
-    from pandas.util import hash_array  # late: the embed stage draws users without pandas
+    from pandas.util import hash_array  # imported here, because the embed stage needs no pandas
 
     total = np.zeros(batch.num_rows, np.uint64)
     for name in _IDENTITY:
@@ -83,7 +84,8 @@ def row_hashes(batch: pa.RecordBatch) -> np.ndarray:
             total += string_hashes(coded.dictionary)[coded.indices.to_numpy()]
         else:
             total += column.cast(pa.int64()).to_numpy().view(np.uint64)
-        # Hashed again after each column: a plain sum gives user 1 with item 2 the hash of user 2 with item 1.
+        # Hashed again after each column. A plain sum would give user 1 with item 2 the same hash as user 2
+        # with item 1.
         total = hash_array(total)
     return total
 

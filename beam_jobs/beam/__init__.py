@@ -1,1 +1,1 @@
-"""How Beam jobs are run, and how Arrow batches travel in them."""
+"""Runs Beam jobs, and encodes Arrow batches for them."""

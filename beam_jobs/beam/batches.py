@@ -1,13 +1,12 @@
-"""Arrow record batches as Beam elements: how they travel, and how they become Polars frames and Parquet
-files.
+"""Arrow record batches as Beam elements: their encoding, and conversion to Polars frames and Parquet files.
 
-A large batch goes through a shuffle as a file: it waits in a scratch folder, and a batch of one row,
-which names the file, travels in its place. Beam's own runner keeps a whole shuffle in memory,
-uncompressed, where the histories of a day of ten million events would not fit.
+In a shuffle, a large batch is replaced by a batch of one row that names a file in a scratch folder. Beam's
+own runner keeps a whole shuffle uncompressed in memory, and the histories of a day of ten million events
+would not fit.
 
-Histories are lists that repeat the same strings. So each string is kept once, and lists hold numbers; in
-Arrow they are lists of a dictionary's values. A batch then sends each string once, and a Parquet file is
-written without looking up every value.
+Histories are lists that repeat the same strings. So each string is stored once, and lists contain numbers; in
+Arrow, these are lists of dictionary values. A batch then contains each string once, and writing Parquet needs
+no lookup of every value.
 """
 
 import base64
@@ -28,7 +27,7 @@ from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_offsets, list_ranges
 
 LARGEST = (1 << 31) - 1
-"""Entries of lists, and bytes of their strings, that Arrow's 32-bit offsets can address."""
+"""Most entries of lists, and most bytes of their strings, by Arrow's 32-bit offsets."""
 
 
 class CodedLists(NamedTuple):
@@ -36,7 +35,7 @@ class CodedLists(NamedTuple):
 
     Attributes:
       strings: [D] String, distinct; some may be in no list.
-      numbers: [M] integers, the values of all lists end to end, as places in `strings`.
+      numbers: [M] integers, the values of all lists end to end, as positions in `strings`.
       lengths: [N] int64, of each list.
     """
 
@@ -47,9 +46,9 @@ class CodedLists(NamedTuple):
     @classmethod
     def of(cls, columns: Iterable[pa.ListArray]) -> Self:
         """The lists of several columns, made by `to_arrow`, one after the other."""
-        # Each column has codes of its own dictionary; unified, equal codes mean equal strings.
+        # Each column has its own dictionary. After unification, equal codes mean equal strings.
         lists = pa.chunked_array(columns).unify_dictionaries().chunks
-        # Not as one array, which has room for 2^31 entries only.
+        # Not as one array, which is limited to 2^31 entries.
         values = [column.flatten() for column in lists]
         strings = pl.Series(pl.from_arrow(values[0].dictionary))
         numbers = np.concatenate([coded.indices.to_numpy() for coded in values])
@@ -62,15 +61,15 @@ class CodedLists(NamedTuple):
         return CodedLists(self.strings, self.numbers[places], lengths)
 
     def to_arrow(self) -> pa.ListArray:
-        """Lists of a dictionary's values, which are in the order of their first place in a list: equal lists
-        give equal arrays.
+        """Lists of dictionary values. The dictionary is in the order of first occurrence, so equal lists give
+        equal arrays.
 
         Raises:
-          UsageError: there is no room for so many.
+          UsageError: there are too many entries or bytes.
         """
         place = np.arange(len(self.numbers))
         first = np.empty(len(self.strings), np.int64)
-        # Set backwards, so that the first place of a value is set last and stays.
+        # Set in reverse order, so that the first position of a value is set last and stays.
         first[self.numbers[::-1]] = place[::-1]
         used = self.numbers[first[self.numbers] == place]
         code = np.empty(len(self.strings), np.int32)
@@ -112,20 +111,20 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 BATCH_ROWS = 20_000
-"""Rows of a batch: enough that the work on columns outweighs the work per batch, and few enough that each
-worker can hold several.
+"""Rows of a batch: so many that the overhead per batch is small, and so few that a worker can hold several
+batches.
 """
 LARGE = 1 << 20
-"""Bytes from which a batch is compressed well rather than fast: Beam's own runner keeps a whole shuffle in
-memory.
+"""From this many bytes on, a batch is compressed for size instead of speed, because Beam's own runner keeps a
+whole shuffle in memory.
 """
 ROW_GROUP = 1 << 16
 DICTIONARY_BYTES = 1 << 26
-"""Most bytes of a column's distinct values in a row group for which the file holds each value once.
-Parquet's own limit, 1 MiB, is too small for the ids in the histories of a large day.
+"""Most bytes of a column's dictionary in a row group. Parquet's default, 1 MiB, is too small for the ids in
+the histories of a large day.
 """
 SPILL_FOLDER = "scratch"
-"""Folder below the stage's output where large batches wait until the job has ended."""
+"""Folder below the stage's output with large batches, until the job has ended."""
 _NOTE = pa.schema([("_file", pa.string())])
 _TOO_LARGE = "A batch can hold 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
 
@@ -143,11 +142,13 @@ class BatchCoder(coders.Coder):
             return stream.read_next_batch()
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
-        """Bytes, roughly. Beam asks for its metrics, and would else encode the batch once more."""
+        """The approximate number of bytes. Without this method, Beam would encode the batch once more for its
+        metrics.
+        """
         return int(value.nbytes)
 
     def to_type_hint(self) -> type:
-        """What it encodes."""
+        """The encoded type."""
         batch: type = pa.RecordBatch
         return batch
 
@@ -187,7 +188,7 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
         raise UsageError(_TOO_LARGE.format(len(table))) from e
     if not batches:
         return pa.RecordBatch.from_pylist([], schema=table.schema)
-    # Text of more than 2 GiB stays in several chunks, which one batch cannot hold.
+    # More than 2 GiB of text stays in several chunks, which one batch cannot contain.
     if len(batches) > 1:
         raise UsageError(_TOO_LARGE.format(len(table)))
     return batches[0]
@@ -196,8 +197,8 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
 def to_batches(
     frame: pl.DataFrame, schema: pa.Schema, rows: int = ROW_GROUP
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of a frame's rows, one at least: of `rows` each, or fewer where their text is too large for
-    one batch.
+    """At least one batch of a frame's rows: of `rows` each, or fewer if their text is too large for one
+    batch.
     """
     if frame.is_empty():
         yield to_batch(frame, schema)
@@ -245,14 +246,14 @@ def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
         schema,
         compression="zstd",
         dictionary_pagesize_limit=DICTIONARY_BYTES,
-        # Statistics of lists help no reader, and cost most of all statistics.
+        # No reader uses statistics of lists, and they are the most costly ones.
         write_statistics=[field.name for field in schema if not pa.types.is_list(field.type)],
         store_schema=False,
     ) as writer:
-        # Arrow would store the schema of the codes; with this one, readers get strings.
+        # Arrow would store the schema of the codes. With this schema, readers get strings.
         stored = plain(schema).serialize()
         writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(stored)})
-        # Row groups follow the batches, so callers have to cut rows in the same way each time.
+        # Row groups are the batches, so callers must always cut rows in the same way.
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)
     return sink.getvalue()
@@ -268,12 +269,12 @@ def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataF
 
 
 def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
-    """What travels for a batch: the batch, or if it is large a batch that names its file below `out`, the
+    """The batch to send: the batch itself, or for a large one a batch that names its file below `out`, the
     URI of the stage's output.
     """
     if batch.nbytes <= LARGE:
         return batch
-    # A bundle that is tried again writes files of new names: those of a failed try are never read.
+    # A repeated bundle writes files with new names. Files of a failed try are never read.
     uri = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
     storage.write_transient(uri, _stream(batch, "lz4"))
     return pa.RecordBatch.from_arrays([pa.array([uri])], schema=_NOTE)

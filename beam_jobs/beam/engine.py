@@ -1,11 +1,12 @@
-"""Runs Beam jobs: in this process, offline, or on the runner that `beam.options` in the pipeline file name.
+"""Runs Beam jobs: in this process and offline, or on the runner that `beam.options` of the pipeline file
+names.
 
 A job on another runner is cancelled when its client is stopped, and fails in one message.
 
-A step signals bad input by raising a `TwinspireError` in a worker. Runners hand errors over in different
-forms, remote ones as text; here such an error becomes itself again. Runners that restart jobs report
-nothing until they give up, so a step whose input breaks a rule (`fails_fast`) leaves a note for the
-client in the job's output.
+A step signals bad input by raising a `TwinspireError` in a worker. Runners report errors in different forms,
+remote ones as text. This module restores the original error. Runners that restart jobs report nothing until
+they give up. So a step whose input breaks a rule (`fails_fast`) writes a note for the client into the job's
+output.
 """
 
 import functools
@@ -43,10 +44,10 @@ from twinspire_core.errors import (
 _LOCAL = (None, "DirectRunner", "FnApiRunner")
 _BEAM_LOG = logging.getLogger("apache_beam.runners.common")
 LOG = "job.log"
-"""File below the stage's output with all that the runner printed about a job that failed."""
-_LOOK = 1.0  # seconds between two looks for the note that a failing step leaves
+"""File below the stage's output with the runner's whole output about a failed job."""
+_LOOK = 1.0  # seconds between two checks for the note of a failing step
 NOTE = "FAILURE.json"
-"""File below the stage's output with the first error that no restart can cure."""
+"""File below the stage's output with the first error that a restart cannot solve."""
 
 _RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
@@ -59,7 +60,7 @@ _LONGEST_LINE = 400  # characters
 
 
 def runner_of(options: Sequence[str]) -> str | None:
-    """The runner that options name; None for that of this process."""
+    """The runner in the options; None for the runner in this process."""
     name: str | None = PipelineOptions(list(options)).view_as(StandardOptions).runner
     return None if name in _LOCAL else name
 
@@ -79,7 +80,7 @@ def run_job(
       limit: seconds that a job on another runner may take.
 
     Raises:
-      TwinspireError: as raised by a step; for a job on another runner else as `explain` says.
+      TwinspireError: the error of a step; for other failures on another runner, the error of `explain`.
       RunnerFailed: the job service does not answer, or the job took longer than `limit`.
     """
     if runner_of(options) is None:
@@ -119,13 +120,13 @@ class _Job:
 
     def __init__(self, options: Sequence[str], out: str) -> None:
         self.name = job_service.job_name(out)
-        # Beam takes the time that the service has for an answer as the limit of the whole job, too. So it
-        # is unlimited here, and whether the service answers is checked before. Of an option that is given
-        # twice, the last value holds.
+        # Beam uses the timeout of the service also as the limit of the whole job. So it is unlimited here,
+        # and a check before the job makes sure that the service answers. If an option is given twice, the
+        # last value counts.
         unlimited = f"--job_server_timeout={10 * 365 * 24 * 3600}"
         self.options = PipelineOptions([*options, f"--job_name={self.name}", unlimited])
         self.result: PipelineResult | None = None
-        # Bound to the present stderr, which is redirected while the job runs.
+        # Bound to the current stderr, which is redirected while the job runs.
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self._out = out
         self._endpoint = job_service.endpoint_of(self.options)
@@ -136,13 +137,14 @@ class _Job:
         """Runs the job, and waits for its end; cancels it if the client is stopped."""
         with self._watched(limit), _collected_output() as output:
             try:
-                # Where no service runs yet, the runner starts one.
+                # If no service runs yet, the runner starts one.
                 if self._endpoint:
                     job_service.JobService(self._endpoint).wait()
                 self.result = pipeline.run()
                 self.result.wait_until_finish()
             except BaseException as error:
-                # Also after Ctrl-C and SIGTERM: else the job would go on, and nobody would wait for it.
+                # Also after Ctrl-C and SIGTERM. Otherwise the job would continue, and nobody would wait for
+                # it.
                 self.cancel()
                 if not isinstance(error, Exception):
                     raise
@@ -159,7 +161,7 @@ class _Job:
                 late = time.monotonic() > end
                 if late:
                     self._took_longer_than = limit
-                # Repeated until there is a job to cancel: the service may not have it yet.
+                # Repeated until there is a job to cancel, because the service may not have it yet.
                 if (late or self._note()) and self.cancel():
                     return
 
@@ -174,7 +176,7 @@ class _Job:
         cancelled = False
         try:
             if self._endpoint:
-                # By name: a client that is stopped while it hands the job over knows no id yet.
+                # By name, because a client that is stopped while it submits the job has no id yet.
                 outcome = job_service.cancel(self.name, self._endpoint, self._flink)
                 if outcome:
                     self._console.print(outcome)
@@ -184,23 +186,23 @@ class _Job:
                 cancelled = True
         except (
             Exception
-        ) as error:  # runners raise errors of any kind, and people must know of the job
+        ) as error:  # runners raise errors of any kind, and the user must know about the job
             self._console.print(
                 f"{self.name} could not be cancelled and may still run: {job_service.reason_of(error)}."
             )
         return cancelled
 
     def _note(self) -> TwinspireError | None:
-        """The error that a step left in a note; None also while the store does not answer."""
+        """The error in a step's note; None if there is no note, or if the store does not answer."""
         try:
             return read_note(self._out)
-        except Exception:  # stores raise errors of any kind, and the next look may succeed
+        except Exception:  # stores raise errors of any kind, and the next check may succeed
             return None
 
     def _reason(self, error: Exception, output: str) -> TwinspireError:
         """The error to raise in place of the runner's, whose output is written to `LOG`."""
-        if known := self._note() or next(own_errors(error), None):
-            return known
+        if step_error := self._note() or next(own_errors(error), None):
+            return step_error
         if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
             return RunnerFailed(
                 f"The job service in beam.options does not answer at {self._endpoint}"
@@ -215,7 +217,7 @@ class _Job:
         log = storage.join(self._out, LOG)
         text = "".join(traceback.format_exception(error))
         storage.write_bytes(log, f"{output}\n{text}".encode())
-        # Without a result, `pipeline.run` itself has raised.
+        # Without a result, `pipeline.run` itself raised the error.
         if self.result is None:
             return UsageError(
                 f"The runner in beam.options did not accept the job: {last_line(text)}. The full"
@@ -226,8 +228,8 @@ class _Job:
 
 @contextmanager
 def _collected_output() -> Iterator[io.StringIO]:
-    """Collects what libraries log and print meanwhile: else they would report a failure a second time,
-    with all tracebacks.
+    """Collects the output of libraries. Otherwise they would report a failure a second time, with all
+    tracebacks.
     """
     text = io.StringIO()
     handlers = logging.root.handlers[:]
@@ -269,11 +271,11 @@ def own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
     """The project's errors in a chain of causes; then those in the text of a remote traceback."""
     outer = error
     while error is not None:
-        # Made again, with the message alone: Beam has added to it where the step was running.
+        # Created again from the message, because Beam has added the name of the step to it.
         if isinstance(error, TwinspireError):
             yield type(error)(_BEAM_SUFFIX.sub("", str(error)))
         error = error.__cause__ or error.__context__
-    # Runners in other processes hand over text: the traceback has the name of the class.
+    # Runners in other processes return text; its traceback has the name of the class.
     for kind, message in _RAISED.findall(str(outer).replace("\\n", "\n")):
         yield _of_class(kind, _BEAM_SUFFIX.sub("", message))
 
@@ -284,41 +286,41 @@ def _of_class(name: str, message: str) -> TwinspireError:
 
 
 def explain(job: str, text: str, log: str) -> TwinspireError:
-    """The error about a job that failed, by what the runner reported.
+    """The error about a failed job, from the runner's report.
 
     Args:
       job: its name, and where it ran.
-      text: what the runner reported.
+      text: the runner's report.
       log: URI of the file with all of its output.
     """
     line = last_line(text)
-    said = f"{job} failed: {with_full_stop(line)}"
+    failure = f"{job} failed: {with_full_stop(line)}"
     more = f"The runner's full output is in {log}."
     if _MISSING.match(line):
         return UsageError(
-            f"{said} Workers need the same packages as this machine. Install Twinspire and its"
+            f"{failure} Workers need the same packages as this machine. Install Twinspire and its"
             f" libraries there, in the same versions (twinspire doctor PIPELINE compares them). {more}"
         )
-    # Only our own steps raise with a Python traceback; other failures are the runner's.
+    # Only steps of this project raise errors with a Python traceback. Other failures are the runner's.
     if "Traceback (most recent call last)" in text:
         return JobFailed(
-            f"{said} Different versions of libraries on the workers may be the cause: twinspire doctor"
+            f"{failure} Different versions of libraries on the workers may be the cause: twinspire doctor"
             f" PIPELINE compares them. {more}"
         )
     return RunnerFailed(
-        f"{said} Its output is not used. Run the same command again. With a restart strategy, the"
+        f"{failure} Its output is not used. Run the same command again. With a restart strategy, the"
         f" runner restarts failed jobs itself. {more}"
     )
 
 
 def last_line(text: str) -> str:
-    """The last line of a runner's text that says what happened: no frame of Java's stack, and no error of
-    Beam about another error.
+    """The last informative line of a runner's text: not a frame of Java's stack, and not an error of Beam
+    about another error.
     """
     first, _, second = text.rpartition(_CHAINED)
     if _RETOLD in second:
         text = first
     lines = [line.strip() for line in text.splitlines()]
-    said = [line for line in lines if line and not _JAVA_FRAME.match(line)]
-    last = said[-1] if said else "it gave no reason"
+    messages = [line for line in lines if line and not _JAVA_FRAME.match(line)]
+    last = messages[-1] if messages else "it gave no reason"
     return last.removeprefix("Caused by: ")[:_LONGEST_LINE]

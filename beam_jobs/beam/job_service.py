@@ -1,8 +1,7 @@
-"""The jobs of a job service, which portable runners have, and of the Flink behind it: which run there,
-and their end.
+"""The jobs of a portable runner's job service, and of the Flink cluster behind it: lists and cancels them.
 
-Beam's job service for Flink calls a job cancelled once its own part of it has ended, while Flink goes
-on. So where `beam.options` give Flink's address (`--flink_master`), Flink is asked to end it too.
+Beam's job service for Flink reports a job as cancelled when its own part has ended, although Flink continues.
+So if `beam.options` has Flink's address (`--flink_master`), the job is also cancelled in Flink.
 """
 
 import re
@@ -22,18 +21,18 @@ from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
 CONNECTION = 30.0
 """Seconds that a job service has to accept a connection."""
 NOT_CANCELLED = (grpc.RpcError, TimeoutError, httpx.HTTPError, ValueError, KeyError)
-"""What `cancel` raises; the last three where Flink does not answer, or something else does."""
+"""Exceptions of `cancel`; the last three mean that Flink does not answer, or that another program answers."""
 _ANSWER = 10.0  # seconds that a service or Flink has for an answer
 _END = 60.0  # seconds that a cancelled job has to end
 _NAME = "beam:option:job_name:v1"
 _ENDED = (api.JobState.DONE, api.JobState.DRAINED, api.JobState.FAILED, api.JobState.CANCELLED)
-_APPEAR = 5.0  # seconds until a job that was handed over is listed
+_APPEAR = 5.0  # seconds until a submitted job is listed
 _ENDED_BY_ITSELF = (404, 409)  # Flink's answers for a job that has ended meanwhile
 _FLINK_ENDED = ("FINISHED", "FAILED", "CANCELED")
 
 
 def job_name(out: str) -> str:
-    """A name that no other job has, of pipeline, day, stage and attempt of the output."""
+    """A unique job name from the pipeline, day, stage and attempt of the output."""
     words = out.rstrip("/").rsplit("/", 4)[1:]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(["twinspire", *words]).lower())
 
@@ -58,7 +57,7 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
         jobs = JobService(endpoint).cancel(name)
         return f"{by_service} its engine may continue it." if jobs else ""
     jobs = 0
-    # A restarted job service has forgotten its jobs, so only Flink's answer counts.
+    # A restarted job service has lost its jobs, so only Flink's answer counts.
     with suppress(grpc.RpcError, TimeoutError):
         jobs = JobService(endpoint).cancel(name)
     if Flink(flink).cancel(name, awaited=jobs > 0):
@@ -95,7 +94,7 @@ class JobService:
           grpc.RpcError: the service does not answer.
         """
         jobs = self._stub.GetJobs(api.GetJobsRequest(), timeout=_ANSWER).job_info
-        # Beam's Python client calls every job `job`, and passes its name as an option.
+        # Beam's Python client names every job `job`, and passes the real name as an option.
         return [
             job.job_id
             for job in jobs
@@ -128,7 +127,7 @@ def endpoint_of(options: PipelineOptions) -> str:
 
 
 def flink_of(options: PipelineOptions) -> str:
-    """Where Flink's REST API answers; empty if the options do not say."""
+    """Address of Flink's REST API; empty if the options do not have it."""
     master = options.view_as(FlinkRunnerOptions).flink_master or ""
     if not master or master.startswith("["):  # [auto], [local]
         return ""
@@ -139,14 +138,14 @@ class Flink:
     """A Flink cluster, at the address of its REST API."""
 
     def __init__(self, address: str) -> None:
-        # Not through a proxy of the environment: the cluster is near its client.
+        # Not through a proxy of the environment, because the cluster is near its client.
         self._client = httpx.Client(base_url=address, timeout=_ANSWER, trust_env=False)
 
     def cancel(self, name: str, *, awaited: bool) -> int:
         """Cancels the jobs of a name that have not ended, waits for their end, and counts them.
 
         Args:
-          awaited: whether a job was handed over, which Flink may list only in a moment.
+          awaited: whether a job was submitted that Flink may not list yet.
 
         Raises:
           TimeoutError: a job goes on.

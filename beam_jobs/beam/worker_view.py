@@ -1,9 +1,9 @@
-"""Whether workers and the client see the same files, and have the same packages.
+"""Checks that workers and the client see the same files, and have the same packages.
 
-A runner says that a job has ended well when each worker wrote its files, wherever that was. Where
-hosts do not share `work_root`, or the client sees an old state of it, files are missing here. So the
-rows that steps write are counted in the job, and compared with the footers of the files before anybody
-uses them. `twinspire doctor` asks a worker beforehand, by a job of one element.
+A runner reports success when each worker has written its files, on whatever disk. If hosts do not share
+`work_root`, or the client sees an old state of it, files are missing here. So the job counts the written
+rows, and the client compares them with the footers of the files before any use. `twinspire doctor` asks a
+worker beforehand, by a job of one element.
 """
 
 import json
@@ -36,21 +36,21 @@ _ANSWER = "answer.json"
 
 def write_rows(written: PCollection, out: str) -> None:
     """(folder below the stage's output, rows written to it) -> `ROWS`, the sums by folder."""
-    # So that the file is written even if no row was.
+    # The file is also written without rows.
     nothing = written.pipeline | "No rows" >> beam.Create([("", 0)], reshuffle=False)
     counts = (written, nothing) | "Rows of all" >> beam.Flatten() | "Rows by 0" >> beam.WithKeys(0)
     uri = storage.join(out, ROWS)
-    # Not by Beam's metrics, which count a bundle twice that is tried again.
+    # Not by Beam's metrics, which count a repeated bundle twice.
     write = beam.MapTuple(lambda _, rows: _write(rows, uri))
     _ = counts | "Rows together" >> beam.GroupByKey() | "Write rows" >> write
 
 
-def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
+def _write(counts: Iterable[tuple[str, int]], uri: str) -> None:
     rows: Counter[str] = Counter()
     for folder, n in counts:
         rows[folder] += n
     # `+` drops counts of 0, such as that of the empty name which `write_rows` adds.
-    storage.write_bytes(place, json.dumps(+rows).encode())
+    storage.write_bytes(uri, json.dumps(+rows).encode())
 
 
 def take(out: str) -> dict[str, int]:
@@ -58,7 +58,7 @@ def take(out: str) -> dict[str, int]:
     the client sees.
 
     Raises:
-      UsageError: the file is not there, or a folder holds other rows.
+      UsageError: the file is missing, or a folder has other rows.
     """
     uri = storage.join(out, ROWS)
     rows: dict[str, int] = json.loads(read_written(uri))
@@ -68,10 +68,10 @@ def take(out: str) -> dict[str, int]:
 
 
 def read_written(uri: str) -> bytes:
-    """The content of a file that a step wrote.
+    """Reads a file that a step wrote.
 
     Raises:
-      UsageError: it is not there.
+      UsageError: it is missing.
     """
     try:
         return storage.read_bytes(uri)
@@ -92,7 +92,7 @@ def check_written(out: str, written: Mapping[str, int]) -> None:
     Raises:
       UsageError: a folder holds other rows.
     """
-    # Counted by footers, which is cheap enough to do for every file of a run.
+    # Counting by footers is cheap enough for every file of a run.
     seen = _rows(out, written)
     unlike = [
         f"{folder}: {rows:,} rows written, {seen[folder]:,} here"
@@ -116,12 +116,12 @@ def _rows(out: str, folders: Iterable[str]) -> Counter[str]:
 
 
 class Installation(BaseModel):
-    """What is installed where a process runs.
+    """Python and packages on the machine of a process.
 
     Attributes:
       host: its machine's name.
       python: Python's version.
-      packages: versions of packages by name; None for what is not installed.
+      packages: versions of packages by name; None if not installed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -134,7 +134,7 @@ class Installation(BaseModel):
 def installation(names: Sequence[str]) -> Installation:
     """The installation of this process, with packages of these names and `twinspire`."""
     packages = {name: _version(name) for name in names}
-    # From its code: a worker may have a checkout that is not installed.
+    # From its code, because a worker may have a checkout that is not installed.
     packages["twinspire"] = __version__
     return Installation(host=platform.node(), python=platform.python_version(), packages=packages)
 

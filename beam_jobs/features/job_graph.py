@@ -3,9 +3,9 @@
     files -> records by shard of users -> rows of each table, by file -> files
                                        -> counts and hashes of all shards, added up: side inputs
 
-Elements are Arrow batches of thousands of rows, never single events. A shard has the full
-histories of its users. The counts of items and the choice of held-out users need all shards. So
-these are added to the rows before the rows are written to files.
+Elements are Arrow batches of thousands of rows, never single events. A shard has the full histories of its
+users. Counts of items and the choice of held-out users need all shards, so they are added to the rows later,
+before rows are written to files.
 """
 
 from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ class Rows(NamedTuple):
     """Record batches for statistics and the analysis of the transform graph.
 
     Attributes:
-      analysis: what the graph is fitted on, with `feature_schema.analysis_schema` of either tower.
+      analysis: the rows that the graph is fitted on, with `feature_schema.analysis_schema` of either tower.
       examples: those of the day, with `feature_schema.example_schema`.
     """
 
@@ -134,7 +134,7 @@ def _add_up_counts(partials: PCollection, p: Pipeline) -> PCollection:
         shard 1: (0, a) (1, b)    ->  (0, a + c)  ->  one table
         shard 2: (0, c) (1, d)        (1, b + d)
     """
-    # So that there is a table without any event, too.
+    # Makes sure that there is a table even without events.
     nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
     merge_part = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
     join = beam.MapTuple(lambda _, tables: item_counts.merge(p, tables))
@@ -149,10 +149,12 @@ def _add_up_counts(partials: PCollection, p: Pipeline) -> PCollection:
 
 
 def _find_held_out(hashes: PCollection, most: int) -> PCollection:
-    """(number of a day, smallest sampling hashes of a shard) -> (that, the last held-out hash)."""
+    """(number of a day, smallest sampling hashes of a shard) -> (number of the day, the last held-out
+    hash).
+    """
     last = beam.MapTuple(lambda day, parts: (day, hashing.last_held_out_hash(parts, most)))
     by_day = hashes | "Hashes by day" >> beam.GroupByKey()
-    # Not `int`, which travels as 64 bits with a sign: that has no room for the larger hashes.
+    # Not `int`, which Beam encodes as a signed 64-bit number: larger hashes would not fit.
     return by_day | "Last hash" >> last.with_output_types(tuple[int, Any])
 
 

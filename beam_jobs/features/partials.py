@@ -1,20 +1,20 @@
-"""What earlier runs have read of the logs, kept for the runs of later days.
+"""Partials: parsed logs that earlier runs stored for the runs of later days.
 
     <work_root>/<pipeline>/partials/dt=D/events-<key>-<part>-of-<parts>.arrow
 
 Any run may write a partial, and any run may use it. Invariants:
-  1. The key is the digest of everything that the content is a function of: the digests of the files, the
-  settings, the format. So a partial is never stale and never changed.
+  1. The key is the digest of all inputs that determine the content: the digests of the files, the settings,
+  the format. So a partial is never stale and never changed.
   2. No key of a stage depends on partials: the output is the same without them.
-  3. A file ends with a digest of its content. A damaged one counts as missing, and is made again.
+  3. A file ends with a digest of its content. A damaged partial counts as missing, and is made again.
 docs/decisions/0008-feature-job.md
 
 A partial is one file:
 
 Arrow stream   the events, batch by batch, compressed by zstd
-JSON           counts, and rejected records, whose files are numbers within the pack
+JSON           counts, and rejected records, whose files are numbered within the pack
 8 bytes        length of the JSON, little-endian
-32 bytes       SHA-256 of all that
+32 bytes       SHA-256 of all of the above
 """
 
 import functools
@@ -38,25 +38,25 @@ from twinspire_core import storage
 from twinspire_core.records.raw_files import format_of
 
 FORMAT = 1
-"""Of the partials; raised when the same logs give other partials than before."""
+"""Format of the partials. Raise it when the same logs give different partials."""
 _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<parts>\d+)\.arrow")
 _SEAL_BYTES = 32
 _LENGTH_BYTES = 8
-# A stream has some thousand rows: starting threads takes longer than unpacking them.
+# A stream has some thousand rows, and starting threads would take longer than decompressing them.
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 ReadOutput: TypeAlias = pl.DataFrame | Count | Rejected
-"""What reading gives: good records, counts, or a record that breaks a rule."""
+"""Results of reading: good records, counts, or a record that breaks a rule."""
 
 
 class Partials:
-    """The partials of a run, as they are when it is planned."""
+    """The partials that exist when a run is planned."""
 
     def __init__(self, job: FeatureJob, folder: str) -> None:
         p = job.p
         self._format = p.source.format
         self._folder = folder
-        # All of the pipeline file that reading events depends on.
+        # All settings of the pipeline file on which reading events depends.
         self._settings = {
             "format": FORMAT,
             "columns": [repr(column) for column in job.columns["events"]],
@@ -66,23 +66,22 @@ class Partials:
             "late_days": p.source.late_days,
             "max_user_events": p.source.max_user_events,
         }
-        # Listed once for all packs: a folder of a store takes a request for each thousand files.
+        # Listed once for all packs, because listing an object store needs a request for each thousand files.
         self._parts_by_stem = whole_partials(folder)
 
     def of(self, files: Sequence[SourceFile]) -> tuple[str | None, int]:
-        """The beginning of the URIs of the partial that files of a day have or will have, None if they can
-        have none; and the number of its parts, 0 if no run has written it yet.
+        """The stem of the URIs of the partial for files of a day, None if they can have no partial; and the
+        number of its parts, 0 if no run has written it yet.
         """
-        # A file that came while the run was planned has no digest, so there is no key.
+        # A file that arrived while the run was planned has no digest, so there is no key.
         if any(file.digest is None for file in files):
             return None, 0
-        # By content and form: the place and the name of a file do not matter, but its ending says how
-        # it is read.
+        # By content and format: the path of a file does not matter, but its ending decides how it is read.
         forms = [
             (file.digest, format_of(file.uri, self._format), file.uri.endswith(".gz"))
             for file in files
         ]
-        # The day too: whether an event is late depends on the folder that it lies in.
+        # The day is part of the key, because the folder decides whether an event is late.
         facts = {**self._settings, "day": str(files[0].day), "files": forms}
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         stem = storage.join(self._folder, f"dt={files[0].day}", f"events-{key}")
@@ -91,8 +90,7 @@ class Partials:
 
 def whole_partials(folder: str) -> dict[str, int]:
     """The partials of a folder that are complete: the number of parts of each, by stem."""
-    # By the number of parts, too: a day that was cut into another number of parts before may have left some
-    # of them.
+    # Also by the number of parts, because files of an earlier, different split may remain.
     present: dict[tuple[str, int], set[int]] = defaultdict(set)
     for file in storage.list_files(folder):
         if match := _PART.fullmatch(file.path):
@@ -110,7 +108,7 @@ def part_uri(stem: str, part: int, parts: int) -> str:
 
 
 class PartialWriter:
-    """Collects what is read of a part of a pack, compressed in memory, and writes it to a file."""
+    """Collects the records of a part of a pack, compressed in memory, and writes them to a file."""
 
     def __init__(self, files: Sequence[SourceFile]) -> None:
         self._files = files
@@ -120,7 +118,7 @@ class PartialWriter:
         self._rejected: list[Rejected] = []
 
     def add(self, output: ReadOutput) -> None:
-        """Takes what was read, in order."""
+        """Adds a result of reading, in order."""
         match output:
             case Count():
                 self._counts[output[:-1]] += output.n
@@ -135,7 +133,7 @@ class PartialWriter:
     def write(self, uri: str) -> None:
         """Writes the file, unless the logs have changed since they were digested."""
         if not _are_unchanged(self._files):
-            return  # what was read is not what the key says
+            return  # the records do not match the key
         if self._stream is not None:
             self._stream.close()
         number_of = {file.uri: number for number, file in enumerate(self._files)}
@@ -143,12 +141,12 @@ class PartialWriter:
             (number_of[record.file], record.row, record.reason, record.value)
             for record in self._rejected
         ]
-        # Sorted: bytes do not depend on the order in which counts came.
-        counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
+        # Sorted, so that the bytes do not depend on the order of the counts.
+        counts = [(*key, n) for key, n in sorted(self._counts.items())]
         account = json.dumps({"counts": counts, "rejected": rejected}).encode()
         length = len(account).to_bytes(_LENGTH_BYTES, "little")
         content = b"".join([self._sink.getvalue().to_pybytes(), account, length])
-        # Two runs that write the same file write the same content, so it does not matter which is last.
+        # Two runs that write the same file write the same content, so the order does not matter.
         storage.write_bytes(uri, content + hashlib.sha256(content).digest())
 
 
@@ -160,18 +158,18 @@ def _are_unchanged(files: Sequence[SourceFile]) -> bool:
     return all(file.uri in listed and _digest(listed[file.uri]) == file.digest for file in files)
 
 
-# Each part of a large file asks for its digest. Size and time are in the key, as the folder lists them,
-# so a file that was written again is digested again.
+# Every part of a large file needs the file's digest, so digests are cached by listed size and time. A file
+# that was written again is digested again.
 @functools.lru_cache(maxsize=1024)
 def _digest(file: storage.FileInfo) -> str:
-    # An object store keeps digests of its own kind; a disk keeps none.
+    # Object stores keep digests of different kinds; a disk keeps none.
     return file.digest or storage.file_digest(file.uri)
 
 
 def find(uri: str, files: Sequence[SourceFile]) -> list[ReadOutput] | None:
-    """What a partial holds of a part of these files; None where it is missing or damaged."""
+    """The content of a partial for a part of these files; None if it is missing or damaged."""
     try:
-        # A view, as partials are large: slicing bytes would copy them.
+        # A view, because partials are large and slicing bytes would copy them.
         sealed = memoryview(storage.read_bytes(uri))
     except FileNotFoundError:
         return None  # deleted by a prune meanwhile

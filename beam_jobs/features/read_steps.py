@@ -38,14 +38,16 @@ RECORDS = "records"
 COUNTS = "counts"
 """Counts to be added up, see report.py."""
 REJECTED = "rejected"
-"""Records that break a rule, to be written down."""
+"""Records that break a rule, for `rejected/`."""
 SHUFFLED_ROWS = 250_000
-"""Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
+"""Rows that are split by shard at a time. With fewer, each shard's batch would have only some hundred
+rows.
+"""
 PACKED_BYTES = 4 << 20
-"""Size of raw files that are read by one call, roughly."""
+"""Approximate size of raw files that one call reads."""
 Slice: TypeAlias = tuple[int, int | None]
 """A file by its number in the pack, and a part of it as `RecordFile.parts` names it."""
-# The counts that files of a folder may have for earlier days, too.
+# Counts that files of a folder may also have for earlier days.
 _OF_ALL_DAYS = {Counted.STRAGGLERS, Counted.EXCESS}
 
 
@@ -55,7 +57,7 @@ class Pack(NamedTuple):
     Attributes:
       files: one, or several small ones.
       first: number of the first of them among all files of the table.
-      stem: beginning of the URIs of the partial; None if what is read is not kept.
+      stem: stem of the URIs of the partial; None if no partial is stored.
       parts: parts of that partial; 0 if no run has written it yet.
     """
 
@@ -81,7 +83,7 @@ class Pack(NamedTuple):
 
 
 class PackPart(NamedTuple):
-    """What one call reads of a pack: part number `part`, from 0, of `parts`."""
+    """The part of a pack that one call reads: number `part`, from 0, of `parts`."""
 
     pack: Pack
     part: int
@@ -89,13 +91,13 @@ class PackPart(NamedTuple):
 
 
 def plan_packs(job: FeatureJob) -> list[list[Pack]]:
-    """All that a run reads, in groups that are read together."""
+    """All packs of a run, in groups that are read together."""
     events = _packed(job.inputs.events.values())
     if job.partials is not None:
-        kept = partials.Partials(job, job.partials)
-        events = [Pack(pack.files, pack.first, *kept.of(pack.files)) for pack in events]
-    # Late events come after all others in the order of the logs. Their packs have no partials: only
-    # some files of these folders are read, and the run of the folder's own day keeps them all.
+        stored = partials.Partials(job, job.partials)
+        events = [Pack(pack.files, pack.first, *stored.of(pack.files)) for pack in events]
+    # Late events come after all others in the order of the logs. Their packs have no partials, because only
+    # some files of these folders are read. The run of the folder's own day stores them all.
     number = sum(len(pack.files) for pack in events)
     events += [
         pack._replace(first=number + pack.first) for pack in _packed(job.late.files.values())
@@ -104,13 +106,13 @@ def plan_packs(job: FeatureJob) -> list[list[Pack]]:
 
 
 def _packed(days: Iterable[Sequence[day_files.SourceFile]]) -> list[Pack]:
-    """Puts small files of a day together. The files are of one table, given day by day."""
+    """Joins small files of a day into packs. The files are of one table, day by day."""
     packs: list[Pack] = []
     number = 0
     for files in days:
         room = 0
         for place, file in enumerate(files):
-            # A file larger than the room is a pack of its own, which is read in parts.
+            # A file that is larger than a pack is a separate pack, which is read in parts.
             if place and file.size <= room:
                 packs[-1] = packs[-1]._replace(files=(*packs[-1].files, file))
             else:
@@ -137,7 +139,7 @@ def _together(packs: Iterable[Pack]) -> list[list[Pack]]:
 
 
 def cut(group: Sequence[Pack], given_format: str) -> Iterator[list[PackPart]]:
-    """What is read by one call: all of several packs, or one part of a large one."""
+    """The parts that one call reads: several whole packs, or one part of a large one."""
     parts = []
     for pack in group:
         number = pack.parts or len(slices(pack, given_format))
@@ -149,7 +151,7 @@ def cut(group: Sequence[Pack], given_format: str) -> Iterator[list[PackPart]]:
 
 
 def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
-    """What each part of a pack has of its files: each a part of the only file; or all of several."""
+    """The content of each part of a pack: a part of its only file, or all of its files."""
     all_slices = [
         (number, part)
         for number, file in enumerate(pack.files)
@@ -159,7 +161,7 @@ def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
 
 
 class JobStep(beam.DoFn):
-    """A step of the feature job, which carries what all steps have in common to the workers."""
+    """A step of the feature job. It carries the data that all steps share to the workers."""
 
     def __init__(self, job: FeatureJob) -> None:
         self.out = job.out
@@ -191,7 +193,7 @@ class Read(JobStep):
                         if self._is_counted(part.pack, output):
                             counts[output[:-1]] += output.n
                     case Rejected():
-                        # Of days without examples, rejected records are only counted.
+                        # On days without examples, rejected records are only counted.
                         if part.pack.table != "events" or part.pack.day in self._job.plan.examples:
                             yield TaggedOutput(REJECTED, output)
                     case _:
@@ -201,9 +203,9 @@ class Read(JobStep):
                 waiting = []
         if waiting:
             yield from self._by_shard(waiting)
-        # Added up here, as a shuffle of a few counts for each call is cheaper than of each count.
-        for thing, n in counts.items():
-            yield TaggedOutput(COUNTS, Count(*thing, n))
+        # Summed here, because shuffling a few sums for each call is cheaper than shuffling every count.
+        for key, n in counts.items():
+            yield TaggedOutput(COUNTS, Count(*key, n))
 
     def _read(self, part: PackPart) -> Iterable[ReadOutput]:
         pack = part.pack
@@ -216,14 +218,14 @@ class Read(JobStep):
         if pack.stem is None:
             return _read_events(self._job, pack, part.part)
         uri = partials.part_uri(pack.stem, part.part, part.parts)
-        kept = partials.find(uri, pack.files) if pack.parts else None
-        if kept is None:
+        partial = partials.find(uri, pack.files) if pack.parts else None
+        if partial is None:
             return self._read_and_keep(pack, part.part, uri)
-        # Somebody may have been forgotten while the partial was being written.
+        # Users may have been forgotten while the partial was being written.
         forgotten = self._job.forgotten
         return (
             forgotten.drop(output) if isinstance(output, pl.DataFrame) else output
-            for output in kept
+            for output in partial
         )
 
     def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[ReadOutput]:
@@ -234,8 +236,8 @@ class Read(JobStep):
         writer.write(uri)
 
     def _is_counted(self, pack: Pack, output: Count) -> bool:
-        """Whether a count is of a day that this run reports."""
-        # Partials have counts of any day, whatever the run that wrote them was for.
+        """Whether this run reports the day of a count."""
+        # Partials have counts of any day, because runs of other days wrote them.
         if output.what == Counted.TYPES:
             return pack.day == self._job.plan.day
         if output.what in _OF_ALL_DAYS:
@@ -243,12 +245,12 @@ class Read(JobStep):
         return True
 
     def _placed(self, pack: Pack, rows: pl.DataFrame) -> pl.DataFrame:
-        """The records of days that the run reads, with their place among all records of the table."""
-        # Files are numbered within their pack until now: so a partial is the same wherever its pack comes
-        # among all.
+        """The records of days that the run reads, with their position among all records of the table."""
+        # Until here files are numbered within their pack, so that a partial does not depend on the position
+        # of its pack.
         rows = rows.with_columns(pl.col(ORDER) + (pack.first << FILE_BITS))
         if pack.table != "events":
-            # Shards tell batches of users from batches of events by this column.
+            # By this column, shards distinguish batches of users from batches of events.
             number = day_plan.number(pack.day)
             return rows.with_columns(pl.lit(number, pl.Int32).alias("_snapshot"))
         if not self._p.source.late_days:
@@ -265,9 +267,9 @@ class Read(JobStep):
 
 
 _USER_DAY = ("_user", "_day")
-# Column: events that the user had that day in earlier blocks. A feature may be called `before`.
+# Column with the user's number of events of the day in earlier blocks. Features may have the name `before`.
 _BEFORE = "_before"
-# Users with more events in a block are counted across blocks. For all others, that is not worth it.
+# Users with more events in a block are counted across blocks. For other users that does not pay off.
 _WATCHED = 100
 
 
@@ -280,8 +282,8 @@ class UserEventLimit:
 
     def take(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of a block, with `_user` and `_day`, that are within the limit so far."""
-        # Users with few events in a block are not counted, so that blocks of ordinary users cost
-        # nothing: what slips through is dropped by `user_shard.within`.
+        # Users with few events in a block are not counted, so blocks of ordinary users cost nothing.
+        # `user_shard.within` drops the excess that remains.
         many = pl.col("n") > min(_WATCHED, self._most)
         counts = rows.group_by(_USER_DAY).len("n").filter(many)
         if counts.is_empty():
@@ -294,8 +296,8 @@ class UserEventLimit:
             how="left",
             maintain_order="left",
         )
-        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
-        return counted.filter((place < self._most).fill_null(True)).select(rows.columns)
+        position = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
+        return counted.filter((position < self._most).fill_null(True)).select(rows.columns)
 
 
 def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[ReadOutput]:
@@ -308,7 +310,7 @@ def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[ReadOutput]
     types = relevant_types(job.p)
     for number, file_part in slices(pack, job.p.source.format)[part]:
         file = pack.files[number]
-        # One for each part of a file: other parts are read elsewhere, at the same time.
+        # One limit for each part of a file, because other workers read the other parts at the same time.
         limit = UserEventLimit(job.p.source.max_user_events)
         for output in _read_records(job, file, number, file_part):
             if isinstance(output, pl.DataFrame):
@@ -333,11 +335,11 @@ def _read_records(
         part=part,
         forgotten=job.forgotten,
     )
-    # Only now: the account is complete after the last record.
+    # At the end, because the account is complete only after the last record.
     yield count_of(file, Counted.GOOD, account.good)
     yield count_of(file, Counted.PARTS, 1)
-    for what, n in account.misplaced.items():
-        yield count_of(file, Counted(what), n)
+    for kind, n in account.misplaced.items():
+        yield count_of(file, Counted(kind), n)
     for reason, n in account.reasons.items():
         yield count_of(file, Counted.REJECTED, n, reason)
     for column in account.absent:
@@ -361,7 +363,7 @@ def _relevant(
     if "_type" in rows.columns:
         for event_type, n in rows["_type"].value_counts().iter_rows():
             yield count_of(file, Counted.TYPES, n, event_type or "")
-    # Dropped as early as possible, so that other types are neither shuffled nor kept.
+    # Dropped as early as possible, so that other types are neither shuffled nor stored.
     if "_type" in rows.columns and types:
         rows = rows.filter(pl.col("_type").is_in(list(types)))
     within_limit = limit.take(rows)
@@ -372,15 +374,15 @@ def _relevant(
 
 def _calendar_day(p: Pipeline, folder_day: date, times: pl.Series) -> pl.Series:
     """The number of each event's calendar day, as `_day`."""
-    # Starts of the days that events of this folder may belong to, oldest first. An event's day is the
-    # last one that has begun by its time.
+    # Starts of the days that events of this folder may belong to, oldest first. An event's day is the last
+    # day that starts at or before its time.
     days_before = range(p.source.late_days, -1, -1)
     starts = [day_plan.start_of(folder_day - timedelta(days=n), p.zone) for n in days_before]
     begun = np.searchsorted(starts, times.to_numpy(), side="right")
     return pl.Series("_day", day_plan.number(folder_day) - len(starts) + begun, pl.Int32)
 
 
-def _by_day(what: Counted, rows: pl.DataFrame) -> Iterator[Count]:
+def _by_day(kind: Counted, rows: pl.DataFrame) -> Iterator[Count]:
     """Counts of events by the day that they belong to."""
     for day, n in rows["_day"].value_counts().iter_rows():
-        yield count(what, "events", day_plan.date_of(day), n)
+        yield count(kind, "events", day_plan.date_of(day), n)

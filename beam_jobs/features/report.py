@@ -1,7 +1,7 @@
-"""Counts of the feature job, and the one report of a run that is made of them.
+"""Counts of the feature job, and the report of a run that is made of them.
 
-Steps give counts; the client adds them up, compares them with the files that were written, and refuses
-the day if too many records were set aside.
+Steps yield counts. The client sums them, compares them with the written files, and refuses the day if too
+many records were rejected.
 """
 
 import json
@@ -26,19 +26,19 @@ from twinspire_core.contracts.features_report import (
 from twinspire_core.errors import BadData
 
 COUNTERS = "counters.json"
-"""File below the stage's output with the sums, from the end of the job until the report is made."""
+"""File below the stage's output with the sums, until the report is made."""
 _SHOWN_TYPES = 10
 
 
 class Counted(StrEnum):
-    """What is counted: records of a table, by the day of their folder unless another day is named.
+    """The kinds of counts: records of a table, by the day of their folder unless another day is named.
 
     GOOD: records that break no rule.
     REJECTED: malformed records; detail: the reason.
     LATE, TOO_LATE, EARLY: events of other days than their folder's, see `CheckedRecords`.
     STRAGGLERS: late events that are used, by the day of their time.
     TYPES: events of the job's day; detail: their type, "" for none.
-    PARTS: parts of files.
+    PARTS: parts of files that were read.
     ABSENT: parts of files without any value of a column; detail: the column's use.
     DUPLICATES: copies that were dropped.
     EXCESS: events beyond `source.max_user_events`, by the day of their time.
@@ -68,7 +68,7 @@ class Counted(StrEnum):
 
 
 class Count(NamedTuple):
-    """One count, to be added to others of the same thing.
+    """A count, to be summed with others of the same key.
 
     Beam sends it field by field, as text and a number, so a StrEnum and a date are stored as text.
 
@@ -85,14 +85,14 @@ class Count(NamedTuple):
     n: int
 
 
-def count(what: Counted, table: Table, day: date, n: int, detail: str = "") -> Count:
-    """A count of something of a table on a day."""
-    return Count(what.value, table, str(day), detail, n)
+def count(kind: Counted, table: Table, day: date, n: int, detail: str = "") -> Count:
+    """A count of this kind for a table on a day."""
+    return Count(kind.value, table, str(day), detail, n)
 
 
-def count_of(file: SourceFile, what: Counted, n: int, detail: str = "") -> Count:
+def count_of(file: SourceFile, kind: Counted, n: int, detail: str = "") -> Count:
     """A count of the records of a file."""
-    return count(what, file.table, file.day, n, detail)
+    return count(kind, file.table, file.day, n, detail)
 
 
 class Counters:
@@ -101,23 +101,23 @@ class Counters:
     def __init__(self, counts: Iterable[Count]) -> None:
         """Adds up the counts."""
         self._sums: Counter[tuple[str, ...]] = Counter()
-        for *thing, n in counts:
-            self._sums[tuple(thing)] += n
+        for *key, n in counts:
+            self._sums[tuple(key)] += n
 
-    def of(self, what: Counted, table: Table, day: date, detail: str = "") -> int:
+    def of(self, kind: Counted, table: Table, day: date, detail: str = "") -> int:
         """One sum; 0 if nothing was counted."""
-        return self._sums[what.value, table, str(day), detail]
+        return self._sums[kind.value, table, str(day), detail]
 
-    def by_detail(self, what: Counted, table: Table, day: date) -> dict[str, int]:
-        """The sums of a thing by detail, in order of the details."""
-        wanted = (what.value, table, str(day))
-        sums = {detail: n for (*thing, detail), n in self._sums.items() if (*thing,) == wanted}
-        # Sorted, since counts come in another order on each run.
+    def by_detail(self, kind: Counted, table: Table, day: date) -> dict[str, int]:
+        """The sums of a kind by detail, in order of the details."""
+        wanted = (kind.value, table, str(day))
+        sums = {detail: n for (*key, detail), n in self._sums.items() if (*key,) == wanted}
+        # Sorted, because counts arrive in a different order on each run.
         return dict(sorted(sums.items()))
 
     def write(self, out: str) -> None:
         """Writes the sums below the stage's output."""
-        rows = [(*thing, n) for thing, n in self._sums.items()]
+        rows = [(*key, n) for key, n in self._sums.items()]
         storage.write_bytes(storage.join(out, COUNTERS), json.dumps(rows).encode())
 
     @classmethod
@@ -129,8 +129,8 @@ class Counters:
         """
         uri = storage.join(out, COUNTERS)
         counters = cls(Count(*row) for row in json.loads(read_written(uri)))
-        # Not a part of the output: its sums come in another order on each run, and equal inputs must give
-        # equal files.
+        # The file is not part of the output: the order of its sums differs between runs, but equal inputs
+        # must give equal files.
         storage.delete_file(uri)
         return counters
 
@@ -139,15 +139,15 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
     """The report of a run, without statistics and skew."""
     day = job.plan.day
 
-    def events(what: Counted, at: date = day) -> int:
-        return counters.of(what, "events", at)
+    def events(kind: Counted, at: date = day) -> int:
+        return counters.of(kind, "events", at)
 
     def listed(table: Table, folder: str) -> int:
         return counters.of(Counted.LISTED, table, day, folder)
 
     left_out = events(Counted.TOO_LATE) + events(Counted.EARLY)
     rejected = counters.by_detail(Counted.REJECTED, "events", day)
-    # Days before the first that has any logs are not missing: the log begins there.
+    # Days before the first day with logs are not missing, because the log begins there.
     oldest = min(job.inputs.events, default=day)
     missing = [at for at in job.plan.read if at > oldest and at not in job.inputs.events]
     return FeaturesReport(
@@ -196,7 +196,9 @@ def _snapshots(
 
 
 def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
-    """Rows that the job wrote, by folder of its output; what `worker_view.check_written` compares with files."""
+    """Rows that the job wrote, by folder of its output. `worker_view.check_written` compares them with the
+    files.
+    """
     day = job.plan.day
     rows = {
         f"{feature_schema.EXAMPLES}/dt={at}": counters.of(Counted.EXAMPLES, "events", at)
@@ -208,13 +210,13 @@ def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
 
 
 def refuse_bad_day(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
-    """Raises BadData if too many records were set aside, a column has no value, or no positive is left."""
+    """Raises BadData if too many records were rejected, a column has no value, or no positive is left."""
     _check_columns(job, counters)
     for day in job.plan.examples:
         _check_rejected(job, counters, "events", day)
     check_snapshots(job, counters)
     if report.positives == 0:
-        # The usual cause is a wrong name in columns.positives, which the log's own types show.
+        # The usual cause is a wrong name in columns.positives, so the message lists the types of the log.
         types = counters.by_detail(Counted.TYPES, "events", job.plan.day)
         most_frequent = sorted(types.items(), key=lambda item: -item[1])[:_SHOWN_TYPES]
         listed = ", ".join(f"{event_type or 'none'}: {n:,}" for event_type, n in most_frequent)
@@ -228,7 +230,7 @@ def refuse_bad_day(job: FeatureJob, counters: Counters, report: FeaturesReport) 
 
 
 def misplaced(job: FeatureJob, report: FeaturesReport) -> str:
-    """A warning if too many events of the day's folder are of other days; else empty."""
+    """A warning if too many events in the day's folder are of other days; else empty."""
     late = report.late
     if late.left_out <= job.p.source.max_rejected * report.rows:
         return ""
@@ -242,7 +244,7 @@ def misplaced(job: FeatureJob, report: FeaturesReport) -> str:
 
 
 def check_snapshots(job: FeatureJob, counters: Counters) -> None:
-    """Raises BadData if too many rows of a snapshot were set aside."""
+    """Raises BadData if too many rows of a snapshot were rejected."""
     for day in job.inputs.items:
         _check_rejected(job, counters, "items", day)
     for day in job.inputs.users:
@@ -274,7 +276,7 @@ def _check_columns(job: FeatureJob, counters: Counters) -> None:
     day = job.plan.day
     parts = counters.of(Counted.PARTS, "events", day)
     absent = counters.by_detail(Counted.ABSENT, "events", day)
-    # Every part of a file counts the columns that it lacks; a column is absent if all parts lack it.
+    # Each part of a file counts the columns that it lacks. A column is absent if all parts lack it.
     for column in job.columns["events"]:
         if parts and absent.get(column.use) == parts:
             raise BadData(

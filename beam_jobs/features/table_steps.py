@@ -1,8 +1,8 @@
 """Steps that make the tables of the feature job: examples, queries, users, sequences and corpora.
 
-A shard of the users makes rows (`Work`), which lack what only all shards together know. With that,
-rows become files (`Finish...`): the side inputs of these steps are the count table of all items and, by
-number of the day, the last sampling hash that is held out.
+`Work` makes rows of a shard of the users. These lack columns that depend on all shards. The `Finish...` steps
+add these columns and write files. Their side inputs are the count table of all items and, by number of the
+day, the last sampling hash that is held out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,17 +34,17 @@ COUNT_TABLES = "count_tables"
 SAMPLING_HASHES = "sampling_hashes"
 """(number of a day, the smallest sampling hashes of a shard, as bytes)."""
 EXAMPLES = "examples"
-"""(file, batch of its rows, without what only all shards together know); histories are coded lists."""
+"""(file, batch of its rows, without the columns that depend on all shards); histories are coded lists."""
 ANALYSIS = "analysis"
-"""Batch of rows that the transform graph is fitted on, with the query tower's columns."""
+"""Batch of rows for fitting the transform graph, with the query tower's columns."""
 EVALUATION = "evaluation"
-"""(file, batch of its queries, without who is held out)."""
+"""(file, batch of its queries, without the choice of held-out users)."""
 USERS = "users"
 """(file, batch of its rows), of the users and of their sequences."""
 
 WORKED_ROWS = 1_000_000
-"""Events up to which shards are worked on together: an operation on columns costs something for each
-call, however few rows it gets.
+"""Shards are processed together up to this many events, because each operation on columns has an overhead per
+call.
 """
 _ANALYSED_ROWS = 1 << 18
 
@@ -59,7 +59,7 @@ class Work(JobStep):
         self._users = 0
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
-        """Works on the shards so far, once they have many events."""
+        """Processes the collected shards once they have many events."""
         parts = list(map(batches.restore, element[1]))
         rows = sum(part.num_rows for part in parts)
         users = pc.count_distinct(pa.chunked_array([part["_user"] for part in parts])).as_py()
@@ -74,15 +74,15 @@ class Work(JobStep):
         self._users += users
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Works on the rest."""
-        # Outside of `process`, Beam knows no element that outputs could take their window from.
+        """Processes the remaining shards."""
+        # Outside of `process`, there is no element whose window Beam could give to outputs.
         for made in self._work():
             yield TaggedOutput(made.tag, GlobalWindows.windowed_value(made.value))
 
     def _work(self) -> Iterator[TaggedOutput]:
         frames = [batches.to_frame([part]) for part in self._waiting]
         self.start_bundle()
-        # A shard has batches of both tables; only events have `_day`.
+        # A shard has batches of both tables. Only events have `_day`.
         event_frames = [frame for frame in frames if "_day" in frame.columns]
         user_frames = [frame for frame in frames if "_day" not in frame.columns]
         # Users without events have no rows in any table.
@@ -101,11 +101,13 @@ class Work(JobStep):
         yield TaggedOutput(COUNTS, count(Counted.USERS, "events", day, users_of_day))
 
     def _sampling_hashes(self, events: UserShard) -> Iterator[TaggedOutput]:
-        """For each day with held-out users, the hashes that may be among the smallest of all shards."""
+        """For each day with held-out users, the shard's hashes that may be among the smallest of all
+        shards.
+        """
         share = self._job.p.evaluation.holdout
         most = self._job.most_held_out
         plan = self._job.plan
-        # Also of days without examples: who was held out then is measured today.
+        # Also for days without examples, because their held-out users are measured today.
         for day in sorted({*plan.examples, *plan.evaluation, *plan.replay}):
             hashes = events.sampling_hashes(day)[SAMPLING_HASH].to_numpy()
             smallest = hashing.smallest(hashes, share, most)
@@ -130,7 +132,7 @@ class Work(JobStep):
                 _unfinished_queries(p),
             )
         for day in plan.replay:
-            # One file, as these are few of all users.
+            # One file, because these are few users.
             rows = examples.replayed_queries(events, day)
             folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
             yield from self._table(EVALUATION, folder, [(0, rows)], _unfinished_queries(p))
@@ -182,10 +184,10 @@ def _unfinished_queries(p: Pipeline) -> pa.Schema:
     return schema.remove(schema.get_field_index("_holdout"))
 
 
-def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:
-    """Counts of events that were dropped, which are given by number of their day."""
+def _dropped(kind: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:
+    """Counts of dropped events, from numbers by day."""
     for day, n in by_day.items():
-        yield TaggedOutput(COUNTS, count(what, "events", day_plan.date_of(day), n))
+        yield TaggedOutput(COUNTS, count(kind, "events", day_plan.date_of(day), n))
 
 
 class FinishExamples(JobStep):
@@ -202,7 +204,7 @@ class FinishExamples(JobStep):
     ) -> Iterator[Any]:
         """Writes a file."""
         name, parts = element
-        # A step knows of its rows only the file that they go to.
+        # The key of a step's rows is only their file.
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
         rows, histories = self._sorted(list(map(batches.restore, parts)))
         rows = rows.with_columns(_is_held_out(held_out, day).alias("_holdout"))
@@ -223,7 +225,7 @@ class FinishExamples(JobStep):
         """Rows of all parts in order, and their histories by column."""
         names = list(self._p.of_kind(HistoryFeature))
         rows = batches.to_frame(part.drop_columns(names) for part in parts)
-        # Batches come in any order; sorted, they are the same on every run.
+        # Batches arrive in any order. Sorted, they are the same on every run.
         order = rows.select(pl.arg_sort_by("_time", "_user", "_item", ORDER)).to_series()
         histories = {name: batches.CodedLists.of(part[name] for part in parts) for name in names}
         in_order = {name: lists.take(order.to_numpy()) for name, lists in histories.items()}
@@ -238,15 +240,15 @@ class AnalyseItems(JobStep):
         """Makes a row for each event of the vocabulary days."""
         if not self._job.plan.analysis:
             return
-        # All events of an item on a day have the same features, so these are looked up once.
+        # All events of an item on a day have the same features, so they are looked up once.
         rows = items.taken_on(self._job, _frame(table))
-        # One snapshot for all vocabulary days: in incremental mode older ones may be gone.
+        # One snapshot for all vocabulary days, because in incremental mode older ones may be deleted.
         snapshot_day = self._job.inputs.items_of.get(self._job.plan.day)
         rows = items.with_item_features(self._job, rows, snapshot_day, pl.col("_day"))
         schema = feature_schema.analysis_schema(self._p, "item")
         row = 0
         for some in rows.iter_slices(batches.ROW_GROUP):
-            # One row for each event: the graph's vocabularies and moments count events.
+            # One row for each event, because the graph's vocabularies and moments count events.
             of_event = np.repeat(np.arange(len(some)), some["n"].to_numpy())
             for events in some[of_event].iter_slices(_ANALYSED_ROWS):
                 # Rows are in order of items and days, so a row has the same number in every run.
@@ -266,7 +268,7 @@ class FinishQueries(JobStep):
         name, parts = element
         rows = batches.to_frame(map(batches.restore, parts))
         if name.startswith(f"{feature_schema.REPLAY}/"):
-            # Users with the largest hashes, who are never held out.
+            # These are users with the largest hashes, who are never held out.
             some = rows.top_k(self._job.most_replayed, by=SAMPLING_HASH).sort("_user")
             finished = some.with_columns(pl.lit(False).alias("_holdout"))
         else:
@@ -274,7 +276,7 @@ class FinishQueries(JobStep):
             for day in self._job.plan.evaluation:
                 queries = rows.filter(pl.col("_day") == day).sort("_user")
                 queries = queries.with_columns(_is_held_out(held_out, day).alias("_holdout"))
-                # Of earlier days, only users whom no version was trained on are measured.
+                # On earlier days, only users that no version was trained on are measured.
                 if day != self._job.plan.day:
                     queries = queries.filter("_holdout")
                 days.append(queries)
@@ -290,7 +292,7 @@ class FinishUsers(JobStep):
     def process(self, element: tuple[str, Iterable[pa.RecordBatch]]) -> Iterator[Count]:
         """Writes a file."""
         name, parts = element
-        # The batches are of several shards, in any order.
+        # The batches come from several shards, in any order.
         rows = batches.to_frame(map(batches.restore, parts)).sort("_user")
         of_users = name.startswith(f"{feature_schema.USERS}/")
         schema = (
@@ -314,7 +316,8 @@ class FinishCorpus(JobStep):
         schema = items.schema_of(self._job, rows)
         if moment in self._job.plan.replay:
             schema = feature_schema.replayed_corpus_schema(schema)
-            # Sources' tables need the whole corpus; other replayed days only what lists can hold.
+            # Tables of sources need the whole corpus; other replayed days only need items that lists can
+            # contain.
             if moment not in self._job.plan.table_days:
                 rows = items.taken_before(rows, moment, counts)
         self._write_corpus(folder, rows, schema)

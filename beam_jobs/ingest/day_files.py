@@ -95,10 +95,10 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
     users = SnapshotDays(p, "users")
     if p.source.items and not items.at(plan.day):
         first = min(items.days, default=None)
-        there = f"where the first is of {first}" if first else "which has no snapshots at all"
+        snapshots = f"where the first is of {first}" if first else "which has no snapshots at all"
         raise BadData(
             f"A day needs an items snapshot of that day or an earlier day; there is none for"
-            f" {plan.day} in {p.source.items}, {there}."
+            f" {plan.day} in {p.source.items}, {snapshots}."
             " Put one there, or remove source.items to recommend all items that have events."
         )
     # A training day older than all snapshots has no item features, and is trained on all the same.
@@ -146,7 +146,7 @@ def fingerprint(
     p: Pipeline,
     day: date,
     scope: day_plan.Scope,
-    known: dict[str, str] | None = None,
+    digests_by_uri: dict[str, str] | None = None,
     *,
     replays: bool = False,
 ) -> dict[str, str]:
@@ -161,15 +161,15 @@ def fingerprint(
         and others are added.
       replays: whether the run replays days before the day.
     """
-    if known is None:
-        known = {}
+    if digests_by_uri is None:
+        digests_by_uri = {}
     read = inputs(p, day_plan.make_plan(p, day, scope, replays=replays))
     digests = {}
     for table in (read.events, read.items, read.users):
         for file in chain.from_iterable(table.values()):
-            if file.uri not in known:
-                known[file.uri] = file.digest or storage.file_digest(file.uri)
-            digests[input_name(file)] = known[file.uri]
+            if file.uri not in digests_by_uri:
+                digests_by_uri[file.uri] = file.digest or storage.file_digest(file.uri)
+            digests[input_name(file)] = digests_by_uri[file.uri]
     return digests
 
 
@@ -316,9 +316,9 @@ def _not_there(p: Pipeline, day: date, awaited: str, half: str | None) -> LogsLa
             " file no longer grows, deliver it again."
         )
     newest = SnapshotDays(p, "events").at(date.max)
-    there = f"the newest day with events is {newest}" if newest else "no day has events"
+    newest_day = f"the newest day with events is {newest}" if newest else "no day has events"
     return LogsLate(
         f"The events of {day} are not there yet: {awaited} does not exist or is empty{waited};"
-        f" {there}. Run the day again later, or set source.wait, so that the stage waits for it."
+        f" {newest_day}. Run the day again later, or set source.wait, so that the stage waits for it."
         " If the logs will never come, leave the day out: gaps are allowed."
     )

@@ -129,12 +129,12 @@ def _read_blocks(
                 yield Block(frame, block.numbers, text=raw.kind != "parquet")
 
 
-def _missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> BadData:
+def _missing(file: SourceFile, columns: Sequence[Column], names: Sequence[str]) -> BadData:
     """The error about columns that a file does not have."""
     listed = ", ".join(f"{c.source!r} ({c.use})" for c in columns)
     return BadData(
         f"The pipeline file names columns of {file.table} that {file.uri} does not have: {listed}."
-        f" The file has: {', '.join(there)}. Correct the name in the pipeline file, or deliver the"
+        f" The file has: {', '.join(names)}. Correct the name in the pipeline file, or deliver the"
         " file again with the column."
     )
 
@@ -197,7 +197,7 @@ class DayBounds(NamedTuple):
             "too late": int((time < self.oldest).sum()),
             "early": int((time >= self.end).sum()),
         }
-        return {what: n for what, n in counts.items() if n}
+        return {kind: n for kind, n in counts.items() if n}
 
 
 @dataclass(slots=True)

@@ -165,9 +165,9 @@ def read(
                 raise BadData(f"{path} is empty. Write it again, or leave it out.")
             for block in blocks:
                 if isinstance(block, Unreadable):
-                    place = f"{'line' if kind == 'jsonl' else 'row'} {block.number}"
+                    where = f"{'line' if kind == 'jsonl' else 'row'} {block.number}"
                     reason = f"{block.reason}: {block.why}"
-                    malformed(Malformed(str(path), place, reason, block.text[:_TEXT_LENGTH]))
+                    malformed(Malformed(str(path), where, reason, block.text[:_TEXT_LENGTH]))
                 else:
                     progress(min(1.0, block.offset / size))
                     yield block.rows

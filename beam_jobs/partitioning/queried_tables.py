@@ -87,8 +87,8 @@ def _postgresql(database: str, query: str) -> Iterator[pa.RecordBatch]:
 def _delta(database: str, query: str) -> Iterable[pa.RecordBatch]:
     from deltalake import DeltaTable, QueryBuilder
 
-    place = database.partition(":")[2].rstrip("/")
-    builder = QueryBuilder().register(place.rpartition("/")[2], DeltaTable(place))
+    folder = database.partition(":")[2].rstrip("/")
+    builder = QueryBuilder().register(folder.rpartition("/")[2], DeltaTable(folder))
     return pa.RecordBatchReader.from_stream(builder.execute(query))
 
 

@@ -155,9 +155,9 @@ def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
     )
     # An inner join: only users whose hashes are given.
     queried = truth.drop("_code").join(hashes, on="_user")
-    known = _known_queries(shard, day, queried)
-    newcomers = _newcomers(shard, day, queried.join(known, on="_user", how="anti"))
-    rows = pl.concat([known, newcomers], how="diagonal")
+    known_users = _known_queries(shard, day, queried)
+    newcomers = _newcomers(shard, day, queried.join(known_users, on="_user", how="anti"))
+    rows = pl.concat([known_users, newcomers], how="diagonal")
     rows = rows.join(queried, on="_user", maintain_order="left")
     return rows.with_columns(pl.lit(day).alias("_day"))
 

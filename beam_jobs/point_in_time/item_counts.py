@@ -131,14 +131,14 @@ def _added_up(
     # Item and day in one number, which is sorted and grouped by faster than two.
     first_day = rows.select(pl.col("_day").min()).item()
     days = rows.select(pl.col("_day").max()).item() - first_day + 1
-    place = numbers * days + (rows["_day"] - first_day)
+    key = numbers * days + (rows["_day"] - first_day)
     sums = ["n", *_sums(p)]
-    ordered = rows.select("first", *sums).with_columns(place.alias("_place")).sort("_place")
+    ordered = rows.select("first", *sums).with_columns(key.alias("_place")).sort("_place")
     by_place = ordered.group_by("_place", maintain_order=True)
     total = by_place.agg(pl.col(sums).sum(), pl.col("first").min())
-    place = total["_place"]
-    item = items.gather(place // days).alias("_item")
-    day = (place % days + first_day).cast(pl.Int32).alias("_day")
+    key = total["_place"]
+    item = items.gather(key // days).alias("_item")
+    day = (key % days + first_day).cast(pl.Int32).alias("_day")
     return batches.to_batch(total.with_columns(item, day), schema(p))
 
 

@@ -160,15 +160,15 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
         _holds(listed[f"_filter_{column}"], values)
         for column, values in job.p.corpus.filter.items()
     )
-    kept = listed.filter(pl.all_horizontal(pl.lit(True), *holds))
-    if kept.is_empty() and not listed.is_empty():
+    passing = listed.filter(pl.all_horizontal(pl.lit(True), *holds))
+    if passing.is_empty() and not listed.is_empty():
         raise BadData(
             "corpus.filter selects the items that can be recommended, but none of the"
             f" {len(listed):,} items of {snapshot_day} passes {job.p.corpus.filter}. Compare the filter"
             " with the values of these columns."
         )
-    shown = [name for name in kept.columns if name.startswith(("_display_", "_attribute_"))]
-    rows = item_counts.add(job.p, kept.select("_item", *shown), figures_of_items)
+    shown = [name for name in passing.columns if name.startswith(("_display_", "_attribute_"))]
+    rows = item_counts.add(job.p, passing.select("_item", *shown), figures_of_items)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
     return _named(job, with_item_features(job, rows, snapshot_day, moment))

@@ -82,8 +82,8 @@ def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
     _, user = item_counts.numbered(events["_user"])
     items, item = item_counts.numbered(events["_item"])
     since = pl.col("_time") - pl.col("_time").min()
-    place = events.select(user * (since.max() + 1) + since).to_series()
-    return items, [user.alias("_code"), place.alias(_PLACE), item.alias(item_counts.ITEM_NUMBER)]
+    key = events.select(user * (since.max() + 1) + since).to_series()
+    return items, [user.alias("_code"), key.alias(_PLACE), item.alias(item_counts.ITEM_NUMBER)]
 
 
 def _by_day(events: pl.DataFrame) -> Counter[int]:

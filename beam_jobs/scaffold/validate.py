@@ -159,8 +159,8 @@ def _check(
     """Whether a column is there, and can be used as the pipeline file says."""
     name = column.source
     if name not in sample.rows.columns:
-        found = f"no such column; there are: {', '.join(sample.rows.columns)}"
-        return CheckedColumn(sample.table, name, _use(p, column), ok=False, found=found)
+        description = f"no such column; there are: {', '.join(sample.rows.columns)}"
+        return CheckedColumn(sample.table, name, _use(p, column), ok=False, found=description)
     values = sample.rows[name]
     kind = values.dtype
     # Polars cannot count the different values of every nested type.

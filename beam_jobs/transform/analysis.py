@@ -129,10 +129,10 @@ class AddUp(Summarise):
 def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     """The partial result of one batch, of the raw feature columns that it has."""
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-    there = set(table.column_names)
+    names = set(table.column_names)
     return Summary(
-        {name: [counts(table[name])] for name in features(p) if name in there},
-        {n: _moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in there},
+        {name: [counts(table[name])] for name in features(p) if name in names},
+        {n: _moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in names},
     )
 
 
@@ -199,14 +199,14 @@ def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
     feature = features(p)[name]
     # "" is a missing value, and a line of the vocabulary's file holds one value.
     is_line = pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]"))
-    kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
+    is_kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
     # Rare ids share the rows of unknown values.
     if isinstance(feature, IdFeature):
-        kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
+        is_kept = pc.and_(is_kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
         size = MOST_IDS
     else:
         size = MOST_VALUES
-    rows = counts.filter(kept)
+    rows = counts.filter(is_kept)
     order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
     return rows.take(order[:size])
 

@@ -135,15 +135,15 @@ def _writer(sink: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
     be as long as they are, and cost half as much again.
     """
     ids = [field.name for field in schema if field.type == pa.list_(pa.int64())]
-    others = [field.name for field in schema if field.name not in ids]
+    plain = [field.name for field in schema if field.name not in ids]
     packed = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in ids}
     return pq.ParquetWriter(
         sink,
         schema,
         compression="zstd",
-        use_dictionary=others,
+        use_dictionary=plain,
         column_encoding=packed,
-        write_statistics=others,
+        write_statistics=plain,
     )
 
 

@@ -44,9 +44,9 @@ class ComparedDays(NamedTuple):
     def pairs(self) -> Iterator[tuple[str, Column, Column]]:
         """Columns that both days have, with the same type."""
         for name, now in self.now.examples.items():
-            then = self.then.examples.get(name)
-            if then is not None and then.type == now.type:
-                yield name, now, then
+            earlier = self.then.examples.get(name)
+            if earlier is not None and earlier.type == now.type:
+                yield name, now, earlier
 
 
 def check_day(p: Pipeline, out: str, then: StatisticsFile, when: str) -> DayStatistics:
@@ -67,8 +67,8 @@ def check_day(p: Pipeline, out: str, then: StatisticsFile, when: str) -> DayStat
     anomalies = find(compared, drift)
     # The day's values are judged by those known before it, and then added: what is new today is
     # known tomorrow.
-    known = known_values(compared)
-    compared.now.model_copy(update={"anomalies": anomalies, "drift": drift, "known": known}).write(
+    values = known_values(compared)
+    compared.now.model_copy(update={"anomalies": anomalies, "drift": drift, "known": values}).write(
         out
     )
     _act_on(p, anomalies, storage.join(out, StatisticsFile.FILE))
@@ -93,7 +93,7 @@ def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
 
 def known_values(c: ComparedDays) -> dict[str, list[str]]:
     """Values that each category has had up to the day; without columns of too many values."""
-    known = {}
+    values_by_name = {}
     for name, column in c.now.examples.items():
         feature = c.p.features.get(name)
         if not isinstance(feature, CategoryFeature | CategoriesFeature):
@@ -102,8 +102,8 @@ def known_values(c: ComparedDays) -> dict[str, list[str]]:
         values = {*c.then.known.get(name, ()), *column.listed}
         # Only where every value is listed: with some of them, the others would count as unknown.
         if column.exact and len(values) <= LISTED:
-            known[name] = sorted(map(str, values))
-    return known
+            values_by_name[name] = sorted(map(str, values))
+    return values_by_name
 
 
 def drifts(c: ComparedDays) -> dict[str, Distance]:
@@ -116,17 +116,17 @@ def drifts(c: ComparedDays) -> dict[str, Distance]:
         if part == "weekday"
     }
     distances = {}
-    for name, now, then in c.pairs():
-        values = min(sum(now.counts), sum(then.counts))
+    for name, now, earlier in c.pairs():
+        values = min(sum(now.counts), sum(earlier.counts))
         if name in weekdays or values < LEAST_VALUES:
             continue
         # Of strings the share that moved most counts.
         if now.type == "string":
             limit = max(c.p.statistics.max_drift, noise(values))
-            value = linf(now.shares, then.shares)
+            value = linf(now.shares, earlier.shares)
             distances[name] = Distance(measure="L-infinity distance", value=value, limit=limit)
         else:
-            value = Numbers.of(now).distance(Numbers.of(then))
+            value = Numbers.of(now).distance(Numbers.of(earlier))
             limit = c.p.statistics.max_drift
             distances[name] = Distance(
                 measure="Jensen-Shannon divergence", value=value, limit=limit
@@ -168,12 +168,12 @@ def _unknown(c: ComparedDays) -> Iterator[tuple[str, str]]:
 def _volume(c: ComparedDays) -> Iterator[tuple[None, str]]:
     """Far more or far fewer rows than on the earlier day."""
     now = c.now.rows
-    then = c.then.rows
-    change = (now - then) / max(1, now, then)
+    earlier = c.then.rows
+    change = (now - earlier) / max(1, now, earlier)
     if c.then.examples and abs(change) > MAX_VOLUME_CHANGE:
         yield (
             None,
-            f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
+            f"{now:,} rows after {earlier:,} on {c.when}: a relative change of {abs(change):.2f}, more"
             f" than {MAX_VOLUME_CHANGE:g}",
         )
 
@@ -182,11 +182,11 @@ def _nulls(c: ComparedDays) -> Iterator[tuple[str, str]]:
     """Columns that are missing in far more or far fewer of the rows than on the earlier day."""
     for name, column, before in c.pairs():
         now = column.missing / max(1, column.rows)
-        then = before.missing / max(1, before.rows)
-        if abs(now - then) > MAX_NULL_CHANGE:
+        earlier_share = before.missing / max(1, before.rows)
+        if abs(now - earlier_share) > MAX_NULL_CHANGE:
             yield (
                 name,
-                f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
+                f"missing in {now:.1%} of the rows after {earlier_share:.1%} on {c.when}: a change of more"
                 f" than {MAX_NULL_CHANGE:.0%}",
             )
 
@@ -194,14 +194,14 @@ def _nulls(c: ComparedDays) -> Iterator[tuple[str, str]]:
 def _too_far(c: ComparedDays, drift: Mapping[str, Distance]) -> Iterator[tuple[str, str]]:
     """Columns whose distribution is too far from that of the earlier day."""
     ids = {"_user", "_item", *c.p.of_kind(IdFeature)}  # they come and go
-    for name, now, then in c.pairs():
+    for name, now, earlier in c.pairs():
         distance = drift.get(name)
         if name in ids or distance is None or distance.value <= distance.limit:
             continue
         if now.type == "string":
-            yield name, _shifted_category(c, now, then, distance)
+            yield name, _shifted_category(c, now, earlier, distance)
             continue
-        medians = [side.quantiles[5] for side in (now, then)]
+        medians = [side.quantiles[5] for side in (now, earlier)]
         if medians[0] != medians[1]:
             yield (
                 name,
@@ -210,10 +210,10 @@ def _too_far(c: ComparedDays, drift: Mapping[str, Distance]) -> Iterator[tuple[s
             )
 
 
-def _shifted_category(c: ComparedDays, now: Column, then: Column, distance: Distance) -> str:
-    value = furthest(now.shares, then.shares)
+def _shifted_category(c: ComparedDays, now: Column, earlier: Column, distance: Distance) -> str:
+    value = furthest(now.shares, earlier.shares)
     share_now = now.shares.get(value, 0)
-    share_then = then.shares.get(value, 0)
+    share_then = earlier.shares.get(value, 0)
     limit = f"max_drift = {c.p.statistics.max_drift:g}"
     if distance.limit > c.p.statistics.max_drift:
         limit = f"{distance.limit:.3f}, which chance may make of so few values (and {limit})"
