@@ -89,107 +89,100 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
     assert old() == [home]
 
 
-@pytest.fixture
-def backfilled(tmp_path):
-    """A pipeline file, and a function that makes what the run of a day leaves: working files and a
-    version.
-    """
-    file = tmp_path / "shop.toml"
-    file.write_text(FILE.format(tmp_path))
-    pipeline = load(file)
+class Backfilled:
+    """A pipeline file, and what runs of its days leave: working files and versions."""
 
-    def run(day):
-        uri, measured = (commit(pipeline, day, stage) for stage in ("train", "measure"))
-        staged = tmp_path / "staged"
-        staged.mkdir(exist_ok=True)
-        (staged / "file").write_text(uri[-10:])
-        made = {"train": uri, "measure": measured}
-        sources = {stage: attempts.name(pipeline, place) for stage, place in made.items()}
-        manifest = described(staged, "shop", day, sources=sources)
-        registry = Registry(pipeline.registry.root, "shop")
-        registry.publish(str(staged), manifest, accepted=True, reason="")
+    def __init__(self, folder) -> None:
+        self.file, self.staged = folder / "shop.toml", folder / "staged"
+        self.file.write_text(FILE.format(folder))
+        self.staged.mkdir()
+        self.pipeline = load(self.file)
+        self.registry = Registry(self.pipeline.registry.root, "shop")
+
+    def run(self, *days) -> list[str]:
+        """Makes what runs of days leave, counted from `DAY`: the versions."""
+        return [self._run(DAY + timedelta(days=n)) for n in days]
+
+    def _run(self, day) -> str:
+        made = {stage: commit(self.pipeline, day, stage) for stage in ("train", "measure")}
+        (self.staged / "file").write_text(made["train"][-10:])
+        sources = {stage: attempts.name(self.pipeline, place) for stage, place in made.items()}
+        manifest = described(self.staged, "shop", day, sources=sources)
+        self.registry.publish(str(self.staged), manifest, accepted=True, reason="")
         return manifest.version
 
-    return file, run
+    def pruned(self, *options) -> tuple[list[str], list[str]]:
+        """What `twinspire prune` would delete: the days of versions and of working files."""
+        command = ["prune", str(self.file), *options]
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        report = json.loads(done.stdout.splitlines()[-1])
+        files = sorted(uri.split("/dt=")[1].split("/")[0] for uri in report["working_files"])
+        days = sorted({*files})
+        assert files == sorted(2 * days), "of training and of measuring"
+        return sorted(version[:10] for version in report["versions"]), days
 
 
-def pruned(file, *options):
-    """What `twinspire prune` would delete: the days of the versions, and of the working files."""
-    done = CliRunner().invoke(app, ["prune", str(file), *options], catch_exceptions=False)
-    report = json.loads(done.stdout.splitlines()[-1])
-    files = [uri.split("/dt=")[1].split("/")[0] for uri in report["working_files"]]
-    days = sorted({*files})
-    assert sorted(files) == sorted(2 * days), "of training and of measuring"
-    return [version[:10] for version in report["versions"]], days
+@pytest.fixture
+def shop(tmp_path):
+    return Backfilled(tmp_path)
 
 
-def test_days_are_counted_from_the_newest_that_was_run_however_long_ago_that_is(backfilled):
+def days_after(*days) -> list[str]:
+    return [str(DAY + timedelta(days=n)) for n in days]
+
+
+@pytest.mark.parametrize(
+    ("options", "old"),
+    [
+        ((), []),  # registry.keep_days is 30
+        (("--keep-days", "3"), [0]),
+        (("--keep-days", "2"), [0, 20]),
+        (("--keep-days", "0"), [0, 20, 21]),
+    ],
+)
+def test_days_are_counted_from_the_newest_that_was_run_however_long_ago_that_is(shop, options, old):
     """As after a backfill of old logs."""
-    file, run = backfilled
-    for n in (0, 20, 21, 22):
-        run(DAY + timedelta(days=n))
-    old, *others = [str(DAY + timedelta(days=n)) for n in (0, 20, 21)]
-    assert pruned(file, "--keep", "1") == ([], []), "registry.keep_days is 30"
-    assert pruned(file, "--keep", "1", "--keep-days", "3") == ([old], [old])
-    every = [old, *others]
-    assert pruned(file, "--keep", "1", "--keep-days", "2") == (every[1::-1], every[:2])
-    assert pruned(file, "--keep", "1", "--keep-days", "0") == (every[::-1], every)
+    shop.run(0, 20, 21, 22)
+    assert shop.pruned("--keep", "1", *options) == (days_after(*old),) * 2
 
 
-def test_a_day_that_has_not_come_yet_makes_no_other_old(backfilled, tmp_path):
-    """A folder that somebody made by mistake, or a clock that was wrong."""
-    file, run = backfilled
-    for n in (3, 2):
-        run(date.today() - timedelta(days=n))
+def test_a_future_or_late_day_makes_no_other_old(shop, tmp_path):
+    """A folder by a wrong clock; where logs are old, a run without a date tries yesterday."""
+    shop.run(0, 1)
+    today = date.today()
+    run_leases.write(shop.pipeline, today - timedelta(days=1), "a run", "late")
+    assert shop.pruned("--keep", "0") == ([], [])
+    shop.run(*((today - DAY).days - n for n in (3, 2)))
     (tmp_path / "work/shop/dt=2999-01-01/train").mkdir(parents=True)
-    assert pruned(file, "--keep", "0") == ([], [])
-
-
-def test_a_day_that_was_only_tried_makes_no_other_old(backfilled):
-    """Where logs are old, `twinspire run` without a date finds that yesterday is late."""
-    file, run = backfilled
-    for n in (0, 1):
-        run(DAY + timedelta(days=n))
-    yesterday = date.today() - timedelta(days=1)
-    run_leases.write(load(file), yesterday, "a run", "late")
-    assert pruned(file, "--keep", "0") == ([], [])
+    assert shop.pruned("--keep", "0") == (days_after(0, 1),) * 2
 
 
 @pytest.mark.parametrize("command", [("promote",), ("rollback", "--to"), ("pin",)])
-def test_a_day_with_two_versions_means_none_that_is_to_be_changed(backfilled, command):
-    file, run = backfilled
-    first, second = (run(DAY) for _ in range(2))
-    live = Registry(load(file).registry.root, "shop").live()
+def test_a_day_with_two_versions_is_refused_where_a_version_is_to_be_changed(shop, command):
+    first, second = shop.run(0, 0)
     name, *option = command
-    done = CliRunner().invoke(app, [name, str(file), *option, str(DAY)])
+    done = CliRunner().invoke(app, [name, str(shop.file), *option, str(DAY)])
     assert isinstance(done.exception, UsageError)
-    assert all(one in str(done.exception) for one in (f"{second} (live)", f"{first} (accepted)"))
-    assert Registry(load(file).registry.root, "shop").live() == live == second
+    assert f"{second} (live)" in str(done.exception)
+    assert f"{first} (accepted)" in str(done.exception)
+    assert shop.registry.live() == second
 
 
-def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):
+def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(shop):
     """And the state of its training, until it has ended."""
-    file, run = backfilled
-    for n in (0, 20, 21, 22):
-        run(DAY + timedelta(days=n))
-    pipeline, filled_in = load(file), DAY + timedelta(days=1)
-    run_leases.acquire_day(pipeline, filled_in, "backfill")
-    assert pruned(file, "--keep", "1", "--keep-days", "3") == ([], [])
-    run_leases.write(pipeline, filled_in, "backfill", "failed")
-    assert pruned(file, "--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])
+    shop.run(0, 20, 21, 22)
+    filled_in = DAY + timedelta(days=1)
+    run_leases.acquire_day(shop.pipeline, filled_in, "backfill")
+    assert shop.pruned("--keep", "1", "--keep-days", "3") == ([], [])
+    run_leases.write(shop.pipeline, filled_in, "backfill", "failed")
+    assert shop.pruned("--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])
 
 
-def test_between_two_days_of_a_backfill_the_newest_that_it_has_made_stays(backfilled, monkeypatch):
+def test_between_two_days_of_a_backfill_the_newest_that_it_has_made_stays(shop, monkeypatch):
     """No day is under way then. A day later it is as old as all others."""
-    file, run = backfilled
-    for n in (0, 20, 21, 22, 1, 2):
-        run(DAY + timedelta(days=n))
-    older, filled_in = ([str(DAY + timedelta(days=n)) for n in days] for days in ((0, 1), (2,)))
-    pipeline, next_day = load(file), DAY + timedelta(days=3)
-    state = Registry(pipeline.registry.root, "shop").state()
-    assert parent_of(state, next_day)[:10] == filled_in[0]
-    old = pruned(file, "--keep", "1", "--keep-days", "3")
-    assert (sorted(old[0]), old[1]) == (older, older)
+    shop.run(0, 20, 21, 22, 1, 2)
+    next_day = DAY + timedelta(days=3)
+    assert [parent_of(shop.registry.state(), next_day)[:10]] == days_after(2)
+    assert shop.pruned("--keep", "1", "--keep-days", "3") == (days_after(0, 1),) * 2
     monkeypatch.setattr(change_versions, "_FILLING_IN", timedelta(0))
-    old = pruned(file, "--keep", "1", "--keep-days", "3")
-    assert (sorted(old[0]), old[1]) == ([*older, *filled_in], [*older, *filled_in])
+    assert shop.pruned("--keep", "1", "--keep-days", "3") == (days_after(0, 1, 2),) * 2

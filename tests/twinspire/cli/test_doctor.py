@@ -24,23 +24,14 @@ item = {{ kind = "id", tower = "item" }}
 
 
 @pytest.fixture
-def pipeline(tmp_path):
-    """A pipeline whose places do not exist yet."""
-
-    def make(work: str = "a/b/work", registry: str = "registry"):
-        (tmp_path / "shop.toml").write_text(TABLES.format(work=work, registry=registry))
-        return load(tmp_path / "shop.toml")
-
-    return make
-
-
-@pytest.fixture
-def stores(monkeypatch):
-    """The checks of a pipeline's places alone, by name."""
+def stores(tmp_path, monkeypatch):
+    """The checks of a pipeline's places alone, by name; the places do not exist yet."""
     monkeypatch.setattr(doctor, "IMPORTS", {})
 
-    def examine(pipeline):
-        return {check.name: check for check in doctor.examine(pipeline) if check.group == "store"}
+    def examine(registry: str = "registry"):
+        (tmp_path / "shop.toml").write_text(TABLES.format(work="a/b/work", registry=registry))
+        checks = doctor.examine(load(tmp_path / "shop.toml"))
+        return {check.name: check for check in checks if check.group == "store"}
 
     return examine
 
@@ -62,54 +53,50 @@ def test_this_installation_is_healthy(tmp_path):
     }
 
 
-def test_places_that_can_be_made_are_fine_and_are_not_made(tmp_path, pipeline, stores):
-    result = stores(pipeline())
+def test_places_that_can_be_made_are_fine_and_are_not_made(tmp_path, stores):
+    result = stores()
     assert result["work_root"].state == result["registry"].state == "ok"
     assert [p.name for p in tmp_path.iterdir()] == ["shop.toml"]
 
 
-def test_a_place_that_cannot_be_written_is_a_failure(tmp_path, pipeline, stores):
-    (tmp_path / "registry").write_text("a file, not a folder")
-    check = stores(pipeline())["registry"]
-    assert check.state == "failure"
-    assert str(tmp_path / "registry") in check.found
-    assert check.remedy
-    assert (tmp_path / "registry").read_text() == "a file, not a folder"
+def test_a_place_that_cannot_be_written_is_a_failure(tmp_path, stores):
+    file = tmp_path / "registry"
+    file.write_text("a file, not a folder")
+    check = stores()["registry"]
+    assert check.state == "failure" and str(file) in check.found and check.remedy
+    assert file.read_text() == "a file, not a folder"
 
 
-def test_an_object_store_is_tried_and_left_as_it_was(pipeline, stores, remote_place):
-    from twinspire_core import storage
-
-    assert stores(pipeline(registry=remote_place))["registry"].state == "ok"
-    assert storage.list_files(remote_place) == []
+def test_an_object_store_is_tried_and_left_as_it_was(stores, remote_place):
+    assert stores(remote_place)["registry"].state == "ok"
+    assert doctor.storage.list_files(remote_place) == []
 
 
-def test_a_store_that_creates_a_file_twice_is_a_failure(pipeline, stores, monkeypatch):
+def test_a_store_that_creates_a_file_twice_is_a_failure(stores, monkeypatch):
     monkeypatch.setattr(doctor.storage, "put_if_absent", lambda uri, data: True)
-    assert stores(pipeline())["registry"].state == "failure"
+    assert stores()["registry"].state == "failure"
 
 
-def test_days_of_logs_are_listed(tmp_path, pipeline, stores):
-    assert stores(pipeline())["events"].state == "warning"
-    for day in ("2017-10-01", "2017-10-03"):
+def test_days_of_logs_are_listed(tmp_path, stores):
+    assert stores()["events"].state == "warning"
+    for day in ("2017-10-01", "2017-10-03", "tomorrow"):
         (tmp_path / "events" / f"dt={day}").mkdir(parents=True)
-    (tmp_path / "events" / "dt=tomorrow").mkdir()
-    check = stores(pipeline())["events"]
-    assert check.state == "ok"
-    assert check.found.startswith("2 days, 2017-10-01 to 2017-10-03")
+    check = stores()["events"]
+    assert check.state == "ok" and check.found.startswith("2 days, 2017-10-01 to 2017-10-03")
 
 
 def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
     tmp_path, monkeypatch
 ):
-    (tmp_path / "broken_library.py").write_text(
-        "raise OSError('libfoo.so.1: cannot open shared object file')"
-    )
+    error = "raise OSError('libfoo.so.1: cannot open shared object file')"
+    (tmp_path / "broken_library.py").write_text(error)
     (tmp_path / "crashing_library.py").write_text("import os; os.kill(os.getpid(), 11)")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     libraries = {"train": "broken_library", "index": "crashing_library", "gcs": "no_such_library"}
-    monkeypatch.setattr(doctor, "IMPORTS", {name: (one,) for name, one in libraries.items()})
+    monkeypatch.setattr(
+        doctor, "IMPORTS", {name: (library,) for name, library in libraries.items()}
+    )
     report = doctor.examine()
     actual = {check.name: check for check in report if check.group == "import"}
     assert actual["train"].state == "failure" and "libfoo.so.1" in actual["train"].found
@@ -125,8 +112,8 @@ def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
     version = {"polars": "0.9", "scann": "9.9"}
     installed = [
-        SimpleNamespace(name=one.name, version=version.get(one.name, one.version))
-        for one in doctor.metadata.distributions()
+        SimpleNamespace(name=found.name, version=version.get(found.name, found.version))
+        for found in doctor.metadata.distributions()
     ]
     # Left by an interrupted installation; and, later on the path, one that is never imported
     installed.insert(0, SimpleNamespace(name=None, version=None))

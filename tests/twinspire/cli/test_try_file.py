@@ -18,26 +18,20 @@ from twinspire_core.records.csv_lines import CsvOptions
 TIMES = [f"2024-03-2{n % 5} 10:{n % 60:02}:00" for n in range(100)]
 
 
-def table(file: Path, head: str, *columns) -> Path:
-    rows = [head, *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
-    file.write_text("\n".join(rows) + "\n")
-    return file
-
-
 def clear(folder: Path, times=TIMES) -> Path:
     """A file that needs no question."""
-    numbers = range(len(times))
-    users, items = [n % 7 for n in numbers], [n % 11 for n in numbers]
-    return table(folder / "clear.csv", "user_id,item_id,timestamp", users, items, times)
+    rows = [f"{n % 7},{n % 11},{time}" for n, time in enumerate(times)]
+    file = folder / "clear.csv"
+    file.write_text("\n".join(["user_id,item_id,timestamp", *rows, ""]))
+    return file
 
 
 def unclear(folder: Path) -> Path:
     """Two columns look like the user."""
-    a, b = [n % 7 for n in range(100)], [n % 9 for n in range(100)]
-    items = [n % 11 for n in range(100)]
-    return table(
-        folder / "unclear.csv", "user_id,customer_id,item_id,timestamp", a, b, items, TIMES
-    )
+    rows = [f"{n % 7},{n % 9},{n % 11},{time}" for n, time in enumerate(TIMES)]
+    file = folder / "unclear.csv"
+    file.write_text("\n".join(["user_id,customer_id,item_id,timestamp", *rows, ""]))
+    return file
 
 
 def refusal(monkeypatch, folder: Path, *arguments) -> str:
@@ -98,37 +92,28 @@ def test_days_and_months_are_asked_for_by_an_example(monkeypatch, tmp_path, caps
 UTF8, CP1252, ASCII = "Käse,b\n1,2\n".encode(), "Käse,b\n1,2\n".encode("cp1252"), b"a,b\n1,2\n"
 
 
-def csv_of(folder: Path, texts: dict[str, bytes]) -> CsvOptions:
-    for name, text in texts.items():
-        (folder / name).write_bytes(text)
-    return raw_logs.csv_of([folder / name for name in texts], None, None)
-
-
 @pytest.mark.parametrize(
-    ("texts", "delimiter", "encoding"),
+    ("texts", "expected"),
     [
-        ({"a.csv": ASCII, "b.csv": CP1252}, None, "cp1252"),
-        ({"a.csv": ASCII, "b.tsv": b"a\tb\n"}, None, "utf-8"),
-        ({"a.parquet": b"", "b.csv": b"a;b\n1;2\n"}, ";", "utf-8"),
-        ({"a.jsonl": b"{}", "b.csv": CP1252}, None, "cp1252"),
-    ],
-)
-def test_files_are_read_in_the_way_that_fits_all(tmp_path, texts, delimiter, encoding):
-    result = csv_of(tmp_path, texts)
-    assert (result.delimiter, result.encoding) == (delimiter, encoding)
-
-
-@pytest.mark.parametrize(
-    ("texts", "why"),
-    [
+        ({"a.csv": ASCII, "b.csv": CP1252}, (None, "cp1252")),
+        ({"a.csv": ASCII, "b.tsv": b"a\tb\n"}, (None, "utf-8")),
+        ({"a.parquet": b"", "b.csv": b"a;b\n1;2\n"}, (";", "utf-8")),
+        ({"a.jsonl": b"{}", "b.csv": CP1252}, (None, "cp1252")),
         ({"a.csv": UTF8, "b.csv": CP1252}, "a.csv has utf-8 .*b.csv has cp1252"),
         ({"a.csv": ASCII, "b.csv": b"a;b\n1;2\n"}, "a.csv has utf-8 and ','; .* and ';'"),
         ({"a.csv": ASCII, "b.csv": "a,b\n1,2\n".encode("utf-16")}, "b.csv has utf-16"),
     ],
 )
-def test_files_written_in_several_ways_are_refused_in_these_words(tmp_path, texts, why):
-    with pytest.raises(UsageError, match=why):
-        csv_of(tmp_path, texts)
+def test_files_are_read_in_the_format_that_fits_all_or_refused(tmp_path, texts, expected):
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+    files = [tmp_path / name for name in texts]
+    if isinstance(expected, tuple):
+        result = raw_logs.csv_of(files, None, None)
+        assert (result.delimiter, result.encoding) == expected
+    else:
+        with pytest.raises(UsageError, match=expected):
+            raw_logs.csv_of(files, None, None)
 
 
 def test_the_layout_can_be_typed_as_it_is_shown(monkeypatch, tmp_path):
@@ -157,7 +142,7 @@ def test_a_port_in_use_is_reported_before_the_work(monkeypatch, tmp_path):
     assert reason.startswith("2 ") and str(port) in reason
 
 
-def test_a_folder_of_somebody_s_stays_as_it_is(monkeypatch, tmp_path):
+def test_an_existing_folder_stays_as_it_is(monkeypatch, tmp_path):
     (tmp_path / "clear").mkdir()
     (tmp_path / "clear" / "notes.txt").write_text("mine")
     reason = refusal(monkeypatch, tmp_path, clear(tmp_path), "--no-serve")
@@ -165,23 +150,19 @@ def test_a_folder_of_somebody_s_stays_as_it_is(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("name", "text", "message"),
     [
-        ("", "is empty"),
-        ("user_id,item_id,timestamp\n", "must hold records"),
-        ("user_id,item_id\n1,2\n3,4\n", "--time"),
-        ("\x01,\r;\x00\n\n", "cannot be read"),
+        ("log.csv", "", "is empty"),
+        ("log.csv", "user_id,item_id,timestamp\n", "must hold records"),
+        ("log.csv", "user_id,item_id\n1,2\n3,4\n", "--time"),
+        ("log.csv", "\x01,\r;\x00\n\n", "cannot be read"),
+        ("log.xlsx", "PK", "Export it as CSV"),
     ],
 )
-def test_a_file_that_is_no_log_leaves_nothing(monkeypatch, tmp_path, text, why):
-    file = tmp_path / "log.csv"
+def test_a_file_that_is_no_log_leaves_nothing(monkeypatch, tmp_path, name, text, message):
+    file = tmp_path / name
     file.write_text(text)
-    assert why in refusal(monkeypatch, tmp_path, file, "--no-serve")
-
-
-def test_a_file_of_another_kind_is_refused(monkeypatch, tmp_path):
-    (tmp_path / "log.xlsx").write_bytes(b"PK")
-    assert "Export it as CSV" in refusal(monkeypatch, tmp_path, tmp_path / "log.xlsx")
+    assert message in refusal(monkeypatch, tmp_path, file, "--no-serve")
     assert "There is no file at" in refusal(monkeypatch, tmp_path, tmp_path)
 
 

@@ -3,7 +3,6 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from index_builder.registry.registry import Registry
 from tests.twinspire.runs.conftest import day
 from twinspire.cli.change_versions import versions_in_use
 from twinspire.runs.day_run import DayRun
@@ -67,7 +66,7 @@ def metrics(**of_days):
     return json.dumps({"line": days}).encode()
 
 
-def test_a_run_reads_its_parent_alone(pipeline, publish):
+def test_a_run_reads_its_parent_alone(pipeline, publish, registry):
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
     third = publish(22, second, metrics=metrics(d21=(first, -0.1), d22=(second, 0.05)))
@@ -76,17 +75,16 @@ def test_a_run_reads_its_parent_alone(pipeline, publish):
     assert (best.version, best.ahead, best.gone) == (first, pytest.approx(0.05), ())
     assert best.home == f"{pipeline.registry.root}/shop/versions/{first}"
     assert run.of_day(date(2024, 2, 20)).best() is None, "nothing is before it"
-    registry = Registry(pipeline.registry.root, "shop")
     registry.rollback(second, reason="")
     run.read_log()
     assert run.best().version == first and run.best().ahead == pytest.approx(0.1)
     assert third not in run.state.accepted
 
 
-def test_a_deleted_version_is_reported(pipeline, publish):
+def test_a_deleted_version_is_reported(pipeline, publish, registry):
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
-    Registry(pipeline.registry.root, "shop").delete(first)
+    registry.delete(first)
     best = DayRun(pipeline, date(2024, 2, 22)).best()
     assert (best.version, best.gone) == (second, (first,))
 
@@ -106,15 +104,13 @@ def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(pipeline, 
 
 
 def test_gaps_are_days_with_logs_in_unbroken_stretches(pipeline, publish):
-    one = publish(21)
-    publish(23, one, accepted=False)
-    publish(25, one)
+    first = publish(21)
+    publish(23, first, accepted=False)
+    publish(25, first)
     gaps = DayRun(pipeline, date(2024, 3, 1)).gaps_since(day(21))
     # And no day after February
     assert gaps == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]
-    assert (
-        gaps[0].describe("a-shop")["command"]
-        == "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
-    )
+    command = "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
+    assert gaps[0].describe("a-shop")["command"] == command
     run = DayRun(pipeline, day(29))
     assert run.gaps_since(None) == run.gaps_since(day(28)) == []
