@@ -23,7 +23,7 @@ from twinspire_core.contracts.measures import (
 from twinspire_core.display.quality_tables import (
     is_first,
     list_name,
-    served_kind,
+    on_the_next_day,
     served_on_its_day,
 )
 from twinspire_core.display.table import change, count, number
@@ -120,28 +120,23 @@ def on_next_day(
       serves: which lists the gate let the previous version serve (`GateVerdict.serves`).
       whose: the version whose lists they are, in words.
     """
-    lists = {
-        TWO_TOWER: measured.progressive,
-        FIXED_ORDER: measured.fixed_order.progressive,
-        RANKED: measured.ranked_progressive,
-    }
-    source = served_kind(lists, serves)
-    served = lists[source] if source else None
-    value = value_of(served, metric)
-    if source is None or served is None or value is None:
+    lists = on_the_next_day(measured, day, serves).lists
+    served = next((x for x in lists if x.served), None)
+    value = value_of(served.measures if served else None, metric)
+    if served is None or value is None:
         return None
     pairs = measured.fixed_order.beside_simple
-    if source == RANKED and measured.ranker:
+    if served.kind == RANKED and measured.ranker:
         pairs = measured.ranker.beside_simple
     simple = {name: value_of(measured.baselines.get(name), metric) for name in BASELINES}
     return ServedFigure(
         metric=metric,
         value=value,
-        interval=served.intervals.get(metric),
+        interval=served.measures.intervals.get(metric),
         whose=whose,
-        source=source,
+        source=served.kind,
         day=day,
-        users=served.users,
+        users=served.measures.users,
         held_out=False,
         two_tower=value_of(measured.progressive, metric),
         **_compared(value, simple, pairs, metric),
