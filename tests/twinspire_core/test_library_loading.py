@@ -45,7 +45,7 @@ def test_what_was_not_imported_can_be_imported_afterwards():
     assert "nobody_imported_this" not in sys.modules
 
 
-def told(code: str) -> list[str]:
+def printed(code: str) -> list[str]:
     """The lines that a separate Python process prints."""
     return subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
 
@@ -66,7 +66,7 @@ try:
 except ImportError as e:
     print(e.name)
 """
-    assert told(code) == ["1 False", "sched"]
+    assert printed(code) == ["1 False", "sched"]
 
 
 def test_nothing_is_heard_unless_it_fails(capfd):
@@ -102,11 +102,11 @@ def test_a_failure_of_two_blocks_is_shown_once(capfd):
     assert capfd.readouterr().err == "the reason\n"
     with pytest.raises(ValueError), suppress_native_stderr():
         with pytest.raises(ValueError), suppress_native_stderr():
-            os.write(2, b"one\n")
+            os.write(2, b"first\n")
             raise ValueError
-        os.write(2, b"other\n")
+        os.write(2, b"second\n")
         raise ValueError
-    assert capfd.readouterr().err == "one\nother\n"
+    assert capfd.readouterr().err == "first\nsecond\n"
 
 
 def test_where_it_cannot_be_kept_it_is_heard_and_later_blocks_are_as_ever(capfd, monkeypatch):

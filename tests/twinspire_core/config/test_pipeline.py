@@ -228,7 +228,7 @@ def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
         "dimension = ${WIDTH}\n[notify]\ncommand = 'curl -d a=${KEY}, ${URL:-http://a}'\n"
         "[evaluation]\nks = [${FEW:-5}, 50, 100]",
     )
-    actual = {(one.table, one.key): one for one in settings(p, tmp_path / "shop.toml")}
+    actual = {(x.table, x.key): x for x in settings(p, tmp_path / "shop.toml")}
     expected = {
         ("source", "wait"): (timedelta(minutes=90), "file"),
         ("features.brand", "from"): (None, "default"),
@@ -258,7 +258,7 @@ def complaints():
     schema = json.loads(schema_text())
     Draft202012Validator.check_schema(schema)
     check = Draft202012Validator(schema)
-    return lambda text: [one.message for one in check.iter_errors(tomllib.loads(text))]
+    return lambda text: [error.message for error in check.iter_errors(tomllib.loads(text))]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)

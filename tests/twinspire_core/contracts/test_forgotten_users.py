@@ -35,10 +35,10 @@ def test_rows_go_by_user_and_those_of_nobody_stay(pipeline):
 
 def test_the_list_does_not_say_who_is_on_it_and_two_lists_cannot_be_compared(pipeline, tmp_path):
     other = SimpleNamespace(name="other", registry=pipeline.registry)
-    for one in (pipeline, other):
-        forgotten_users.add(one, ["somebody@example.org"])
+    for shop in (pipeline, other):
+        forgotten_users.add(shop, ["somebody@example.org"])
     assert not holders(tmp_path, "somebody")
-    first, second = (forgotten_users.find(one).digests for one in (pipeline, other))
+    first, second = (forgotten_users.find(shop).digests for shop in (pipeline, other))
     assert len(first) == len(second) == 1 and first != second
 
 

@@ -4,20 +4,20 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.quality_tables import held_out, on_the_day
 
 DAY = date(2024, 5, 2)
-FOUND = {"recall@10": 0.125, "recall@50": 0.25, "ndcg@10": 0.5, "coverage@50": 0.375}
+MEASURES = {"recall@10": 0.125, "recall@50": 0.25, "ndcg@10": 0.5, "coverage@50": 0.375}
 
 
 def metrics(**more):
-    own = {"users": 1234, "candidate": FOUND}
-    held = own | {"baseline": FOUND, "baselines": {"purchase_history": FOUND}}
-    order = {"progressive": FOUND, "holdout": own}
-    given = {"progressive": FOUND, "holdout": held, "fixed_order": order}
-    given["baselines"] = {"co_occurrence": FOUND, "factors": FOUND}
+    version = {"users": 1234, "candidate": MEASURES}
+    held = version | {"baseline": MEASURES, "baselines": {"purchase_history": MEASURES}}
+    order = {"progressive": MEASURES, "holdout": version}
+    given = {"progressive": MEASURES, "holdout": held, "fixed_order": order}
+    given["baselines"] = {"co_occurrence": MEASURES, "factors": MEASURES}
     return DayMetrics.model_validate(given | more)
 
 
 def labels(evaluated):
-    return [one.label for one in evaluated.lists]
+    return [x.label for x in evaluated.lists]
 
 
 def test_what_was_measured_on_the_day_and_on_held_out_users():
@@ -25,7 +25,7 @@ def test_what_was_measured_on_the_day_and_on_held_out_users():
     both = ["served: fixed order", "two-tower"]
     assert labels(day) == [*both, "bought together", "factorisation (iALS)"]
     assert labels(held) == [*both, "previous two-tower", "past purchases"]
-    assert [one.served for one in day.lists] == [True, False, False, False]
+    assert [x.served for x in day.lists] == [True, False, False, False]
     assert day.of_model and "1,234 users of 2024-05-02" in held.text
 
 

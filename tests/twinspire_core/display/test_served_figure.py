@@ -13,19 +13,19 @@ def lists(recall, users=400):
 
 
 def pairs(mean, base, users=400, differ=50):
-    one = {"mean": mean, "base": base, "deviation": 0.2, "differ": differ}
-    return {"users": users, "by_measure": {"recall@50": one}}
+    difference = {"mean": mean, "base": base, "deviation": 0.2, "differ": differ}
+    return {"users": users, "by_measure": {"recall@50": difference}}
 
 
 def metrics(**more):
     """The fixed order finds .5, the ranker .55; the best simple list .4, co-occurrence more than that."""
-    beside = {"purchase_history": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
+    differences = {"purchase_history": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
     recalls = {"most_popular": 0.1, "popular_lately": 0.2, "purchase_history": 0.4}
     recalls["co_occurrence"] = 0.45
     given = {
         "progressive": lists(0.3),
         "baselines": {name: lists(recall) for name, recall in recalls.items()},
-        "fixed_order": {"progressive": lists(0.5), "beside_simple": beside},
+        "fixed_order": {"progressive": lists(0.5), "beside_simple": differences},
     }
     return DayMetrics.model_validate(given | more)
 
@@ -75,19 +75,22 @@ def test_of_a_first_version_the_two_tower_is_not_taken_for_what_it_serves():
 
 
 def test_lists_of_few_users_who_fare_differently_have_no_interval():
-    beside = {"purchase_history": pairs(0.1, 0.4, differ=9)}
-    few = metrics(fixed_order={"progressive": lists(0.5), "beside_simple": beside})
+    differences = {"purchase_history": pairs(0.1, 0.4, differ=9)}
+    few = metrics(fixed_order={"progressive": lists(0.5), "beside_simple": differences})
     assert on_next_day(few, "fixed_order", DAY, "recall@50").change.low is None
 
 
 def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
-    own = {
+    differences = {
         "purchase_history": pairs(0.04, 0.36, users=40),
         "most_popular": pairs(0.3, 0.1, users=40),
     }
     held = {"users": 300, "days": 5, "candidate": lists(0.35)}
     held["baselines"] = {"purchase_history": lists(0.5)}
-    of_order = {"holdout": {"users": 40, "candidate": lists(0.4, 40)}, "own_beside_simple": own}
+    of_order = {
+        "holdout": {"users": 40, "candidate": lists(0.4, 40)},
+        "own_beside_simple": differences,
+    }
     measured = metrics(holdout=held, fixed_order=of_order, ranker=RANKER)
     order = on_held_out(measured, "fixed_order", DAY, "recall@50")
     assert (order.value, order.simple_value, order.users, order.two_tower) == (0.4, 0.36, 40, None)

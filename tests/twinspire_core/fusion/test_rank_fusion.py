@@ -62,17 +62,16 @@ def test_every_source_has_a_weight_for_each_kind_of_log(kind):
     assert FixedOrder.parse(order.dump()) == order
 
 
-def test_an_order_leans_on_a_source_that_it_uses():
+@pytest.mark.parametrize(
+    ("source", "share", "adding", "expected"),
+    [
+        ("b", 0.75, False, {"a": 0.25 * 5 / 7, "b": 0.75, "c": 0.25 * 2 / 7, "d": 0}),
+        ("d", 0.75, False, {"a": 0.5, "b": 0.3, "c": 0.2, "d": 0}),
+        ("b", 0.2, False, {"a": 0.5, "b": 0.3, "c": 0.2, "d": 0}),
+        ("e", 0.5, True, {"a": 0.25, "b": 0.15, "c": 0.1, "d": 0, "e": 0.5}),
+    ],
+)
+def test_an_order_leans_on_a_source_that_it_uses_or_adds(source, share, adding, expected):
     order = FixedOrder(weights={"a": 0.5, "b": 0.3, "c": 0.2, "d": 0.0})
-    leaning = order.leaning_on("b", 0.75).weights
-    assert leaning == pytest.approx({"a": 0.25 * 5 / 7, "b": 0.75, "c": 0.25 * 2 / 7, "d": 0})
-    assert order.leaning_on("d", 0.75).weights == pytest.approx(order.weights)
-    assert order.leaning_on("b", 0.2).weights == pytest.approx(order.weights)
-
-
-def test_an_order_leans_on_a_source_that_is_added():
-    order = FixedOrder(weights={"a": 0.2, "b": 0.8})
-    leaning = order.leaning_on("c", 0.5, adding=True)
-    assert leaning.sources == ("a", "b", "c")
-    assert leaning.weights == pytest.approx({"a": 0.1, "b": 0.4, "c": 0.5})
-    assert order.weights == {"a": 0.2, "b": 0.8}
+    leaning = order.leaning_on(source, share, adding=adding)
+    assert leaning.sources == tuple(expected) and leaning.weights == pytest.approx(expected)

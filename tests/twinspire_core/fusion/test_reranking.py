@@ -64,7 +64,7 @@ def worlds(draw):
 
 def table(lists):
     width = max(map(len, lists))
-    rows = [[*one, *[-1] * (width - len(one))] for one in lists]
+    rows = [[*items, *[-1] * (width - len(items))] for items in lists]
     return np.array(rows, np.int64).reshape(len(lists), width)
 
 

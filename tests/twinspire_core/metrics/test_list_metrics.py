@@ -25,8 +25,8 @@ NONE = -1
 
 
 def ragged(lists) -> Ragged:
-    values = np.array([x for one in lists for x in one], np.int64)
-    return Ragged(values, np.repeat(np.arange(len(lists)), [len(one) for one in lists]), len(lists))
+    values = np.array([item for listed in lists for item in listed], np.int64)
+    return Ragged(values, np.repeat(np.arange(len(lists)), [*map(len, lists)]), len(lists))
 
 
 def slow_measures(ranked, truth, k) -> dict[str, float]:
@@ -65,8 +65,8 @@ def test_equal_to_the_slow_measures(data):
     truth = ragged([known + [NONE] * n for known, n in zip(inside, outside, strict=True)])
     k = data.draw(st.integers(1, length))
     expected = [
-        slow_measures(one, [*known, *(f"x{i}" for i in range(n))], k)
-        for one, known, n in zip(ranked, inside, outside, strict=True)
+        slow_measures(listed, [*known, *(f"x{i}" for i in range(n))], k)
+        for listed, known, n in zip(ranked, inside, outside, strict=True)
     ]
     for name, values in by_user(np.array(ranked), truth, [k]).items():
         np.testing.assert_allclose(
@@ -93,7 +93,8 @@ def test_contains_equals_sets(monkeypatch, marks):
     lists = [rng.integers(NONE, 5, n).tolist() for n in (3, 0, 7, 1, 4)]
     ranked = rng.integers(NONE, 6, (5, 9))
     expected = [
-        [x in {*one} - {NONE} for x in row] for one, row in zip(lists, ranked.tolist(), strict=True)
+        [x in {*listed} - {NONE} for x in row]
+        for listed, row in zip(lists, ranked.tolist(), strict=True)
     ]
     assert contains(ragged(lists), ranked).tolist() == expected
     assert not contains(ragged([[]] * 5), np.full((5, 2), NONE)).any()
@@ -123,14 +124,14 @@ def test_what_is_not_defined_is_not_there():
 @given(st.data())
 def test_equal_to_a_look_at_every_pair(data):
     items, length = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 6))
-    one = st.lists(st.integers(NONE, items - 1), min_size=length, max_size=length)
-    ranked = data.draw(st.lists(one, min_size=2, max_size=6))
+    lists = st.lists(st.integers(NONE, items - 1), min_size=length, max_size=length)
+    ranked = data.draw(st.lists(lists, min_size=2, max_size=6))
     k = data.draw(st.integers(1, length))
     shares = exposure(np.array(ranked), [k], items)
-    shown = [{item for item in one[:k] if item != NONE} for one in ranked]
+    shown = [{item for item in listed[:k] if item != NONE} for listed in ranked]
     pairs = [len(a & b) / k for a, b in combinations(shown, 2)]
     assert shares[f"overlap@{k}"] == pytest.approx(sum(pairs) / len(pairs))
-    counts = [sum(item in one for one in shown) for item in range(items)]
+    counts = [sum(item in listed for listed in shown) for item in range(items)]
     assert shares[f"coverage@{k}"] == pytest.approx(sum(n > 0 for n in counts) / items)
     if any(counts):
         differences = sum(abs(a - b) for a, b in permutations(counts, 2)) / items**2

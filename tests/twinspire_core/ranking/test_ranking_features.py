@@ -33,11 +33,11 @@ def test_where_times_are_not_known_what_needs_them_is_missing(name):
     untimed = replace(PERSONAL, timed=np.array([False, True]))
     values = value(name, queries=replace(QUERIES, personal=untimed))
     known = value(name)
-    for pair, one in values.items():
+    for pair, feature in values.items():
         if pair[0] == 0 and name in TIMED:
-            assert np.isnan(one)
+            assert np.isnan(feature)
         else:
-            np.testing.assert_equal(one, known[pair])
+            np.testing.assert_equal(feature, known[pair])
 
 
 @pytest.mark.parametrize(

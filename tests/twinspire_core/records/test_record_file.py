@@ -28,11 +28,11 @@ def opened(path, **options):
     return RecordFile(str(path), kind_of(path.name), CsvOptions(**options))
 
 
-def split(found):
+def split(records):
     """Blocks, and what is no record."""
-    found = list(found)
-    blocks = [x for x in found if isinstance(x, RecordBlock)]
-    return blocks, [x for x in found if isinstance(x, Unreadable)]
+    records = list(records)
+    blocks = [x for x in records if isinstance(x, RecordBlock)]
+    return blocks, [x for x in records if isinstance(x, Unreadable)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,8 +105,8 @@ def test_a_column_has_one_type_throughout_only_where_the_file_is_one_block(tmp_p
     several, _ = split(file.blocks(block_bytes=100))
     types = {str(block.rows.schema.field("id").type) for block in several}
     assert types == {"int64", "string"}
-    (one,), _ = split(file.blocks(block_bytes=WHOLE))
-    assert one.rows["id"].to_pylist() == [str(n) if n < 40 else f"x{n}" for n in range(50)]
+    (block,), _ = split(file.blocks(block_bytes=WHOLE))
+    assert block.rows["id"].to_pylist() == [str(n) if n < 40 else f"x{n}" for n in range(50)]
 
 
 def test_empty_fields_of_a_csv_are_null_where_that_is_asked_for(tmp_path):

@@ -43,7 +43,7 @@ def test_the_ways_to_say_how_values_are_parted_agree(kind):
     assert list_rows(lengths).tolist() == [1, 1, 1, 3]
     assert list_places(lengths).tolist() == [0, 1, 2, 0]
     assert list_ranges(np.array([9, 5, 9, 2, 9]), lengths).tolist() == [5, 6, 7, 2]
-    missing = pa.array([one is None for one in LISTS])
+    missing = pa.array([values is None for values in LISTS])
     assert arrow_lists(lengths, pa.array([7, 8, 9, 4]), missing).to_pylist() == LISTS
     assert Ragged.of_lengths(np.array([7, 8, 9, 4]), lengths).lengths.tolist() == lengths.tolist()
 

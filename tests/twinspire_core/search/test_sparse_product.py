@@ -10,7 +10,7 @@ ROWS, WIDTH, QUERIES = 9, 40, 6
 
 def _lists(rng, longest, most):
     lists = [rng.permutation(most)[: rng.integers(0, longest)] for _ in range(QUERIES)]
-    return Ragged.of_lengths(np.concatenate(lists), np.array([len(one) for one in lists]))
+    return Ragged.of_lengths(np.concatenate(lists), np.array([*map(len, lists)]))
 
 
 @pytest.mark.parametrize("k", [1, 5, 50])
@@ -58,6 +58,6 @@ def test_a_filter_is_of_the_types_that_the_loop_was_compiled_for(monkeypatch):
     table = SparseTable(np.arange(3), np.arange(2), ones, 2)
     passing = np.ones(2, bool)
     passing.flags.writeable = False
-    for one in (None, passing):
-        assert best_columns(rows, ones, table, 1, passing=one).columns.tolist() == [[0], [1]]
+    for some in (None, passing):
+        assert best_columns(rows, ones, table, 1, passing=some).columns.tolist() == [[0], [1]]
     assert len(compiled_for) == 1

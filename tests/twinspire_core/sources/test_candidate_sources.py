@@ -100,32 +100,14 @@ def test_neighbours_are_rows_in_order_of_id():
     assert near.similarities.sum() == 0.875 + 0.75
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_similarities_add_up_over_a_past(seed, monkeypatch):
-    monkeypatch.setattr(co_occurrence, "SEEDS", 20)
-    rng = np.random.default_rng(seed)
-    items, width, users = 60, 5, 30
-    rows = np.stack([rng.permutation(items)[:width] for _ in range(items)]).astype(np.int32)
-    rows[rng.random(rows.shape) < 0.2] = -1
-    near = NearItems(rows, np.where(rows >= 0, rng.random(rows.shape), 0).astype(np.float32))
-    pasts = [rng.permutation(np.arange(-1, items))[: rng.integers(0, 40)] for _ in range(users)]
-    past = Ragged.of_lengths(np.concatenate(pasts), np.array([len(own) for own in pasts]))
-    weights = rng.random(len(past.values)).astype(np.float32)
-    of_user = np.split(weights, np.cumsum([len(p) for p in pasts])[:-1])
-    for exclude in (None, past):
-        actual = nearest(past, near, 10, weights=weights, exclude=exclude)
-        for user, own in enumerate(pasts):
-            score = {}
-            known = [(i, w) for i, w in zip(own, of_user[user], strict=True) if i >= 0]
-            for seed_item, weight in known[: co_occurrence.SEEDS]:
-                near_it = zip(rows[seed_item], near.similarities[seed_item], strict=True)
-                for row, similarity in near_it:
-                    if row >= 0 and (exclude is None or row not in own):
-                        score[row] = score.get(row, 0.0) + float(similarity * weight)
-            expected = sorted(score, key=lambda i: (-score[i], i))[:10]
-            assert [i for i in actual.items[user] if i >= 0] == expected
-            scores = [score[i] for i in expected]
-            np.testing.assert_allclose(actual.scores[user, : len(expected)], scores, rtol=1e-6)
+def test_the_newest_items_in_the_corpus_are_looked_up(monkeypatch):
+    monkeypatch.setattr(co_occurrence, "SEEDS", 1)
+    near = NearItems.of(TOGETHER, pa.array(ITEMS))
+    past = lists("xca")  # x is gone
+    actual = nearest(past, near, 4, weights=np.array([9, 2, 9], np.float32))
+    assert read(actual) == ["aef"]
+    assert actual.scores[0, :3].tolist() == [1, 0.5, 0.25]
+    assert read(nearest(past, near, 4, weights=np.ones(3, np.float32), exclude=past)) == ["ef"]
 
 
 def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):
@@ -136,10 +118,13 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     known = costly_lists(sources, split, 2)
     assert list(known) == ["co_occurrence"]
     near = known["co_occurrence"]
-    for found, exclude in ((near.scored(), None), (near.scored(exclude_seen=True), lists(*past))):
+    for retrieved, exclude in (
+        (near.scored(), None),
+        (near.scored(exclude_seen=True), lists(*past)),
+    ):
         alone = sources.retrieve(["co_occurrence"], asking(*past), 2, exclude=exclude)
-        assert found.items.tolist() == alone["co_occurrence"].items.tolist()
-        assert found.scores.tolist() == alone["co_occurrence"].scores.tolist()
+        assert retrieved.items.tolist() == alone["co_occurrence"].items.tolist()
+        assert retrieved.scores.tolist() == alone["co_occurrence"].scores.tolist()
     queries = asking(*past).with_given({"co_occurrence": near.scored()})
     given = sources.retrieve(["co_occurrence"], queries, 1)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
@@ -148,9 +133,9 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     with_model = {**known, "two_tower": RankedLists(silent, silent)}
     ordered = rank_fixed(order, sources, split, with_model, 2)
     together = rank_alone(sources, split, 2, near)
-    for found in (ordered, together):  # without neighbours b, e and c are what is popular
-        assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
-        assert read(found.excluded) == ["eb", "be", "ec", "cb", "ae"]
+    for ranked in (ordered, together):  # without neighbours b, e and c are what is popular
+        assert read(ranked.kept) == ["ac", "be", "be", "cb", "ae"]
+        assert read(ranked.excluded) == ["eb", "be", "ec", "cb", "ae"]
 
 
 def test_only_short_lists_are_filled(sources):

@@ -25,8 +25,8 @@ def _slow(users, items):
                     weights[item, other] += weight
                     weights[other, item] += weight
     expected = np.zeros((items, items))
-    for (one, other), weight in weights.items():
-        expected[one, other] = weight / ((events[one] * events[other]) ** 0.5 + SHRINKAGE)
+    for (item, other), weight in weights.items():
+        expected[item, other] = weight / ((events[item] * events[other]) ** 0.5 + SHRINKAGE)
     return expected
 
 
@@ -37,24 +37,24 @@ def test_similarities_are_those_of_a_loop():
         ages = np.sort(generator.random(generator.integers(0, 40)) * 12)
         users.append([(int(generator.integers(0, 15)), float(np.float32(age))) for age in ages])
     rows, similarities = co_occurrence.near_items(_sequences(*users), 15, SETTINGS, 15)
-    found = np.zeros((15, 15))
+    similar = np.zeros((15, 15))
     row, place = np.nonzero(rows >= 0)
-    found[row, rows[row, place]] = similarities[row, place]
-    assert found == pytest.approx(_slow(users, 15), rel=1e-4)
+    similar[row, rows[row, place]] = similarities[row, place]
+    assert similar == pytest.approx(_slow(users, 15), rel=1e-4)
     assert (np.diff(similarities, axis=1) <= 0).all()
 
 
 def test_pairs_grow_old_in_proportion_to_the_span_of_the_log():
-    """The same log a hundred times as long: beside an hour that two events lie apart, all that counts
+    """The same log a hundred times as long: an hour between two events is short against either, so all that counts
     is how old a pair is of what the log reaches back.
     """
     corpus = pa.array(list("abcd"))
-    found = []
+    tables = []
     for days in (4.0, 400.0):
         users = [[(0, 0.75 * days), (1, 0.75 * days)], [(0, 0.0), (2, 0.0)], [(3, days)]]
-        found.append(co_occurrence.fit(_sequences(*users), corpus))
-    assert found[0]["_rows"].to_pylist() == [[2, 1], [0], [0]]
-    assert found[0].equals(found[1])
+        tables.append(co_occurrence.fit(_sequences(*users), corpus))
+    assert tables[0]["_rows"].to_pylist() == [[2, 1], [0], [0]]
+    assert tables[0].equals(tables[1])
 
 
 def test_of_equally_near_items_the_first_rows_come_first():

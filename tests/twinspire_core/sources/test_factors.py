@@ -25,10 +25,10 @@ def _loss(users, items, lists, weights, settings):
     total = settings.unobserved * (scores**2).sum()
     total += (weights * (1 - scores[lists.row, lists.values]) ** 2).sum()
     sides = (users, lists.row, len(items)), (items, lists.values, len(users))
-    for own_factors, own, others in sides:
-        sums = np.bincount(own, weights=weights, minlength=len(own_factors))
+    for row_factors, row, others in sides:
+        sums = np.bincount(row, weights=weights, minlength=len(row_factors))
         ridge = (sums + settings.unobserved * others) ** settings.exponent
-        total += settings.penalty * (ridge * (own_factors**2).sum(axis=1)).sum()
+        total += settings.penalty * (ridge * (row_factors**2).sum(axis=1)).sum()
     return total
 
 

@@ -44,9 +44,9 @@ def by_pairs(users, items, times) -> dict[tuple[int, int], float]:
     sums = defaultdict(float)
     for user in set(users):
         visited = zip(users, items, since, strict=True)
-        own = sorted((hours, item) for visitor, item, hours in visited if visitor == user)
-        for place, (newer, item) in enumerate(own):
-            for older, other in own[place + 1 : place + 21]:
+        visits = sorted((hours, item) for visitor, item, hours in visited if visitor == user)
+        for place, (newer, item) in enumerate(visits):
+            for older, other in visits[place + 1 : place + 21]:
                 if item != other:
                     sums[item, other] += math.exp(newer - older) * 0.5 ** (newer / 3)
     actual = defaultdict(float)
@@ -114,8 +114,8 @@ def test_no_visitor_moves_what_all_are_shown():
     readers = np.repeat(np.arange(1, 11), 2)
     visits = RecentVisits(C)
     visits.add(readers, np.tile([0, 1], 10), NOON + np.arange(20) * 1_000_000)
-    one = np.full(1000, 99)
-    visits.add(one, np.tile([0, 2], 500), NOON + np.arange(1000) * 1_000_000)
+    restless = np.full(1000, 99)
+    visits.add(restless, np.tile([0, 2], 500), NOON + np.arange(1000) * 1_000_000)
     similar = similarities(visits)
     assert similar[0, 2] < similar[0, 1]
     assert similar[0, 2] < 1
@@ -167,7 +167,7 @@ def test_what_is_left_out_may_be_of_items_that_came_later():
 
 @dataclass(frozen=True)
 class _Strict(Popular):
-    """Looks at positions itself, as sources by factors do, and has room for its own items alone."""
+    """Looks at positions itself, as sources by factors do, and has room for no other items."""
 
     def lists(self, queries, depth, *, exclude=None, passing=None):
         room = np.zeros(4)

@@ -36,8 +36,8 @@ def _vector(user):
 
 def _slow(users, past, share):
     """Scores of all items for somebody with a past of distinct items, each once."""
-    own = np.zeros(ITEMS)
-    own[past] = 1 / np.sqrt(len(past))
+    weights = np.zeros(ITEMS)
+    weights[past] = 1 / np.sqrt(len(past))
     by_last = sorted(users, key=lambda user: user[0][1])
     similar = []
     for user in by_last:
@@ -45,12 +45,12 @@ def _slow(users, past, share):
         for item in past:
             takers = [other for other in by_last if item in {i for i, _ in other}]
             if any(other is user for other in takers[: neighbours.NEWEST]):
-                looked_at += own[item] * _vector(user)[item]
+                looked_at += weights[item] * _vector(user)[item]
         similar.append(looked_at)
     best = sorted(range(len(similar)), key=lambda n: -similar[n])[: neighbours.NEAREST]
     total = sum(similar[n] for n in best)
     others = sum(similar[n] * _vector(by_last[n]) for n in best) / total
-    return (1 - share) * others + share * own
+    return (1 - share) * others + share * weights
 
 
 def _queries(*pasts):

@@ -9,11 +9,13 @@ CORPUS = pa.table({"_item": ITEMS, "_popular": [5, 9, 5, 0, 7], "_lately": [1, 0
 
 
 def names(ranked: np.ndarray) -> list[str]:
-    return ["".join(ITEMS[x] if x >= 0 else "-" for x in one) for one in ranked]
+    return ["".join(ITEMS[x] if x >= 0 else "-" for x in row) for row in ranked]
 
 
 def lists(*each: str):
-    return positions(pa.array([list(one) for one in each], pa.list_(pa.string())), pa.array(ITEMS))
+    return positions(
+        pa.array([list(items) for items in each], pa.list_(pa.string())), pa.array(ITEMS)
+    )
 
 
 def test_popular_by_count_then_by_the_other_count_then_by_position():

@@ -6,13 +6,13 @@ STORES = ["gs", "s3", "az"]
 
 
 @pytest.fixture(params=STORES)
-def remote_place(request):
+def remote_folder(request):
     """As for other tests, and on Azure's."""
     return fresh_place(request, request.param)
 
 
 @pytest.fixture(params=["disk", *STORES])
-def place(request, tmp_path):
+def folder(request, tmp_path):
     """As for other tests, and on Azure's."""
     in_store = request.param != "disk"
     return fresh_place(request, request.param) if in_store else str(tmp_path / "place")

@@ -20,44 +20,44 @@ from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
 
-def test_what_was_written_is_read_and_listed(place):
-    storage.write_bytes(f"{place}/a/one.txt", b"1")
-    storage.write_bytes(f"{place}/a/b/two.txt", b"22")
-    storage.write_bytes(f"{place}/a/empty.txt", b"")
-    storage.write_bytes(f"{place}/ab/three.txt", b"333")
-    assert storage.read_bytes(f"{place}/a/b/two.txt") == b"22"
-    listed = [(f.path, f.size) for f in storage.list_files(f"{place}/a")]
+def test_what_was_written_is_read_and_listed(folder):
+    storage.write_bytes(f"{folder}/a/one.txt", b"1")
+    storage.write_bytes(f"{folder}/a/b/two.txt", b"22")
+    storage.write_bytes(f"{folder}/a/empty.txt", b"")
+    storage.write_bytes(f"{folder}/ab/three.txt", b"333")
+    assert storage.read_bytes(f"{folder}/a/b/two.txt") == b"22"
+    listed = [(f.path, f.size) for f in storage.list_files(f"{folder}/a")]
     assert listed == [("b/two.txt", 2), ("empty.txt", 0), ("one.txt", 1)]
-    assert storage.list_names(place) == ["a", "ab"]
-    assert storage.list_names(f"{place}/a") == ["b", "empty.txt", "one.txt"]
-    there = [storage.exists(f"{place}/{name}") for name in ("a", "a/one.txt", "c")]
+    assert storage.list_names(folder) == ["a", "ab"]
+    assert storage.list_names(f"{folder}/a") == ["b", "empty.txt", "one.txt"]
+    there = [storage.exists(f"{folder}/{name}") for name in ("a", "a/one.txt", "c")]
     assert there == [True, True, False]
 
 
-def test_nothing_is_listed_where_nothing_is(place):
-    assert storage.list_files(f"{place}/x") == [] and storage.list_names(f"{place}/x") == []
+def test_nothing_is_listed_where_nothing_is(folder):
+    assert storage.list_files(f"{folder}/x") == [] and storage.list_names(f"{folder}/x") == []
     with pytest.raises(FileNotFoundError):
-        storage.read_bytes(f"{place}/x")
-    storage.delete_tree(f"{place}/x")
-    storage.delete_file(f"{place}/x")
+        storage.read_bytes(f"{folder}/x")
+    storage.delete_tree(f"{folder}/x")
+    storage.delete_file(f"{folder}/x")
 
 
-def test_names_with_signs_and_folders_that_a_console_made(remote_place):
+def test_names_with_signs_and_folders_that_a_console_made(remote_folder):
     names = ["a b+c%20d/é.txt", "x#y?z*[].txt", "e=f;g~h'i.txt"]
     for name in names:
-        storage.write_bytes(f"{remote_place}/{name}", name.encode())
-    files = storage.list_files(remote_place)
+        storage.write_bytes(f"{remote_folder}/{name}", name.encode())
+    files = storage.list_files(remote_folder)
     assert {file.path: storage.read_bytes(file.uri).decode() for file in files} == {
         name: name for name in names
     }
-    for folder in ("made/", "made/inner/") if remote_place.startswith("s3:") else ():
+    for folder in ("made/", "made/inner/") if remote_folder.startswith("s3:") else ():
         address = urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc
         with contextlib.closing(http.client.HTTPConnection(address)) as server:
-            server.request("PUT", f"{remote_place.removeprefix('s3:/')}/{folder}", b"")
+            server.request("PUT", f"{remote_folder.removeprefix('s3:/')}/{folder}", b"")
             assert server.getresponse().status == 200
-    storage.write_bytes(f"{remote_place}/made/inner/file", b"1")
-    assert [file.path for file in storage.list_files(f"{remote_place}/made")] == ["inner/file"]
-    assert storage.list_names(f"{remote_place}/made") == ["inner"]
+    storage.write_bytes(f"{remote_folder}/made/inner/file", b"1")
+    assert [file.path for file in storage.list_files(f"{remote_folder}/made")] == ["inner/file"]
+    assert storage.list_names(f"{remote_folder}/made") == ["inner"]
 
 
 def test_a_folder_is_listed_while_it_is_deleted(tmp_path):
@@ -95,56 +95,56 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeyp
         storage.list_files(str(tmp_path))
 
 
-def test_a_file_is_created_only_once(place):
-    assert storage.put_if_absent(f"{place}/f", b"first")
-    assert not storage.put_if_absent(f"{place}/f", b"second")
-    assert storage.put_if_absent(f"{place}/f", b"first"), "one's own bytes are one's own success"
-    assert storage.read_bytes(f"{place}/f") == b"first"
-    assert storage.list_names(place) == ["f"]
+def test_a_file_is_created_only_once(folder):
+    assert storage.put_if_absent(f"{folder}/f", b"first")
+    assert not storage.put_if_absent(f"{folder}/f", b"second")
+    assert storage.put_if_absent(f"{folder}/f", b"first"), "the same bytes count as written"
+    assert storage.read_bytes(f"{folder}/f") == b"first"
+    assert storage.list_names(folder) == ["f"]
 
 
-def test_of_many_writers_one_wins(place):
+def test_of_many_writers_one_wins(folder):
     wins, writers = [], [str(n).encode() for n in range(8)]
 
     def write(data):
-        if storage.put_if_absent(f"{place}/f", data):
+        if storage.put_if_absent(f"{folder}/f", data):
             wins.append(data)
 
     with ThreadPoolExecutor(len(writers)) as pool:
         list(pool.map(write, writers))
-    assert wins == [storage.read_bytes(f"{place}/f")]
+    assert wins == [storage.read_bytes(f"{folder}/f")]
 
 
-def test_trees_move_between_stores(place, tmp_path):
+def test_trees_move_between_stores(folder, tmp_path):
     (tmp_path / "tree/sub").mkdir(parents=True)
     (tmp_path / "tree/x.bin").write_bytes(b"x" * 70_000)
     (tmp_path / "tree/sub/y.bin").write_bytes(b"y")
-    storage.upload_tree(tmp_path / "tree", f"{place}/t")
-    storage.copy_tree(f"{place}/t", f"{place}/u")
-    local = storage.localize(f"{place}/u", tmp_path / "back")
+    storage.upload_tree(tmp_path / "tree", f"{folder}/t")
+    storage.copy_tree(f"{folder}/t", f"{folder}/u")
+    local = storage.localize(f"{folder}/u", tmp_path / "back")
     assert (local / "x.bin").read_bytes() == b"x" * 70_000
     assert (local / "sub/y.bin").read_bytes() == b"y"
-    assert storage.localize(f"{place}/u/x.bin", tmp_path / "one").read_bytes() == b"x" * 70_000
+    assert storage.localize(f"{folder}/u/x.bin", tmp_path / "one").read_bytes() == b"x" * 70_000
     digest = storage.file_digest(str(tmp_path / "tree/x.bin"))
-    assert storage.file_digest(f"{place}/u/x.bin") == digest
-    storage.delete_tree(f"{place}/u")
-    assert not storage.exists(f"{place}/u") and storage.exists(f"{place}/t/x.bin")
+    assert storage.file_digest(f"{folder}/u/x.bin") == digest
+    storage.delete_tree(f"{folder}/u")
+    assert not storage.exists(f"{folder}/u") and storage.exists(f"{folder}/t/x.bin")
 
 
-def test_a_tree_is_linked_where_it_is_local(place, tmp_path):
+def test_a_tree_is_linked_where_it_is_local(folder, tmp_path):
     for name in ("a.txt", "below/b.txt"):
-        storage.write_bytes(storage.join(place, "there", name), name.encode())
-    storage.link_tree(storage.join(place, "there"), tmp_path / "here")
+        storage.write_bytes(storage.join(folder, "there", name), name.encode())
+    storage.link_tree(storage.join(folder, "there"), tmp_path / "here")
     files = storage.list_files(str(tmp_path / "here"))
     assert [(file.path, file.size) for file in files] == [("a.txt", 5), ("below/b.txt", 11)]
     assert storage.file_digests(files) == {
         n: hashlib.sha256(n.encode()).hexdigest() for n in ("a.txt", "below/b.txt")
     }
-    assert (tmp_path / "here/a.txt").is_symlink() != storage.is_remote(place)
+    assert (tmp_path / "here/a.txt").is_symlink() != storage.is_remote(folder)
     storage.copy_tree(str(tmp_path / "here"), str(tmp_path / "copy"))
     assert not (tmp_path / "copy/a.txt").is_symlink()
     storage.delete_tree(str(tmp_path / "here"))
-    assert storage.read_bytes(storage.join(place, "there", "below/b.txt")) == b"below/b.txt"
+    assert storage.read_bytes(storage.join(folder, "there", "below/b.txt")) == b"below/b.txt"
 
 
 def test_a_lost_reply_is_settled_by_reading_back(gs_place, monkeypatch):
@@ -184,13 +184,13 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
     assert list(Path(folder).iterdir()) == []
 
 
-def test_a_transient_file_waits_for_no_disk(place, monkeypatch):
+def test_a_transient_file_waits_for_no_disk(folder, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
     for content in (b"1", b"22"):
-        storage.write_transient(f"{place}/sub/f", content)
-        assert storage.read_bytes(f"{place}/sub/f") == content
-    assert storage.list_names(f"{place}/sub") == ["f"] and synced == []
+        storage.write_transient(f"{folder}/sub/f", content)
+        assert storage.read_bytes(f"{folder}/sub/f") == content
+    assert storage.list_names(f"{folder}/sub") == ["f"] and synced == []
 
 
 def test_what_a_killed_writer_left_is_no_file(tmp_path):
@@ -201,8 +201,8 @@ def test_what_a_killed_writer_left_is_no_file(tmp_path):
     assert storage.list_names(str(tmp_path)) == ["f", "sub"]
 
 
-def test_a_missing_bucket_is_the_users_affair(remote_place):
-    nowhere = f"{remote_place.split('/')[0]}//nowhere/x"
+def test_a_missing_bucket_is_the_users_affair(remote_folder):
+    nowhere = f"{remote_folder.split('/')[0]}//nowhere/x"
     for use in (storage.list_files, storage.list_names, lambda uri: storage.write_bytes(uri, b"1")):
         with pytest.raises(UsageError, match=f"bucket.*{nowhere}"):
             use(nowhere)
@@ -245,8 +245,8 @@ def test_a_further_store_is_a_module_and_a_line(gs_place, tmp_path, monkeypatch)
         storage.exists("ftp://bucket/name")
 
 
-def test_an_open_file_ends_where_its_bytes_end(place):
-    storage.write_bytes(f"{place}/file", b"0123456789")
-    with storage.open_bytes(f"{place}/file") as file:
+def test_an_open_file_ends_where_its_bytes_end(folder):
+    storage.write_bytes(f"{folder}/file", b"0123456789")
+    with storage.open_bytes(f"{folder}/file") as file:
         assert [file.read(4) for _ in range(4)] == [b"0123", b"4567", b"89", b""]
         assert file.seek(-3, os.SEEK_END) == 7 and file.read(100) == b"789" and file.tell() == 10

@@ -27,16 +27,16 @@ COLUMNS = {
 def _slow(values: list[set], events: np.ndarray, item: int, taken: list[tuple]) -> list[float]:
     """Features of an item by the user's (item, weight, age, span, days); items that are gone are -1."""
     total = sum(weight for _, weight, *_ in taken)
-    own = sum(weight for what, weight, *_ in taken if what == item)
+    of_item = sum(weight for what, weight, *_ in taken if what == item)
     of_values = []
-    for one in values[item]:
-        of_value = [entry for entry in taken if entry[0] >= 0 and one in values[entry[0]]]
+    for tag in values[item]:
+        of_value = [entry for entry in taken if entry[0] >= 0 and tag in values[entry[0]]]
         count = sum(weight for _, weight, *_ in of_value)
         days = sum(days for *_, days in of_value)
         age = min((age for _, _, age, *_ in of_value), default=np.inf)
         first = max((age + span for _, _, age, span, _ in of_value), default=0)
         overdue = age / max((first - age) / (days - 1), 1) if days > 1 else -1
-        everybody = sum(events[n] for n in range(ITEMS) if one in values[n])
+        everybody = sum(events[n] for n in range(ITEMS) if tag in values[n])
         of_values.append((count, -age, days, overdue, events[item] / max(everybody, 1)))
     if not of_values:
         return [np.nan] * 7
@@ -44,7 +44,15 @@ def _slow(values: list[set], events: np.ndarray, item: int, taken: list[tuple]) 
     age, overdue = (
         x if known else np.nan for x, known in ((-age, age > -np.inf), (overdue, overdue >= 0))
     )
-    return [count / max(total, 1e-30), age, count, days, overdue, own / max(count, 1e-30), popular]
+    return [
+        count / max(total, 1e-30),
+        age,
+        count,
+        days,
+        overdue,
+        of_item / max(count, 1e-30),
+        popular,
+    ]
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
@@ -63,14 +71,14 @@ def test_features_are_those_of_a_loop(kind):
     corpus = pa.table({"_popular": events, "_attribute_tags": column})
     pairs = Pairs.of({"history": lists}, queries, ITEMS)
     group = Attributes.of(SourceTables(corpus=corpus))
-    found = np.empty((len(group.features(())), len(pairs)), np.float32)
-    group.write(pairs, found)
+    features = np.empty((len(group.features(())), len(pairs)), np.float32)
+    group.write(pairs, features)
 
     lists = [x if isinstance(x, list) else [x] for x in column.to_pylist()]
     values = [{tag for tag in tags[:8] if tag} for tags in lists]
     taken = [*zip(items.tolist(), weight, age, span, days, strict=True)]
     of_user = np.split(np.arange(len(items)), np.cumsum(lengths)[:-1])
-    for query, item, row in zip(pairs.query, pairs.item, found.T, strict=True):
+    for query, item, row in zip(pairs.query, pairs.item, features.T, strict=True):
         expected = _slow(values, events, item, [taken[n] for n in of_user[query]])
         assert row == pytest.approx(expected, rel=1e-5, nan_ok=True)
 

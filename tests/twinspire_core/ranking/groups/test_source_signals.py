@@ -56,7 +56,7 @@ def test_many_queries_are_as_each_by_itself(monkeypatch):
     )
     nothing = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), users)
     pairs = Pairs.of(lists, Queries.of_past(nothing), size, vectors)
-    found = np.empty((1, len(pairs)), np.float32)
-    TowerCosines().write(pairs, found)
-    for query, item, cosine in zip(pairs.query, pairs.item, found[0], strict=True):
+    cosines = np.empty((1, len(pairs)), np.float32)
+    TowerCosines().write(pairs, cosines)
+    for query, item, cosine in zip(pairs.query, pairs.item, cosines[0], strict=True):
         assert cosine == pytest.approx(vectors.queries[query] @ vectors.items[item], abs=1e-5)
