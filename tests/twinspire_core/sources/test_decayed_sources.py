@@ -109,20 +109,44 @@ def test_histories_count_one_for_each_event():
     assert read(sources.retrieve(["history"], asked, 3)["history"].items) == ["acf", "", "d"]
 
 
-def test_later_events_are_added():
-    """Of the first user c once more and e twice; of the third nothing."""
-    stored = queries(USERS).personal
-    newer = Ragged(np.array([4, 4, -1, 2]), np.array([0, 0, 0, 0]), 3)
+@pytest.mark.parametrize("seed", range(4))
+def test_later_events_are_added_as_in_a_loop(seed):
+    """What lies outside the corpus stays apart: shares of what a user takes are of all of it."""
+    draw, users = np.random.default_rng(seed), 5
+    items = [
+        [*draw.permutation(6)[: draw.integers(6)], -1, -1][draw.integers(3) :] for _ in range(users)
+    ]
+    lengths = np.array([*map(len, items)])
+    flat = Ragged.of_lengths(np.concatenate(items).astype(np.int64), lengths)
+    ages, spans = draw.integers(1, 90, (2, lengths.sum())).astype(np.float32)
+    stored = stored_counts(flat, flat.values, ages, **{"7d": ages / 90, "all": spans})
+    stored = replace(stored, of_entry={**stored.of_entry, "span": spans})
+    events = draw.integers(-1, 6, 12)
+    newer = Ragged(events, np.sort(draw.integers(0, users, 12)), users)
     sums = stored.plus(PersonalCounts.of_histories(newer))
-    # What is stored outside the corpus stays: shares of what a user takes are of all of it.
-    assert sums.items.values.tolist() == [2, 4, 0, 5, -1, 3, 4]
-    np.testing.assert_allclose(sums.of_entry["7d"], [1.9, 2, 0.1, 0.5, 1, 2, 2], rtol=1e-6)
-    np.testing.assert_allclose(sums.of_entry["60d"], [3, 2, 3, 1, 2, 1, 1], rtol=1e-6)
-    np.testing.assert_allclose(sums.of_entry["all"], [2, 2, 1, 1, 1, 1, 1], rtol=1e-6)
-    assert sums.items.row.tolist() == [0, 0, 0, 0, 0, 2, 2]
-    np.testing.assert_allclose(sums.of_entry["age"], [0, 0, 1, 1, 1, 1, 1], atol=1e-5)
-    np.testing.assert_allclose(sums.of_entry["days"], [2, 1, 1, 1, 1, 1, 1])
-    np.testing.assert_allclose(sums.visits, [2, 0, 1])
+    names = ("7d", "all", "age", "span", "days")
+    entries = np.stack([sums.of_entry[name] for name in names], axis=1)
+    for user in range(users):
+        expected = []
+        for n in np.flatnonzero(flat.row == user):
+            item, age = flat.values[n], ages[n]
+            more = np.sum(events[newer.row == user] == item) if item >= 0 else 0
+            now = [0, age + spans[n], 2] if more else [age, spans[n], 1]
+            expected.append([item, age / 90 + more, spans[n] + more, *now])
+        new = {*events[newer.row == user]} - {-1, *items[user]}
+        for item in new:
+            count = np.sum(events[newer.row == user] == item)
+            expected.append([item, count, count, 0, 0, 1])
+        of_user = sums.items.row == user
+        actual = [
+            [i, *x] for i, x in zip(sums.items.values[of_user], entries[of_user], strict=True)
+        ]
+        np.testing.assert_allclose(sorted(actual), sorted(expected), atol=1e-4)
+        order = [(-count, round(age)) for _, _, count, age, *_ in actual]
+        assert order == sorted(order), "the highest counts first, then the most recent"
+    np.testing.assert_array_equal(
+        sums.visits, (lengths > 0) * 1.0 + (newer.where(events >= 0).lengths > 0)
+    )
 
 
 def test_times_are_known_of_what_is_stored():
@@ -137,33 +161,6 @@ def test_times_are_known_of_what_is_stored():
     assert chosen.is_timed.tolist() == [False, False, True, True]
     assert sums.part(1, 3).is_timed.tolist() == [False, True]
     assert sums.take(np.array([1, 3])).is_timed.tolist() == [False, True]
-
-
-def test_a_later_event_changes_no_other_items_share():
-    """Two of four are outside the corpus, and no two of these are one item."""
-    of_one = Ragged(np.arange(3), np.zeros(3, np.int64), 1)
-    stored = stored_counts(of_one, [-1, 0, -1], [5, 9, 5], **{"60d": [1, 2, 1]})
-    newer = PersonalCounts.of_histories(Ragged(np.array([1]), np.zeros(1, np.int64), 1))
-    sums = stored.plus(newer)
-    assert sums.items.values.tolist() == [0, 1, -1, -1]
-    assert sums.of_entry["60d"].tolist() == [2, 1, 1, 1]
-
-
-def test_later_events_lengthen_spans():
-    """Of u: a three times in 20 days, 5 days ago, and b once, 9 days ago; now b and twice c."""
-    stored = stored_counts(
-        Ragged(np.arange(2), np.zeros(2, np.int64), 1), [0, 1], [5, 9], all=[3, 1]
-    )
-    of_entry = {**stored.of_entry, "span": np.array([20, 0], np.float32)}
-    stored = replace(stored, of_entry=of_entry)
-    newer = PersonalCounts.of_histories(Ragged(np.array([2, 1, 2]), np.zeros(3, np.int64), 1))
-    sums = stored.plus(newer)
-    order = np.argsort(sums.items.values)
-    np.testing.assert_allclose(sums.of_entry["span"][order], [20, 9, 0], atol=1e-5)
-    np.testing.assert_allclose(sums.of_entry["age"][order], [5, 0, 0], atol=1e-5)
-    chosen = sums.or_else(stored, np.array([False]))
-    assert chosen.of_entry["span"].tolist() == [20, 0]
-    assert stored.or_else(sums, np.array([True])).of_entry["span"][:2].tolist() == [20, 0]
 
 
 def test_trending_items_are_ordered_by_the_half_life_then_by_the_longest():
