@@ -44,9 +44,9 @@ class Qdrant(Destination):
         self.url = f"qdrant:{folder}"
 
     def export(self, items: ExportedItems, progress: Callable[[str], None]) -> Changes:
-        from twinspire.exports.qdrant import to_qdrant
+        from twinspire.exports import qdrant
 
-        return to_qdrant(items, self.url, progress)
+        return qdrant.send(items, self.url, progress)
 
     def ask(self, use: Callable[[Any], Any]) -> Any:
         from twinspire.exports.qdrant import connect
@@ -75,9 +75,9 @@ class PostgreSQL(Destination):
         self.url = url
 
     def export(self, items: ExportedItems, progress: Callable[[str], None]) -> Changes:
-        from twinspire.exports.pgvector import to_postgres
+        from twinspire.exports import pgvector
 
-        return to_postgres(items, self.url, progress)
+        return pgvector.send(items, self.url, progress)
 
     def ask(self, statement: str, *values: Any) -> list[tuple]:
         with psycopg2.connect(self.url) as connection, connection.cursor() as cursor:

@@ -323,20 +323,24 @@ def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
 
 def compare(worker: "Installation", client: "Installation") -> Check:
     """Whether a worker has what the client has."""
+    there, here = _versions_of(worker), _versions_of(client)
     unlike = [
-        f"{name} {worker.packages.get(name) or 'missing'} ({version or 'missing'} here)"
-        for name, version in client.packages.items()
-        if worker.packages.get(name) != version
+        f"{name} {there.get(name) or 'missing'} ({version or 'missing'} here)"
+        for name, version in here.items()
+        if there.get(name) != version
     ]
-    needed = (name for name, version in client.packages.items() if version)
-    missing = [name for name in needed if not worker.packages.get(name)]
-    if worker.python.rpartition(".")[0] != client.python.rpartition(".")[0]:
-        unlike.insert(0, f"Python {worker.python} ({client.python} here)")
-        missing.append("python")
     if not unlike:
         same = f"{worker.host}: Python {worker.python}, {len(client.packages)} packages as here"
         return Check("runner", "worker", "ok", same)
     differs = f"{worker.host} differs: {listed(unlike, 6)}"
     remedy = "Install the versions of requirements.lock on the workers."
     # Another version of a package may work, but another Python cannot read what the client sends
-    return Check("runner", "worker", "failure" if missing else "warning", differs, remedy)
+    fails = here["Python"] != there["Python"] or any(
+        version and not there.get(name) for name, version in here.items()
+    )
+    return Check("runner", "worker", "failure" if fails else "warning", differs, remedy)
+
+
+def _versions_of(installation: "Installation") -> dict[str, str | None]:
+    """The versions of Python, without its last number, and of the packages."""
+    return {"Python": installation.python.rpartition(".")[0], **installation.packages}

@@ -1,8 +1,10 @@
 """`twinspire export`: sends a version's items to a vector database, or writes them to files."""
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from types import ModuleType
+from typing import Annotated
 
 import typer
 
@@ -24,17 +26,13 @@ from twinspire_core.errors import (
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import doing
 
-if TYPE_CHECKING:  # they load NumPy, Arrow and more
-    from collections.abc import Callable
-
-    from twinspire.exports.exported_items import Changes, ExportedItems
-
-# The kinds of places, with the library that each needs and the extra that installs it
+# The kinds of places, with the module that sends items there, the library that it needs, and the extra that
+# installs that
 _PLACES = {
-    "parquet": None,
-    "vertex": None,
-    "qdrant": ("qdrant_client", "qdrant"),
-    "postgresql": ("psycopg2", "postgres"),
+    "parquet": ("vector_files", "pyarrow", ""),
+    "vertex": ("vector_files", "pyarrow", ""),
+    "qdrant": ("qdrant", "qdrant_client", "qdrant"),
+    "postgresql": ("pgvector", "psycopg2", "postgres"),
 }
 
 # Up to the last @, and among the options after the question mark
@@ -78,11 +76,11 @@ def export(
             "--to must not hold a password, which messages of the database could show;"
             f" found one in {_without_password(to)}. Leave it out, and set PGPASSWORD or ~/.pgpass."
         )
-    needed = _PLACES[kind]
-    if needed and find_spec(needed[0]) is None:
+    module, library, extra = _PLACES[kind]
+    if find_spec(library) is None:
         raise UsageError(
-            f"Exports to {kind} need {needed[0]}, which is not installed. Install it: pip install"
-            f" 'twinspire[{needed[1]}]'"
+            f"Exports to {kind} need {library}, which is not installed. Install it: pip install"
+            f" 'twinspire[{extra}]'"
         )
     p = open_pipeline(pipeline)
     with doing("opening the version"):
@@ -91,7 +89,11 @@ def export(
 
         items = ExportedItems.of(Version.open(p, version))
     with doing("comparing items with the last export") as progress:
-        changes = _send(items, kind, to, progress)
+        destination = import_module(f"twinspire.exports.{module}")
+        try:
+            changes = destination.send(items, to, progress)
+        except destination.FAILURES as error:
+            raise _failed(destination, to, error) from error
     counts = changes.counts()
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(f"{items.version} is exported to {to}. Items: {words}.")
@@ -99,38 +101,12 @@ def export(
     end_with_json({**facts, **counts}, as_json)
 
 
-def _send(
-    items: "ExportedItems", kind: str, to: str, progress: "Callable[[str], None]"
-) -> "Changes":
-    if kind in ("parquet", "vertex"):
-        from twinspire.exports import vector_files
-
-        write = vector_files.to_parquet if kind == "parquet" else vector_files.to_vertex
-        try:
-            return write(items, to.removeprefix(f"{kind}:"))
-        except vector_files.FAILURES as e:
-            raise _failed("a folder to write to", to, e) from e
-    if kind == "qdrant":
-        from twinspire.exports import qdrant
-
-        try:
-            return qdrant.to_qdrant(items, to, progress)
-        except qdrant.FAILURES as e:
-            raise _failed("Qdrant", to, e, may_pass=qdrant.may_pass(e)) from e
-    from twinspire.exports import pgvector
-
-    try:
-        return pgvector.to_postgres(items, to, progress)
-    except pgvector.FAILURES as e:
-        raise _failed("PostgreSQL with pgvector", to, e, may_pass=pgvector.may_pass(e)) from e
-
-
-def _failed(needed: str, place: str, error: Exception, *, may_pass: bool = False) -> TwinspireError:
+def _failed(destination: ModuleType, place: str, error: Exception) -> TwinspireError:
     failed = (
-        f"An export needs {needed} at {place}; it failed with {with_full_stop(in_one_line(error))}"
-        " Readers still see the export before."
+        f"An export needs {destination.NEEDED} at {place}; it failed with"
+        f" {with_full_stop(in_one_line(error))} Readers still see the export before."
     )
-    if may_pass or isinstance(explain(error), TryAgain):
+    if destination.may_pass(error) or isinstance(explain(error), TryAgain):
         return TryAgain(f"{failed} Type the same command again later, or check the address.")
     return UsageError(
         f"{failed} Correct the place, or the password or the rights of the account, then type the same"

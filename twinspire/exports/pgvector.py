@@ -18,6 +18,7 @@ from twinspire.exports.exported_items import BATCH, Changes, ExportedItems
 from twinspire_core.errors import UsageError
 
 SCHEMA = "twinspire"
+NEEDED = "PostgreSQL with pgvector"
 FAILURES = (psycopg2.Error,)
 # Classes of SQLSTATE: lost connections, conflicts, too few resources, and what an operator does
 _PASSING_CODES = ("08", "40", "53", "55", "57")
@@ -38,7 +39,7 @@ _UPSERT = (
 )
 
 
-def to_postgres(items: ExportedItems, url: str, progress: Callable[[str], None]) -> Changes:
+def send(items: ExportedItems, url: str, progress: Callable[[str], None]) -> Changes:
     """Sends what is new or changed, deletes what is gone, and makes the view show it."""
     if len(items.name) > _LONGEST_NAME:
         raise UsageError(

@@ -31,6 +31,7 @@ from twinspire.exports.exported_items import BATCH, Changes, ExportedItems
 from twinspire_core.errors import TryAgain
 
 KEY = "QDRANT_API_KEY"
+NEEDED = "Qdrant"
 # The local mode has errors of Python
 FAILURES = (ApiException, QdrantException, ValueError, RuntimeError, OSError)
 # By name and words, because the client hides the errors of the network in one of its own
@@ -58,7 +59,7 @@ def connect(place: str) -> QdrantClient:
     )
 
 
-def to_qdrant(items: ExportedItems, place: str, progress: Callable[[str], None]) -> Changes:
+def send(items: ExportedItems, place: str, progress: Callable[[str], None]) -> Changes:
     """Sends what is new or changed, deletes what is gone, and makes the collection the current one."""
     with closing(connect(place)) as client:
         return _export(items, client, progress)

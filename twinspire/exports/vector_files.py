@@ -19,10 +19,22 @@ from twinspire_core import storage
 from twinspire_core.storage import parquet_files
 
 FAILURES = (OSError, pa.ArrowInvalid)
+NEEDED = "a folder to write to"
 PARQUET = "items.parquet"
 VERTEX = "items.json"
 # Numbers that Vertex compares as numbers: those of 64 bits
 _NUMBERS = {int: "value_int", float: "value_double"}
+
+
+def send(items: ExportedItems, place: str, progress: Callable[[str], None]) -> Changes:
+    """Writes `items.parquet` (`parquet:FOLDER`) or `items.json` (`vertex:FOLDER`)."""
+    kind, _, folder = place.partition(":")
+    return to_parquet(items, folder) if kind == "parquet" else to_vertex(items, folder)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether an error of `FAILURES` may be gone when the export is repeated."""
+    return False
 
 
 def to_parquet(items: ExportedItems, folder: str) -> Changes:
