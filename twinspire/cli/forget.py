@@ -103,7 +103,6 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
     # Imported here, because most commands need no Polars
     from twinspire_core.contracts import forgotten_users
 
-    known = forgotten_users.find(pipeline)
     if yes:
         # First, so that every run that is planned from now on drops these users
         forgotten_users.add(pipeline, users)
@@ -134,7 +133,6 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         "pipeline": pipeline.name,
         "forgotten": yes,
         "users": len(users),
-        "on_the_list_before": sum(user in known for user in users),
         # A training state does not say whose rows it held
         "unknown": 0 if changed else len(users - held),
         "changed": changed,

@@ -217,8 +217,11 @@ def show(pipeline: PipelineFile, version: OneVersion = None, as_json: AsJson = F
     out.print(Text(f"{p.name} {chosen}, {status}", style=f"bold {look}"))
     if figure:
         _line("quality", figure.text)
-        for line in _own_figure(quality, figure):
-            _line("", line)
+        own = quality.served(figure.metric)
+        if own and own != figure:
+            _line("", own.text)
+        if figure.whose != THIS or figure.held_out:
+            _line("", "The run of the next day will measure this version on all users.")
     for name, text in _about(manifest, quality, order):
         _line(name, text)
     _line("report", report or "none: this version was published before versions had reports")
@@ -246,16 +249,6 @@ def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
         **{name: _dump(one) for name, one in lists.items()},
         "baselines": {name: one.model_dump() for name, one in measured.baselines.items()},
     }
-
-
-def _own_figure(quality: "VersionQuality", figure: ServedFigure) -> Iterator[str]:
-    """The version's own figure, if the headline is another version's or of held-out users."""
-    if figure.whose == THIS and not figure.held_out:
-        return
-    own = quality.served(figure.metric)
-    if own and own != figure:
-        yield own.text
-    yield "The run of the next day will measure this version on all users."
 
 
 def _about(

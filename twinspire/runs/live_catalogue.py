@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from index_builder.registry.version_log import version_date
 from index_builder.registry.versions import find_version
@@ -176,20 +176,6 @@ def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
     return not (unasked and is_known)
 
 
-class Towers(NamedTuple):
-    """Where the towers of a refresh come from.
-
-    Attributes:
-      trained: the version that they were trained for.
-      holder: the stored version that has them: `trained`, or a refresh of it if that was pruned.
-      live: the trained version whose towers are live now.
-    """
-
-    trained: str
-    holder: Manifest
-    live: str
-
-
 def plan_refresh(
     run: DayRun,
     version: str | None,
@@ -204,16 +190,16 @@ def plan_refresh(
         the towers.
       GateRefused: the day brings nothing new, and `promote` is not `yes`.
     """
-    towers = _find_towers(run, version)
+    trained, holder = _find_towers(run, version)
     # A day that the gate refused had logs, or it would have been skipped
     if promote != "yes" and not unasked:
         _check_news(run)
-    _check_features(run, towers.holder)
+    _check_features(run, holder)
     digests = source_digests(run, "served")
     facts: dict[str, Any] = {
         "day": str(run.day),
-        "trained": towers.trained,
-        "holder": towers.holder.version,
+        "trained": trained,
+        "holder": holder.version,
         "promote": promote,
         "source": digest(digests),
     }
@@ -238,12 +224,15 @@ def plan_refresh(
             promote=promote,
             reuse=Reuse(partials=attempts.partials_folder(run.pipeline), digests=digests),
         ),
-        load=lambda: _load(run, towers, facts),
-        parent=towers.trained,
+        load=lambda: _load(run, trained, holder, unasked=unasked),
+        parent=trained,
     )
 
 
-def _find_towers(run: DayRun, version: str | None) -> Towers:
+def _find_towers(run: DayRun, version: str | None) -> tuple[str, Manifest]:
+    """The version that the towers of a refresh were trained for, and the stored version that has them: the
+    same, or a refresh of it if that was pruned.
+    """
     state = run.state
     live = state.live or run.registry.find()  # which raises the error that none is live
     wanted = find_version(version, state, run.pipeline.name) if version else live
@@ -262,7 +251,7 @@ def _find_towers(run: DayRun, version: str | None) -> Towers:
             f" to {stored.date}; found {run.day}. Give a later --date. To go back to an earlier"
             " version: twinspire rollback PIPELINE"
         )
-    return Towers(trained, stored, state.trained(live))
+    return trained, stored
 
 
 def _check_news(run: DayRun) -> None:
@@ -325,9 +314,8 @@ def _features(tables: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunction:
+def _load(run: DayRun, trained: str, holder: Manifest, *, unasked: bool) -> StageFunction:
     """Imports what the steps of a refresh need, and returns the function that makes the refresh."""
-    holder = towers.holder
     from beam_jobs import embed_stage
     from beam_jobs.features_stage import write_served
     from beam_jobs.validation import drift
@@ -354,11 +342,11 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         published = refresh_stage.run(
             replace(whole, inputs=inputs),
             before=holder,
-            trained=towers.trained,
-            live=towers.live,
+            trained=trained,
+            live=run.state.trained(str(run.state.live)),
             skew=far,
-            unasked="unasked" in facts,
+            unasked=unasked,
         )
-        return {"trained": towers.trained, "index": indexed, **published}
+        return {"trained": trained, "index": indexed, **published}
 
     return make

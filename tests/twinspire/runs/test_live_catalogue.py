@@ -7,7 +7,7 @@ import pytest
 
 from twinspire.runs import live_catalogue, stage_tasks
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.live_catalogue import Towers, _load, plan_refresh
+from twinspire.runs.live_catalogue import _load, plan_refresh
 from twinspire.runs.stage_tasks import StageTask
 from twinspire.runs.stages import REFRESH
 from twinspire_core.contracts.attempts import StageContext
@@ -114,9 +114,13 @@ def test_a_damaged_version_is_detected(tmp_path):
     header, beam = SimpleNamespace(work_root=str(tmp_path)), SimpleNamespace(options={})
     pipeline = SimpleNamespace(name="shop", pipeline=header, beam=beam)
     run = SimpleNamespace(pipeline=pipeline, day=DAY, registry=SimpleNamespace(verify=verify))
-    towers = Towers("a version", SimpleNamespace(version="a version"), "a version")
+    holder = SimpleNamespace(version="a version")
     context = StageContext(pipeline=pipeline, day=DAY, mode="incremental", out="")
-    made = {"facts": {}, "load": lambda: _load(run, towers, {}), "parent": "a version"}
+    made = {
+        "facts": {},
+        "load": lambda: _load(run, "v", holder, unasked=False),
+        "parent": "a version",
+    }
     task = StageTask(stage=REFRESH, context=context, **made)
     with pytest.raises(BadData, match="it is damaged"):
         stage_tasks._make(run, task)
