@@ -15,13 +15,12 @@ U queries, S sources, L the length of their lists, M the candidates of all queri
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from twinspire_core.config import source_registry
 from twinspire_core.contracts.json_files import JsonFile
-from twinspire_core.native_code import compiled
 from twinspire_core.search.ragged import Ragged, list_places, list_rows
 from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -99,49 +98,13 @@ def pool_pairs(lists: Sequence[np.ndarray]) -> Pooled:
     lengths = np.array([ranked.shape[1] for ranked in lists])
     gain = (1 / (1 + list_places(lengths) / CONSTANT)).astype(np.float32)
     items = np.concatenate(lists, axis=1, dtype=np.int64)
-    query = np.empty(items.size, np.int64)
-    item = np.empty(items.size, np.int64)
-    gains = np.zeros((items.size, len(lists)), np.float32)
-    number = np.full(int(items.max(initial=-1)) + 1, -1, np.int32)
-    count = np.zeros(1, np.int64)
-    _pool(items, list_rows(lengths), gain, number, query, item, gains, count)
-    size = int(count[0])
-    return Pooled(query[:size], item[:size], gains[:size])
-
-
-@compiled
-def _pool(
-    items: Any,
-    source: Any,
-    gain: Any,
-    number: Any,
-    query_of: Any,
-    item_of: Any,
-    gains: Any,
-    count: Any,
-) -> None:
-    """Writes the arrays of `Pooled`, and how many entries they have. `number` has a -1 for each item."""
-    # `number` has an entry for each item of the corpus. Each query clears only its own entries, since a
-    # new array per query would cost as much as the corpus is large.
-    end = 0
-    for query in range(len(items)):
-        start = end
-        for entry in range(items.shape[1]):
-            item = items[query, entry]
-            if item >= 0 and number[item] < 0:
-                number[item] = 0
-                item_of[end] = item
-                end += 1
-        item_of[start:end].sort()
-        for pair in range(start, end):
-            query_of[pair] = query
-            number[item_of[pair]] = pair
-        for entry in range(items.shape[1]):
-            if items[query, entry] >= 0:
-                gains[number[items[query, entry]], source[entry]] = gain[entry]
-        for pair in range(start, end):
-            number[item_of[pair]] = -1
-    count[0] = end
+    query, column = np.nonzero(items >= 0)
+    # A pair as one integer, so that sorting brings its places in all lists together.
+    width = int(items.max(initial=0)) + 1
+    pairs, pair = np.unique(query * width + items[query, column], return_inverse=True)
+    gains = np.zeros((len(pairs), len(lists)), np.float32)
+    gains[pair, list_rows(lengths)[column]] = gain[column]
+    return Pooled(*np.divmod(pairs, width), gains)
 
 
 REPEATS = "repeats"

@@ -8,12 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from twinspire_core.fusion.rank_fusion import CONSTANT, pool_pairs
-from twinspire_core.native_code import compiled
 from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
@@ -139,40 +138,25 @@ class Pairs:
         """The numbers of the pairs of these queries and items, [N] int64; -1 where there is no such pair.
 
         Args:
-          query: [N] int64; the fewer changes from one to the next, the faster.
+          query: [N] int64.
           item: [N] int64, -1 for no item of the corpus.
         """
-        pairs = np.empty(len(query), np.int64)
-        # Not cleared: `_find` checks that an entry is of the present query.
-        place = np.empty(self.corpus_size, np.int32)
-        _find(self.begin, self.item, query, item, place, pairs)
-        return pairs
+        wanted = query * self.corpus_size + item
+        number = np.searchsorted(self._keys, wanted)
+        is_pair = (item >= 0) & (item < self.corpus_size)
+        is_pair &= np.append(self._keys, -1)[number] == wanted
+        return np.where(is_pair, number, -1)
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """[M] int64, a number for each query and item, ascending."""
+        return self.query * self.corpus_size + self.item
 
     def best(self, scores: np.ndarray, k: int) -> np.ndarray:
         """The best k pairs of each query by scores, [M] float32: [U, k] int64, best first, -1 behind the
         end. Of equal scores the lower item comes first.
         """
         return best_entries(self.begin, scores, k)
-
-
-@compiled
-def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found: Any) -> None:
-    """Writes the result of `Pairs.find`. `place` is as long as the corpus, and may hold anything."""
-    query = -1
-    for number in range(len(wanted)):
-        item = wanted[number]
-        found[number] = -1
-        if item < 0 or item >= len(place):
-            continue
-        # A table of places, filled again for each new query, makes each lookup one step.
-        if query_of[number] != query:
-            query = query_of[number]
-            for pair in range(begin[query], begin[query + 1]):
-                place[items[pair]] = pair
-        pair = place[item]
-        # The entry may be of an earlier query, or was never written.
-        if begin[query] <= pair < begin[query + 1] and items[pair] == item:
-            found[number] = pair
 
 
 class Feature(NamedTuple):
@@ -215,11 +199,3 @@ class FeatureGroup(ABC):
         """Writes the features of M pairs into values, [F, M] float32, in the order of the names. All of it
         is written, with NaN where a value is not known.
         """
-
-
-@compiled
-def write_rows(table: Any, row_of: Any, values: Any) -> None:
-    """Writes for each of M pairs a row of a table, [N, F], into values, [F, M]."""
-    for pair in range(len(row_of)):
-        for feature in range(len(values)):
-            values[feature, pair] = table[row_of[pair], feature]

@@ -21,7 +21,7 @@ from twinspire_core.contracts.feature_schema import (
 )
 from twinspire_core.display.table import ago, counted, times
 from twinspire_core.native_code import compiled
-from twinspire_core.ranking.pairs import Feature, FeatureGroup, Pairs, write_rows
+from twinspire_core.ranking.pairs import Feature, FeatureGroup, Pairs
 from twinspire_core.search.ragged import (
     is_list,
     list_lengths,
@@ -107,7 +107,7 @@ class Item(FeatureGroup):
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """The candidates' rows of the table."""
-        write_rows(self.table, pairs.item, values)
+        values[:] = self.table.take(pairs.item, axis=0).T
 
 
 def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:

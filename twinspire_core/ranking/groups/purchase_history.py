@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from twinspire_core.display.table import ago, counted, times
-from twinspire_core.ranking.pairs import Feature, FeatureGroup, Pairs, write_rows
+from twinspire_core.ranking.pairs import Feature, FeatureGroup, Pairs
 from twinspire_core.search.ragged import list_places
 from twinspire_core.sources.user_histories import (
     AGE,
@@ -183,7 +183,7 @@ class UserActivity(FeatureGroup):
             events = np.bincount(query, weights=personal.of_entry[_ALL], minlength=users)
             of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
             of_user[:, 4:] = _rhythm(personal, of_user[:, 2])
-        write_rows(of_user, pairs.query, values)
+        values[:] = of_user.take(pairs.query, axis=0).T
 
 
 def _rhythm(personal: PersonalCounts, age: np.ndarray) -> np.ndarray:

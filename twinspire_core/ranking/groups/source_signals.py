@@ -70,14 +70,17 @@ class SourcePlaces(FeatureGroup):
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """From the lists."""
-        scores = [lists.scores for lists in pairs.lists.values()]
-        _write_places(
-            *(pairs.query, pairs.gains, pairs.least_gains),
-            np.array([depth_of(name) for name in pairs.lists]),
-            list_offsets(np.array([of_source.shape[1] for of_source in scores])),
-            np.concatenate(scores, axis=1, dtype=np.float32),
-            values,
-        )
+        gains = np.where(pairs.gains > pairs.least_gains, pairs.gains, 0).T.copy()
+        is_listed = gains > 0
+        # The gain is 1 / (1 + place / CONSTANT).
+        places = (1 / np.where(is_listed, gains, 1).astype(np.float64) - 1) * CONSTANT + 0.5
+        places = places.astype(np.int64)
+        for number, (name, lists) in enumerate(pairs.lists.items()):
+            scores = lists.scores[pairs.query, places[number]]
+            values[number] = np.where(is_listed[number], places[number], depth_of(name))
+            values[len(gains) + number] = np.where(is_listed[number], scores, np.nan)
+        values[-2] = is_listed.sum(axis=0)
+        values[-1] = gains.sum(axis=0)
 
 
 def _place_in(source: str) -> Feature:
@@ -97,36 +100,6 @@ def _score_in(source: str) -> Feature:
 
 def _title(source: str) -> str:
     return ENTRIES[source].title if source in ENTRIES else source
-
-
-@compiled
-def _write_places(
-    query_of: Any,
-    gains: Any,
-    least_gains: Any,
-    depths: Any,
-    first: Any,
-    scores: Any,
-    values: Any,
-) -> None:
-    sources = len(depths)
-    for pair in range(len(query_of)):
-        agreeing = 0
-        together = np.float32(0)
-        for source in range(sources):
-            gain = gains[pair, source]
-            if gain > least_gains[source]:
-                # The gain is 1 / (1 + place / CONSTANT).
-                place = int((1 / np.float64(gain) - 1) * CONSTANT + 0.5)
-                values[source, pair] = place
-                values[sources + source, pair] = scores[query_of[pair], first[source] + place]
-                agreeing += 1
-                together += gain
-            else:
-                values[source, pair] = depths[source]
-                values[sources + source, pair] = np.nan
-        values[2 * sources, pair] = agreeing
-        values[2 * sources + 1, pair] = together
 
 
 @dataclass(frozen=True)
