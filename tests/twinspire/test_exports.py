@@ -57,8 +57,8 @@ class Qdrant(Destination):
     def read(self) -> tuple[set[str], dict[str, Any]]:
         """The towers, and the texts by item, that readers of the alias see."""
         payloads = [point.payload for point in self.ask(lambda c: c.scroll("shop", limit=1000)[0])]
-        return {one["towers"] for one in payloads}, {
-            one["item"]: one["display"] for one in payloads
+        return {text["towers"] for text in payloads}, {
+            text["item"]: text["display"] for text in payloads
         }
 
     def search(self, vector: np.ndarray) -> list[str]:

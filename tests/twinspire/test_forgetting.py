@@ -29,19 +29,19 @@ def shop(tmp_path):
     return load(tmp_path / "shop.toml")
 
 
-def put(folder, path, content=b"[u7, u8]") -> None:
-    place = folder / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
+def put(folder, name, content=b"[u7, u8]") -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
-def put_state(place, values) -> None:
+def put_state(path, values) -> None:
     """A table of a training state."""
     keys = pa.array(["", "=u1", "=u7", "=forget-me", "oov:7"])
     data = {"left": pa.nulls(5, pa.date32()), "shared": 1, "hashed": False}
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     table = checkpoint.TableState(keys=keys, values=values, slots=values, **data)
-    checkpoint._save_table(table, place)
+    checkpoint._save_table(table, path)
 
 
 WITH_USERS = (
@@ -92,8 +92,8 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
     done = {f"{stage}/0001-a/DONE.json" for stage in ("index", "measure", "train")}
     assert kept == done | {examples} | tables | OTHERS
     # Rows follow keys
-    place = tmp_path / DAY / "train/0001-a/state/tables/account.arrow"
-    table = checkpoint._load_table(place, shared=1, hashed=False)
+    path = tmp_path / DAY / "train/0001-a/state/tables/account.arrow"
+    table = checkpoint._load_table(path, shared=1, hashed=False)
     assert table.keys.to_pylist() == ["", "=u1", "oov:7"]
     assert table.values.tolist() == values[[0, 1, 4]].tolist() == table.slots.tolist()
     (example,) = day_metrics.parse_examples((tmp_path / DAY / examples).read_bytes())
@@ -106,8 +106,8 @@ def test_a_stage_at_work_is_waited_for_and_a_killed_or_failed_one_is_not(shop, t
     day = date(2024, 3, 9)
     put(tmp_path, f"{DAY}/features/0001-a/examples/00.parquet")
     assert forgetting.days_under_way(shop) == [day]
-    for place in (tmp_path / DAY / "features").rglob("*"):
-        os.utime(place, (0, 0))
+    for path in (tmp_path / DAY / "features").rglob("*"):
+        os.utime(path, (0, 0))
     assert forgetting.days_under_way(shop) == []
     put(tmp_path, f"{DAY}/train/0001-a/state.json")
     assert forgetting.days_under_way(shop) == [day]
@@ -130,11 +130,11 @@ def test_a_stage_at_work_is_waited_for_and_a_killed_or_failed_one_is_not(shop, t
 )
 def test_a_version_holds_them_in_rows_and_vocabularies(shop, tmp_path, path, held):
     """An item or a city that is called like a user is none."""
-    place = tmp_path / f"registry/shop/versions/2024-03-09-0000/{path}"
-    put(tmp_path, place, b"u1\nu7\n")
+    file = tmp_path / f"registry/shop/versions/2024-03-09-0000/{path}"
+    put(tmp_path, file, b"u1\nu7\n")
     if path.endswith("parquet"):
         column = "_user" if held else "_item"
-        pq.write_table(pa.table({column: ["u1", "u7", None]}), place)
+        pq.write_table(pa.table({column: ["u1", "u7", None]}), file)
     actual = list(forgetting.held_by_versions(shop, USERS))
     assert actual == [("2024-03-09-0000", {"u7"})] * held
     assert not list(forgetting.held_by_versions(shop, frozenset(["u70"])))

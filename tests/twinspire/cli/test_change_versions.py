@@ -106,7 +106,7 @@ class Backfilled:
     def _run(self, day) -> str:
         made = {stage: commit(self.pipeline, day, stage) for stage in ("train", "measure")}
         (self.staged / "file").write_text(made["train"][-10:])
-        sources = {stage: attempts.name(self.pipeline, place) for stage, place in made.items()}
+        sources = {stage: attempts.name(self.pipeline, uri) for stage, uri in made.items()}
         manifest = described(self.staged, "shop", day, sources=sources)
         self.registry.publish(str(self.staged), manifest, accepted=True, reason="")
         return manifest.version

@@ -55,13 +55,13 @@ def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
         0,
         {"stage": "which-day", "day": DAY, "state": None},
     )
-    code, opened = command("shop", "open-day", *AT, "--run", "one")
+    code, opened = command("shop", "open-day", *AT, "--run", "first")
     assert (code, opened["state"], opened["day"]) == (0, "open", DAY)
     assert opened["input"] == {"rows": 1, "usual_rows": None}
     code, waits = command("shop", "await-turn", "--date", NEXT)
     assert code == 75 and f"`twinspire close-day FOLDER/shop.toml --date {DAY}`" in waits["reason"]
     assert waits["waits_for"] == [DAY]
-    closed = {"stage": "close-day", "day": DAY, "closed": ["one"]}
+    closed = {"stage": "close-day", "day": DAY, "closed": ["first"]}
     assert command("shop", "close-day", "--date", DAY) == (0, closed)
     free = {"stage": "await-turn", "day": NEXT, "state": None}
     assert command("shop", "await-turn", "--date", NEXT) == (0, free)

@@ -112,8 +112,8 @@ def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
     version = {"polars": "0.9", "scann": "9.9"}
     installed = [
-        SimpleNamespace(name=found.name, version=version.get(found.name, found.version))
-        for found in doctor.metadata.distributions()
+        SimpleNamespace(name=package.name, version=version.get(package.name, package.version))
+        for package in doctor.metadata.distributions()
     ]
     # Left by an interrupted installation; and, later on the path, one that is never imported
     installed.insert(0, SimpleNamespace(name=None, version=None))

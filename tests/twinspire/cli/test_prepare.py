@@ -1,4 +1,4 @@
-"""`partition`, `init` and `validate` from the command line: odd logs, and what is said of them."""
+"""`partition`, `init` and `validate` from the command line: odd logs and their messages."""
 
 import json
 import shlex

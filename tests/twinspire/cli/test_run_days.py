@@ -42,10 +42,10 @@ def test_a_day_that_fails_hides_nothing_of_those_before_it(days, capsys):
         run_days.run("shop", first="2024-03-01", last="2024-03-04")
     assert days == ["2024-03-01", "2024-03-02"]
     text = capsys.readouterr()
-    one, other = json.loads(text.out)["days"]
-    assert (one["outcome"], one["version"]) == ("published", "2024-03-01-v")
-    assert (other["day"], other["outcome"]) == ("2024-03-02", "failed")
-    assert other["reason"] == "The file is cut off."
+    published, failed = json.loads(text.out)["days"]
+    assert (published["outcome"], published["version"]) == ("published", "2024-03-01-v")
+    assert (failed["day"], failed["outcome"]) == ("2024-03-02", "failed")
+    assert failed["reason"] == "The file is cut off."
     assert "2024-03-02 failed. The days after it, up to 2024-03-04, were not run." in text.err
 
 

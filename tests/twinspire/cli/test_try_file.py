@@ -84,9 +84,9 @@ def test_days_and_months_are_asked_for_by_an_example(monkeypatch, tmp_path, caps
     at_a_terminal(monkeypatch, "2")
     times = ["03/03/2024", *(f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(99))]
     _, layout = look(clear(tmp_path, times), "UTC")
-    asked = capsys.readouterr().err
-    assert "Which day is '09/01/2024'?" in asked and "1  9 January 2024 " in asked, asked
-    assert "2  1 September 2024 " in asked and layout.time_format == "%m/%d/%Y"
+    question = capsys.readouterr().err
+    assert "Which day is '09/01/2024'?" in question and "1  9 January 2024 " in question
+    assert "2  1 September 2024 " in question and layout.time_format == "%m/%d/%Y"
 
 
 UTF8, CP1252, ASCII = "Käse,b\n1,2\n".encode(), "Käse,b\n1,2\n".encode("cp1252"), b"a,b\n1,2\n"

@@ -18,7 +18,7 @@ def read(pipeline, monkeypatch):
 
     def read_bytes(uri):
         folder, _, name = str(uri).rpartition("/")
-        # A server of another test may still be looking at its own registry.
+        # A server of another test may still look at another registry.
         if folder.startswith(pipeline.registry.root) and folder.endswith("/log"):
             numbers.append(int(name.removesuffix(".json")))
         return real(uri)
@@ -32,7 +32,7 @@ def test_the_log_is_read_once_and_then_only_what_came_since(pipeline, publish, r
     second = publish(21, first)
     read.clear()
     run = DayRun(pipeline, day(23))
-    assert read == [], "nobody has asked yet"
+    assert read == [], "nothing is read before a question"
     assert run.parent().version == second and sorted(read) == [1, 2]
     assert run.parent().version == second and run.state.live == second and run.is_kept(first)
     assert run.gaps_since(day(21))[0].first == day(22)

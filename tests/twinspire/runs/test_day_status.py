@@ -81,7 +81,7 @@ def test_a_day_that_was_rolled_back_has_the_reason_of_the_rollback(publish, stat
 def test_the_reason_says_why_the_fixed_order_serves_in_place_of_the_ranker(
     publish, status, registry
 ):
-    place = Path(registry.folder(publish(20)))
+    folder = Path(registry.folder(publish(20)))
     recipe = {"days": 9, "beside": "history", "trees": 0.29, "other": 0.31, "mean": -0.02}
     reason = (
         "the fixed order serves in place of the ranker: over 9 days, recall@50 of the ranker is 0.2900,"
@@ -89,7 +89,7 @@ def test_the_reason_says_why_the_fixed_order_serves_in_place_of_the_ranker(
     )
     for high, expected in ((0.001, ""), (-0.01, reason)):
         figures = {"metric": "recall@50", "recipe": {**recipe, "low": -0.03, "high": high}}
-        GateVerdict(accepted=True, figures=figures).write(place)
+        GateVerdict(accepted=True, figures=figures).write(folder)
         assert (status().state, status().reason) == ("published", expected)
 
 

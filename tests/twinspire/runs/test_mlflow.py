@@ -78,20 +78,20 @@ def test_a_version_has_a_run_and_the_alias_follows_rollbacks(server, pipeline, t
     registered = live(server)
     assert {"key": "twinspire.version", "value": versions[1]} in registered["tags"]
     assert registered["version"] == "2", "each version was registered once"
-    asked = {"run_id": registered["run_id"]}
-    run = server.get("mlflow/runs/get", params=asked).json()["run"]
-    params = {one["key"]: one["value"] for one in run["data"]["params"]}
+    wanted = {"run_id": registered["run_id"]}
+    run = server.get("mlflow/runs/get", params=wanted).json()["run"]
+    params = {entry["key"]: entry["value"] for entry in run["data"]["params"]}
     assert params.keys() == {"train.dimension", "train.layers", "features.t"}
     assert (params["train.dimension"], params["train.layers"]) == ("16", "[32]")
-    metrics = {one["key"]: one["value"] for one in run["data"]["metrics"]}
+    metrics = {entry["key"]: entry["value"] for entry in run["data"]["metrics"]}
     assert metrics == {
         "items": 1,
         "held_out/two_tower/recall_at_50": 0.25,
         "next_day/popular_lately/recall_at_50": 0.25,
     }
     assert (run["info"]["status"], run["info"]["run_name"]) == ("FINISHED", versions[1])
-    place = run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
-    report = server.get(f"mlflow-artifacts/artifacts/{place}/report.html")
+    folder = run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
+    report = server.get(f"mlflow-artifacts/artifacts/{folder}/report.html")
     assert report.text == "<p>2024-03-02</p>"
     Registry(pipeline.registry.root, "tiny").rollback(reason="test")
     record_in_mlflow(pipeline)
@@ -103,5 +103,7 @@ def test_a_failure_is_a_warning(pipeline, tmp_path, monkeypatch, capfd, address)
     version = publish(pipeline, tmp_path / "day", "2024-03-01")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     record_in_mlflow(pipeline, version)
-    said = capfd.readouterr().err
-    assert "MLflow is not up to date" in said and "ge/heim" not in said and "'ge'" not in said
+    message = capfd.readouterr().err
+    assert (
+        "MLflow is not up to date" in message and "ge/heim" not in message and "'ge'" not in message
+    )

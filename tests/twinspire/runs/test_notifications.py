@@ -131,6 +131,6 @@ def test_the_output_of_a_failed_command_is_shown_without_secrets(pipeline, monke
     command = "echo $HOOK ${KEY} no secret of this command https://example.com/s3cr3t >&2; exit 3"
     pipeline.notify = SimpleNamespace(command=command)
     assert not notify(pipeline, "test", DAY, "tried")
-    said = capsys.readouterr().err
-    assert "exit code 3" in said and "$HOOK $KEY" in said
-    assert "s3cr3t" not in said
+    message = capsys.readouterr().err
+    assert "exit code 3" in message and "$HOOK $KEY" in message
+    assert "s3cr3t" not in message

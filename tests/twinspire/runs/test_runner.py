@@ -59,7 +59,7 @@ def test_a_run_goes_on_or_ends_as_a_stage_does(run, monkeypatch, name, error, st
 
 
 def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(pipeline, planned):
-    """A scheduler's slot is the one that the earlier day needs."""
+    """The earlier day needs the scheduler's slot."""
     pipeline.train = SimpleNamespace(wait=timedelta(seconds=1))
     run = DayRun(pipeline, DAY, lease="later", gives_way=True)
     run_leases.acquire_day(pipeline, DAY, "later")
@@ -191,7 +191,7 @@ def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(
 
 
 def test_a_stage_whose_input_was_deleted_is_made_again(tmp_path):
-    """The stages after it would look for that input: a forgotten user's, or a pruned one."""
+    """The stages after it would look for that input: `forget` or `prune` may have deleted it."""
     (tmp_path / "shop.toml").write_text(PIPELINE)
     run = DayRun(load(tmp_path / "shop.toml"), DAY)
 

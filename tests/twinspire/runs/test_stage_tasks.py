@@ -52,7 +52,7 @@ def uses(*names):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "stages"),
+    ("settings", "changed_settings", "stages"),
     [
         ({}, {"beam": BeamConfig(shards=5)}, set()),
         ({}, {"registry": RegistryConfig(root="/moved/registry")}, set()),
@@ -72,9 +72,11 @@ def uses(*names):
         (objectives(**RATED), objectives(0.5, **RATED), {"train", "measure"}),
     ],
 )
-def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
+def test_only_the_stages_that_use_a_setting_depend_on_it(settings, changed_settings, stages):
     """The others see the output of these."""
-    before, after = (pipeline().model_copy(update=tables) for tables in (one, other))
+    before, after = (
+        pipeline().model_copy(update=tables) for tables in (settings, changed_settings)
+    )
     changed = {
         stage.name
         for stage in (*STAGES.values(), REFRESH)
@@ -202,12 +204,12 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     assert warned() == "", "a broken folder of a later day stops nothing"
 
 
-def _keep_rows(place: Path, form: bytes = ranker_files.ROWS_FORMAT):
+def _keep_rows(folder: Path, form: bytes = ranker_files.ROWS_FORMAT):
     metadata = ranker_files.metadata(("history",))
     metadata = {k: form if v == ranker_files.ROWS_FORMAT else v for k, v in metadata.items()}
     table = pa.table({"taken": [[True]]}).replace_schema_metadata(metadata)
-    (place / ranker_files.ROWS).mkdir(parents=True)
-    pq.write_table(table, place / ranker_files.ROWS / "dt=2024-03-01.parquet")
+    (folder / ranker_files.ROWS).mkdir(parents=True)
+    pq.write_table(table, folder / ranker_files.ROWS / "dt=2024-03-01.parquet")
 
 
 def test_features_replay_days_where_no_parent_has_rows_for_a_ranker(tmp_path, monkeypatch):
@@ -225,9 +227,9 @@ def test_features_replay_days_where_no_parent_has_rows_for_a_ranker(tmp_path, mo
     def parent(kept, at=date(2024, 3, 1)):
         return Parent(day=at, version="v", home="", train="", measure=str(tmp_path / kept))
 
-    alone, beside = planned(None), planned(parent("kept"))
-    assert alone.context.replays and alone.facts["replays"]
-    assert not beside.context.replays and "replays" not in beside.facts
+    first, later = planned(None), planned(parent("kept"))
+    assert first.context.replays and first.facts["replays"]
+    assert not later.context.replays and "replays" not in later.facts
     for other in ("other", "nothing"):
         assert planned(parent(other)).context.replays, other
     assert not planned(parent("kept", date(2024, 2, 24))).context.replays

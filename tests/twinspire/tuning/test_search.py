@@ -21,6 +21,8 @@ from twinspire_core.errors import BadData, TryAgain, UsageError
 
 DAYS = ("2024-03-08", "2024-03-09", "2024-03-10")
 KEYS = ("train.temperature", "train.history.pooling", "train.epochs")
+SEARCH = ["--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", "10"]
+SEARCH += [word for key in KEYS for word in ("--key", key)]
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +42,20 @@ def file(shop, tmp_path):
 
 
 class Killed(BaseException):
-    """Nobody writes down that the trial ended."""
+    """The process ends before it can record the end of the trial."""
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """The settings and days that were measured; `sqrtn` finds most, at a temperature of 0.1."""
-    of = SimpleNamespace(calls=[], stop_at=None, fails=())
+    state = SimpleNamespace(calls=[], stop_at=None, fails=())
 
     def measure(run):
         train = run.pipeline.train
-        of.calls.append((train.history.pooling, train.temperature, train.epochs, str(run.day)))
-        if len(of.calls) == of.stop_at:
+        state.calls.append((train.history.pooling, train.temperature, train.epochs, str(run.day)))
+        if len(state.calls) == state.stop_at:
             raise Killed
-        if train.history.pooling in of.fails:
+        if train.history.pooling in state.fails:
             raise UsageError("The loss must stay a number.")
         value = 0.5 - abs(train.temperature - 0.1) - 0.2 * (train.history.pooling != "sqrtn")
         value *= 1 + run.day.day / 100
@@ -61,15 +63,15 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(search, "run_stage", lambda *_, **__: None)
     monkeypatch.setattr(search, "measure", measure)
-    return of
+    return state
 
 
 def trials(file, most=10, days=DAYS, keys=KEYS, **changes):
     p = override(load(file), changes)
     chosen = tried_settings.choose(p, keys)
-    with search.open_search(p, chosen, [*map(date.fromisoformat, days)]) as found:
-        found.run(most, lambda trial, number: None)
-        return found.trials()
+    with search.open_search(p, chosen, [*map(date.fromisoformat, days)]) as opened:
+        opened.run(most, lambda trial, number: None)
+        return opened.trials()
 
 
 def tuned(*arguments, code=0):
@@ -97,10 +99,8 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(file, tmp_path, measure
 
 def test_the_file_as_it_is_comes_first_and_what_is_worse_ends_early(file, measured):
     tried = trials(file)
-    assert len(tried) == 10
-    assert tried[0].settings == tried_settings.present(
-        load(file), tried_settings.choose(load(file), KEYS)
-    )
+    keys = tried_settings.choose(load(file), KEYS)
+    assert tried[0].settings == tried_settings.present(load(file), keys)
     early = [trial for trial in tried if trial.outcome == "ended early"]
     done = [trial for trial in tried if trial.outcome == "done"]
     assert early and len(early) + len(done) == 10
@@ -132,7 +132,7 @@ def test_settings_that_cannot_be_trained_with_end_their_trial_alone(file, measur
     tried = trials(file)
     assert tried[0].outcome == "2024-03-08: The loss must stay a number." and not tried[0].days
     assert any(trial.outcome == "done" for trial in tried)
-    out = tuned(file, "--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", 10, *flags())
+    out = tuned(file, *SEARCH)
     assert "The values of the file could not be measured." in out
     assert "failed: the file as it is" in out and "2024-03-08: The loss must stay a number." in out
 
@@ -146,19 +146,14 @@ def test_what_features_need_is_needed_by_all_trials(file, measured, monkeypatch)
         trials(file)
 
 
-def flags():
-    return [word for key in KEYS for word in ("--key", key)]
-
-
 def test_the_lines_make_the_file_the_best_trial(file, measured):
-    out = tuned(file, "--days", f"{DAYS[0]}..{DAYS[2]}", "--trials", 10, *flags())
+    out = tuned(file, *SEARCH)
     result = json.loads(out.splitlines()[-1])
     best = result["trials"][0]
     means = [t["recall@10"] for t in result["trials"] if t["outcome"] == "done"]
     assert means == sorted(means, reverse=True)
-    assert best["recall@10"] == pytest.approx(
-        sum(day["recall@10"] for day in best["days"].values()) / 3
-    )
+    days = [day["recall@10"] for day in best["days"].values()]
+    assert best["recall@10"] == pytest.approx(sum(days) / 3)
     begin = out.index("\n[train")
     lines = out[begin : out.index("\n\n", begin)]
     assert 'pooling = "sqrtn"  # "mean"' in lines
@@ -189,15 +184,14 @@ def test_every_value_that_may_be_tried_is_one_of_the_pipeline_file(shop):
             assert tried_settings.present(made, [key])[key.name] == value
 
 
-def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeypatch):
-    of = ("--days", DAYS[0])
-    assert "did you mean 'train.temperature'?" in tuned(
-        file, *of, "--key", "train.temprature", code=2
-    )
-    assert "has none of 2024-03-30" in tuned(file, "--days", "2024-03-30", code=2)
-    assert "an earlier day to a later one" in tuned(
-        file, "--days", "2024-03-09..2024-03-08", code=2
-    )
+def test_a_search_that_cannot_be_made_is_refused_before_any_work(file, measured, monkeypatch):
+    of_day = ("--days", DAYS[0])
+    for options, message in (
+        ((*of_day, "--key", "train.temprature"), "did you mean 'train.temperature'?"),
+        (("--days", "2024-03-30"), "has none of 2024-03-30"),
+        (("--days", "2024-03-09..2024-03-08"), "an earlier day to a later one"),
+    ):
+        assert message in tuned(file, *options, code=2)
     remote = override(load(file), {"pipeline.work_root": "gs://bucket/work"})
     with (
         pytest.raises(UsageError, match="a local work_root"),
@@ -205,7 +199,7 @@ def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeyp
     ):
         pass
     monkeypatch.setattr(tune, "find_spec", lambda name: None)
-    assert "pip install 'twinspire[tune]'" in tuned(file, *of, code=2)
+    assert "pip install 'twinspire[tune]'" in tuned(file, *of_day, code=2)
     assert not measured.calls
 
 
