@@ -128,7 +128,6 @@ def open_bytes(uri): return disk.open_bytes(_path(uri))
 def write_bytes(uri, data): disk.write_bytes(_path(uri), data)
 def put_if_absent(uri, data): return disk.put_if_absent(_path(uri), data)
 def delete_file(uri): disk.delete_file(_path(uri))
-def copy(source, target): write_bytes(target, read_bytes(source))
 def upload(uri, path): write_bytes(uri, path.read_bytes())
 def download(uri, path): path.write_bytes(read_bytes(uri))
 """,

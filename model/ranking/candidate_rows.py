@@ -163,7 +163,7 @@ def rows_of_day(
     """
     if any(kind.vectors is None for kind in asked):
         names = without_towers(names)
-    features = RankingFeatures.of(sources.tables).among(names)
+    features = RankingFeatures.of(sources.tables)
     made = features.names(names)
     # Lengths, by history, taken, weights and values of each chunk. The first chunk is empty, so that a
     # day without candidates has columns of the right types.

@@ -116,7 +116,7 @@ def fit_day_ranker(
     k = ks[len(ks) // 2]
     metric = f"recall@{k}"
     sources = sources_to_rank(days, pipeline.sources.use)
-    names = RankingFeatures.of(tables).among(sources).names(sources)
+    names = RankingFeatures.of(tables).names(sources)
     # Towers trained from scratch give other cosines than the parent's trees were fitted on.
     if before and ctx.mode != "full" and _is_young(before, ctx.day):
         fitted_for = before.sources, before.names, before.described.fitted.metric

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from twinspire_core.config.source_registry import TWO_TOWER
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.compiled_trees import CompiledTrees
@@ -53,14 +52,6 @@ class RankingFeatures:
         """All groups that can be made of some tables."""
         made = [group.of(tables) for group in GROUPS]
         return cls(tuple(group for group in made if group is not None))
-
-    def among(self, sources: Sequence[str]) -> Self:
-        """The groups that can be made for candidates of some sources: without the two-tower, no tower is
-        used.
-        """
-        if TWO_TOWER in sources:
-            return self
-        return type(self)(tuple(x for x in self.groups if not isinstance(x, TowerCosines)))
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Names of all features of candidates that come from some sources, each once."""

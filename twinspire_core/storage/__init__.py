@@ -202,9 +202,10 @@ def _copy(pair: tuple[str, str]) -> None:
                 shutil.copyfile(source, scratch)
     elif of_source is None:
         of_target.upload(target, Path(source))
-    elif of_source is of_target:
-        of_target.copy(source, target)
+    elif of_source is of_target is gcs:
+        gcs.copy(source, target)
     else:
+        # S3 itself copies 5 GB at most, and Azure may answer before it has copied.
         with tempfile.TemporaryDirectory() as between:
             local = os.path.join(between, "copy")
             _copy((source, local))

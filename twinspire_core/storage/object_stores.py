@@ -9,7 +9,6 @@ UsageError when it will not.
 import os
 import random
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -190,14 +189,6 @@ def put_if_absent(uri: str, data: bytes) -> bool:
 def upload(uri: str, path: Path) -> None:
     """Writes a local file to an object."""
     write_bytes(uri, path)
-
-
-def copy(source: str, target: str) -> None:
-    """Copies an object."""
-    # Through this machine: S3 itself copies 5 GB at most, and Azure may answer before it has copied.
-    with tempfile.TemporaryDirectory() as folder:
-        download(source, path := Path(folder, "copy"))
-        upload(target, path)
 
 
 @_asked

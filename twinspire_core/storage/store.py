@@ -65,9 +65,6 @@ class Store(Protocol):
 class RemoteStore(Store, Protocol):
     """A store on other machines, which copies files to and from a disk."""
 
-    def copy(self, source: str, target: str, /) -> None:
-        """Copies a file within the store."""
-
     def upload(self, uri: str, path: Path, /) -> None:
         """Copies a local file into the store."""
 

@@ -208,7 +208,7 @@ def test_trees_use_towers_once_enough_users_have_rows_with_them(
     days.append(_rows_from(("history",), date(2024, 5, 1), 60, 2))
     ranked = sources_to_rank(days, sources)
     made = RankingFeatures.of(CandidateSources.of(corpus).tables)
-    names = made.among(ranked).names(ranked)
+    names = made.names(ranked)
     ranker = fit_ranker(days, ranked, names, metric="recall@10", k=10, seed=1)
     assert ("cosine" in ranker.names) == ("two_tower" in ranker.sources) == uses_towers
     assert ("place:two_tower" in ranker.names) == uses_towers and "gain" in ranker.names

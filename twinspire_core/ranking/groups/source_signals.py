@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from twinspire_core.config.source_registry import ENTRIES
+from twinspire_core.config.source_registry import ENTRIES, TWO_TOWER
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
 from twinspire_core.native_code import compiled
@@ -181,8 +181,9 @@ class TowerCosines(FeatureGroup):
     """
 
     def features(self, sources: Sequence[str]) -> Mapping[str, Feature]:
-        """The cosine."""
-        return {"cosine": Feature(_cosine_text, "the two-tower has no score for it")}
+        """The cosine, where the two-tower is a source: otherwise no tower is used."""
+        cosine = Feature(_cosine_text, "the two-tower has no score for it")
+        return {"cosine": cosine} if TWO_TOWER in sources else {}
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Missing without vectors."""
