@@ -7,7 +7,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.backfills import airflow_backfills, airflow_rest
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, on_sqlite, readable_errors
@@ -151,16 +150,14 @@ def test_a_token_that_was_given_is_exchanged_for_no_other(client_of):
         rest.call("GET", "version")
 
 
-def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, tmp_path):
+def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, shop_file):
     """Its scheduler must not see runs that are half made."""
-    file = tmp_path / "shop.toml"
-    file.write_text(FILE.format(tmp_path))
     planned = SimpleNamespace(dag="shop", days=[DAYS["first"]], left_out={}, active=None)
     order = []
     monkeypatch.setattr(airflow_backfills, "plan_backfill", lambda *_, **__: planned)
     monkeypatch.setattr(airflow_backfills, "start", lambda *_: order.append("create") or 7)
     monkeypatch.setattr(AirflowRest, "unpause", lambda *_: order.append("unpause"))
-    typed = ["backfill", str(file), "--from", "2024-05-01", "--to", "2024-05-01", "--unpause"]
+    typed = ["backfill", str(shop_file), "--from", "2024-05-01", "--to", "2024-05-01", "--unpause"]
     done = CliRunner().invoke(app, typed)
     assert done.exit_code == 0, done.output
     assert order == ["create", "unpause"]

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry
 from tests.published import described
-from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.cli import change_versions
 from twinspire.cli.change_versions import unused_working_files
 from twinspire.cli.main import app
@@ -92,11 +91,10 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
 class Backfilled:
     """A pipeline file, and what runs of its days leave: working files and versions."""
 
-    def __init__(self, folder) -> None:
-        self.file, self.staged = folder / "shop.toml", folder / "staged"
-        self.file.write_text(FILE.format(folder))
+    def __init__(self, file) -> None:
+        self.file, self.staged = file, file.with_name("staged")
         self.staged.mkdir()
-        self.pipeline = load(self.file)
+        self.pipeline = load(file)
         self.registry = Registry(self.pipeline.registry.root, "shop")
 
     def run(self, *days) -> list[str]:
@@ -123,8 +121,8 @@ class Backfilled:
 
 
 @pytest.fixture
-def shop(tmp_path):
-    return Backfilled(tmp_path)
+def shop(shop_file):
+    return Backfilled(shop_file)
 
 
 def days_after(*days) -> list[str]:

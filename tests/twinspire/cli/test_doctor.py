@@ -11,26 +11,16 @@ from twinspire.cli import doctor
 from twinspire.cli.doctor import checks_table
 from twinspire.cli.shared import terminal_table
 from twinspire_core.config.pipeline import load
-
-TABLES = """
-pipeline = {{ name = "shop", work_root = "{work}" }}
-source = {{ events = "events/dt={{date}}/" }}
-columns = {{ user = "user", item = "item", time = "time" }}
-registry = {{ root = "{registry}" }}
-[features]
-user = {{ kind = "id", tower = "query" }}
-item = {{ kind = "id", tower = "item" }}
-"""
+from twinspire_core.config.settings import override
 
 
 @pytest.fixture
-def stores(tmp_path, monkeypatch):
+def stores(shop_file, monkeypatch):
     """The checks of a pipeline's places alone, by name; the places do not exist yet."""
     monkeypatch.setattr(doctor, "IMPORTS", {})
 
-    def examine(registry: str = "registry"):
-        (tmp_path / "shop.toml").write_text(TABLES.format(work="a/b/work", registry=registry))
-        checks = doctor.examine(load(tmp_path / "shop.toml"))
+    def examine(**changes: str):
+        checks = doctor.examine(override(load(shop_file), changes))
         return {check.name: check for check in checks if check.group == "store"}
 
     return examine
@@ -68,7 +58,7 @@ def test_a_place_that_cannot_be_written_is_a_failure(tmp_path, stores):
 
 
 def test_an_object_store_is_tried_and_left_as_it_was(stores, remote_place):
-    assert stores(remote_place)["registry"].state == "ok"
+    assert stores(**{"registry.root": remote_place})["registry"].state == "ok"
     assert doctor.storage.list_files(remote_place) == []
 
 

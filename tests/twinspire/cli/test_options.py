@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from tests.twinspire.cli.test_day_steps import FILE
+from tests.twinspire.conftest import FILE
 from twinspire.cli import main
 from twinspire.cli.main import app
 from twinspire.cli.shared import open_pipeline
@@ -14,7 +14,8 @@ from twinspire_core.errors import UsageError
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(shop_file, tmp_path, monkeypatch):
+    """The working folder, with a pipeline file."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -38,7 +39,6 @@ def refusal(monkeypatch, capsys, *typed):
 
 
 def test_also_in_errors_of_what_knows_no_command_line(here, monkeypatch, capsys):
-    (here / "shop.toml").write_text(FILE.format(here))
     features = "`twinspire features shop.toml --date 2024-03-01`"
     for arguments, command in (
         (("train", "shop.toml", "--date", "2024-03-01"), features),
@@ -62,7 +62,6 @@ def test_also_in_errors_of_what_knows_no_command_line(here, monkeypatch, capsys)
 )
 def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
     (here / "a.csv").write_text("user,item,t\nu1,i1,2024-03-01T00:00:00\n")
-    (here / "shop.toml").write_text(FILE.format(here))
     (here / "lake.toml").write_text(FILE.format("ftp://lake"))
     before = sorted(here.rglob("*"))
     done = CliRunner().invoke(app, [*arguments])

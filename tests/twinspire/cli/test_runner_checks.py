@@ -8,7 +8,7 @@ import pytest
 from beam_jobs.beam import job_service
 from beam_jobs.beam.worker_view import Installation
 from tests import prism
-from tests.twinspire.cli.test_doctor import TABLES
+from tests.twinspire.conftest import FILE
 from twinspire.cli import doctor
 from twinspire.cli.doctor import compare, examine_runner
 from twinspire_core.config.pipeline import load
@@ -17,8 +17,7 @@ from twinspire_core.config.pipeline import load
 def pipeline(folder, options):
     """A pipeline file with Beam's options."""
     file = folder / "shop.toml"
-    tables = TABLES.format(work=folder / "work", registry=folder / "registry")
-    file.write_text(f"{tables}\n[beam]\noptions = {json.dumps(options)}\n")
+    file.write_text(f"{FILE.format(folder)}\n[beam]\noptions = {json.dumps(options)}\n")
     return file
 
 

@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from beam_jobs.ingest import day_files
-from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.cli.main import app
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import load
@@ -18,36 +17,54 @@ DAY = "2024-03-08"
 
 
 @pytest.fixture
-def command(tmp_path):
-    """Runs a command of a shop whose newest day has one event, and the same weekday before it a hundred:
-    what it printed.
+def command(shop_file, tmp_path):
+    """Runs a command of a shop: what it printed. The newest day has one event, and the same weekday before
+    it a hundred.
     """
-    file = tmp_path / "shop.toml"
-    file.write_text(FILE.format(tmp_path))
     for day, events in (("2024-03-01", 100), (DAY, 1)):
-        home = tmp_path / f"events/dt={day}"
-        home.mkdir(parents=True)
+        folder = tmp_path / f"events/dt={day}"
+        folder.mkdir(parents=True)
         rows = [f"u,i,{day}T10:00:00"] * events
-        (home / "part.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+        (folder / "part.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
 
     def run(name, *arguments):
-        return CliRunner().invoke(app, [name, str(file), *arguments]).stdout
+        return CliRunner().invoke(app, [name, str(shop_file), *arguments]).stdout
 
-    run.pipeline = load(file)
+    run.pipeline = load(shop_file)
     return run
+
+
+def last_line(command, *arguments):
+    return json.loads(command(*arguments).splitlines()[-1])
 
 
 def status(command):
     """The day's state and reason in JSON, and its line for people."""
-    [day] = json.loads(command("status", "--from", DAY, "--json").splitlines()[-1])["days"]
+    day = last_line(command, "status", "--from", DAY, "--json")["days"][0]
     lines = command("status", "--from", DAY).splitlines()
     [line] = [line for line in lines if line.startswith(f"{DAY} {day['state']}:")]
     return day["state"], day["reason"], line
 
 
+def test_a_day_is_open_until_it_is_closed_and_the_next_day_waits(command):
+    midnight = ("--instant", "2024-02-29T15:00:00+00:00")  # in Tokyo
+    day = {"day": "2024-03-01", "state": None}
+    assert last_line(command, "which-day", *midnight) == {"stage": "which-day", **day}
+    opened = last_line(command, "open-day", *midnight, "--run", "first")
+    input_of_day = {"input": {"rows": 100, "usual_rows": None}}
+    assert opened == {"stage": "open-day", **day, "state": "open", **input_of_day}
+    waits = last_line(command, "await-turn", "--date", DAY)
+    assert (waits["exit_code"], waits["waits_for"]) == (75, ["2024-03-01"])
+    assert "shop.toml --date 2024-03-01`" in waits["reason"]
+    closed = {"stage": "close-day", "day": "2024-03-01", "closed": ["first"]}
+    assert last_line(command, "close-day", "--date", "2024-03-01") == closed
+    free = {"stage": "await-turn", "day": DAY, "state": None}
+    assert last_line(command, "await-turn", "--date", DAY) == free
+
+
 def test_a_day_that_failed_says_why_on_one_line(command):
     """Whoever opens the status need not look for the log of the task."""
-    failed = json.loads(command("open-day", "--date", DAY, "--run", "scheduled").splitlines()[-1])
+    failed = last_line(command, "open-day", "--date", DAY, "--run", "scheduled")
     assert failed["exit_code"] == 3
     state, reason, line = status(command)
     assert state == "failed"

@@ -71,24 +71,20 @@ def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(pipelin
     assert runner.run_stage(run, "train")["status"] == "done"
 
 
-def test_a_run_without_a_lease_keeps_no_later_day_waiting(run, monkeypatch):
-    def look(*_, **__):
-        assert run_leases.state(run.pipeline, DAY) is None
+@pytest.mark.parametrize(
+    ("lease", "during", "after"), [("mine", "open", "published"), (None, None, None)]
+)
+def test_only_publishing_ends_a_run_that_has_a_lease(pipeline, monkeypatch, lease, during, after):
+    """Without a lease, no later day waits."""
+
+    def run_stage(*_, **__):
+        assert run_leases.state(pipeline, DAY) == during
         return {"live": True}
 
-    monkeypatch.setattr(runner, "_run_stage", look)
+    monkeypatch.setattr(runner, "_run_stage", run_stage)
     for name in STAGES:
-        runner.run_stage(DayRun(run.pipeline, DAY), name)
-    assert run_leases.state(run.pipeline, DAY) is None
-
-
-def test_only_publishing_ends_a_run_that_fares_well(run, monkeypatch):
-    monkeypatch.setattr(runner, "_run_stage", lambda *_, **__: {"live": True})
-    states = {}
-    for name in STAGES:
-        runner.run_stage(run, name)
-        states[name] = run_leases.state(run.pipeline, DAY)
-    assert states == dict.fromkeys(STAGES, "open") | {"publish": "published"}
+        runner.run_stage(DayRun(pipeline, DAY, lease), name)
+    assert run_leases.state(pipeline, DAY) == after
 
 
 @pytest.mark.parametrize(
@@ -115,15 +111,16 @@ def test_a_version_that_is_not_live_is_given_the_live_catalogue(
     assert outcome == ({"version": "refreshed trained", "live": True} if caught_up else result)
 
 
-REFUSED = GateRefused("worse", {"folder": "F"})
+def refused():
+    return GateRefused("worse", {"folder": "F"})
 
 
 @pytest.mark.parametrize(
     ("error", "promote", "facts"),
     [
-        (REFUSED, "no", {"folder": "F"}),
-        (REFUSED, "auto", {"folder": "F", "live_version": "2024-02-20-bbbbbbbb"}),
-        (REFUSED, "yes", {"folder": "F", "live_version": "2024-02-20-bbbbbbbb"}),
+        (refused(), "no", {"folder": "F"}),
+        (refused(), "auto", {"folder": "F", "live_version": "2024-02-20-bbbbbbbb"}),
+        (refused(), "yes", {"folder": "F", "live_version": "2024-02-20-bbbbbbbb"}),
         (BadData("damaged"), "auto", {}),
     ],
 )
