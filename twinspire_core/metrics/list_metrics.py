@@ -17,9 +17,6 @@ from twinspire_core.metrics.measure_names import MEASURES
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import exact_search
 
-# Bytes of the bitmap that marks the items of some lists. It should stay in the processor's cache.
-_MARKS = 8 << 20
-
 
 def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """The k items of the highest inner product with each query, by exact search; of equal scores the
@@ -70,22 +67,13 @@ def is_first(ranked: np.ndarray) -> np.ndarray:
 
 def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: whether `ranked`'s item is in the same user's list."""
-    # A bitmap marks the items of some users' lists at a time. Its last column stays empty, for -1.
-    width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2
-    in_corpus = lists.where(lists.values >= 0)
-    rows = min(len(ranked), max(1, _MARKS // width))
-    marked = np.zeros((rows, width), bool)
-    is_contained = np.zeros(ranked.shape, bool)
-    for start in range(0, len(ranked), max(1, rows)):
-        block = ranked[start : start + rows]
-        part = in_corpus.part(start, start + len(block))
-        marked[part.row, part.values] = True
-        # -1 reads the cell before its row, which is the last column of the row above, and empty.
-        cells = block + np.arange(len(block))[:, None] * width
-        is_contained[start : start + rows] = marked.ravel()[cells]
-        # Clearing only the marked cells is cheaper than a new bitmap.
-        marked[part.row, part.values] = False
-    return is_contained
+    # A list and an item as one number: a binary search says whether the pair is there.
+    width = 1 + max(int(ranked.max(initial=0)), int(lists.values.max(initial=0)))
+    inside = lists.where(lists.values >= 0)
+    pairs = np.sort(inside.row * width + inside.values)
+    wanted = ranked + np.arange(len(ranked))[:, np.newaxis] * width
+    is_pair = np.append(pairs, -1)[np.searchsorted(pairs, wanted)] == wanted
+    return is_pair & (ranked >= 0)
 
 
 def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, np.ndarray]:
