@@ -345,7 +345,7 @@ def rank_uncorrected(
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[met], -log_q[met, np.newaxis]], axis=1, dtype=np.float32)
     # The place -1, the end of a list, reads the -1 that is appended.
-    return np.append(met, -1)[top_k(query, item, k)]
+    return np.append(met, -1)[top_k(query, item, k)[0]]
 
 
 def pick_examples(

@@ -20,7 +20,7 @@ from twinspire_core.contracts import feature_schema, trained_day
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.trained_day import Encoded, TrainedDay
 from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
-from twinspire_core.metrics.list_metrics import top_k_scored
+from twinspire_core.metrics.list_metrics import top_k
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, RankingFeatures, rank_candidates
 from twinspire_core.search.ragged import Ragged
@@ -105,7 +105,7 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray
     for number in range(4):
         rows = np.flatnonzero(group == number)
         depth = k + int(excluded[rows].max(initial=0))
-        best, scores = top_k_scored(queries[rows], items, depth)
+        best, scores = top_k(queries[rows], items, depth)
         ranked.items[rows, :depth] = best
         ranked.scores[rows, :depth] = scores
     return ranked

@@ -18,7 +18,7 @@ from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import exact_search
 
 
-def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k items of the highest inner product with each query, by exact search; of equal scores the
     earlier position comes first.
 
@@ -27,16 +27,12 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
       items: [C, D] float32, all of them finite.
       k: length of the lists; may exceed C.
 
-    Returns: [U, k] int64, best first, -1 where the corpus is used up.
+    Returns: [U, k] int64, best first, -1 where the corpus is used up; and the inner products, [U, k]
+    float32, -infinity there.
 
     Raises:
       ValueError: a vector is not finite.
     """
-    return top_k_scored(queries, items, k)[0]
-
-
-def top_k_scored(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """`top_k` with the inner products, [U, k] float32, -infinity where the corpus is used up."""
     if not (np.isfinite(queries).all() and np.isfinite(items).all()):
         raise ValueError(
             "vectors must be finite; some contain nan or inf: training has probably diverged"

@@ -134,11 +134,8 @@ def as_text(record: JsonObject) -> str:
 def first_keys(uri: str) -> list[str]:
     """Keys of the first object of a file; lines without one are skipped."""
     with open_text(uri) as text:
-        for line in text:
-            record = _parsed(line)
-            if isinstance(record, dict):
-                return list(record)
-    return []
+        blocks = (objects.records for objects in read_objects(text))
+        return next((list(records[0]) for records in blocks if records), [])
 
 
 def _column(values: list[Any], depth: int = 0) -> pa.Array:

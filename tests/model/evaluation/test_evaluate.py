@@ -151,7 +151,7 @@ def test_recall_of_true_items_by_their_earlier_events():
     table, queries, items = _random_day(2)
     scores = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])
     scores = scores["slices"]["items"]
-    ranked = ["".join("abcde"[i] for i in one) for one in top_k(queries, items, 2)]
+    ranked = ["".join("abcde"[i] for i in one) for one in top_k(queries, items, 2)[0]]
     true = [row["_truth"] for row in table.to_pylist()]
     counted = [n > 0 for n in table.column("_past_events").to_pylist()]
     for name, members in {"0": "d", "1-4": "a", "5-8": "ce", "9+": "b"}.items():
@@ -274,7 +274,7 @@ def test_the_interval_of_a_change_is_that_of_a_slow_paired_bootstrap(where):
     table, queries, items = _random_day(8, users=150)
     events = table.column("_past_events").to_pylist()
     moved = queries + np.float32(0.6) * queries[::-1]
-    first, second = (top_k(asking, items, 3) for asking in (queries, moved))
+    first, second = (top_k(asking, items, 3)[0] for asking in (queries, moved))
     split = prepare(table, CORPUS, bounds=[1, 5], resamples=3000)
     change = compare(split, second, first, [3])[f"recall@3{where}"]
     asked = [n == 0 for n in events] if where else [n > 0 for n in events]

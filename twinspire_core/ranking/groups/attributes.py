@@ -304,12 +304,11 @@ def _compare(
                     continue
                 sum_of[code] += weights[entry]
                 age_of[code] = min(age_of[code], ages[entry])
-                if len(days):
-                    days_of[code] += days[entry]
-                    first_of[code] = max(first_of[code], ages[entry] + spans[entry])
-                    if days_of[code] > 1:
-                        interval = np.float64(first_of[code] - age_of[code]) / (days_of[code] - 1)
-                        overdue_of[code] = age_of[code] / max(interval, 1.0)
+                days_of[code] += days[entry]
+                first_of[code] = max(first_of[code], ages[entry] + spans[entry])
+                if days_of[code] > 1:
+                    interval = np.float64(first_of[code] - age_of[code]) / (days_of[code] - 1)
+                    overdue_of[code] = age_of[code] / max(interval, 1.0)
         while pair < len(items) and query_of[pair] == query:
             most, most_days, overdue = -1.0, -1.0, -1.0
             youngest = np.float32(np.inf)
@@ -326,7 +325,7 @@ def _compare(
                 features[0, pair] = of_value / totals[query]
                 features[1, pair] = youngest if youngest < np.inf else nothing
                 features[2, pair] = of_value
-                features[3, pair] = np.float32(most_days) if len(days) else nothing
+                features[3, pair] = np.float32(most_days)
                 features[4, pair] = np.float32(overdue) if overdue >= 0 else nothing
                 features[5, pair] = own[pair] / max(of_value, np.float32(1e-30))
             pair += 1
