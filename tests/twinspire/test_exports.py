@@ -36,7 +36,7 @@ class Destination:
 
     def send(self, items: ExportedItems, progress: Callable[[str], None] = lambda _: None) -> tuple:
         """Exports items: how many are new, changed, deleted and unchanged."""
-        return tuple(self.export(items, progress).counts().values())
+        return tuple(self.export(items, progress).counts.values())
 
 
 class Qdrant(Destination):
@@ -269,9 +269,9 @@ def test_points_of_others_stay(qdrant):
 
 def test_parquet_has_what_changed_first(tmp_path):
     first = made_up(DAYS[0], ["one", "two", "three"])
-    assert tuple(to_parquet(first, str(tmp_path)).counts().values()) == (3, 0, 0, 0)
+    assert tuple(to_parquet(first, str(tmp_path)).counts.values()) == (3, 0, 0, 0)
     later = made_up(DAYS[0], ["one", "two", "THREE", "four"])
-    assert tuple(to_parquet(later, str(tmp_path)).counts().values()) == (1, 1, 0, 2)
+    assert tuple(to_parquet(later, str(tmp_path)).counts.values()) == (1, 1, 0, 2)
     table = pq.read_table(tmp_path / "items.parquet")
     assert table["item"].to_pylist() == [later.ids[row] for row in (2, 3, 0, 1)]
     np.testing.assert_array_equal(np.stack(table["vector"].to_numpy())[2], later.vectors[0])

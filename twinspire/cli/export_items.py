@@ -94,7 +94,7 @@ def export(
             changes = destination.send(items, to, progress)
         except destination.FAILURES as error:
             raise _failed(destination, to, error) from error
-    counts = changes.counts()
+    counts = changes.counts
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(f"{items.version} is exported to {to}. Items: {words}.")
     facts = {"pipeline": p.name, "version": items.version, "towers": items.towers}

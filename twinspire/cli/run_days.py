@@ -196,8 +196,7 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
             rejected = result["rejected"]
             for line in _rejected_records(result):
                 say(line)
-    for warning in result.get("notes", []):
-        say(f"{run.day} gate: {warning}")
+    tell_version(result)
     return {
         "day": str(run.day),
         "outcome": "published",

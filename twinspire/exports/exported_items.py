@@ -30,30 +30,14 @@ class Changes(NamedTuple):
     """What an export changes at a destination.
 
     Attributes:
-      new: rows of items that are not there, [N] int64.
-      changed: rows of items that differ there, [M] int64.
+      sent: rows of items to send, [N] int64: those that are not there, then those that differ there.
       gone: ids of items there that the version does not have.
-      unchanged: the number of items that are equal there.
+      counts: the numbers of `new`, `changed`, `deleted` and `unchanged` items.
     """
 
-    new: np.ndarray
-    changed: np.ndarray
+    sent: np.ndarray
     gone: list[str]
-    unchanged: int
-
-    @property
-    def sent(self) -> np.ndarray:
-        """Rows of items to send, [N + M]."""
-        return np.concatenate([self.new, self.changed])
-
-    def counts(self) -> dict[str, int]:
-        """The numbers of items."""
-        return {
-            "new": len(self.new),
-            "changed": len(self.changed),
-            "deleted": len(self.gone),
-            "unchanged": self.unchanged,
-        }
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -130,12 +114,15 @@ class ExportedItems:
         is_new = np.array([item not in there for item in self.ids], bool)
         before = [there.get(item) for item in self.ids]
         differs = np.array(before, object) != np.array(self.digests, object)
-        return Changes(
-            new=np.flatnonzero(is_new),
-            changed=np.flatnonzero(differs & ~is_new),
-            gone=sorted(there.keys() - set(self.ids)),
-            unchanged=int((~differs).sum()),
-        )
+        new, changed = np.flatnonzero(is_new), np.flatnonzero(differs & ~is_new)
+        gone = sorted(there.keys() - set(self.ids))
+        counts = {
+            "new": len(new),
+            "changed": len(changed),
+            "deleted": len(gone),
+            "unchanged": int((~differs).sum()),
+        }
+        return Changes(np.concatenate([new, changed]), gone, counts)
 
     def outdated(self, names: Iterable[str], current: str | None) -> list[str]:
         """The tables at a destination that can be deleted: those of this pipeline whose towers are of an

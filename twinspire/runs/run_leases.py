@@ -89,18 +89,15 @@ class RunLease:
     outcome: str
     uri: str
 
-    @property
-    def is_open(self) -> bool:
-        """Whether no end of the run was recorded."""
-        return self.outcome == "open"
-
     def record(self) -> LeaseRecord:
         """Reads the record."""
         return LeaseRecord.model_validate_json(storage.read_bytes(self.uri))
 
-    def is_orphaned(self) -> bool:
-        """Whether it is open although its process, on this machine, has ended."""
-        return self.is_open and has_ended(self.record().process)
+    def state(self) -> str:
+        """`outcome`, or `killed` if its process, on this machine, has ended without recording that."""
+        if self.outcome == "open" and has_ended(self.record().process):
+            return "killed"
+        return self.outcome
 
 
 def newest(pipeline: Pipeline, day: date) -> list[RunLease]:
@@ -151,7 +148,7 @@ def _as_file_name(run: str) -> str:
 def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
     """Records that a run of the day is under way. A run that goes on after a failure is recorded again."""
     lease = _lease_of(pipeline, day, run)
-    if lease is None or not lease.is_open or lease.record().reason:
+    if lease is None or lease.outcome != "open" or lease.record().reason:
         write(pipeline, day, run, "open")
 
 
@@ -159,7 +156,7 @@ def note_failed_try(pipeline: Pipeline, day: date, run: str, reason: str) -> Non
     """Records why a try of a scheduler's run failed, because it may have been the last one."""
     lease = _lease_of(pipeline, day, run)
     # A run that is one process records its own end
-    if lease and lease.is_open and lease.record().process is None:
+    if lease and lease.outcome == "open" and lease.record().process is None:
         write(pipeline, day, run, "open", reason=reason)
 
 
@@ -190,7 +187,7 @@ def end_runs(
     ended: list[str] = []
     for day in days:
         for lease in newest(pipeline, day):
-            if lease.is_open and (run is None or lease.run == _as_file_name(run)):
+            if lease.outcome == "open" and (run is None or lease.run == _as_file_name(run)):
                 why = lease.record().reason or reason
                 write(pipeline, day, lease.run, "failed", reason=why)
                 ended.append(lease.run)
@@ -199,18 +196,15 @@ def end_runs(
 
 def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
     """Runs of the day that have started and not ended."""
-    return [lease for lease in newest(pipeline, day) if lease.is_open and not lease.is_orphaned()]
+    return [lease for lease in newest(pipeline, day) if lease.state() == "open"]
 
 
 def state(pipeline: Pipeline, day: date) -> str | None:
     """`open` while any run of the day is open, else how its last run ended; None if there was none."""
-    leases = newest(pipeline, day)
-    if not leases:
-        return None
-    if any(lease.is_open and not lease.is_orphaned() for lease in leases):
+    states = [lease.state() for lease in newest(pipeline, day)]
+    if "open" in states:
         return "open"
-    # If the last one is open, its process was killed, and nobody has recorded that yet
-    return "killed" if leases[-1].is_open else leases[-1].outcome
+    return states[-1] if states else None
 
 
 def last_reason(pipeline: Pipeline, day: date) -> str:
@@ -221,7 +215,7 @@ def last_reason(pipeline: Pipeline, day: date) -> str:
 
 def last_outcome(pipeline: Pipeline, day: date) -> str | None:
     """How the run ended that ended last; None if none has."""
-    ended = [lease.outcome for lease in newest(pipeline, day) if not lease.is_open]
+    ended = [lease.outcome for lease in newest(pipeline, day) if lease.outcome != "open"]
     return ended[-1] if ended else None
 
 
@@ -229,12 +223,12 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
     """Earlier days with a run that has started and not ended, oldest first."""
     unfinished: list[date] = []
     for earlier in [other for other in attempts.days(pipeline) if other < day]:
-        open_runs = [lease for lease in newest(pipeline, earlier) if lease.is_open]
-        orphaned = [lease for lease in open_runs if lease.is_orphaned()]
-        for lease in orphaned:
+        states = {lease: lease.state() for lease in newest(pipeline, earlier)}
+        for lease, state_now in states.items():
             # Recorded, because processes on other machines cannot see that this process is gone
-            write(pipeline, earlier, lease.run, "killed")
-        if len(open_runs) > len(orphaned):
+            if state_now != lease.outcome:
+                write(pipeline, earlier, lease.run, "killed")
+        if "open" in states.values():
             unfinished.append(earlier)
     return unfinished
 
@@ -242,7 +236,7 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
 def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) -> timedelta:
     """How long a run has waited for exactly these days."""
     lease = _lease_of(pipeline, day, run)
-    if lease and lease.is_open:
+    if lease and lease.outcome == "open":
         record = lease.record()
         if record.waits_for == list(unfinished):
             return datetime.now(UTC) - record.at

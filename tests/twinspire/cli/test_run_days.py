@@ -18,6 +18,7 @@ def shop(monkeypatch, tmp_path):
     places = {"registry": SimpleNamespace(root=str(tmp_path))}
     shop = SimpleNamespace(name="shop", **places, gate=SimpleNamespace(metric="recall@50"))
     monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
+    monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
 
 
 @pytest.fixture
@@ -32,7 +33,6 @@ def days(monkeypatch):
         data = {"day": str(run.day), "outcome": "published", "seconds": {}}
         return {**data, "version": f"{run.day}-v", "live": True}
 
-    monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
     monkeypatch.setattr(run_days, "_run_stages", run_stages)
     return begun
 
@@ -56,13 +56,13 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
 
     def run_stage(run, name, **options):
         result = {"day": "2024-03-01", "stage": name, "status": "done", "seconds": 1.0}
+        result |= {"version": "v", "live": True}
         if name == "features":
             snapshot = {"rows": 9, "rejected": {"no item": 1}, "duplicates": 0}
             result |= {"attempt": str(tmp_path), "rows": 1200, "rejected": {"a": 1, "no user": 3}}
             result["snapshots"] = {"items": {"2024-02-28": snapshot}, "users": {}}
         return result
 
-    monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
     monkeypatch.setattr(run_days.runner, "run_stage", run_stage)
     run_days.run("shop", date="2024-03-01")
     text = capsys.readouterr()

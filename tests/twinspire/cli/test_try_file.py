@@ -34,14 +34,19 @@ def unclear(folder: Path) -> Path:
     return file
 
 
-def refusal(monkeypatch, folder: Path, *arguments) -> str:
+@pytest.fixture
+def refusal(monkeypatch, tmp_path):
     """Why a call is refused; it leaves nothing behind."""
-    monkeypatch.chdir(folder)
-    before = sorted(folder.rglob("*"))
-    done = CliRunner().invoke(app, ["try", *map(str, arguments)])
-    assert isinstance(done.exception, TwinspireError), done.output
-    assert sorted(folder.rglob("*")) == before
-    return f"{done.exception.exit_code} {done.exception}"
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        done = CliRunner().invoke(app, ["try", *map(str, arguments)])
+        assert isinstance(done.exception, TwinspireError), done.output
+        assert sorted(tmp_path.rglob("*")) == before
+        return f"{done.exception.exit_code} {done.exception}"
+
+    return run
 
 
 def look(file: Path, zone: str | None = None, *, yes: bool = False) -> tuple:
@@ -53,11 +58,11 @@ def at_a_terminal(monkeypatch, *answers: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
 
 
-def test_a_script_learns_which_option_is_missing(monkeypatch, tmp_path):
-    reason = refusal(monkeypatch, tmp_path, unclear(tmp_path))
+def test_a_script_learns_which_option_is_missing(refusal, tmp_path):
+    reason = refusal(unclear(tmp_path))
     assert reason.startswith("2 ") and "--user COLUMN" in reason and "customer_id" in reason
     days_first = clear(tmp_path, [f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(100)])
-    reason = refusal(monkeypatch, tmp_path, days_first)
+    reason = refusal(days_first)
     assert reason.startswith("2 ") and "--time-format" in reason and "'%d/%m/%Y'" in reason
 
 
@@ -135,17 +140,17 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [file.read_text() for file in tmp_path.glob("*/*")] == ["second"]
 
 
-def test_a_port_in_use_is_reported_before_the_work(monkeypatch, tmp_path):
+def test_a_port_in_use_is_reported_before_the_work(refusal, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        reason = refusal(monkeypatch, tmp_path, clear(tmp_path), "--port", port)
+        reason = refusal(clear(tmp_path), "--port", port)
     assert reason.startswith("2 ") and str(port) in reason
 
 
-def test_an_existing_folder_stays_as_it_is(monkeypatch, tmp_path):
+def test_an_existing_folder_stays_as_it_is(refusal, tmp_path):
     (tmp_path / "clear").mkdir()
     (tmp_path / "clear" / "notes.txt").write_text("mine")
-    reason = refusal(monkeypatch, tmp_path, clear(tmp_path), "--no-serve")
+    reason = refusal(clear(tmp_path), "--no-serve")
     assert reason.startswith("2 ") and "--out" in reason
 
 
@@ -159,23 +164,23 @@ def test_an_existing_folder_stays_as_it_is(monkeypatch, tmp_path):
         ("log.xlsx", "PK", "Export it as CSV"),
     ],
 )
-def test_a_file_that_is_no_log_leaves_nothing(monkeypatch, tmp_path, name, text, message):
+def test_a_file_that_is_no_log_leaves_nothing(refusal, tmp_path, name, text, message):
     file = tmp_path / name
     file.write_text(text)
-    assert message in refusal(monkeypatch, tmp_path, file, "--no-serve")
-    assert "There is no file at" in refusal(monkeypatch, tmp_path, tmp_path)
+    assert message in refusal(file, "--no-serve")
+    assert "There is no file at" in refusal(tmp_path)
 
 
-def test_many_records_without_a_time_leave_nothing(monkeypatch, tmp_path):
+def test_many_records_without_a_time_leave_nothing(refusal, tmp_path):
     file = clear(tmp_path, [*TIMES, "yesterday", "soon"])
-    reason = refusal(monkeypatch, tmp_path, file, "--no-serve")
+    reason = refusal(file, "--no-serve")
     assert reason.startswith("3 ") and "yesterday" in reason and "1 may be set aside" in reason
 
 
-def test_an_option_that_the_pipeline_file_contradicts_is_refused(monkeypatch, tmp_path):
+def test_an_option_that_the_pipeline_file_contradicts_is_refused(refusal, tmp_path):
     file, home = clear(tmp_path), tmp_path / "clear"
     twinspire_init = ["init", str(file), "--name", "clear", "--out", str(home / "clear.toml")]
     assert CliRunner().invoke(app, twinspire_init).exit_code == 0
-    reason = refusal(monkeypatch, tmp_path, file, "--no-serve", "--time-zone", "Asia/Tokyo")
+    reason = refusal(file, "--no-serve", "--time-zone", "Asia/Tokyo")
     assert reason.startswith("2 ") and "--time-zone" in reason
-    assert "--user" in refusal(monkeypatch, tmp_path, file, "--no-serve", "--user", "item_id")
+    assert "--user" in refusal(file, "--no-serve", "--user", "item_id")
