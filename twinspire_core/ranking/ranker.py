@@ -73,17 +73,16 @@ class RankingFeatures:
         values = np.empty((len(row_of) + 1, len(pairs)), np.float32)
         values[-1] = np.nan
         personal = pairs.queries.personal
-        untimed = np.zeros(len(pairs), bool)
-        if personal is not None and personal.timed is not None:
-            untimed = ~personal.timed[pairs.query]
+        timed = np.ones(len(pairs.queries), bool) if personal is None else personal.timed
+        untimed = ~timed[pairs.query]
         begin = 0
         for group in self.groups:
             of_group = group.features(sources)
             if not of_group.keys().isdisjoint(names):
                 group.write(pairs, values[begin : begin + len(of_group)])
                 if untimed.any():
-                    timed = [row_of[name] for name, x in of_group.items() if x.needs_times]
-                    values[np.ix_(np.array(timed, np.int64), untimed)] = np.nan
+                    rows = [row_of[name] for name, x in of_group.items() if x.needs_times]
+                    values[np.ix_(np.array(rows, np.int64), untimed)] = np.nan
             begin += len(of_group)
         rows = [row_of.get(name, -1) for name in names]
         # The usual case, all features in their order, needs no copy.
@@ -256,7 +255,8 @@ def rank_candidates(
       vectors: of the queries and of all items.
     """
     if queries.personal is not None and not ranker.described.untimed:
-        queries = replace(queries, personal=replace(queries.personal, timed=None))
+        timed = np.ones(len(queries), bool)
+        queries = replace(queries, personal=replace(queries.personal, timed=timed))
     lists = sources.candidates(ranker.sources, queries, k)
     pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
     values = features.values(pairs, ranker.names)

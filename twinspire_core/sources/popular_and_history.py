@@ -183,7 +183,7 @@ class OrderForAll(Source):
         if passing is not None:
             order = order[passing[order]]
         items = same_for_all(order, len(queries), depth, exclude=exclude)
-        return ScoredLists.by_item(items, self.scores)
+        return ScoredLists(items, np.where(items >= 0, self.scores[items], np.float32(-np.inf)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,6 @@ class ScoredLists(NamedTuple):
         scores = 1 / (1 + np.arange(items.shape[1], dtype=np.float32))
         return cls(items, np.where(items >= 0, scores, np.float32(-np.inf)))
 
-    @classmethod
-    def by_item(cls, items: np.ndarray, scores: np.ndarray) -> Self:
-        """Lists, [U, L] int64, of items that have the same score for all queries, [C] float32."""
-        return cls(items, np.where(items >= 0, scores[items], np.float32(-np.inf)))
-
     def first(self, depth: int) -> Self:
         """The first items of each list."""
         return type(self)(self.items[:, :depth], self.scores[:, :depth])

@@ -38,14 +38,14 @@ class PersonalCounts:
         to 0 where only the order is known; `SPAN`, days from the first event to the last, 0 where only the
         order is known; `DAYS`, number of days with events.
       visits: [U] float32, number of days on which a user took anything.
-      timed: [U] bool, whether the times of a user's events are known; None where all are. Without
-        times, a count is the same with any half-life.
+      timed: [U] bool, whether the times of a user's events are known, or there are none. Without times, a
+        count is the same with any half-life.
     """
 
     items: Ragged
     of_entry: Mapping[str, np.ndarray]
     visits: np.ndarray
-    timed: np.ndarray | None = None
+    timed: np.ndarray
 
     @classmethod
     def of_rows(cls, rows: pa.Table, items: Ragged | None) -> Self | None:
@@ -62,6 +62,7 @@ class PersonalCounts:
             items=items,
             of_entry={x: _flat(rows[_PREFIX + x]) for x in _OF_ENTRY if _PREFIX + x in names},
             visits=rows[VISITS].fill_null(0).to_numpy(),
+            timed=np.ones(len(rows), bool),
         )
 
     @classmethod
@@ -120,7 +121,7 @@ class PersonalCounts:
             items=items,
             of_entry={name: values[entries] for name, values in self.of_entry.items()},
             visits=self.visits[users],
-            timed=None if self.timed is None else self.timed[users],
+            timed=self.timed[users],
         )
 
     def _and(self, other: Self) -> Self:
@@ -167,7 +168,7 @@ class PersonalCounts:
             of_entry={name: values[order] for name, values in of_entry.items()},
             visits=self.visits + newer.visits,
             # Later events are of the present, so known times stay known.
-            timed=(self.is_timed & (self.items.lengths > 0)) | newer.is_timed,
+            timed=(self.timed & (self.items.lengths > 0)) | newer.timed,
         )
 
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
@@ -177,15 +178,8 @@ class PersonalCounts:
         return replace(
             self.where(is_own)._and(other.where(~is_own)),
             visits=np.where(is_own, self.visits, other.visits),
-            timed=np.where(is_own, self.is_timed, other.is_timed),
+            timed=np.where(is_own, self.timed, other.timed),
         )
-
-    @property
-    def is_timed(self) -> np.ndarray:
-        """[U] bool, as `timed`."""
-        if self.timed is None:
-            return np.ones(self.items.rows, bool)
-        return self.timed
 
 
 def half_life_column(name: str) -> str:
@@ -224,11 +218,8 @@ class Sequences(NamedTuple):
         """Reads rows of `sequences/` (`feature_schema.sequences_schema`) for a corpus of distinct ids, [C]."""
         items = positions(table["_items"], corpus)
         ages = table["_ages"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return cls(items, ages.astype(np.float32)).where(items.values >= 0)
-
-    def where(self, keep: np.ndarray) -> Self:
-        """Only the events where `keep`, [M] bool, holds."""
-        return type(self)(self.items.where(keep), self.ages[keep])
+        is_inside = items.values >= 0
+        return cls(items.where(is_inside), ages[is_inside].astype(np.float32))
 
     def newest_users(self, most_events: int) -> Self:
         """The users whose last events are the newest, as many as have `most_events` together, but at

@@ -27,6 +27,7 @@ PERSONAL = PersonalCounts(
         DAYS: np.array([3.0, 1.0, 2.0], np.float32),
     },
     visits=np.array([5.0, 0.0], np.float32),
+    timed=np.array([True, True]),
 )
 CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [7, 3, 0], "_lately": [2, 3, 0]})
 PAST = Ragged(np.array([2, 0]), np.zeros(2, np.int64), 2)

@@ -48,6 +48,7 @@ def stored_counts(users: Ragged, items: list[int], ages: list[float], **counts: 
         items=users._replace(values=np.array(items)),
         of_entry={name: np.array(values, np.float32) for name, values in of_entry.items()},
         visits=(users.lengths > 0).astype(np.float32),
+        timed=np.ones(users.rows, bool),
     )
 
 
@@ -155,13 +156,13 @@ def test_times_are_known_of_what_is_stored():
     row = np.array([0, 3])
     stored = stored_counts(Ragged(np.arange(2), row, 4), [0, 1], [1, 1], all=[1, 1])
     newer = PersonalCounts.of_histories(Ragged(np.array([2, 2, 1]), np.array([0, 1, 1]), 4))
-    assert newer.is_timed.tolist() == [False, False, True, True]
+    assert newer.timed.tolist() == [False, False, True, True]
     sums = stored.plus(newer)
-    assert sums.is_timed.tolist() == [True, False, True, True]
+    assert sums.timed.tolist() == [True, False, True, True]
     chosen = newer.or_else(stored, np.array([True, True, False, False]))
-    assert chosen.is_timed.tolist() == [False, False, True, True]
-    assert sums.part(1, 3).is_timed.tolist() == [False, True]
-    assert sums.take(np.array([1, 3])).is_timed.tolist() == [False, True]
+    assert chosen.timed.tolist() == [False, False, True, True]
+    assert sums.part(1, 3).timed.tolist() == [False, True]
+    assert sums.take(np.array([1, 3])).timed.tolist() == [False, True]
 
 
 def test_trending_items_are_ordered_by_the_half_life_then_by_the_longest():

@@ -64,7 +64,7 @@ def test_features_are_those_of_a_loop(kind):
     age, span, days = np.floor(age * 90), np.floor(span * 60), np.ceil(days * 3)
     of_entry = {"60d": weight, "age": age, "span": span, "days": days}
     past = Ragged.of_lengths(items, lengths)
-    counts = PersonalCounts(items=past, of_entry=of_entry, visits=lengths > 0)
+    counts = PersonalCounts(items=past, of_entry=of_entry, visits=lengths > 0, timed=lengths >= 0)
     queries = Queries(past=past, events=lengths, personal=counts)
     lists = ScoredLists.by_place(np.stack([draw.permutation(ITEMS)[:9] for _ in lengths]))
     events = draw.integers(0, 50, ITEMS)
