@@ -143,22 +143,18 @@ STAGES = {
 def refuse_unknown_parameters(context: Any) -> None:
     """Refuses parameters that Airflow accepts although they mean nothing here."""
     run = context["dag_run"]
-    given = run.conf or {}
-    if unknown := sorted(set(given) - set(PARAMETERS)):
-        names = ", ".join(map(ascii, unknown))  # they may be long
+    # A backfill takes its days from its range of dates, and makes versions of them
+    of_others = ("day", "refresh") if run.run_type == "backfill" else ()
+    refused = sorted(
+        name
+        for name, value in (run.conf or {}).items()
+        if name not in PARAMETERS or (value and name in of_others)
+    )
+    if refused:
+        names = ", ".join(map(ascii, refused))  # they may be long
         raise AirflowFailException(
-            f"The parameters are {', '.join(PARAMETERS)}; found {names[:500]}. Leave these out."
-        )
-    if given.get("day") and run.run_type == "backfill":
-        raise AirflowFailException(
-            "A backfill takes its days from its range of dates; found the parameter day ="
-            f" {given['day']}, with which every run would be of the same day. Leave it out, or trigger a"
-            " manual run."
-        )
-    if given.get("refresh") and run.run_type == "backfill":
-        raise AirflowFailException(
-            "A backfill makes versions of earlier days; with the parameter refresh it would make none."
-            " Leave it out."
+            f"The parameters are {', '.join(PARAMETERS)}; a backfill, whose days are those of its range, has"
+            f" neither day nor refresh. Found {names[:500]}. Leave these out."
         )
 
 

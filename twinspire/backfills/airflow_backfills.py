@@ -241,16 +241,18 @@ def _check_stuck(runs: Mapping[date, dict[str, Any]]) -> None:
         )
 
 
+_WHY_LEFT_OUT = {
+    None: "Airflow's schedule has no run of it",
+    "failed": "its run failed: --redo failed",
+    "success": "its run succeeded: --redo all, or --redo stale",
+}
+
+
 def _why_left_out(run: Mapping[str, Any] | None, redo: Redo) -> str:
-    if run is None:
-        return "it is not stale" if redo == "stale" else "Airflow's schedule has no run of it"
-    if run["state"] not in DONE:
-        return f"its run is {run['state']}"
-    if redo == "stale":
+    state = run["state"] if run else None
+    if redo == "stale" and state in _WHY_LEFT_OUT:
         return "it is not stale"
-    if run["state"] == "failed":
-        return "its run failed: --redo failed"
-    return "its run succeeded: --redo all, or --redo stale"
+    return _WHY_LEFT_OUT.get(state, f"its run is {state}")
 
 
 # Seconds that Airflow has to create a backfill. On SQLite it waits for the other writers, run by run

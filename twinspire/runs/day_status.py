@@ -51,17 +51,13 @@ class DayStatus:
     def remedy(self) -> str:
         """The command that helps; empty if nothing is to be done."""
         run = f"twinspire run PIPELINE --date {self.day}"
-        match self.state:
-            case "missing" | "failed" | "killed" | "late":
-                return run
-            case "stale":
-                return f"{run} --late" if self.late_events else run
-            case "refused" | "rolled back":
-                return f"twinspire show PIPELINE {self.version}"
-            case "under way":
-                return f"twinspire close-day PIPELINE --date {self.day}"
-            case _:
-                return ""
+        commands = {
+            **dict.fromkeys(("missing", "failed", "killed", "late"), run),
+            "stale": f"{run} --late" if self.late_events else run,
+            **dict.fromkeys(("refused", "rolled back"), f"twinspire show PIPELINE {self.version}"),
+            "under way": f"twinspire close-day PIPELINE --date {self.day}",
+        }
+        return commands.get(self.state, "")
 
 
 def day_statuses(

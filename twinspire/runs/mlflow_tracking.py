@@ -40,12 +40,11 @@ def record_in_mlflow(pipeline: Pipeline, version: str | None = None) -> None:
     if not address:
         return
     try:
-        if not address.startswith(("http://", "https://")):
-            raise UsageError(f"{ADDRESS} must begin with http:// or https://; it does not.")
-        if "@" in address:  # messages of the client could show the password
+        # Messages of the client could show a password
+        if not address.startswith(("http://", "https://")) or "@" in address:
             raise UsageError(
-                f"{ADDRESS} must not hold a user or a password. Set MLFLOW_TRACKING_USERNAME and"
-                " MLFLOW_TRACKING_PASSWORD."
+                f"{ADDRESS} must begin with http:// or https://, without a user or a password: set"
+                " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
             )
         with doing("recording in MLflow"), _client(address) as client:
             _follow(client, pipeline, version)
