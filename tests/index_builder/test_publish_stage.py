@@ -24,7 +24,7 @@ from twinspire_core.contracts.version_manifest import FORMAT_VERSION, Manifest
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.index import load_index
-from twinspire_core.sources.co_occurrence import NearItems
+from twinspire_core.sources.co_occurrence import read_near_items
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 FORMAT = (Path(__file__).parents[2] / "docs/artifact-format.md").read_text()
@@ -78,10 +78,11 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
     items, near = (
         pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet")
     )
-    found = NearItems.of(near, items["_item"])
+    table = read_near_items(near, items["_item"])
     place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
-    assert found.rows[place["i1"]].tolist() == [place["i10"]]
-    assert found.rows[place["i10"]].tolist() == [place["i1"]]
+    for item, other in (("i1", "i10"), ("i10", "i1")):
+        entries = slice(*table.offsets[place[item] :][:2])
+        assert table.columns[entries].tolist() == [place[other]]
     assert near["_item"].to_pylist() == sorted(near["_item"].to_pylist())
     assert FixedOrder.read(home).sources == ("two_tower", "co_occurrence")
 

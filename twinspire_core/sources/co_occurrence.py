@@ -70,51 +70,6 @@ MOST_EVENTS = 2_000_000
 """The most events to pair: those of the users seen last."""
 
 
-class NearItems(NamedTuple):
-    """For each item, the items that are taken close to it.
-
-    Attributes:
-      rows: [C, N] int32, nearest first, -1 after the end.
-      similarities: [C, N] float32, 0 after the end.
-    """
-
-    rows: np.ndarray
-    similarities: np.ndarray
-
-    @property
-    def table(self) -> SparseTable:
-        """The same as a sparse table."""
-        items, width = self.rows.shape
-        offsets = np.arange(items + 1) * width
-        return SparseTable(offsets, self.rows.ravel(), self.similarities.ravel(), items)
-
-    @classmethod
-    def of(cls, table: pa.Table, items: pa.Array | pa.ChunkedArray) -> Self:
-        """Reads rows of `SCHEMA` for a corpus.
-
-        Args:
-          table: its near items are rows of the same corpus in order of id.
-          items: [C] distinct ids, in any order. Rows of other items are left out.
-        """
-        if isinstance(items, pa.ChunkedArray):
-            items = items.combine_chunks()
-        # The table numbers items in order of id, which need not be the order here. `order` has the
-        # position of each number.
-        order = pc.sort_indices(items).to_numpy()
-        position = pc.index_in(table["_item"].combine_chunks(), value_set=items)
-        table = table.filter(position.is_valid())
-        position = position.drop_null().to_numpy()
-        near = table["_rows"].combine_chunks()
-        lengths = list_lengths(near)
-        cells = np.repeat(position, lengths), list_places(lengths)
-        width = max(1, int(lengths.max(initial=0)))
-        rows = np.full((len(items), width), -1, np.int32)
-        similarities = np.zeros((len(items), width), np.float32)
-        rows[cells] = order[near.flatten().to_numpy()]
-        similarities[cells] = table["_similarities"].combine_chunks().flatten().to_numpy()
-        return cls(rows, similarities)
-
-
 class CoOccurrenceSettings(NamedTuple):
     """Constants of the similarity.
 
@@ -135,14 +90,13 @@ def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     # At least an hour: the events of one moment have no span, and would all weigh nothing.
     half_life = max(SPAN_SHARE * span, 1 / 24)
     settings = CoOccurrenceSettings(reach=REACH, half_life=half_life, lags=LAGS)
-    rows, similarities = near_items(sequences, len(corpus), settings, KEPT)
-    is_there = rows >= 0
-    lengths = is_there.sum(axis=1)
+    near = near_items(sequences, len(corpus), settings, KEPT)
+    lengths = np.diff(near.offsets)
     some = np.flatnonzero(lengths)
     columns = [
         corpus.take(pa.array(some)),
-        arrow_lists(lengths[some], pa.array(rows[is_there])),
-        arrow_lists(lengths[some], pa.array(similarities[is_there])),
+        arrow_lists(lengths[some], pa.array(near.columns)),
+        arrow_lists(lengths[some], pa.array(near.weights)),
     ]
     return pa.table(columns, schema=SCHEMA)
 
@@ -152,7 +106,7 @@ class CoOccurrence(Source):
     """Scores are the sums of similarities.
 
     Attributes:
-      near_items: of each item of the corpus.
+      near_items: of each item of the corpus, the nearest first.
       near: places after which an item of a history counts 1/e.
     """
 
@@ -161,7 +115,7 @@ class CoOccurrence(Source):
     is_costly = True
     depth = 50
 
-    near_items: NearItems
+    near_items: SparseTable
     near: float = NEAR
 
     @classmethod
@@ -172,8 +126,10 @@ class CoOccurrence(Source):
 
     def first(self, items: int) -> Self:
         """The same for the first items of the corpus alone."""
-        rows, similarities = (table[:items] for table in self.near_items)
-        return type(self)(NearItems(np.where(rows < items, rows, -1), similarities), self.near)
+        near = self.near_items
+        columns = np.where(near.columns < items, near.columns, np.int32(-1))
+        table = SparseTable(near.offsets[: items + 1], columns, near.weights, items)
+        return type(self)(table, self.near)
 
     def lists(
         self,
@@ -191,15 +147,36 @@ class CoOccurrence(Source):
         )
 
 
-def near_items_of(tables: SourceTables) -> NearItems | None:
+def near_items_of(tables: SourceTables) -> SparseTable | None:
     """Of the table `co_occurrence`; None where there is none. For `SourceTables.once`."""
     table = tables.others.get(TABLE)
-    return None if table is None else NearItems.of(table, tables.corpus["_item"])
+    return None if table is None else read_near_items(table, tables.corpus["_item"])
+
+
+def read_near_items(table: pa.Table, items: pa.Array | pa.ChunkedArray) -> SparseTable:
+    """Reads rows of `SCHEMA` for a corpus.
+
+    Args:
+      table: its near items are rows of the same corpus in order of id.
+      items: [C] distinct ids, in any order. Rows of other items are left out.
+    """
+    ids = items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items
+    # The table numbers items in order of id, which need not be the order here. `order` has the
+    # position of each number.
+    order = pc.sort_indices(ids).to_numpy()
+    table = table.append_column("_place", pc.index_in(table["_item"], value_set=ids))
+    table = table.filter(table["_place"].is_valid()).sort_by("_place")
+    near = table["_rows"].combine_chunks()
+    lengths = np.zeros(len(ids), np.int64)
+    lengths[table["_place"].to_numpy()] = list_lengths(near)
+    columns = order[near.flatten().to_numpy()].astype(np.int32)
+    similarities = table["_similarities"].combine_chunks().flatten().to_numpy()
+    return SparseTable(list_offsets(lengths), columns, similarities, len(ids))
 
 
 def nearest(
     past: Ragged,
-    near: NearItems,
+    near: SparseTable,
     k: int,
     *,
     weights: np.ndarray,
@@ -222,13 +199,13 @@ def nearest(
     # The limit bounds the work for long histories, whose newest items say most.
     is_seed = list_places(inside.lengths) < SEEDS
     seeds, weights = inside.where(is_seed), weights[is_inside][is_seed]
-    best = best_columns(seeds, weights, near.table, k, exclude=exclude, passing=passing)
+    best = best_columns(seeds, weights, near, k, exclude=exclude, passing=passing)
     return ScoredLists(best.columns, best.sums.astype(np.float32))
 
 
 def near_items(
     sequences: Sequences, corpus_size: int, settings: CoOccurrenceSettings, n: int
-) -> NearItems:
+) -> SparseTable:
     """The n items that are nearest to each of the C items, equally near ones by row."""
     items, ages = sequences.newest_users(MOST_EVENTS)
     decay = np.exp2(-ages.astype(np.float64) / settings.half_life)
@@ -242,7 +219,9 @@ def near_items(
         *(events, settings.reach, settings.lags),
         *(rows, similarities),
     )
-    return NearItems(rows, similarities)
+    is_there = rows >= 0
+    offsets = list_offsets(is_there.sum(axis=1))
+    return SparseTable(offsets, rows[is_there], similarities[is_there], corpus_size)
 
 
 @compiled

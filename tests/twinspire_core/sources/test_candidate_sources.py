@@ -10,7 +10,7 @@ from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.co_occurrence import NearItems, nearest
+from twinspire_core.sources.co_occurrence import nearest, read_near_items
 from twinspire_core.sources.source import Queries, ScoredLists
 
 ITEMS = list("abcdef")
@@ -92,17 +92,18 @@ def test_a_source_that_is_not_there_is_silent():
 
 def test_neighbours_are_rows_in_order_of_id():
     shuffled = ["f", "a", "e", "b", "d", "c"]
-    near = NearItems.of(TOGETHER, pa.array(shuffled))
-    names = [[shuffled[r] if r >= 0 else "" for r in row] for row in near.rows]
-    assert names[shuffled.index("c")] == ["a", "e", "f"]
-    assert names[shuffled.index("a")] == ["c", "b", ""]
-    assert near.similarities[shuffled.index("c")].tolist() == [0.5, 0.25, 0.125]
-    assert near.similarities.sum() == 0.875 + 0.75
+    near = read_near_items(TOGETHER, pa.array(shuffled))
+    entries = {
+        item: slice(near.offsets[row], near.offsets[row + 1]) for row, item in enumerate(shuffled)
+    }
+    names = {item: "".join(shuffled[x] for x in near.columns[of]) for item, of in entries.items()}
+    assert names == {**dict.fromkeys(shuffled, ""), "c": "aef", "a": "cb"}
+    assert near.weights[entries["c"]].tolist() == [0.5, 0.25, 0.125]
 
 
 def test_the_newest_items_in_the_corpus_are_looked_up(monkeypatch):
     monkeypatch.setattr(co_occurrence, "SEEDS", 1)
-    near = NearItems.of(TOGETHER, pa.array(ITEMS))
+    near = read_near_items(TOGETHER, pa.array(ITEMS))
     past = lists("xca")  # x is gone
     actual = nearest(past, near, 4, weights=np.array([9, 2, 9], np.float32))
     assert read(actual) == ["aef"]

@@ -13,9 +13,9 @@ from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
 from twinspire_core.native_code import compiled
 from twinspire_core.ranking.pairs import NEWEST, Feature, FeatureGroup, Pairs
-from twinspire_core.search.ragged import list_offsets
+from twinspire_core.search.ragged import SparseTable, list_offsets
 from twinspire_core.sources.candidate_sources import depth_of
-from twinspire_core.sources.co_occurrence import NearItems, near_items_of
+from twinspire_core.sources.co_occurrence import near_items_of
 from twinspire_core.sources.source import SourceTables
 
 # Numbers of vectors that are gathered at a time, so that they stay in the processor's cache.
@@ -109,7 +109,7 @@ class Similarity(FeatureGroup):
     near items that are kept of an item.
     """
 
-    near_items: NearItems
+    near_items: SparseTable
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
@@ -130,7 +130,7 @@ class Similarity(FeatureGroup):
         _add_similarities(
             *(pairs.begin, pairs.item, np.empty(pairs.corpus_size, np.int32)),
             *(list_offsets(newest.items.lengths), newest.items.values, newest.weights),
-            *(*self.near_items, np.zeros(len(pairs)), values),
+            *(*self.near_items[:3], np.zeros(len(pairs)), values),
         )
 
 
@@ -142,7 +142,8 @@ def _add_similarities(
     newest_begin: Any,
     newest: Any,
     weights: Any,
-    rows: Any,
+    offsets: Any,
+    near_items: Any,
     similarities: Any,
     sums: Any,
     values: Any,
@@ -155,15 +156,15 @@ def _add_similarities(
         for pair in range(first, end):
             place[items[pair]] = pair
         for entry in range(newest_begin[query], newest_begin[query + 1]):
-            for column in range(rows.shape[1]):
-                near = rows[newest[entry], column]
+            for column in range(offsets[newest[entry]], offsets[newest[entry] + 1]):
+                near = near_items[column]
                 if near < 0:
                     continue
                 pair = place[near]
                 # `place` is not cleared between queries: what it says of another query's pair is no answer.
                 if pair < first or pair >= end or items[pair] != near:
                     continue
-                similarity = similarities[newest[entry], column]
+                similarity = similarities[column]
                 values[0, pair] = max(values[0, pair], similarity)
                 sums[pair] += similarity * weights[entry]
                 if entry == newest_begin[query]:
