@@ -144,10 +144,8 @@ def prune(
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
     as_of = _day_to_come(p, registry, today)
-    if keep is None:
-        keep = p.registry.keep_versions
-    if keep_days is None:
-        keep_days = p.registry.keep_days
+    keep = p.registry.keep_versions if keep is None else keep
+    keep_days = p.registry.keep_days if keep_days is None else keep_days
     old = prunable(registry, keep=keep, keep_days=keep_days, as_of=as_of)
     kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
     in_use = versions_in_use(p, kept, today, datetime.now(p.zone) - _FILLING_IN)

@@ -193,14 +193,18 @@ def _outcome(summary: "Summary") -> str:
     """What was written, in sentences."""
     if not summary.days:
         return f"{summary.rows:,} rows were read, and none was written."
-    days = counted(summary.days, "day")
-    text = f"{summary.rows:,} rows, in {days} from {summary.first} to {summary.last}"
-    text += f": {counted(summary.written, 'day')} written, {summary.unchanged:,} unchanged"
-    text += f", {summary.replaced:,} replaced." if summary.replaced else "."
-    if summary.outside:
-        text += f" {summary.outside:,} rows are of days outside of --from and --to."
-    if summary.rejected:
-        text += f" {summary.rejected:,} malformed rows were rejected."
-    if summary.missing:
-        text += f" Days without rows: {listed([str(day) for day in summary.missing])}."
-    return text
+    written = (
+        f"{counted(summary.written, 'day')} written",
+        f"{summary.unchanged:,} unchanged",
+        f"{summary.replaced:,} replaced" if summary.replaced else "",
+    )
+    sentences = (
+        f"{summary.rows:,} rows, in {counted(summary.days, 'day')} from {summary.first} to"
+        f" {summary.last}: {', '.join(filter(None, written))}.",
+        f"{summary.outside:,} rows are of days outside of --from and --to."
+        if summary.outside
+        else "",
+        f"{summary.rejected:,} malformed rows were rejected." if summary.rejected else "",
+        f"Days without rows: {listed([*map(str, summary.missing)])}." if summary.missing else "",
+    )
+    return " ".join(filter(None, sentences))

@@ -250,20 +250,20 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
         "state": run_leases.state(p, chosen),
         "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
     }
+    reason = ""
     if result["state"] == "skipped":
         # The recorded reason begins with the name of the stage
-        result["reason"] = run_leases.last_reason(p, chosen).partition(": ")[2]
+        reason = result["reason"] = run_leases.last_reason(p, chosen).partition(": ")[2]
     if measure := newest["measure"]:
         published = newest["publish"].summary if newest["publish"] else {}
         figure = _tell_quality(p, chosen, DayMetrics.read(measure.uri), published.get("version"))
         result["served"] = figure.as_json() if figure else None
     result["attention"] = needing_attention(p, chosen)
-    text = f"{chosen}: {result['state'] or 'not run yet'}"
-    if version := result["stages"].get("publish", {}).get("version"):
-        text += f", version {version}"
-    if reason := result.get("reason"):
-        text += f". {reason}"
-    say(text)
+    version = result["stages"].get("publish", {}).get("version")
+    state = (
+        f"{chosen}: {result['state'] or 'not run yet'}{f', version {version}' if version else ''}"
+    )
+    say(f"{state}. {reason}" if reason else state)
     end_with_json(result, as_json)
 
 

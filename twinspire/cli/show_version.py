@@ -149,16 +149,19 @@ def _table(
 ) -> Table:
     rows = []
     for one in statuses:
-        marks = [one.status]
-        if one.pinned:
-            marks.append("pinned")
-        if not one.stored:
-            marks.append("deleted")
-        if one.corpus_date != one.date:
-            marks.append(f"catalogue {one.corpus_date:%m-%d}")
+        marks = (
+            one.status,
+            "pinned" if one.pinned else "",
+            "" if one.stored else "deleted",
+            f"catalogue {one.corpus_date:%m-%d}" if one.corpus_date != one.date else "",
+        )
         quality = qualities.get(one.version)
         figures = _cells(quality.served(metric) if quality else None)
-        rows.append(in_style([one.version, ", ".join(marks), *figures], STATES.get(one.status)))
+        rows.append(
+            in_style(
+                [one.version, ", ".join(filter(None, marks)), *figures], STATES.get(one.status)
+            )
+        )
     return Table(
         head=["version", "status", "users", "served", "best simple", "two-tower", "measured on"],
         rows=rows,
