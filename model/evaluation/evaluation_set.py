@@ -23,7 +23,7 @@ from twinspire_core.metrics.intervals import RESAMPLES
 from twinspire_core.metrics.list_metrics import popular_items
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
-from twinspire_core.sources.popular_and_history import most_frequent_first, popular_order
+from twinspire_core.sources.popular_and_history import popular_order
 from twinspire_core.sources.source import Queries
 from twinspire_core.sources.user_histories import ITEMS, PersonalCounts
 
@@ -158,16 +158,17 @@ def ask_by_history(
       queries: the K rows that were made of them.
       history: the histories of these rows, in positions of the corpus.
     """
+    counts = PersonalCounts.of_histories(history)
     return replace(
         evaluation_set,
         queries=queries,
         # The true items stay the same, however little the query says about the user.
         truth=evaluation_set.truth.take(usable),
-        past=most_frequent_first(history),
+        past=counts.items,
         user=evaluation_set.user[usable],
         # All that a server would know about this user.
         past_events=history.lengths,
-        personal=PersonalCounts.of_histories(history),
+        personal=counts,
         headline=evaluation_set.headline[usable],
     )
 

@@ -37,7 +37,6 @@ from twinspire_core.config.source_registry import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.popular_and_history import most_frequent_first
 from twinspire_core.sources.source import Queries
 from twinspire_core.sources.user_histories import ITEMS, PersonalCounts
 
@@ -140,7 +139,7 @@ def _read_past(table: pa.Table, places: _Positions, new: Ragged) -> tuple[Ragged
     number of events.
     """
     if STORED_PAST not in places:
-        return most_frequent_first(new), new.lengths
+        return PersonalCounts.of_histories(new).items, new.lengths
     stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
     past = places[STORED_PAST]
     # Counts are needed only for users with new items, to rank stored items against them.

@@ -133,20 +133,6 @@ def _fill_lists(
                 size += 1
 
 
-def most_frequent_first(histories: Ragged) -> Ragged:
-    """Purchase histories, oldest first, as distinct items: the most frequent first, then the most recent.
-    -1 is left out.
-    """
-    inside = histories.where(histories.values >= 0)
-    (row, item), pair_of, events = np.unique(
-        np.stack([inside.row, inside.values]), axis=1, return_inverse=True, return_counts=True
-    )
-    last_place = np.zeros(len(events), np.int64)
-    np.maximum.at(last_place, pair_of.ravel(), np.arange(len(inside.values)))
-    order = np.lexsort((-last_place, -events, row))
-    return Ragged(item[order], row[order], histories.rows)
-
-
 HALF_LIVES = ("1h", "1d", "7d", "28d")
 OF_EACH = 50
 """This many items by each half-life are candidates."""

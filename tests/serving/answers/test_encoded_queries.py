@@ -10,7 +10,7 @@ from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.popular_and_history import most_frequent_first
+from twinspire_core.sources.user_histories import PersonalCounts
 
 ITEMS = [chr(ord("a") + n) for n in range(8)]
 
@@ -91,7 +91,7 @@ def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
     def of(texts):
         lengths = np.array([len(text) for text in texts])
         items = np.array([ITEMS.index(one) for text in texts for one in text], np.int64)
-        return most_frequent_first(Ragged.of_lengths(items, lengths))
+        return PersonalCounts.of_histories(Ragged.of_lengths(items, lengths)).items
 
     stored = of(before)
     pasts = ["".join(ITEMS[item] for item in stored.part(n, n + 1).values) for n in range(30)]
