@@ -10,7 +10,7 @@ from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import ids
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
-from tests.twinspire_core.test_library_loading import told as told_by
+from tests.twinspire_core.test_library_loading import printed
 from twinspire.cli.ask import recommend_user, similar_items
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
@@ -201,4 +201,4 @@ import tensorflow as tf
 print(tf.reduce_sum(tf.constant([1, 2])).numpy(), hasattr(tf, "nobody_made_this"))
 print((Tower(tf.saved_model.load({str(tower)!r}))(rows) == vectors).all(), vectors.shape[0])
 """
-    assert told_by(code) == ["False", "3 False", "True 2"]
+    assert printed(code) == ["False", "3 False", "True 2"]
