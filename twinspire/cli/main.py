@@ -80,6 +80,21 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 # Commands that need no pandas, which Arrow would load
 _READERS = {"recommend", "similar", "serve"}
 
+_ENVIRONMENT = {
+    # Without TensorFlow's log lines at import
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # NumPy multiplies with one thread. Searches already run a block on each core, and the threads of BLAS
+    # would wait for one another and spin: twice the CPU time, and twice as long
+    "OPENBLAS_NUM_THREADS": "1",
+    # LightGBM's threads spin, too: on a busy machine, fitting a ranker would take four times the CPU time
+    "OMP_WAIT_POLICY": "passive",
+    # Polars and Arrow return freed memory at once and get it back page by page, which the system zeroes:
+    # let them keep it for ten seconds
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
+    "MIMALLOC_PURGE_DELAY": "10000",
+}
+"""Variables that libraries read when they are imported, unless they are set."""
+
 app = typer.Typer(
     name="twinspire",
     help="Retrain, test and publish your recommender every day, from its click logs.",
@@ -106,17 +121,8 @@ def _about(
 
 def main() -> None:
     """Entry point. Errors that users can mend are printed without a traceback."""
-    # Without TensorFlow's log lines at import
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # NumPy multiplies with one thread. Searches already run a block on each core, and the threads of BLAS
-    # would wait for one another and spin: twice the CPU time, and twice as long
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # LightGBM's threads spin, too: on a busy machine, fitting a ranker would take four times the CPU time
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Polars and Arrow return freed memory at once and get it back page by page, which the system zeroes:
-    # let them keep it for ten seconds
-    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
-    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10000")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if set(sys.argv[1:2]) & _READERS:
         never_import("pandas")
     # New objects between two searches for cycles. Importing and tracing make millions of objects that stay,

@@ -129,12 +129,13 @@ def init(
 def _partition_command(pipeline: Pipeline, events: Path) -> str:
     """The command that lays a file of events out as the drafted pipeline file reads it."""
     columns, zone = pipeline.columns, pipeline.pipeline.time_zone
-    words = ["twinspire", "partition", str(events), "--time", columns.time]
-    if "time_unit" in columns.model_fields_set:
-        words += ["--time-unit", columns.time_unit]
-    if zone != PipelineConfig.model_fields["time_zone"].default:
-        words += ["--time-zone", zone]
-    return shlex.join([*words, "--out", pipeline.source.events])
+    options = {
+        "time": columns.time,
+        "time-unit": columns.time_unit if "time_unit" in columns.model_fields_set else None,
+        "time-zone": None if zone == PipelineConfig.model_fields["time_zone"].default else zone,
+        "out": pipeline.source.events,
+    }
+    return shlex.join(["twinspire", "partition", str(events), *raw_logs.flags(options)])
 
 
 def check_local(path: Path) -> None:

@@ -260,9 +260,8 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
         result["served"] = figure.as_json() if figure else None
     result["attention"] = needing_attention(p, chosen)
     version = result["stages"].get("publish", {}).get("version")
-    state = (
-        f"{chosen}: {result['state'] or 'not run yet'}{f', version {version}' if version else ''}"
-    )
+    made = f", version {version}" if version else ""
+    state = f"{chosen}: {result['state'] or 'not run yet'}{made}"
     say(f"{state}. {reason}" if reason else state)
     end_with_json(result, as_json)
 

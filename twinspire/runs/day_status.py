@@ -142,13 +142,9 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
         verdict = GateVerdict.find(run.registry.folder(live))
         if verdict and (why := verdict.why_not_trees):
             reason = with_full_stop(why)
-    version_bytes = work_bytes = 0
-    if newest and newest.stored:
-        files = run.registry.manifest(newest.version).files.values()
-        version_bytes = sum(file.size for file in files)
-    if worked_on:
-        work = storage.list_files(attempts.day_uri(run.pipeline, run.day))
-        work_bytes = sum(file.size for file in work)
+    stored = newest.version if newest and newest.stored else None
+    files = run.registry.manifest(stored).files.values() if stored else ()
+    work = storage.list_files(attempts.day_uri(run.pipeline, run.day)) if worked_on else ()
     return DayStatus(
         day=run.day,
         state=state,
@@ -156,8 +152,8 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
         version=newest.version if newest else None,
         live=live is not None,
         late_events=late,
-        work_bytes=work_bytes,
-        version_bytes=version_bytes,
+        work_bytes=sum(file.size for file in work),
+        version_bytes=sum(file.size for file in files),
     )
 
 
