@@ -26,7 +26,7 @@ def test_nothing_is_caught_up_where_only_the_training_is_older(pipeline, publish
     assert not any(live_catalogue.catch_up(run, version) for version in (first, late, newest))
 
 
-def test_a_version_behind_the_catalogue_alone_is_refreshed(pipeline, publish, monkeypatch):
+def test_a_version_with_only_an_older_catalogue_is_refreshed(pipeline, publish, monkeypatch):
     first = publish(20)
     refreshed = publish(20, refreshes=first, corpus=LATER)
     trained = publish(21, first)
@@ -42,71 +42,69 @@ def test_a_version_behind_the_catalogue_alone_is_refreshed(pipeline, publish, mo
 
 
 @pytest.fixture
-def refreshed(monkeypatch):
-    """Days that what is live was refreshed for; nothing is run."""
-    days = []
-
-    def refresh(run, *, unasked):
-        assert unasked
-        days.append((run.day, run.lease))
-        return {"version": f"refreshed {run.day}", "live": True}
-
-    monkeypatch.setattr(live_catalogue, "refresh", refresh)
-    return days
+def refresh(monkeypatch):
+    """A refresh that makes nothing."""
+    mock = Mock(side_effect=lambda run, unasked: {"version": f"of {run.day}", "live": True})
+    monkeypatch.setattr(live_catalogue, "refresh", mock)
+    return mock
 
 
-def test_what_is_live_follows_a_refused_day(pipeline, publish, refreshed):
+@pytest.fixture
+def follow(pipeline, refresh):
+    """What is live after the day was refused."""
+    return lambda day=DAY: live_catalogue.follow(DayRun(pipeline, day, lease="mine"))
+
+
+def test_what_is_live_follows_a_refused_day(publish, refresh, follow):
     publish(20)
-    run = DayRun(pipeline, DAY, lease="mine")
-    assert live_catalogue.follow(run) == f"refreshed {DAY}"
-    assert refreshed == [(DAY, None)]
+    assert follow() == f"of {DAY}"
+    ((run,), options) = refresh.call_args
+    assert (run.day, run.lease, options) == (DAY, None, {"unasked": True})
 
 
-def test_it_does_not_go_back_to_an_older_catalogue(pipeline, publish, refreshed):
+def test_the_live_version_does_not_go_back_to_an_older_catalogue(publish, follow):
     """As when the refused day is run once more after later ones, or fills a gap."""
-    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None, "nothing is live yet"
+    assert follow() is None, "nothing is live yet"
     first = publish(20)
     publish(20, refreshes=first, corpus=LATER)
-    day_before = LATER - timedelta(days=1)
-    assert live_catalogue.follow(DayRun(pipeline, day_before)) is None
-    later = [LATER, LATER + timedelta(days=1)]
+    assert follow(LATER - timedelta(days=1)) is None
     # The refresh of the day itself may have been made before it was over
-    assert [live_catalogue.follow(DayRun(pipeline, day)) for day in later] == [
-        f"refreshed {day}" for day in later
-    ]
+    for day in (LATER, LATER + timedelta(days=1)):
+        assert follow(day) == f"of {day}"
     publish(24)
-    assert live_catalogue.follow(DayRun(pipeline, LATER)) is None, "trained on the day"
+    assert follow(LATER) is None, "trained on the day"
 
 
 @pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused, RuntimeError])
 def test_an_obstacle_is_reported_and_the_day_stays_refused(
-    pipeline, publish, refreshed, monkeypatch, capsys, error
+    publish, refresh, follow, monkeypatch, capsys, error
 ):
     live = publish(20)
-    notified = []
-    fail = Mock(side_effect=error("items are gone, see twinspire show PIPELINE"))
-    monkeypatch.setattr(live_catalogue, "refresh", fail)
-    monkeypatch.setattr(live_catalogue, "notify_of_error", lambda *of: notified.append(of[1:3]))
-    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
+    notify = Mock()
+    refresh.side_effect = error("items are gone, see twinspire show PIPELINE")
+    monkeypatch.setattr(live_catalogue, "notify_of_error", notify)
+    assert follow() is None
     text = " ".join(capsys.readouterr().err.split())
     assert f"{live} keeps its catalogue: items are gone" in text
-    assert ("Traceback" in text) == (error is RuntimeError), "of a fault, where it is"
-    assert notified == [(DAY, "refresh")] * (error is TryAgain), "a refresh tells of all else"
+    assert ("Traceback" in text) == (error is RuntimeError), "only an unexpected error has it"
+    # A refresh has reported all other errors
+    calls = [call.args[1:3] for call in notify.call_args_list]
+    assert calls == [(DAY, "refresh")] * (error is TryAgain)
 
 
 def test_a_log_that_cannot_be_read_does_not_hide_that_the_day_was_refused(
-    pipeline, publish, refreshed, monkeypatch, capsys
+    publish, refresh, follow, monkeypatch, capsys
 ):
     publish(20)
     monkeypatch.setattr(DayRun, "read_log", Mock(side_effect=TryAgain("the store is away")))
-    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None and refreshed == []
+    assert follow() is None and not refresh.called
     assert "What is live keeps its catalogue: the store is away" in capsys.readouterr().err
 
 
-def test_it_is_not_live_where_it_was_rolled_back(pipeline, publish, refreshed, monkeypatch):
+def test_a_refresh_that_was_rolled_back_is_not_live(publish, refresh, follow):
     publish(20)
-    monkeypatch.setattr(live_catalogue, "refresh", lambda *_, **__: {"version": "v", "live": False})
-    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
+    refresh.side_effect = lambda *_, **__: {"version": "v", "live": False}
+    assert follow() is None
 
 
 def test_a_damaged_version_is_detected(tmp_path):
