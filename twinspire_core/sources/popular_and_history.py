@@ -51,7 +51,10 @@ class History(Source):
         """The items of the highest counts; for queries without counts, their histories."""
         personal = queries.personal
         if personal is None:
-            return past_lists(queries.past, depth, exclude=exclude, passing=passing)
+            past = queries.past
+            if passing is not None:
+                past = past.where((past.values >= 0) & passing[past.values])
+            return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
         is_listed = personal.items.values >= 0
         if passing is not None:
             is_listed &= passing[personal.items.values]
@@ -69,15 +72,6 @@ class History(Source):
 def _pairs(lists: Ragged) -> np.ndarray:
     """A number for each pair of a list and an item, [M] int64."""
     return lists.row << 32 | lists.values & 0xFFFFFFFF
-
-
-def past_lists(
-    past: Ragged, depth: int, *, exclude: Ragged | None = None, passing: np.ndarray | None = None
-) -> ScoredLists:
-    """Histories as lists, of items in the corpus only; arguments as those of `Source.lists`."""
-    if passing is not None:
-        past = past.where((past.values >= 0) & passing[past.values])
-    return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
 
 
 def past_then(

@@ -161,16 +161,13 @@ def check_gate(gate: GateConfig, evaluation: EvaluationConfig) -> None:
       ValueError: it names others.
     """
     ks = evaluation.ks
-    floors = _limited_measures(gate.floors)
-    ceilings = _limited_measures(gate.ceilings)
+    floors, ceilings = (
+        [name.removeprefix(measure_names.OF_SERVED) for name in limits]
+        for limits in (gate.floors, gate.ceilings)
+    )
     _check_measures("gate.metric", [gate.metric], measure_names.headline(ks), evaluation)
     _check_measures("gate.floors", floors, measure_names.with_floors(ks, SLICES), evaluation)
     _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, SLICES), evaluation)
-
-
-def _limited_measures(limits: dict[str, float]) -> list[str]:
-    """The measures that are limited, without the prefix for what is served."""
-    return [name.removeprefix(measure_names.OF_SERVED) for name in limits]
 
 
 def _check_measures(
