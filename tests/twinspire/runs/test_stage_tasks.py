@@ -14,69 +14,43 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES, config_digest, stage_key
 from twinspire_core import errors
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.tables.data import ColumnsConfig
-from twinspire_core.config.tables.deployment import (
-    BeamConfig,
-    ListsConfig,
-    RegistryConfig,
-    ServingConfig,
-)
-from twinspire_core.config.tables.quality import SourcesConfig
-from twinspire_core.config.tables.training import AuxiliaryConfig, TrainConfig
+from twinspire_core.config.settings import override
 from twinspire_core.contracts import attempts, ranker_files
 from twinspire_core.contracts.attempts import BestAccepted, Parent, Start
 
 WORK = Path(__file__).parents[2] / "data" / "work"
 
 
-def pipeline() -> Pipeline:
-    return tiny_pipeline(serving={"user_store": True})
-
-
-def serving(**settings):
-    return {"serving": ServingConfig(**{"user_store": True, **settings})}
-
-
-def objectives(auxiliary=0.0, **columns):
-    columns = ColumnsConfig(user="user", item="item", time="time", event="type", **columns)
-    return {"columns": columns, "train": TrainConfig(auxiliary=AuxiliaryConfig(weight=auxiliary))}
-
-
-BUYS = {"positives": ("buy",)}
-RATED = BUYS | {"label": "stars"}
-PLAIN = {"sources": SourcesConfig(use=("two_tower", "history", "popular"))}  # nothing is fitted
-
-
-def uses(*names):
-    return {"sources": SourcesConfig(use=names)}
+PLAIN = {"sources.use": ["two_tower", "history", "popular"]}  # nothing is fitted
+BUYS = {"columns.event": "type", "columns.positives": ["buy"]}
+RATED = BUYS | {"columns.label": "stars"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "changed_settings", "stages"),
+    ("settings", "changes", "stages"),
     [
-        ({}, {"beam": BeamConfig(shards=5)}, set()),
-        ({}, {"registry": RegistryConfig(root="/moved/registry")}, set()),
-        ({}, {"lists": ListsConfig(new_share=0.3)}, set()),  # changed between two requests
-        ({}, serving(exclude_seen=False), set()),  # as if the key were not there
-        ({}, serving(exclude_seen=True), {"measure", "publish"}),
-        (serving(user_store=False), serving(user_store=5), {"measure", "publish"}),
-        (serving(user_store=False), {}, {"measure", "publish"}),
-        (serving(user_store=5), {}, {"publish"}),
-        (serving(user_store=1), {}, {"publish"}),
-        (PLAIN, uses("two_tower", "history"), {"measure"}),
-        (PLAIN, uses("two_tower", "history", "popular", "co_occurrence"), {"features", "measure"}),
-        (PLAIN, uses("two_tower", "history", "popular", "neighbours"), {"features", "measure"}),
-        (PLAIN, uses("two_tower"), {"features", "train", "measure"}),
-        (objectives(**BUYS), objectives(**RATED), {"features"}),
-        (objectives(**BUYS), objectives(**BUYS, weights={"buy": 2.0}), {"features"}),
-        (objectives(**RATED), objectives(0.5, **RATED), {"train", "measure"}),
+        ({}, {"beam.shards": 5}, set()),
+        ({}, {"registry.root": "/moved/registry"}, set()),
+        ({}, {"lists.new_share": 0.3}, set()),  # changed between two requests
+        ({}, {"serving.exclude_seen": False}, set()),  # as if the key were not there
+        ({}, {"serving.exclude_seen": True}, {"measure", "publish"}),
+        ({"serving.user_store": False}, {"serving.user_store": 5}, {"measure", "publish"}),
+        ({"serving.user_store": False}, {"serving.user_store": True}, {"measure", "publish"}),
+        ({"serving.user_store": 5}, {"serving.user_store": True}, {"publish"}),
+        ({"serving.user_store": 1}, {"serving.user_store": True}, {"publish"}),
+        (PLAIN, {"sources.use": ["two_tower", "history"]}, {"measure"}),
+        (PLAIN, {"sources.use": [*PLAIN["sources.use"], "co_occurrence"]}, {"features", "measure"}),
+        (PLAIN, {"sources.use": [*PLAIN["sources.use"], "neighbours"]}, {"features", "measure"}),
+        (PLAIN, {"sources.use": ["two_tower"]}, {"features", "train", "measure"}),
+        (BUYS, RATED, {"features"}),
+        (BUYS, {"columns.weights": {"buy": 2.0}}, {"features"}),
+        (RATED, {"train.auxiliary.weight": 0.5}, {"train", "measure"}),
     ],
 )
-def test_only_the_stages_that_use_a_setting_depend_on_it(settings, changed_settings, stages):
+def test_only_the_stages_that_use_a_setting_depend_on_it(settings, changes, stages):
     """The others see the output of these."""
-    before, after = (
-        pipeline().model_copy(update=tables) for tables in (settings, changed_settings)
-    )
+    before = override(tiny_pipeline(), {"serving.user_store": True, **settings})
+    after = override(before, changes)
     changed = {
         stage.name
         for stage in (*STAGES.values(), REFRESH)
@@ -171,9 +145,7 @@ def waiting(left_behind):
     def come(late):
         later.write_text("\n".join(lines[: late + 1]) + "\n")
 
-    return left_behind.model_copy(
-        update={"source": left_behind.source.model_copy(update={"late_days": 1})}
-    ), come
+    return override(left_behind, {"source.late_days": 1}), come
 
 
 def test_a_refresh_is_made_again_when_events_came_late(waiting, keys):
