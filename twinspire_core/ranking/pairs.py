@@ -16,7 +16,7 @@ from twinspire_core.fusion.rank_fusion import CONSTANT, pool_pairs
 from twinspire_core.search.top_k import best_entries
 from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
-from twinspire_core.sources.user_histories import HALF_LIFE, WeightedItems
+from twinspire_core.sources.user_histories import HALF_LIFE, PersonalCounts, WeightedItems
 
 NEWEST = 20
 """Candidates are compared with this many items of a history, the newest."""
@@ -93,21 +93,20 @@ class Pairs:
         return np.asarray(1 / (1 + (depths - 0.5) / CONSTANT))
 
     @cached_property
+    def personal(self) -> PersonalCounts:
+        """What the queries' users took before; where that was not counted, each item of a history once."""
+        return self.queries.personal or PersonalCounts.of_histories(self.queries.past)
+
+    @cached_property
     def past_pair(self) -> np.ndarray:
         """The pair of each entry of the queries' counts, [N] int64; -1 for an item that is no candidate."""
-        personal = self.queries.personal
-        if personal is None:
-            return np.zeros(0, np.int64)
-        return self.find(personal.items.row, personal.items.values)
+        return self.find(self.personal.items.row, self.personal.items.values)
 
     @cached_property
     def past_totals(self) -> np.ndarray:
         """[U] float64, the sum of what each query's user took before, decayed with `HALF_LIFE`."""
-        personal = self.queries.personal
-        if personal is None:
-            return np.zeros(len(self.queries))
-        weights = personal.of_entry[HALF_LIFE]
-        return np.bincount(personal.items.row, weights=weights, minlength=len(self.queries))
+        weights = self.personal.of_entry[HALF_LIFE]
+        return np.bincount(self.personal.items.row, weights=weights, minlength=len(self.queries))
 
     @cached_property
     def newest(self) -> WeightedItems:

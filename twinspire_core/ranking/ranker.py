@@ -72,9 +72,7 @@ class RankingFeatures:
         # row is for names that no group makes.
         values = np.empty((len(row_of) + 1, len(pairs)), np.float32)
         values[-1] = np.nan
-        personal = pairs.queries.personal
-        timed = np.ones(len(pairs.queries), bool) if personal is None else personal.timed
-        untimed = ~timed[pairs.query]
+        untimed = ~pairs.personal.timed[pairs.query]
         begin = 0
         for group in self.groups:
             of_group = group.features(sources)

@@ -235,24 +235,21 @@ class Attributes(FeatureGroup):
         return {name: x for features in of_attributes for name, x in features.items()}
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
-        """Features of users are missing where queries bring no counts, and for items without a value; ages
-        and whether it is due also for values that the user never took.
+        """Features of users are missing for items without a value; ages and whether it is due also for values
+        that the user never took.
         """
         values[:] = np.nan
         taken = _taken(pairs)
         of_attributes = np.split(values, len(self.attributes))
         for attribute, rows in zip(self.attributes, of_attributes, strict=True):
             rows[-1] = attribute.popular[pairs.item]
-            if taken is not None:
-                of_pairs = (pairs.query, pairs.item, attribute.codes, attribute.values)
-                _compare(*taken, *of_pairs, rows)
+            of_pairs = (pairs.query, pairs.item, attribute.codes, attribute.values)
+            _compare(*taken, *of_pairs, rows)
 
 
-def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:
-    """The users' arrays that `_compare` reads; None where queries bring no counts."""
-    personal = pairs.queries.personal
-    if personal is None:
-        return None
+def _taken(pairs: Pairs) -> tuple[np.ndarray, ...]:
+    """The users' arrays that `_compare` reads."""
+    personal = pairs.personal
     own_weights = np.zeros(len(pairs), np.float32)
     is_pair = pairs.past_pair >= 0
     own_weights[pairs.past_pair[is_pair]] = personal.of_entry[HALF_LIFE][is_pair]

@@ -116,16 +116,14 @@ class PersonalHistory(FeatureGroup):
         return _OF_PAIR
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
-        """Missing where queries bring no counts."""
+        """From the history and the counts."""
         values[:] = np.nan
         column = dict(zip(_OF_PAIR, values, strict=True))
         # Seen is what `Queries.seen` lists: items of the history, and items with counts.
         pair = pairs.find(pairs.queries.past.row, pairs.queries.past.values)
         column["seen"][:] = 0
         column["seen"][pair[pair >= 0]] = 1
-        personal = pairs.queries.personal
-        if personal is None:
-            return
+        personal = pairs.personal
         entry = np.flatnonzero(pairs.past_pair >= 0)
         pair = pairs.past_pair[entry]
         column["seen"][pair] = 1
@@ -172,17 +170,15 @@ class UserActivity(FeatureGroup):
         users = len(pairs.queries)
         of_user = np.full((users, len(_OF_USER)), np.nan, np.float32)
         of_user[:, 0] = np.log1p(pairs.queries.events)
-        personal = pairs.queries.personal
-        items = (pairs.queries.past if personal is None else personal.items).lengths
+        personal = pairs.personal
+        items, query = personal.items.lengths, personal.items.row
         of_user[:, 1] = np.log1p(items)
-        if personal is not None:
-            query = personal.items.row
-            age = np.full(users, np.inf, np.float32)
-            np.minimum.at(age, query, personal.of_entry[AGE])
-            of_user[:, 2] = np.where(items > 0, age, np.nan)
-            events = np.bincount(query, weights=personal.of_entry[_ALL], minlength=users)
-            of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
-            of_user[:, 4:] = _rhythm(personal, of_user[:, 2])
+        age = np.full(users, np.inf, np.float32)
+        np.minimum.at(age, query, personal.of_entry[AGE])
+        of_user[:, 2] = np.where(items > 0, age, np.nan)
+        events = np.bincount(query, weights=personal.of_entry[_ALL], minlength=users)
+        of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
+        of_user[:, 4:] = _rhythm(personal, of_user[:, 2])
         values[:] = of_user.take(pairs.query, axis=0).T
 
 
