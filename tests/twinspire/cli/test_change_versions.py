@@ -36,8 +36,10 @@ def commit(pipeline, day=DAY, stage="features", **inputs):
     return uri
 
 
-def unused(pipeline):
-    return unused_working_files(pipeline, set(), keep_days=7, as_of=DAY)
+def unused(pipeline, days=0):
+    """Of the day, so many days later."""
+    as_of = DAY + timedelta(days=days)
+    return unused_working_files(pipeline, set(), keep_days=7, as_of=as_of)
 
 
 def test_what_a_newer_attempt_replaced_is_unused(pipeline):
@@ -55,8 +57,7 @@ def test_what_a_later_stage_was_made_from_stays_when_it_is_made_again(pipeline):
     assert unused(pipeline) == []
     trained = commit(pipeline, stage="train", features=second)
     assert unused(pipeline)[0] == first and trained not in unused(pipeline)
-    later = DAY + timedelta(days=8)
-    assert len(unused_working_files(pipeline, set(), keep_days=7, as_of=later)) == 4
+    assert len(unused(pipeline, days=8)) == 4
 
 
 def test_an_attempt_that_is_committed_meanwhile_does_no_harm(pipeline, monkeypatch):
@@ -77,15 +78,10 @@ def test_an_attempt_that_is_committed_meanwhile_does_no_harm(pipeline, monkeypat
 
 def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(pipeline):
     home = commit(pipeline)
-    later = DAY + timedelta(days=8)
-
-    def old():
-        return unused_working_files(pipeline, set(), keep_days=7, as_of=later)
-
     run_leases.acquire_day(pipeline, DAY, "backfill")
-    assert old() == []
+    assert unused(pipeline, days=8) == []
     run_leases.write(pipeline, DAY, "backfill", "failed")
-    assert old() == [home]
+    assert unused(pipeline, days=8) == [home]
 
 
 class Backfilled:

@@ -1,7 +1,6 @@
 """`twinspire run` of a range: what it reports of its days, however they end."""
 
 import json
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -12,34 +11,19 @@ from twinspire_core.config.tables.deployment import RegistryConfig
 from twinspire_core.errors import BadData
 
 
-@pytest.fixture(autouse=True)
-def shop(monkeypatch, tmp_path):
-    """Whatever file is named."""
-    places = {"registry": SimpleNamespace(root=str(tmp_path))}
-    shop = SimpleNamespace(name="shop", **places, gate=SimpleNamespace(metric="recall@50"))
-    monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
-    monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
-
-
-@pytest.fixture
-def days(monkeypatch):
-    """Days that were begun; the second one's logs are broken."""
-    begun = []
+def test_a_day_that_fails_hides_nothing_of_those_before_it(shop_file, monkeypatch, capsys):
+    days = []
 
     def run_stages(run, **options):
-        begun.append(str(run.day))
-        if run.day.day == 2:
+        days.append(str(run.day))
+        if len(days) == 2:
             raise BadData("The file is cut off.")
-        data = {"day": str(run.day), "outcome": "published", "seconds": {}}
-        return {**data, "version": f"{run.day}-v", "live": True}
+        day = {"day": days[0], "outcome": "published", "seconds": {}}
+        return {**day, "version": f"{run.day}-v", "live": True}
 
     monkeypatch.setattr(run_days, "_run_stages", run_stages)
-    return begun
-
-
-def test_a_day_that_fails_hides_nothing_of_those_before_it(days, capsys):
     with pytest.raises(BadData, match="cut off"):
-        run_days.run("shop", first="2024-03-01", last="2024-03-04")
+        run_days.run(str(shop_file), first="2024-03-01", last="2024-03-04")
     assert days == ["2024-03-01", "2024-03-02"]
     text = capsys.readouterr()
     published, failed = json.loads(text.out)["days"]
@@ -49,7 +33,9 @@ def test_a_day_that_fails_hides_nothing_of_those_before_it(days, capsys):
     assert "2024-03-02 failed. The days after it, up to 2024-03-04, were not run." in text.err
 
 
-def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monkeypatch, capsys):
+def test_rejected_records_are_counted_by_reason_and_one_is_shown(
+    shop_file, tmp_path, monkeypatch, capsys
+):
     record = {"row": 7, "file": "part-0.csv", "reason": "no user", "value": "null"}
     (tmp_path / "rejected").mkdir()
     (tmp_path / "rejected/records.jsonl").write_text(json.dumps(record) + "\n")
@@ -64,7 +50,7 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
         return result
 
     monkeypatch.setattr(run_days.runner, "run_stage", run_stage)
-    run_days.run("shop", date="2024-03-01")
+    run_days.run(str(shop_file), date="2024-03-01")
     text = capsys.readouterr()
     assert json.loads(text.out)["days"][0]["rejected"] == {"a": 1, "no user": 3}
     assert "events of 2024-03-01: 4 of 1,200 records were rejected. 3: no user; 1: a\n" in text.err

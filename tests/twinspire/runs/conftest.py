@@ -14,7 +14,7 @@ from twinspire.runs.run_leases import ProcessIdentity
 from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
 from twinspire_core.config.tables.quality import GateConfig
 
-_TELL = """
+_PRINT_IDENTITY = """
 import time
 from twinspire.runs import run_leases
 print(run_leases.identity().model_dump_json(), flush=True)
@@ -75,6 +75,8 @@ def publish(registry, tmp_path):
 @pytest.fixture
 def other():
     """Another process's identity, while it runs."""
-    with subprocess.Popen([sys.executable, "-c", _TELL], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _PRINT_IDENTITY], stdout=subprocess.PIPE
+    ) as process:
         yield ProcessIdentity.model_validate_json(process.stdout.readline()), process
         process.kill()

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from datetime import date
 
 import httpx
@@ -28,11 +29,10 @@ def server(tmp_path_factory):
     with subprocess.Popen(command, cwd=home, stderr=subprocess.DEVNULL) as process:
         try:
             for _ in range(240):
-                try:
+                with suppress(httpx.TransportError):
                     if httpx.get(f"{ADDRESS}/health").is_success:
                         break
-                except httpx.TransportError:
-                    time.sleep(0.5)
+                time.sleep(0.5)
             with httpx.Client(base_url=f"{ADDRESS}/api/2.0/", timeout=60) as client:
                 yield client
         finally:
@@ -54,13 +54,9 @@ def publish(pipeline, folder, day: str) -> str:
     (folder / "metrics.json").write_text(json.dumps(metrics))
     settings = {"train": {"dimension": 16, "layers": [32]}, "features": {"t": {"kind": "x" * 9000}}}
     manifest = described(folder, "tiny", date.fromisoformat(day), settings=settings)
-    Registry(pipeline.registry.root, "tiny").publish(
-        str(folder),
-        manifest,
-        accepted=True,
-        reason="test",
-        side_files={"report.html": f"<p>{day}</p>".encode()},
-    )
+    registry = Registry(pipeline.registry.root, "tiny")
+    report = {"report.html": f"<p>{day}</p>".encode()}
+    registry.publish(str(folder), manifest, accepted=True, reason="test", side_files=report)
     return manifest.version
 
 
