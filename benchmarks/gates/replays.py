@@ -254,7 +254,7 @@ def _change(
 
 def rule_of(reason: str) -> str:
     """The rule of a reason of the gate."""
-    if "of the trees is" in reason:
+    if "of the ranker is" in reason:
         return "order"
     if "the best accepted version" in reason:
         return "best"
