@@ -18,12 +18,7 @@ from index_builder.registry.registry import Registry
 from twinspire.cli import daily_folders, pipeline_file, raw_logs, run_days, serve
 from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, UserColumn
 from twinspire.cli.raw_logs import echo, flags
-from twinspire.cli.shared import (
-    JsonLine,
-    end_with_json,
-    open_pipeline,
-    say,
-)
+from twinspire.cli.shared import JsonLine, end_with_json, open_pipeline, say
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, UsageError
 from twinspire_core.terminal import doing
@@ -219,13 +214,8 @@ def _as_drafted(
     Raises:
       UsageError: an option names another column, another time zone or a table that the file lacks.
     """
-    columns = pipeline.columns
-    roles: dict[Role, str | None] = {
-        "user": columns.user,
-        "item": columns.item,
-        "time": columns.time,
-        "event": columns.event,
-    }
+    named = {"user", "item", "time", "event"}
+    roles: dict[Role, str | None] = pipeline.columns.model_dump(include=named)
     others: list[str] = [role for role, column in given.items() if column != roles[role]]
     if zone not in (None, pipeline.pipeline.time_zone):
         others.append("time-zone")
