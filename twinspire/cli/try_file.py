@@ -215,7 +215,7 @@ def _as_drafted(
       UsageError: an option names another column, another time zone or a table that the file lacks.
     """
     named = {"user", "item", "time", "event"}
-    roles: dict[Role, str | None] = pipeline.columns.model_dump(include=named)
+    roles: dict[Any, str | None] = pipeline.columns.model_dump(include=named)
     others: list[str] = [role for role, column in given.items() if column != roles[role]]
     if zone not in (None, pipeline.pipeline.time_zone):
         others.append("time-zone")
