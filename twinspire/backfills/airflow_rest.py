@@ -245,8 +245,8 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
         ) from e
     except httpx.HTTPError as e:
         raise TryAgain(
-            f"Airflow's API server does not answer at {rest.url}: {_why(e)}. Start it (make airflow), or"
-            " give its address with --airflow or TWINSPIRE_AIRFLOW_URL."
+            f"Airflow's API server does not answer at {rest.url}: {str(e) or type(e).__name__}. Start it (make"
+            " airflow), or give its address with --airflow or TWINSPIRE_AIRFLOW_URL."
         ) from e
 
 
@@ -255,10 +255,6 @@ def _is_busy(answer: httpx.Response) -> bool:
     # Without its database, Airflow answers 500
     unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
     return unavailable or (answer.request.method == "GET" and answer.is_server_error)
-
-
-def _why(error: httpx.HTTPError) -> str:
-    return str(error) or type(error).__name__
 
 
 def _text(line: str | dict[str, Any]) -> str:

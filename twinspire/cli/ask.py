@@ -16,6 +16,7 @@ from twinspire.cli.shared import (
     VersionOption,
     by_attribute,
     open_pipeline,
+    print_json,
     terminal_table,
 )
 from twinspire_core.config.pipeline import Pipeline
@@ -179,7 +180,7 @@ def recommend_user(
             raise user_error(pipeline, opened.id, user)
         result = user_result(opened, user, options)
     if as_json:
-        _print_json(result)
+        print_json(result, ensure_ascii=False)
         return
     for item in result["items"]:
         item["source"] = list_name(item["source"])
@@ -260,7 +261,10 @@ def similar_items(
     items = _items(opened, answer)
     warnings = list(answer.warnings.of(0))
     if as_json:
-        _print_json({"version": opened.id, "item": described, "items": items, "notes": warnings})
+        print_json(
+            {"version": opened.id, "item": described, "items": items, "notes": warnings},
+            ensure_ascii=False,
+        )
         return
     name = described.get("name")
     like = f"{item} ({short_name(name)})" if name else item
@@ -330,7 +334,3 @@ def _cell(value: Any) -> str:
 def _print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
         standard_output.print(warning, style="yellow")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)

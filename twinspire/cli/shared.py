@@ -246,10 +246,10 @@ def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
     return values or None
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, ensure_ascii: bool = True) -> None:
     """One line on standard output."""
     # Flushed, so that a process that is killed while it ends has printed its result
-    print(json.dumps(value, default=str), flush=True)
+    print(json.dumps(value, default=str, ensure_ascii=ensure_ascii), flush=True)
 
 
 def end_with_json(value: Any, as_json: bool) -> None:
