@@ -33,7 +33,7 @@ from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.display.table import NONE, Table, number
+from twinspire_core.display.table import Table, number
 from twinspire_core.errors import (
     GateRefused,
     LogsLate,
@@ -132,13 +132,13 @@ def run_each(
 
 def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
     figures = _served(pipeline, [date.fromisoformat(of_day["day"]) for of_day in outcomes])
-    console.print(terminal_table(_outcome_table(outcomes, figures)))
-    if figures:
-        newest = max(figures)
-        say(f"{newest} {figures[newest].text}")
     for of_day in outcomes:
         figure = figures.get(date.fromisoformat(of_day["day"]))
         of_day["served"] = figure.as_json() if figure else None
+    console.print(terminal_table(_outcome_table(outcomes)))
+    if figures:
+        newest = max(figures)
+        say(f"{newest} {figures[newest].text}")
 
 
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":
@@ -231,16 +231,14 @@ def _rejected_records(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _outcome_table(outcomes: list[dict[str, Any]], figures: "dict[date, ServedFigure]") -> Table:
+def _outcome_table(outcomes: list[dict[str, Any]]) -> Table:
     rows = []
     for of_day in outcomes:
         outcome = of_day["outcome"]
         if outcome == "published":
             outcome = "live" if of_day["live"] else "not live"
-        figure = figures.get(date.fromisoformat(of_day["day"]))
-        values = [NONE, NONE, NONE]
-        if figure:
-            values = [*map(number, (figure.value, figure.simple_value, figure.two_tower))]
+        served = of_day["served"] or {}
+        values = (number(served.get(name)) for name in ("value", "simple_value", "two_tower"))
         seconds = f"{sum(of_day['seconds'].values()):,.0f}"
         rows.append([outcome, of_day.get("version") or of_day["day"], *values, seconds])
     head = ["outcome", "version or day", "served", "best simple", "two-tower", "seconds"]
