@@ -232,6 +232,7 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
         ("r", pl.String, "1", "columns.reward of events must be a number"),
         ("e", pl.List(pl.String), ["buy"], "columns.event of events must be a string"),
         ("size", pl.String, "2", "features.size of events must be a number"),
+        ("e", pl.Binary, b"\xff", "columns.event of events must be a string"),
     ],
 )
 def test_a_column_of_the_wrong_type(shop, column, kind, value, words):
@@ -331,28 +332,6 @@ def test_items(shop):
         shop.run()
     shop.features = ITEM_FEATURES.replace("[true]", '["yes"]')
     with pytest.raises(BadData, match=r"corpus\.filter selects the items"):
-        shop.run()
-
-
-@pytest.mark.parametrize(
-    ("key", "kind", "value"),
-    [
-        ("attributes", pl.Binary, b"\xff\xfe"),
-        ("display", pl.List(pl.Binary), [b"shoes", None]),
-        ("filter", pl.Binary, b"\xff\xfe"),
-    ],
-)
-def test_bytes_are_no_words_about_items(shop, key, kind, value):
-    """Values that are no text would fail later, when items are filtered or ranked by them."""
-    shop.lines = ['items = "items/dt={date}/"']
-    named = '{ brand = ["shoes"] }' if key == "filter" else '["brand"]'
-    shop.features = f"[corpus]\n{key} = {named}"
-    shop.parquet(good(5))
-    shop.parquet([{"i": "a", "brand": value}], types={"i": pl.String, "brand": kind}, table="items")
-    said = (
-        rf"corpus\.{key} of items must be text, .*; column 'brand' of .*a\.parquet is .*Binary.* Wr"
-    )
-    with pytest.raises(BadData, match=said):
         shop.run()
 
 

@@ -128,17 +128,6 @@ def test_a_half_copied_file_makes_the_day_late_unless_a_marker_says_that_all_is_
     assert day_files.check(shop(), DAY)["rows"] == 6
 
 
-def test_a_half_copied_file_is_waited_for(shop, tmp_path, monkeypatch):
-    monkeypatch.setattr(day_files, "_POLL_SECONDS", 0.05)
-    path = lay(tmp_path, DAY, 3)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:50])
-    timer = threading.Timer(0.3, path.write_bytes, [whole])
-    timer.start()
-    assert day_files.check(shop('wait = "20s"'), DAY)["rows"] == 3
-    timer.join()
-
-
 def test_a_file_of_no_known_kind_is_bad_data(shop, tmp_path):
     notes = lay(tmp_path, DAY, 3).with_name("notes.txt")
     notes.write_text("hello")

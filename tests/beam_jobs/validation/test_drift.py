@@ -101,12 +101,6 @@ def test_what_is_alike_is_no_distance_apart():
     assert every["sold"].trained.model_dump() == quantiles
 
 
-def test_numbers_that_have_nothing_in_common():
-    sold = skews({}, sold=np.arange(100.0) + 1000)["sold"]
-    assert (sold.distance, sold.outside, sold.kind) == (1, 1, "count")
-    assert (sold.trained.high, sold.served.low, sold.served.median) == (99, 1000, 1049)
-
-
 def test_a_quarter_beyond_the_range_on_either_side():
     """75 of 100 values are one decile's; the 25 at the ends are outside."""
     values = np.repeat([-6.0, 49.0, 105.0], [10, 75, 15])
