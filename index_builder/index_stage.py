@@ -9,8 +9,7 @@ Written below the stage's folder:
     index/        the index (twinspire_core/search/index.py); row i is the i-th item by id
     index.json    settings, whether they were inherited or tuned, recall against exact search, all settings
                   that were tried (twinspire_core/contracts/version_manifest.py)
-    timings.json  how fast it was on this machine, and each setting tried (the same module), kept
-                  apart because it differs from run to run
+    timings.json  its speed on this machine, with each setting tried; apart, because it differs by run
 """
 
 import tempfile

@@ -82,8 +82,9 @@ class ServedFigure:
         relative = self.change.change
         if relative is None:
             return "no simple list to compare with"
-        how = "better" if relative >= 0 else "worse"
-        text = f"{abs(relative):.1%} {how} than the best simple list"
+        how = "better than" if relative >= 0 else "worse than"
+        size = f"{abs(relative):.1%}"
+        text = f"{'as good as' if size == '0.0%' else f'{size} {how}'} the best simple list"
         if self.change.low is None:
             return text
         return f"{text} ({change(self.change.low)} to {change(self.change.high)})"
@@ -91,9 +92,10 @@ class ServedFigure:
     @property
     def text(self) -> str:
         """The whole figure in three sentences."""
+        alone = "" if self.two_tower is None else f"; two-tower alone {number(self.two_tower)}"
         return (
             f"{self.values_text}: {self.change_text}. {self.metric} over {self.users_text}. Lists:"
-            f" {list_name(self.source)} of {self.whose}; two-tower alone {number(self.two_tower)}."
+            f" {list_name(self.source)} of {self.whose}{alone}."
         )
 
     @property

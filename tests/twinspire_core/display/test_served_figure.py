@@ -78,6 +78,9 @@ def test_lists_of_few_users_who_fare_differently_have_no_interval():
     differences = {"purchase_history": pairs(0.1, 0.4, differ=9)}
     few = metrics(fixed_order={"progressive": lists(0.5), "beside_simple": differences})
     assert on_next_day(few, "fixed_order", DAY, "recall@50").change.low is None
+    equal = metrics(fixed_order={"progressive": lists(0.4)})
+    text = on_next_day(equal, "fixed_order", DAY, "recall@50").change_text
+    assert text == "as good as the best simple list"
 
 
 def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
@@ -96,6 +99,7 @@ def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
     assert (order.value, order.simple_value, order.users, order.two_tower) == (0.4, 0.36, 40, None)
     assert order.change.low == pytest.approx(0.4 / 0.36 - 1 - 1.96 * 0.2 / 40**0.5 / 0.36)
     assert order.held_out and order.users_text == "40 held-out users of 2024-05-02"
+    assert order.text.endswith("Lists: fixed order of this version.")
     ranked = on_held_out(measured, "ranked", DAY, "recall@50")
     assert (ranked.value, ranked.source, ranked.simple_value) == (0.52, "ranked", 0.36)
     alone = on_held_out(metrics(holdout=held, fixed_order={}), None, DAY, "recall@50")
