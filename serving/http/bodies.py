@@ -6,10 +6,12 @@ than a correct one.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, Required, TypeVar
 
+import numpy as np
 import orjson
 from fastapi import Request
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -36,6 +38,10 @@ from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_ful
 
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
+_OBJECTS = 20  # objects and lists that a query has on average, at most
+# From a quote to the next, or to the end where none follows. It matches at every quote and never
+# backtracks, so a body is scanned once, whatever it holds.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _LARGE = 1 << 14  # bytes, from which a thread parses a body
 _Request = TypeVar("_Request")
 Keys = Mapping[str, Option | RequestField]
@@ -72,27 +78,40 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     return bytes(content)
 
 
-async def parse_body(parse: Callable[[dict[str, Any]], _Request], content: bytes) -> _Request:
+async def parse_body(
+    parse: Callable[[dict[str, Any]], _Request], content: bytes, most: int
+) -> _Request:
     """The request in a body. A thread parses a large one, so that other requests do not wait.
 
     Args:
       parse: makes the request from the body's JSON object.
+      most: as in `read_object`.
 
     Raises:
       Problem: something is wrong with the body.
     """
     if len(content) <= _LARGE:
-        return parse(read_object(content))
-    return await run_in_threadpool(lambda: parse(read_object(content)))
+        return parse(read_object(content, most))
+    return await run_in_threadpool(lambda: parse(read_object(content, most)))
 
 
-def read_object(content: bytes) -> dict[str, Any]:
+def read_object(content: bytes, most: int) -> dict[str, Any]:
     """The object in a body. Of equal keys the last one counts. NaN and numbers too large for a double
     are not JSON.
 
+    Args:
+      most: objects and lists that the body may hold. While a megabyte of empty ones is parsed, no
+        other request is answered.
+
     Raises:
-      Problem: it is no JSON object.
+      Problem: it is no JSON object, or holds more than `most`.
     """
+    if len(content) > most and _count_objects(content) > most:
+        # Some of the brackets may stand in texts.
+        count = _count_objects(_TEXT.sub(b"", content))
+        if count > most:
+            message = f"A body can have at most {most:,} objects and lists; found {count:,}."
+            raise Problem("out_of_range", message)
     try:
         body = orjson.loads(content)
     except ValueError as e:
@@ -101,6 +120,12 @@ def read_object(content: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body must be a JSON object; found {shorten(body)}.")
     return body
+
+
+def _count_objects(content: bytes) -> int:
+    # Where every second byte is a bracket, `bytes.count` takes ten times as long, and others wait for it.
+    characters = np.frombuffer(content, np.uint8)
+    return sum(int(np.count_nonzero(characters == bracket)) for bracket in b"{[")
 
 
 class RecommendRequest(NamedTuple):
@@ -131,11 +156,13 @@ class BodyParser:
       several_queries: type of one with a list of queries.
       encode_body: type of a body of `/v1/encode`, of one query or several.
       similar_body: type of a body of `/v1/similar`.
+      most_objects: objects and lists that a body may hold.
     """
 
     def __init__(self, requests: RequestModel, settings: Settings) -> None:
         self._requests = requests
         self._settings = settings
+        self.most_objects = _OBJECTS * (1000 + settings.max_queries)
         # A deployment may allow shorter lists than the type in `OPTIONS`.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
         self._options: Keys = OPTIONS | {"k": k}

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from serving.http import http_errors, openapi
 from serving.http.answer_bodies import answer_batch, answer_parts, answer_similar, dump
 from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest, parse_body, read_body
-from serving.http.events import EventFeed, EventsBody, parse_events
+from serving.http.events import MOST, EventFeed, EventsBody, parse_events
 from serving.http.hot_swap import LiveVersion, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts, while_connected
@@ -291,7 +291,7 @@ def asking(service: Service) -> APIRouter:
         servers, and today's events again to a server that has restarted.
         """
         parse = partial(parse_events, zone=service.pipeline.zone, now=datetime.now(UTC))
-        sent = await parse_body(parse, await _read(request, service))
+        sent = await parse_body(parse, await _read(request, service), 2 * MOST)
         return _json(
             orjson.dumps(await run_in_threadpool(service.events.take, service.version, sent))
         )
@@ -350,7 +350,8 @@ async def _respond(
     parse: Callable[[dict[str, Any]], _Request],
     submit: Callable[[_Request], "Future[bytes]"],
 ) -> Response:
-    wanted = await parse_body(parse, await _read(request, service))
+    content = await _read(request, service)
+    wanted = await parse_body(parse, content, service.parser.most_objects)
     # If no version answers yet, say so at once, and not after the requests that wait.
     service.check_ready()
     return _json(await while_connected(request, submit(wanted)))

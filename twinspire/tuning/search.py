@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -18,7 +18,7 @@ import optuna
 from optuna import Study
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.trial import Trial as Asked
 
 from twinspire.runs.runner import run_stage
@@ -45,6 +45,8 @@ _AT_RANDOM = 8
 # Optuna may propose settings that were already tried. After this many proposals in a row without a new
 # one, the search ends
 _ASKED = 20
+# A trial that kills the process each time, for lack of memory, has failed after this many starts
+_TRIES = 2
 
 Figures = Mapping[str, float]
 
@@ -115,16 +117,19 @@ class Search:
         Raises:
           BadData, TryAgain: the features of a day cannot be made.
         """
-        # Trials that were stopped are asked for again. Their days that were measured are not measured again
-        for stopped in self._study.get_trials(states=[TrialState.RUNNING]):
-            self._study.tell(stopped.number, state=TrialState.FAIL)
-        if not self.trials():
+        self._try_again()
+        if not self._study.trials:
             self._study.enqueue_trial(tried_settings.start(self._pipeline, self._keys))
         while (number := len(self.trials()) + 1) <= most:
             with doing(f"trial {number} of {most}"):
                 if (asked := self._ask(number)) is None:
                     return
-                self._evaluate(asked, asked.user_attrs["settings"])
+                try:
+                    self._evaluate(asked, asked.user_attrs["settings"])
+                except (KeyboardInterrupt, SystemExit):
+                    # A trial that a person or the system stops has not failed
+                    asked.set_user_attr("tries", asked.user_attrs.get("tries", 1) - 1)
+                    raise
                 tell(self.trials()[-1], number)
 
     def _ask(self, number: int) -> Asked | None:
@@ -182,6 +187,17 @@ class Search:
             except TwinspireError as error:
                 raise _Failed(f"{day}: {in_one_line(error)}") from error
 
+    def _try_again(self) -> None:
+        """Queues trials that were stopped. Their days that were measured are not measured again."""
+        for trial in self._study.get_trials(states=[TrialState.RUNNING]):
+            tries = trial.user_attrs.get("tries", 1)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            if tries < _TRIES:
+                self._study.enqueue_trial(trial.params, user_attrs={"tries": tries + 1})
+            else:
+                attributes = {**trial.user_attrs, "reason": f"It ended the process {tries} times."}
+                self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+
 
 class _Failed(Exception):
     """Training with these settings failed."""
@@ -204,7 +220,7 @@ def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -
     """The search for these keys on these days, with the same logs and the same pipeline file.
 
     Raises:
-      UsageError: the working files are not on a disk, or a day has no logs.
+      UsageError: the working files are not on a disk, or a day has no logs, or no day before it has any.
       TryAgain: another search of the pipeline is running.
     """
     _check_days(pipeline, days)
@@ -262,12 +278,19 @@ def _name(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> str:
 
 
 def _check_days(pipeline: Pipeline, days: Sequence[date]) -> None:
-    """Refuses days without logs before any work."""
+    """Refuses days without logs, or without logs before them, before any work."""
     from beam_jobs.ingest import day_files
 
-    with_logs = day_files.folder_days(pipeline, "events")
-    if lacking := [str(day) for day in days if day not in with_logs]:
+    there = set(day_files.folder_days(pipeline, "events"))
+    if lacking := [day for day in days if day not in there]:
+        held = f"days {min(there)} to {max(there)}" if there else "no day"
         raise UsageError(
-            f"Settings can only be tried on days with logs; {pipeline.source.events} has none of"
-            f" {', '.join(lacking)}. Name other days."
+            f"Settings can only be tried on days with logs; {lacking[0]} has none."
+            f" {pipeline.source.events} has {held}. Name other days."
+        )
+    before = {days[0] - timedelta(days=n) for n in range(1, pipeline.window.train_days)}
+    if not before & there:
+        raise UsageError(
+            f"A day needs earlier logs to train on; {days[0]} has none in the {len(before)} days before"
+            " it. Name a later day, or raise window.train_days."
         )

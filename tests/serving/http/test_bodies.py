@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from serving.http import bodies
 from serving.http.bodies import BodyParser, SimilarRequest, read_object
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
@@ -12,7 +13,7 @@ PARSER = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_queries=5))
 
 
 def parsed(parse, body: bytes) -> object:
-    return parse(read_object(body))
+    return parse(read_object(body, PARSER.most_objects))
 
 
 def outcome(parse, body: bytes) -> object:
@@ -87,3 +88,24 @@ def test_an_id_is_no_number_that_readers_of_json_round(number):
         assert outcome(PARSER.recommend, (body % number).encode())[0] == "wrong_type"
     assert outcome(PARSER.similar, b'{"item": %s}' % number.encode())[0] == "wrong_type"
     assert parsed(PARSER.recommend, b'{"query": {"user": 7.0}}').queries == [{"_user": "7"}]
+
+
+def test_objects_are_counted_before_they_are_made(monkeypatch):
+    text = {"query": {"device": '{["' * 20_101}, "k": 3}
+    assert parsed(PARSER.recommend, json.dumps(text).encode()).options.k == 3
+    monkeypatch.setattr(bodies, "orjson", None)
+    for body in (
+        b'{"queries":[' + b"{}," * 20_101,
+        b'{"k":[' + b'[],"\\"",' * 20_101,
+        b"[" * 20_101,
+    ):
+        kind, message, _ = outcome(PARSER.recommend, body)
+        assert kind == "out_of_range" and "at most 20,100 objects and lists; found 20,1" in message
+
+
+@pytest.mark.timeout(60)  # a scan that starts again at each quote takes hours
+@pytest.mark.parametrize("end", [b"", b"\\", b"\\\n"])
+def test_a_megabyte_that_is_one_text_without_an_end_is_scanned_once(end):
+    body = b"[" * 20_101 + b'"' + b'\\"[' * 340_000 + end
+    message = outcome(PARSER.recommend, body)[1]
+    assert "found 20,101." in message

@@ -48,13 +48,13 @@ class Killed(BaseException):
 @pytest.fixture
 def measured(monkeypatch):
     """The settings and days that were measured; `sqrtn` finds most, at a temperature of 0.1."""
-    state = SimpleNamespace(calls=[], stop_at=None, fails=())
+    state = SimpleNamespace(calls=[], stop_at=None, stop_by=Killed, fails=())
 
     def measure(run):
         train = run.pipeline.train
         state.calls.append((train.history.pooling, train.temperature, train.epochs, str(run.day)))
         if len(state.calls) == state.stop_at:
-            raise Killed
+            raise state.stop_by
         if train.history.pooling in state.fails:
             raise UsageError("The loss must stay a number.")
         value = 0.5 - abs(train.temperature - 0.1) - 0.2 * (train.history.pooling != "sqrtn")
@@ -146,6 +146,17 @@ def test_what_features_need_is_needed_by_all_trials(file, measured, monkeypatch)
         trials(file)
 
 
+def test_a_trial_that_ends_the_process_each_time_has_failed(file, measured):
+    for stop_by in (Killed, KeyboardInterrupt, Killed):
+        measured.stop_at, measured.stop_by = len(measured.calls) + 1, stop_by
+        with pytest.raises(stop_by):
+            trials(file)
+    assert len(set(measured.calls)) == 1
+    first, second = trials(file, most=2)
+    assert first.outcome == "It ended the process 2 times." and second.outcome == "done"
+    assert first.settings != second.settings
+
+
 def test_the_lines_make_the_file_the_best_trial(file, measured):
     out = tuned(file, *SEARCH)
     result = json.loads(out.splitlines()[-1])
@@ -188,7 +199,8 @@ def test_a_search_that_cannot_be_made_is_refused_before_any_work(file, measured,
     of_day = ("--days", DAYS[0])
     for options, message in (
         ((*of_day, "--key", "train.temprature"), "did you mean 'train.temperature'?"),
-        (("--days", "2024-03-30"), "has none of 2024-03-30"),
+        (("--days", "2024-03-30"), "has days 2024-03-01 to"),
+        (("--days", "2024-03-01"), "has none in the 4 days before it"),
         (("--days", "2024-03-09..2024-03-08"), "an earlier day to a later one"),
     ):
         assert message in tuned(file, *options, code=2)
