@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serving.http import events as live_events
+from serving.http import service
 from serving.http.events import parse_events
 from serving.http.hot_swap import LiveVersion
 from serving.http.http_errors import Problem
@@ -114,6 +115,12 @@ def test_a_wrong_event_is_reported_and_nothing_counts(client, body, kind, where)
         assert error["message"].startswith(place), "it names what is of another type"
     after = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
     assert after == before
+
+
+def test_a_body_of_too_many_objects_is_refused(client, monkeypatch):
+    monkeypatch.setattr(service, "MOST", 3)
+    answer = client.post("/v1/events", json={"events": [{"item": "i1"}] * 9})
+    assert "at most 6 objects and lists; found 11" in answer.json()["error"]["message"]
 
 
 def test_a_sender_whose_clock_is_a_day_ahead_gets_an_error_and_freezes_nothing(client):
