@@ -1,17 +1,17 @@
-"""The gate's two rules on the ranker's trees.
+"""The gate's two rules on the ranker.
 
-*Order* compares a version's trees with those of the newest accepted version, for held-out users of the day.
+*Order* compares a version's ranker with that of the newest accepted version, for held-out users of the day.
 Both order the same candidates. The candidates come from the earlier version's vectors and from counts at the
 start of the day, so neither has seen the day. The unit is a user. A version is refused if the whole 95%
 interval lies below -`gate.max_drop`. A shop with few held-out users is judged by all users of the day. The
-new trees were fitted on what these users took, so if they still lose, the version is broken.
+new ranker was fitted on the choices of these users, so if it still loses, the version is broken.
 
-*Recipe*: whether the trees or the fixed order serve. This rule refuses no version. A version's trees are
-fitted on the day, so the day cannot judge them. It can judge the recipe: the trees of the version before, on
-all users of a day, before training on that day. The unit is a day. Over the newest 7 to 28 days the trees are
-compared with the best of the fixed order and each source alone. If the trees are surely worse, the fixed
-order serves. Trees are still measured, and serve again once they are no longer surely worse. Before there are
-7 such days, the trees serve.
+*Recipe*: whether the ranker or the fixed order serves. This rule refuses no version. A version's ranker is
+fitted on the day, so the day cannot judge it. It can judge the recipe: the ranker of the version before, on
+all users of a day, before training on that day. The unit is a day. Over the newest 7 to 28 days, rankers are
+compared with the best of the fixed order and each source alone. If they are significantly worse, the fixed
+order serves. Rankers are still measured, and serve again once they are no longer significantly worse. Before
+there are 7 such days, the ranker serves.
 """
 
 from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ class RecipeJudgement(NamedTuple):
 
 
 def judge_recipe(version: JudgedVersion, gate: GateConfig) -> RecipeJudgement:
-    """Decides whether the trees or the fixed order serve."""
+    """Decides whether the ranker or the fixed order serves."""
     ranker, memory = version.ranker, version.memory
     if ranker is None:
         return RecipeJudgement(FIXED_ORDER)

@@ -181,7 +181,7 @@ def _second_stage(facts: Facts) -> Iterator[list[str]]:
             f"ranker on {counted(recipe.days, 'day')}, before training on each day",
             f"{number(recipe.trees)}, {list_name(recipe.beside)} {number(recipe.other)}:"
             f" {recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})",
-            "the fixed order serves if the ranker is surely worse",
+            "the fixed order serves if the ranker is significantly worse",
         ]
 
 
