@@ -20,7 +20,7 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
-from twinspire_core.config.source_registry import ENTRIES, FACTORS, own_digests
+from twinspire_core.config.source_registry import ENTRIES, own_digests
 from twinspire_core.contracts import (
     attempts,
     feature_schema,
@@ -40,7 +40,6 @@ from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.native_code import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.search.index import stored_vectors
-from twinspire_core.sources import factors
 from twinspire_core.sources.candidate_sources import fits_of
 from twinspire_core.sources.user_histories import HALF_LIFE, HALF_LIVES, half_life_column
 from twinspire_core.storage import parquet_files
@@ -89,8 +88,6 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
     return JudgedVersion(
         two_tower=metrics.holdout,
         fixed_order=metrics.fixed_order.holdout,
-        # The day's own lead is stored too, for later days
-        lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
         ranker=metrics.ranker,
         memory=memory.since(registry.state().overruled),
         index_recall=figures.recall,
@@ -158,8 +155,6 @@ def _seen_last(users: str, most: int) -> pa.Array:
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
     """Half-lives of the decayed counts that the version's sources and its ranker use."""
     used = {HALF_LIFE} if ctx.pipeline.sources.several else set()
-    if FACTORS in ctx.pipeline.sources.use:
-        used.add(factors.HALF_LIFE)
     # Trees choose among all half-lives: which ones they read may change from day to day.
     if (staged / RankerFile.FILE).exists():
         used.update(HALF_LIVES)

@@ -47,10 +47,7 @@ from model.evaluation.ranked_lists import (
 )
 from model.evaluation.version_line import (
     compare_with_best,
-    leads_after,
     line_after,
-    measure_lead,
-    popular_today,
     remember_day,
 )
 from model.item_fingerprint import fingerprint
@@ -155,9 +152,6 @@ def measure_day(
     """
     ks = ctx.pipeline.evaluation.ks
     held_out = day.evaluation_sets[HELD_OUT]
-    # Counted over the users that the version was trained on, so that both lists have the same data.
-    today = popular_today(held_out, day.corpus, not_held_out(day.events).column("_item"))
-    lead = measure_lead(ctx, held_out, lists.version.ranked[HELD_OUT], today)
     progressive = _measure_before(NEXT_DAY, day, lists, ks)
     alone = lists.of_sources(ctx, day)
     baselines = evaluate_baselines(day.evaluation_sets[NEXT_DAY], ks, alone.get(NEXT_DAY, {}))
@@ -171,7 +165,6 @@ def measure_day(
         holdout=HeldOutMeasures(
             **_measure_held_out(HELD_OUT, ctx, day, lists),
             baselines=evaluate_baselines(held_out, ks, alone.get(HELD_OUT, {})),
-            lead=lead,
         ),
         next_click=NextClickMeasures(
             progressive=_measure_before(NEXT_CLICK, day, lists, ks),
@@ -179,7 +172,6 @@ def measure_day(
             holdout=HeldOutMeasures(**_measure_held_out(HELD_OUT_CLICKS, ctx, day, lists)),
         ),
         train=trained.train,
-        leads=leads_after(ctx, lead),
         best=compare_with_best(ctx, day, lists),
         line=line_after(ctx, remember_day(ctx, day, lists, on_day)),
         fixed_order=fixed_order,

@@ -86,7 +86,6 @@ holdout = 0.2
 [gate]
 metric = "recall@10"
 max_drop = 0.8
-max_lead_drop = 0.8
 min_users = 10
 [serving]
 user_store = true

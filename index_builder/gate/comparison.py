@@ -270,7 +270,6 @@ class JudgedVersion:
     Attributes:
       two_tower: measures of its lists on held-out users.
       fixed_order: measures of its lists in the fixed order, on users held out of the day itself.
-      lifts_before: by measure, the leads of earlier versions over the popular items, the oldest first.
       ranker: measures of lists by trees; None if the pipeline file asks for no ranker.
       memory: measures of earlier versions; None to judge without them.
       index_recall: share of the exact neighbours that the index finds; None if it was not measured.
@@ -283,7 +282,6 @@ class JudgedVersion:
 
     two_tower: HeldOutMeasures
     fixed_order: HeldOutMeasures = field(default_factory=HeldOutMeasures)
-    lifts_before: Sequence[Mapping[str, float]] = ()
     ranker: RankerMeasures | None = None
     memory: LineMemory | None = None
     index_recall: float | None

@@ -1,7 +1,5 @@
-"""The gate's two rules on the towers, for held-out users of the day. If these are few, held-out users of up
-to six days before are added. The unit is a user.
-
-*Drop*: the two-tower's lists against those of earlier versions.
+"""The gate's rule on the towers: the two-tower's lists against those of earlier versions, for held-out users
+of the day. If these are few, held-out users of up to six days before are added. The unit is a user.
 
 nobody   fewer than `FEWEST` users can be measured, after a day that had enough: refused, as nobody
          can tell what the version is worth
@@ -16,21 +14,11 @@ few      with fewer than `gate.min_users`, refused when the whole interval lies 
          (index_builder/gate/comparison.py)
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
-
-*Lead* over the popular items of the day (model/evaluation/version_line.py). A version's baseline saw nothing
-of the day. So if behaviour changes daily, even a bad version may beat it. The popular list saw the same day
-as the version. The version's lead over this list is compared with the leads of earlier versions. The version
-is refused if its lead is both
-
-    far below   more than `gate.max_lead_drop` below their median
-    surely      its whole interval is below the smallest of them, because days differ too
-
-The fixed order has no such rule: its other sources never saw the day.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import NormalDist, median
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 
 from index_builder.gate.comparison import (
     LEAST_DIFFERENT,
@@ -49,7 +37,6 @@ from index_builder.gate.limits import beyond
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures
-from twinspire_core.contracts.gate_verdict import LiftFigures
 
 FEWEST = 2
 """Fewest users to measure: a single user says nothing about the others."""
@@ -232,32 +219,6 @@ def _beside_best(version: str, compared: ComparedMeasure, gate: GateConfig) -> s
     )
 
 
-# How many earlier versions must have a lead before leads are compared.
-_LEAST_BEFORE = 3
-
-
-def lift_of_line(
-    two_tower: HeldOutMeasures, lifts_before: Sequence[Mapping[str, float]], measure: str
-) -> LiftFigures:
-    """The lead of a version in a measure, and those of the versions before it, as JSON can hold them.
-
-    Args:
-      two_tower: measures of the version's lists on held-out users.
-      lifts_before: leads of the versions before, by measure, the oldest first.
-      measure: its name with its list length, such as `recall@50`.
-    """
-    leads = (lifts[measure] for lifts in lifts_before if measure in lifts)
-    lift = two_tower.lift_of(measure)
-    return LiftFigures(
-        lead=finite(lift.lead),
-        low=finite(lift.low),
-        high=finite(lift.high),
-        popular_today=finite(lift.popular_today),
-        differ=lift.differ,
-        before=list(filter(math.isfinite, leads)),
-    )
-
-
 def note_unread(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterator[Finding]:
     """Notes the features that were missing when the baseline was measured."""
     if version.two_tower.baseline and version.unread:
@@ -266,42 +227,3 @@ def note_unread(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Itera
             "the pipeline file was changed, so these features are missing for the baseline:"
             f" {', '.join(version.unread)}",
         )
-
-
-def judge_popularity_lift(
-    version: JudgedVersion, gate: GateConfig, _: IndexConfig
-) -> Iterator[Finding]:
-    """Compares the two-tower's lead with those of the versions before; notes what cannot be
-    compared.
-    """
-    two_tower = version.two_tower
-    is_off = gate.max_lead_drop >= 1
-    # The comparison with the baseline has already noted that there are too few users, or no baseline
-    if is_off or two_tower.users < gate.min_users or two_tower.baseline is None:
-        return
-    lift = lift_of_line(two_tower, version.lifts_before, gate.metric)
-    before = lift.before
-    if lift.lead is None:
-        yield Finding(
-            False,
-            "its lead over popular_today was not measured: this needs gate.min_users ="
-            f" {gate.min_users} held-out users of the day itself, and hits of popular_today",
-        )
-    elif len(before) < _LEAST_BEFORE:
-        few = f"only {len(before)} earlier versions have one, {_LEAST_BEFORE} are needed"
-        yield Finding(
-            False, f"its lead over popular_today, {lift.lead:.2f}, is not compared: {few}"
-        )
-    elif lift.lead < (1 - gate.max_lead_drop) * median(before):
-        # Days differ too, so a lead inside the range of earlier leads proves nothing
-        below_all = lift.high is not None and lift.high < min(before)
-        sure = below_all and lift.differ >= LEAST_DIFFERENT
-        span = f" (95%: {lift.low:.2f} to {lift.high:.2f})" if lift.low is not None else ""
-        text = (
-            f"{gate.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of"
-            f" popular_today{span} over {two_tower.users} users, {lift.differ} of them with different"
-            f" results. The {len(before)} versions before had {min(before):.2f} to"
-            f" {max(before):.2f} times, the median is {median(before):.2f}. The gate refuses a lead that"
-            f" is surely more than gate.max_lead_drop = {gate.max_lead_drop:g} below the median"
-        )
-        yield Finding(sure, text if sure else text + _CHANCE)

@@ -1,7 +1,7 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
-    towers   the two-tower's lists against those of the newest and of the best accepted version, and its lead
-             over the popular items of the day (index_builder/gate/tower_rules.py)
+    towers   the two-tower's lists against those of the newest and of the best accepted version
+             (index_builder/gate/tower_rules.py)
     ranker   the trees against those of the version before; and whether trees or the fixed order
              serve, which refuses nothing (index_builder/gate/ranker_rules.py)
     limits   floors and ceilings, size of the corpus, skew (index_builder/gate/limits.py); recall of
@@ -33,12 +33,7 @@ from index_builder.gate.limits import (
     judge_version_skew,
 )
 from index_builder.gate.ranker_rules import RecipeJudgement, judge_order, judge_recipe, note_recipe
-from index_builder.gate.tower_rules import (
-    judge_popularity_lift,
-    judge_towers,
-    lift_of_line,
-    note_unread,
-)
+from index_builder.gate.tower_rules import judge_towers, note_unread
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.features_report import FeatureSkew
@@ -54,7 +49,6 @@ Rule = Callable[[JudgedVersion, GateConfig, IndexConfig], Iterable[Finding]]
 # To add a rule, write a function in a module of this folder and add it here. The verdict keeps this order.
 RULES: tuple[Rule, ...] = (
     judge_towers,
-    judge_popularity_lift,
     judge_order,
     judge_limits,
     judge_served_limits,
@@ -158,7 +152,6 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
 def _figures(measured: JudgedVersion, recipe: RecipeJudgement, gate: GateConfig) -> GateFigures:
     """The figures that were compared; fields without a comparison are left out."""
     two_tower, memory, ranker = measured.two_tower, measured.memory, measured.ranker
-    lift = lift_of_line(two_tower, measured.lifts_before, gate.metric)
     figures: dict[str, Any] = {}
     if best := compare_with_best(two_tower, memory, gate.metric):
         figures["best"] = best.figures()
@@ -175,7 +168,6 @@ def _figures(measured: JudgedVersion, recipe: RecipeJudgement, gate: GateConfig)
             part.slice: ComparedFigures(**part.figures())
             for part in compare_slices(two_tower, gate.metric)
         },
-        lead=None if lift.lead is None else lift,
         **figures,
         index_recall=finite(measured.index_recall),
         items=measured.items,

@@ -39,7 +39,6 @@ NAMES = (
     "clicks",
     "history",
     "neighbours",
-    "factors",
     "ranked",
     "served",
     "simple",

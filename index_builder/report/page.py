@@ -6,7 +6,7 @@ from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_towe
 from index_builder.report import making_sections, quality_sections, training_sections
 from index_builder.report.facts import Facts, Section
 from twinspire_core.config.source_registry import RANKED
-from twinspire_core.contracts.gate_verdict import ComparedFigures, LiftFigures, PooledFigures
+from twinspire_core.contracts.gate_verdict import ComparedFigures, PooledFigures
 from twinspire_core.contracts.measures import RelativeChange, value_of
 from twinspire_core.display.pages import style, templates
 from twinspire_core.display.quality_tables import interval_text, kind_text, list_name
@@ -145,7 +145,7 @@ def _gate(facts: Facts) -> Section:
 
 
 def _two_tower(facts: Facts) -> Iterator[list[str]]:
-    """The two-tower against the baseline, the best earlier version, and popular items of the day."""
+    """The two-tower against the baseline and the best earlier version."""
     held = facts.metrics.holdout
     figures = facts.gate.figures
     most = f"−{facts.limits.max_drop:.0%}"
@@ -158,12 +158,6 @@ def _two_tower(facts: Facts) -> Iterator[list[str]]:
         yield [f"the best earlier version, {best.version}", changed, f"{most}, whole interval"]
         yield from _pooled(best.pooled, "each against that version", most)
     yield from _pooled(figures.pooled, "each against its baseline", most)
-    if lead := figures.lead:
-        yield [
-            f"{facts.metric} compared with the day’s most popular items",
-            _lead(lead),
-            f"−{facts.limits.max_lead_drop:.0%} of the earlier median",
-        ]
 
 
 def _second_stage(facts: Facts) -> Iterator[list[str]]:
@@ -205,16 +199,6 @@ def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str
         return []
     name = f"{pooled.days} days together, {how}, {count(pooled.users)} users"
     return [[name, _change_text(pooled), limit]]
-
-
-def _lead(lead: LiftFigures) -> str:
-    """The lead over a list of the day's most popular items, now and in the versions before."""
-    text = f"{lead.lead:.2f} times {number(lead.popular_today)}"
-    if lead.low is not None:
-        text += f" ({lead.low:.2f} to {lead.high:.2f})"
-    if lead.before:
-        text += f"; earlier versions {min(lead.before):.2f} to {max(lead.before):.2f}"
-    return text
 
 
 def _gate_slices(facts: Facts) -> list[Table]:

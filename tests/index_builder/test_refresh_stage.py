@@ -44,13 +44,13 @@ def files(*sources, features=("popular",)):
 
 
 def test_missing_sources_are_reported_and_their_ranker_is_left_out(refreshed):
-    features = ("place:factors", "attribute_share:colour")
-    version, notes = refreshed(files(*MADE, "factors", features=features))
+    features = ("place:neighbours", "attribute_share:colour")
+    version, notes = refreshed(files(*MADE, "neighbours", features=features))
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
     assert GateVerdict.read(version).serves == "fixed_order", "where the ranker served"
-    assert any("does not use lists of factors:" in note for note in notes)
+    assert any("does not use lists of neighbours:" in note for note in notes)
     assert any(
-        "as it uses attribute_share:colour, lists of factors, which" in note for note in notes
+        "as it uses attribute_share:colour, lists of neighbours, which" in note for note in notes
     )
 
 

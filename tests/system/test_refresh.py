@@ -185,7 +185,7 @@ def test_a_refresh_has_the_tables_of_all_sources(changed):
 def test_a_refresh_without_a_source_says_why(changed):
     declared = changed.read_text()
     changed.write_text(
-        f'{declared}\n[sources]\nuse = ["two_tower", "history", "popular", "factors"]\n'
+        f'{declared}\n[sources]\nuse = ["two_tower", "history", "popular", "neighbours"]\n'
     )
     twinspire("run", str(changed), "--from", FIRST, "--to", SECOND, "--force")
     trained = Version.open(load(changed))
@@ -197,10 +197,12 @@ def test_a_refresh_without_a_source_says_why(changed):
     verdict = GateVerdict.read(version.home)
     assert verdict.serves == "fixed_order"
     (note,) = [note for note in verdict.notes if "ranker" in note]
-    assert note.startswith(f"the ranker of {trained.id} is left out, as it uses lists of factors")
+    assert note.startswith(
+        f"the ranker of {trained.id} is left out, as it uses lists of neighbours"
+    )
     (note,) = [note for note in verdict.notes if note.startswith("the fixed order of")]
     assert note.startswith(
-        f"the fixed order of {trained.id} does not use lists of factors: sources.use"
+        f"the fixed order of {trained.id} does not use lists of neighbours: sources.use"
     )
 
 

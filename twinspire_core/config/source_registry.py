@@ -20,7 +20,6 @@ HISTORY = "history"
 POPULAR = "popular"
 CO_OCCURRENCE = "co_occurrence"
 NEIGHBOURS = "neighbours"
-FACTORS = "factors"
 FIXED_ORDER = "fixed_order"
 """Not a source: several sources by fixed weights (twinspire_core/fusion/rank_fusion.py)."""
 RANKED = "ranked"
@@ -61,7 +60,6 @@ ENTRIES = {
     POPULAR: SourceEntry("popular", f"{_PACKAGE}.popular_and_history:Popular"),
     CO_OCCURRENCE: SourceEntry("bought together", f"{_PACKAGE}.co_occurrence:CoOccurrence", True),
     NEIGHBOURS: SourceEntry("taken by similar users", f"{_PACKAGE}.neighbours:Neighbours", True),
-    FACTORS: SourceEntry("factorisation (iALS)", f"{_PACKAGE}.factors:Factors", True),
 }
 """The sources by name, in the order in which they are shown. To add a source, write a module and add it
 here.

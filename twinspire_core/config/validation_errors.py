@@ -23,6 +23,12 @@ _TYPES = {
     "model_type": "a table",
 }
 
+# What to do about keys of earlier releases.
+_REMOVED = {
+    "gate.max_lead_drop": "delete the line. The gate compares a version with the newest and the best"
+    " accepted one; set gate.floors for logs that change daily",
+}
+
 
 def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
     """The message about one broken rule that pydantic reports for the whole file: the key, the value found,
@@ -46,6 +52,8 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case kind_of_error if kind_of_error in _TYPES:
             return f"{where}: must be {_TYPES[kind_of_error]}; found {_found(error['input'])}"
         case "extra_forbidden":
+            if remedy := _REMOVED.get(where):
+                return f"{where}: this key was removed; {remedy}"
             table = path[:-1]
             keys = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
             hint = did_you_mean(str(path[-1]), keys) or f"known: {', '.join(keys)}"

@@ -16,7 +16,6 @@ from twinspire_core.contracts.measures import (
     Measures,
     NamedValues,
     PairedDifferences,
-    PopularityLift,
     RelativeChange,
 )
 from twinspire_core.metrics.measure_names import KEPT
@@ -128,8 +127,6 @@ class HeldOutMeasures(JsonPart):
       baseline: the newest accepted version before; None on the first day.
       change: from baseline to candidate, by measure; None without a baseline.
       baselines: lists that need no model, by name.
-      lead: by measure, the version's lead over the popular items of the day; None if too few users of the day
-        itself were measured.
     """
 
     users: int = 0
@@ -138,17 +135,12 @@ class HeldOutMeasures(JsonPart):
     baseline: Measures | None = None
     change: Mapping[str, RelativeChange] | None = None
     baselines: Mapping[str, Measures] = {}
-    lead: Mapping[str, PopularityLift] | None = None
 
     def change_of(self, measure: str) -> RelativeChange:
         """The change of a measure, also of a slice, from the baseline; without figures if it was not
         measured.
         """
         return (self.change or {}).get(measure, RelativeChange())
-
-    def lift_of(self, measure: str) -> PopularityLift:
-        """The lift of a measure; without figures where it was not measured."""
-        return (self.lead or {}).get(measure, PopularityLift())
 
 
 class BestMeasures(JsonPart):
@@ -270,7 +262,6 @@ class DayMetrics(JsonFile):
       baselines: lists that need no model, on the same queries, by name.
       holdout: this version and its parent on users held out of training.
       next_click: measures of one query per event.
-      leads: lifts by day and measure, of this version and of earlier versions of its line.
       best: the best accepted version before; None without a parent, or if no earlier measures are stored.
       line: by day, the stored measures of this version and of earlier versions of its line.
       ranker: None without several sources.
@@ -291,7 +282,6 @@ class DayMetrics(JsonFile):
     holdout: HeldOutMeasures = HeldOutMeasures()
     next_click: NextClickMeasures = NextClickMeasures()
     train: TrainingFigures = TrainingFigures()
-    leads: Mapping[str, Mapping[str, float]] = {}
     best: BestMeasures | None = None
     line: Mapping[str, MeasuredDay] = {}
     fixed_order: FixedOrderMeasures = FixedOrderMeasures()

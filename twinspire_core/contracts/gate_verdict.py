@@ -1,10 +1,9 @@
 """`gate.json` of a version: the gate's verdict, and the figures that it is based on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
-from twinspire_core.contracts.measures import PopularityLift
 
 
 class ComparedFigures(JsonPart):
@@ -26,16 +25,6 @@ class ComparedFigures(JsonPart):
     low: float | None = None
     high: float | None = None
     differ: int | None = None
-
-
-class LiftFigures(PopularityLift):
-    """The lead of a version over the popular items of the day (index_builder/gate/tower_rules.py).
-
-    Attributes:
-      before: leads of the versions before, the oldest first.
-    """
-
-    before: Sequence[float] = ()
 
 
 class PooledFigures(ComparedFigures):
@@ -100,7 +89,6 @@ class GateFigures(ComparedFigures):
     Attributes:
       metric: the measure that was compared.
       slices: the comparison for slices of users, by names such as `users:0`.
-      lead: None where too few users of the day itself were measured.
       best: None where the best accepted version is the baseline, or is not known.
       pooled: None where the day had enough users.
       trees: this version's ranker against that of the version before; None without a ranker.
@@ -111,7 +99,6 @@ class GateFigures(ComparedFigures):
 
     metric: str | None = None
     slices: Mapping[str, ComparedFigures] = {}
-    lead: LiftFigures | None = None
     best: BestFigures | None = None
     pooled: PooledFigures | None = None
     trees: ComparedFigures | None = None

@@ -169,21 +169,3 @@ class RelativeChange(JsonPart):
     worse: int = 0
     low: float | None = None
     high: float | None = None
-
-
-class PopularityLift(JsonPart):
-    """A measure of a version, divided by that of the list `popular_today`
-    (model/evaluation/version_line.py).
-
-    Attributes:
-      lead: the ratio.
-      low, high: the ratio's paired 95% interval; None where nothing was resampled.
-      popular_today: the measure of that list.
-      differ: users whose two lists differ in the measure.
-    """
-
-    lead: float | None = None
-    low: float | None = None
-    high: float | None = None
-    popular_today: float | None = None
-    differ: int = 0

@@ -126,10 +126,8 @@ WEIGHTS: Mapping[str, Sequence[float]] = {
     NEITHER: (0.01, 1.0, 0.7, 0.1),
 }
 """By kind of log, the weights of `_COLUMNS`. Items of any other source come after those of these."""
-# Sources that share the weight of another source.
-_LIKE = dict.fromkeys(
-    (source_registry.NEIGHBOURS, source_registry.FACTORS), source_registry.CO_OCCURRENCE
-)
+# A source that shares the weight of another one.
+_LIKE = {source_registry.NEIGHBOURS: source_registry.CO_OCCURRENCE}
 _FILLS_UP = 1e-5
 
 

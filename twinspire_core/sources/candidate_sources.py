@@ -6,7 +6,6 @@ history        what the user took before, by decayed counts
 popular        what everybody takes, by decayed counts
 co_occurrence  what others took with, just before or just after what the user took last
 neighbours     what users took who took the same
-factors        by the factors of a matrix factorisation
 
 U queries, C items of the corpus; items are positions in it, -1 is none. Where a source alone lists
 fewer items than are asked for, the most popular ones follow; in the fixed order

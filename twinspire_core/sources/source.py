@@ -113,14 +113,14 @@ class Queries:
         row, values = np.divmod(pair[np.diff(pair, prepend=-1) > 0], width)
         return Ragged(values, row, len(self))
 
-    def weighted_items(self, half_life: str = HALF_LIFE) -> WeightedItems:
-        """The items of purchase histories, weighted with a half-life. Without counts, each item weighs 1."""
+    def weighted_items(self) -> WeightedItems:
+        """The items of purchase histories, weighted by age. Without counts, each item weighs 1."""
         personal = self.personal
         if personal is None:
             past = self.past.where(self.past.values >= 0)
             ones = np.ones(len(past.values), np.float32)
             return WeightedItems(past, ones, list_places(past.lengths).astype(np.float32))
-        counts = personal.of_entry[half_life]
+        counts = personal.of_entry[HALF_LIFE]
         # A very old event may decay to 0. Such an item would be a candidate without weight.
         number = personal.newest_first[counts[personal.newest_first] > 0]
         items = personal.items.where(number)

@@ -248,10 +248,10 @@ class WeightedItems(NamedTuple):
     ages: np.ndarray
 
     @classmethod
-    def of(cls, sequences: Sequences, corpus_size: int, half_life: str = HALF_LIFE) -> Self:
-        """Sums up events; one that is a half-life, of `HALF_LIVES`, old counts half."""
+    def of(cls, sequences: Sequences, corpus_size: int) -> Self:
+        """Sums up events; one that is `HALF_LIFE` old counts half."""
         items, ages = sequences
-        days = PERSONAL_HALF_LIVES[half_life_column(half_life)]
+        days = PERSONAL_HALF_LIVES[half_life_column(HALF_LIFE)]
         pair = items.row * corpus_size + items.values
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
         counted = np.exp2(-ages.astype(np.float64) / days)
@@ -267,13 +267,6 @@ class WeightedItems(NamedTuple):
         """At most `most` items of each user, those taken last."""
         keep = list_places(self.items.lengths) < most
         return type(self)(self.items.where(keep), self.weights[keep], self.ages[keep])
-
-    def part(self, start: int, stop: int) -> Self:
-        """Users `start` to `stop`."""
-        first, last = np.searchsorted(self.items.row, [start, stop])
-        return type(self)(
-            self.items.part(start, stop), self.weights[first:last], self.ages[first:last]
-        )
 
 
 def newest_first(lists: Ragged, ages: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_tables_of_sources_are_as_of_their_day_and_never_newer(replayed, day):
         assert not tables
         return
     own = digests(folder / str(day))
-    assert {name.split("/")[0] for name in tables} >= {"co_occurrence", "sequences", "factors"}
+    assert {name.split("/")[0] for name in tables} >= {"co_occurrence", "sequences"}
     assert {name: hashes[name] for name in tables} == {name: own[name] for name in tables}
 
 

@@ -11,13 +11,10 @@ from twinspire_core.contracts.features_report import FeatureSkew
 
 GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200)
 INDEX = IndexConfig(recall_target=0.98)
-_LEAD = {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}
 GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
     "baseline": {"recall@50": 0.2},
     "users": 500,
-    "lead": {"recall@50": _LEAD},
-    "lifts_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
     "index_recall": 0.99,
     "items": 1000,
     "baseline_items": 1000,
@@ -29,9 +26,7 @@ def verdict(gate=GATE, fixed_order=None, **changes):
     that order.
     """
     data = {**GOOD, **changes}
-    lists = {
-        name: data.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
-    }
+    lists = {name: data.pop(name, None) for name in ("candidate", "baseline", "change", "users")}
     two_tower = HeldOutMeasures(**lists)
     order = HeldOutMeasures(**({**lists, **fixed_order} if fixed_order else {}))
     return judge(JudgedVersion(two_tower=two_tower, fixed_order=order, **data), gate, INDEX)

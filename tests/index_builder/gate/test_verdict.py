@@ -10,7 +10,6 @@ from index_builder.gate.comparison import MeasuredUsers
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import (
     GATE,
-    GOOD,
     INDEX,
     any_day,
     changed,
@@ -111,10 +110,9 @@ def test_the_figures_tell_what_was_compared():
         change={"recall@50": of_all, "recall@50/users:1-4": {"change": 0.0, "differ": 1}},
     ).figures.model_dump()
     unsure = {"change": 0.0, "low": None, "high": None, "differ": 1}
-    lead = {**GOOD["lead"]["recall@50"], "before": [0.9, 1.0, 1.1]}
     data = {"metric": "recall@50", "candidate": 0.25, "baseline": 0.2, "users": 500, **of_all}
     data["slices"] = {"users:1-4": {"users": 300, "candidate": 0.1, "baseline": 0.1, **unsure}}
-    assert figures == {**data, "lead": lead, "index_recall": 0.99, "items": 1000}
+    assert figures == {**data, "index_recall": 0.99, "items": 1000}
 
 
 def slices(*told, users=300):
@@ -284,11 +282,13 @@ def refreshed(**changes):
 
 def test_a_refresh_tells_what_its_fixed_order_goes_without():
     about = [
-        text for text in refreshed(silent=["neighbours", "factors"]).notes if "fixed order" in text
+        text
+        for text in refreshed(silent=["neighbours", "co_occurrence"]).notes
+        if "fixed order" in text
     ]
     (note,) = about
     assert note.startswith(
-        "the fixed order of 2017-10-01-abc does not use lists of neighbours, factors"
+        "the fixed order of 2017-10-01-abc does not use lists of neighbours, co_occurrence"
     )
     assert not any("fixed order" in note for note in refreshed().notes)
 

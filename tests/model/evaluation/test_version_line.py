@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from datetime import date, timedelta
 from types import SimpleNamespace
@@ -8,21 +7,17 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.evaluate import paired_differences
-from model.evaluation.evaluation_set import prepare, prepare_whole
+from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import (
     _judged_measures,
-    leads_after,
     line_after,
-    measure_lead,
-    popular_today,
 )
 from twinspire_core.config.tables.deployment import ServingConfig
-from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences
-from twinspire_core.sources.user_histories import PersonalCounts
 
 TODAY = date(2024, 5, 20)
 ITEMS = 12
@@ -118,7 +113,7 @@ def test_the_kind_of_lists_that_counts_is_compared(world):
 
 def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day(tmp_path):
     assert line_after(context(None), None) == {}
-    (tmp_path / "metrics.json").write_text(json.dumps({"leads": {}}))
+    (tmp_path / "metrics.json").write_text("{}")
     own = MeasuredDay(against="p")
     assert line_after(context(tmp_path), own) == {str(TODAY): own}
 
@@ -144,101 +139,3 @@ def test_what_the_gate_may_look_at_is_remembered_of_days_with_trees():
         "fixed_order": {"mrr": 0.5},
     }
     assert _judged_measures({"fixed_order": {"mrr": 0.5}}, (2,)) == {}
-
-
-FIVE = pa.table({"_item": list("abcde"), "_popular": [5, 4, 3, 2, 1], "_lately": [1, 2, 3, 4, 5]})
-
-
-def taking(truths, day=TODAY):
-    """Users who take these, each a string of items."""
-    table = {"_user": [f"u{n}" for n in range(len(truths))], "_truth": [list(x) for x in truths]}
-    table["_day"] = pa.array([day] * len(truths), pa.date32())
-    return prepare_whole(pa.table(table | {"_past": [["a"]] * len(truths)}), FIVE)
-
-
-def lead_context(min_users=1, parent=None, exclude_seen=False):
-    pipeline = SimpleNamespace(
-        evaluation=EvaluationConfig(ks=(1, 2)),
-        gate=GateConfig(min_users=min_users),
-        serving=ServingConfig(exclude_seen=exclude_seen),
-    )
-    return SimpleNamespace(day=TODAY, parent=parent, pipeline=pipeline)
-
-
-def test_what_was_taken_most_comes_first_and_equals_by_what_was_popular_lately():
-    taken = pa.chunked_array([["b", "a", "b"], ["unheard-of", "d", "c", "d"]])
-    # D b, c a, e
-    assert popular_today(taking(["a"]), FIVE, taken).tolist() == [3, 1, 2, 0, 4]
-    nothing = pa.array([], pa.string())
-    assert popular_today(taking(["a"]), FIVE, nothing).tolist() == [4, 3, 2, 1, 0]
-
-
-def test_the_lead_is_the_ratio_of_what_both_lists_find():
-    """popular_today lists d, b: it finds 1/2, 0, 1 and 1; the version 1, 1, 0 and 1."""
-    exam_of = taking(["da", "c", "b", "d"])
-    lists = RankedLists(np.array([[0, 3, 1], [2, 0, 3], [0, 4, 1], [3, 0, 1]]), None)
-    measured = measure_lead(lead_context(), exam_of, lists, np.array([3, 1, 2, 0, 4]))
-    both = measured["recall@2"]
-    told = both["lead"], both["popular_today"], both["differ"]
-    assert told == (pytest.approx(3 / 2.5), 2.5 / 4, 3)
-    assert 0 < both["low"] < both["lead"] < both["high"]
-    one = measured["recall@1"]
-    assert (one["lead"], one["popular_today"]) == (pytest.approx(2.5 / 1.5), 1.5 / 4)
-    assert measured["mrr"]["lead"] == pytest.approx((1 + 1 + 0 + 1) / (1 + 0 + 1 / 2 + 1))
-    assert not any("/" in name for name in measured)
-
-
-def test_a_list_that_finds_nothing_gives_no_lead():
-    lists = RankedLists(np.array([[3, 0]]), None)
-    assert "recall@2" not in measure_lead(lead_context(), taking(["d"]), lists, np.arange(5))
-
-
-def test_there_is_no_lead_without_enough_users_of_the_day():
-    order, lists = np.arange(5), RankedLists(np.array([[0, 1], [0, 1]]), None)
-    two = taking(["a", "a"])
-    assert measure_lead(lead_context(2), two, lists, order)["recall@1"]["lead"] == 1
-    assert measure_lead(lead_context(3), two, lists, order) is None
-    yesterday = taking(["a", "a"], date(2024, 5, 19))
-    assert measure_lead(lead_context(2), yesterday, lists, order) is None
-
-
-def test_a_line_remembers_a_week_of_leads(tmp_path):
-    parent = SimpleNamespace(home=str(tmp_path))
-    before = {f"2024-05-{n}": {"recall@2": n / 10} for n in range(10, 20)}
-    (tmp_path / DayMetrics.FILE).write_text(json.dumps({"leads": before}))
-    own = {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}
-    leads = leads_after(lead_context(parent=parent), own)
-    assert list(leads) == [f"2024-05-{n}" for n in range(13, 21)]
-    assert leads["2024-05-13"] == before["2024-05-13"] and leads["2024-05-20"] == {"recall@2": 1.5}
-    assert list(leads_after(lead_context(parent=parent), None))[-1] == "2024-05-19"
-    assert leads_after(lead_context(), own) == {"2024-05-20": leads["2024-05-20"]}
-
-
-def test_leads_of_the_other_kind_of_lists_are_forgotten(tmp_path):
-    parent = SimpleNamespace(home=str(tmp_path))
-    own = {"recall@2": {"lead": 1.5}}
-    for seen, counted in (("kept", False), ("excluded", True)):
-        measured = {"holdout": {"candidate": {"seen": seen}}, "leads": {"2024-05-19": {"mrr": 2}}}
-        (tmp_path / DayMetrics.FILE).write_text(json.dumps(measured))
-        same = lead_context(parent=parent, exclude_seen=counted)
-        changed = lead_context(parent=parent, exclude_seen=not counted)
-        assert list(leads_after(same, own)) == ["2024-05-19", "2024-05-20"]
-        assert list(leads_after(changed, own)) == ["2024-05-20"]
-
-
-def test_without_what_was_seen_neither_list_has_it():
-    """The day's favourites are a and b; the user had a, and takes b and c."""
-    evaluation_set = replace(taking(["bc"]), exclude_seen=True)
-    ranked = RankedLists(np.array([[0, 1]]), np.array([[2, 1]]))
-
-    def lead(evaluation_set):
-        return measure_lead(lead_context(), evaluation_set, ranked, np.arange(5))
-
-    measured = lead(evaluation_set)
-    assert measured["recall@1"] == {**measured["recall@1"], "lead": 1, "popular_today": 1 / 2}
-    kept = lead(replace(evaluation_set, exclude_seen=False))
-    assert "recall@1" not in kept, "the first of both is a"
-    past = evaluation_set.past
-    counted = PersonalCounts.of_histories(past)
-    nowhere = past.where(past.values < 0)
-    assert lead(replace(evaluation_set, past=nowhere, personal=counted)) == measured

@@ -6,12 +6,9 @@ import pytest
 
 from model.train_stage import load
 from tests.model.train_stage.two_days import (
-    FIRST,
-    SECOND,
     day_queries,
     examples,
     metrics_of,
-    rows_trained_on,
 )
 
 pytestmark = pytest.mark.slow
@@ -67,24 +64,3 @@ def test_each_event_is_also_a_separate_query(shop):
         asked = zip(rows["_item"].to_pylist(), listed, strict=True)
         actual = [item in names[top] for item, top in asked]
         assert which["recall@5"] == which["hit_rate@5"] == pytest.approx(np.mean(actual))
-
-
-def test_the_lead_is_over_what_the_users_trained_on_took_that_day(shop):
-    """By hand: the ten most popular items, compared with the items of each held-out user."""
-    taken = [row["_item"] for row in rows_trained_on(shop)]
-    queries, corpus = day_queries(shop)
-
-    def favour(x):
-        return -taken.count(x["_item"]), -(x["_lately"] or 0), -(x["_popular"] or 0)
-
-    first = {x["_item"] for x in sorted(corpus.to_pylist(), key=favour)[:10]}
-    truths = [x["_truth"] for x in queries.to_pylist() if x["_holdout"] and x["_past_events"]]
-    metrics, parent = metrics_of(shop.train2), metrics_of(shop.train1)
-    holdout = metrics["holdout"]
-    found = holdout["lead"]["recall@10"]
-    recall = np.mean([len(first & set(x)) / len(set(x)) for x in truths])
-    assert found["popular_today"] == pytest.approx(recall)
-    assert found["lead"] == pytest.approx(holdout["candidate"]["recall@10"] / recall)
-    own = {name: x["lead"] for name, x in holdout["lead"].items()}
-    assert metrics["leads"] == parent["leads"] | {str(SECOND): own}
-    assert list(parent["leads"]) == [str(FIRST)]

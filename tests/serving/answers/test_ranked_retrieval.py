@@ -112,7 +112,7 @@ def test_of_a_newer_format_the_mix_answers_and_says_so_once(opened, caplog):
     ("sources", "features", "lacking"),
     [
         (SOURCES, ("popular", "moon"), "moon"),
-        ((*SOURCES, "factors"), ("place:factors",), "lists of factors"),
+        ((*SOURCES, "neighbours"), ("place:neighbours",), "lists of neighbours"),
     ],
 )
 def test_what_a_version_does_not_know_is_not_taken_to_be_missing(

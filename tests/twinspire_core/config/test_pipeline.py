@@ -121,6 +121,8 @@ LISTS = '[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n'
     [
         ("dimension", "dimensions", "train.dimensions: unknown key; did you mean 'dimension'?"),
         ("[train]", "[trian]", "trian: unknown key; did you mean 'train'?"),
+        ("[train]", "[gate]\nmax_lead_drop = 0.3\n[train]", "was removed; delete the line"),
+        ("[train]", "[sources]\nuse = ['factors']\n[train]", "'factors' was removed; delete it"),
         ("types", "tipes", "features.history.tipes: unknown key; did you mean 'types'?"),
         ('kind = "category"', 'kind = "categorys"', "found 'categorys'; did you mean 'category'?"),
         ('kind = "category"\n', "", "features.brand.kind: must be one of id, category,"),

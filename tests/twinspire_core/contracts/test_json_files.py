@@ -21,5 +21,5 @@ def test_a_missing_file_reads_as_none(tmp_path):
     assert DayMetrics.find(tmp_path) is None
     with pytest.raises(FileNotFoundError):
         DayMetrics.read(str(tmp_path))
-    DayMetrics(leads={"2024-05-01": {"mrr": 1.5}}).write(tmp_path)
-    assert DayMetrics.find(str(tmp_path)).leads["2024-05-01"]["mrr"] == 1.5
+    DayMetrics(held_out_shares={"2024-05-01": 0.1}).write(tmp_path)
+    assert DayMetrics.find(str(tmp_path)).held_out_shares["2024-05-01"] == 0.1

@@ -20,11 +20,19 @@ from twinspire_core.errors import did_you_mean
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.measure_names import SLICES
 
+# What to do about sources of earlier releases.
+_REMOVED = {
+    "factors": "delete it. The two-tower's linear part, which train.history.pooling = 'attention' or"
+    " 'sqrtn' adds, does its work"
+}
+
 
 def _known_source(name: str, info: ValidationInfo) -> str:
     """The name of a source; makes one that is a file in the folder of the context known."""
     if name.endswith(".py"):
         return add_own(str((info.context or Path()) / name))
+    if name in _REMOVED:
+        raise ValueError(f"the source {name!r} was removed; {_REMOVED[name]}")
     if name not in ENTRIES:
         hint = did_you_mean(name, ENTRIES) or f"known: {', '.join(ENTRIES)}"
         raise ValueError(f"there is no source {name!r}; {hint}")
@@ -53,7 +61,7 @@ class SourcesConfig(Strict):
             " popular items. `co_occurrence`: items that others took together with the user's"
             " last items. `neighbours`: items that similar users took; needs"
             " `serving.user_store`, because versions then hold lists of single users."
-            " `factors`: matrix factorisation. With `two_tower` alone there is no ranker."
+            " With `two_tower` alone there is no ranker."
             " `steady.py`: your own source, in a file of this name next to the pipeline file"
             " (docs/guide/sources.md)."
         ),
@@ -103,18 +111,6 @@ class GateConfig(Strict):
             " version accepted in the last 30 days, and with the previous version's ranker. In"
             " a slice of users by earlier events (0, 1-4, 5-19, 20+), a drop is"
             " refused only if it is surely larger than twice `max_drop`."
-        ),
-    )
-    max_lead_drop: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description=(
-            "Largest tolerated relative drop of the lead over today's most popular items,"
-            " compared with the median lead of the last seven versions. A larger drop is"
-            " refused only if the whole interval of the lead is also below the leads of all"
-            " seven. Set 0.3 for logs that change daily, such as news, where it is easy to"
-            " beat a version that saw nothing of the day. 1 turns it off."
         ),
     )
     min_users: int = Field(
