@@ -2,10 +2,10 @@
 
     towers   the two-tower's lists against those of the newest and of the best accepted version
              (index_builder/gate/tower_rules.py)
-    ranker   the trees against those of the version before; and whether trees or the fixed order
-             serve, which refuses nothing (index_builder/gate/ranker_rules.py)
-    limits   floors and ceilings, size of the corpus, skew (index_builder/gate/limits.py); recall of
-             the index
+    order    the trees against those of the version before (index_builder/gate/ranker_rules.py)
+    recipe   whether trees or the fixed order serve, which refuses nothing (the same module)
+    limits   floors and ceilings, size of the corpus, skew, recall of the index
+             (index_builder/gate/limits.py)
 
 With too few users the gate concludes nothing, and notes that.
 """
