@@ -6,7 +6,7 @@ N rows; L entries of the longest list of a column; C items.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -195,19 +195,28 @@ class NegativeCorpus:
       features: transformed columns of the item tower by name, [C] or [C, L], as
         `model.data.training_rows.Rows` has them.
       item: [C] int64, fingerprints of the items' ids, each once.
+      ordered: [C] int64, the same in ascending order.
     """
 
     features: Mapping[str, np.ndarray]
     item: np.ndarray
+    ordered: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sorts the items once."""
+        object.__setattr__(self, "ordered", np.sort(self.item))
 
     def __len__(self) -> int:
         return len(self.item)
 
     def draw_probability(self, item: np.ndarray) -> np.ndarray:
         """The probability that a draw returns each of these items, [M] int64: [M] float32, 0 outside the
-        corpus.
+        corpus. Every step calls this, so it must not read the whole corpus.
         """
-        return np.isin(item, self.item).astype(np.float32) / max(len(self), 1)
+        if not len(self):
+            return np.zeros(len(item), np.float32)
+        place = np.searchsorted(self.ordered, item).clip(max=len(self) - 1)
+        return (self.ordered[place] == item).astype(np.float32) / len(self)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws n items uniformly with replacement; none from an empty corpus.

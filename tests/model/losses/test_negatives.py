@@ -1,3 +1,5 @@
+from time import process_time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,6 +63,32 @@ def test_uniform_draws_are_uniform_with_the_features_of_what_is_drawn():
     np.testing.assert_array_equal(features["tags"], np.stack([drawn, drawn + 1], 1))
     assert np.abs(np.unique(drawn, return_counts=True)[1] - 1000).max() < 5 * np.sqrt(750)
     assert catalogue.draw_probability(np.array([30, 31, 50])).tolist() == [0.25, 0, 0.25]
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_probabilities_of_draws_equal_a_look_through_the_whole_corpus(size):
+    rng = np.random.default_rng(size)
+    items = rng.choice(np.arange(-2 * size, 2 * size), size, replace=False)
+    asked = rng.integers(-3 * size, 3 * size, 500)
+    expected = [(items == item).sum() / size for item in asked]
+    actual = NegativeCorpus(features={}, item=items).draw_probability(asked)
+    assert actual == pytest.approx(expected) and actual.dtype == np.float32
+
+
+def test_the_cost_of_a_draw_does_not_grow_with_the_corpus():
+    """A sort of the corpus takes a thousand times longer for a thousand times more items."""
+
+    def seconds(size):
+        corpus = NegativeCorpus(features={"item": np.arange(size)}, item=np.arange(size))
+        taken = []
+        for _ in range(20):
+            begin = process_time()
+            _, drawn = corpus.draw(1000, np.random.default_rng(1))
+            corpus.draw_probability(drawn)
+            taken.append(process_time() - begin)
+        return min(taken)
+
+    assert seconds(1_000_000) < 50 * seconds(1_000)
 
 
 def test_nothing_is_drawn_from_an_empty_catalogue():
