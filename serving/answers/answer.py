@@ -153,19 +153,20 @@ class Explanations(NamedTuple):
         strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_EXPLAINING]
         for row, position in enumerate(np.flatnonzero(is_ranked)):
             reasons[position] = [
-                self._reason(int(column), values[row, column], added[row, column])
+                self._reason(int(column), values[row], added[row, column])
                 for column in strongest[row]
                 if added[row, column] != 0
             ]
         return reasons
 
-    def _reason(self, column: int, value: float, added: float) -> ReasonPart:
-        name = self.ranker.names[column]
+    def _reason(self, column: int, values: np.ndarray, added: float) -> ReasonPart:
+        name, value = self.ranker.names[column], float(values[column])
+        by_name = dict(zip(self.ranker.names, values.tolist(), strict=True))
         return {
             "feature": name,
-            "value": None if np.isnan(value) else float(value),
+            "value": None if np.isnan(value) else value,
             "contribution": float(added),
-            "text": self.features.describe(name, float(value), self.ranker.sources),
+            "text": self.features.describe(name, by_name, self.ranker.sources),
         }
 
 

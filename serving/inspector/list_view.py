@@ -280,11 +280,20 @@ def _rows(
         if sources:
             source = sources[rank]
             of_item.append(Tag(source, f"source: {list_name(source)}", title))
-        score = number(float(answer["scores"][rank]), 4)
-        rows.append(
-            _row(described, score=score, tags=of_item, reasons=reasons[rank] if reasons else ())
-        )
+        # A ranker's score only orders the list, and may be negative
+        score = "" if ranked else number(float(answer["scores"][rank]), 4)
+        shown = _distinct(reasons[rank]) if reasons else ()
+        rows.append(_row(described, score=score, tags=of_item, reasons=shown))
     return rows
+
+
+def _distinct(reasons: Sequence[ReasonPart]) -> list[ReasonPart]:
+    """The reasons without those that say again, with another figure, what a stronger one says."""
+    kept: dict[tuple[str, bool], ReasonPart] = {}
+    for reason in reasons:
+        words = reason["text"].partition(" (")[0]
+        kept.setdefault((words, reason["contribution"] > 0), reason)
+    return list(kept.values())
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:

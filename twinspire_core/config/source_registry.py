@@ -59,7 +59,7 @@ ENTRIES = {
     HISTORY: SourceEntry("purchase history", f"{_PACKAGE}.popular_and_history:History"),
     POPULAR: SourceEntry("popular", f"{_PACKAGE}.popular_and_history:Popular"),
     CO_OCCURRENCE: SourceEntry("bought together", f"{_PACKAGE}.co_occurrence:CoOccurrence", True),
-    NEIGHBOURS: SourceEntry("taken by similar users", f"{_PACKAGE}.neighbours:Neighbours", True),
+    NEIGHBOURS: SourceEntry("bought by similar users", f"{_PACKAGE}.neighbours:Neighbours", True),
 }
 """The sources by name, in the order in which they are shown. To add a source, write a module and add it
 here.

@@ -7,7 +7,7 @@ features is a class in a module of groups/ and has a line in `GROUPS`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -18,7 +18,11 @@ from twinspire_core.contracts.ranker_files import FORMAT, RankerFile, RankerForm
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.groups.attributes import Attributes, Item
-from twinspire_core.ranking.groups.purchase_history import PersonalHistory, UserActivity
+from twinspire_core.ranking.groups.purchase_history import (
+    PersonalHistory,
+    UserActivity,
+    purchases_text,
+)
 from twinspire_core.ranking.groups.source_signals import Similarity, SourcePlaces, TowerCosines
 from twinspire_core.ranking.pairs import FeatureGroup, Pairs, Vectors
 from twinspire_core.search.ragged import Ragged
@@ -86,12 +90,18 @@ class RankingFeatures:
         # The usual case, all features in their order, needs no copy.
         return values[:-1].T if rows == list(range(len(row_of))) else values[rows].T
 
-    def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
-        """A feature's value in plain words."""
+    def describe(self, name: str, values: Mapping[str, float], sources: Sequence[str]) -> str:
+        """A feature in plain words.
+
+        Args:
+          values: of all features of the item, by name.
+        """
+        if purchases := purchases_text(name, values):
+            return purchases
         for group in self.groups:
             if name in (features := group.features(sources)):
-                return features[name].describe(value)
-        return f"{name} = {value:.3g}"
+                return features[name].describe(values[name])
+        return f"{name} = {values[name]:.3g}"
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,8 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     assert [len(of_item) for of_item in reasons] == [3] * 5 + [0] * 2
     first = reasons[0]
     assert [one["feature"] for one in first] == ["place:history", "popular", "sources"]
-    assert first[0]["contribution"] > 20 and first[0]["text"] == "place 1 of purchase history"
-    assert first[1]["contribution"] < 0 and first[1]["text"] == "taken 5 times by all users"
+    assert first[0]["contribution"] > 20 and first[0]["text"] == "purchase history (place 1)"
+    assert first[1]["contribution"] < 0 and first[1]["text"] == "bought 5 times by all users"
     assert first[1]["value"] == pytest.approx(np.log(6))
     assert recommend(version, [ANNA], 7).reasons is None
     assert recommend(version, [ANNA], 7, source="fixed_order", explain=True).reasons is None

@@ -67,15 +67,22 @@ def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "number", "said"),
     [
-        ("personal:all", 1, "taken once before"),
-        ("personal_age", 0.1, "last taken less than a day ago"),
-        ("first_seen", 1 / 24, "new: first taken 1 hour ago"),
-        ("interval", 0.2, "usually taken more than once a day"),
+        ("personal:all", 1, "bought once"),
+        ("personal_age", 0.1, "last bought less than a day ago"),
+        ("first_seen", 1 / 24, "new: first bought 1 hour ago"),
+        ("interval", 0.2, "usually bought more than once a day"),
     ],
 )
 def test_in_words(name, number, said):
     assert described(name, number).startswith(said)
     assert "nan" not in described(name, np.nan)
+
+
+def test_how_often_and_when_an_item_was_bought_is_one_reason():
+    both = {"personal:all": 4.0, "personal_age": 6.1}
+    for name in ("personal:60d", *both):
+        assert described(name, both.get(name, 2.4), **both) == "bought 4 times, last 6 days ago"
+    assert described("personal:7d", 0.0, **{"personal:all": 0.0}) == "never bought before"
 
 
 def test_a_feature_that_cannot_be_made_is_missing():

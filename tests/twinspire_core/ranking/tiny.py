@@ -48,11 +48,11 @@ def without_counts():
     return replace(QUERIES, personal=None)
 
 
-def described(name, value):
-    """What is said of a value."""
+def described(name, value, **others):
+    """What is said of a value, next to those of other features."""
     corpus = CORPUS.append_column("_first_seen", pa.array([1.0, 2.0, None], pa.float32()))
     corpus = corpus.append_column("_attribute_brand", pa.array(["x", "y", None]))
     near = {"_item": ["a"], "_rows": [[1]], "_similarities": [[0.5]]}
     near = pa.Table.from_pydict(near, SCHEMA)
     tables = SourceTables(corpus=corpus, others={"co_occurrence": near})
-    return RankingFeatures.of(tables).describe(name, value, list(LISTS))
+    return RankingFeatures.of(tables).describe(name, {name: value, **others}, list(LISTS))

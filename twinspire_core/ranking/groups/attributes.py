@@ -47,15 +47,15 @@ _STEADY = 0.2
 
 def _trend_text(value: float) -> str:
     if abs(value) < _STEADY:
-        return "taken as often as before"
-    return "taken more often lately" if value > 0 else "taken less often lately"
+        return "bought as often as before"
+    return "bought more often lately" if value > 0 else "bought less often lately"
 
 
 def _age_text(value: float) -> str:
     # The logs may begin after the item's first event.
     if value < 2:
-        return f"new: first taken {ago(24 * value, 'hour')}"
-    return f"first taken {ago(value)} or earlier"
+        return f"new: first bought {ago(24 * value, 'hour')}"
+    return f"first bought {ago(value)} or earlier"
 
 
 def _of_item(words: Callable[[float], str], unknown: str = "popularity unknown") -> Feature:
@@ -63,18 +63,18 @@ def _of_item(words: Callable[[float], str], unknown: str = "popularity unknown")
 
 
 def _by_half_life(name: str) -> Feature:
-    return _of_item(lambda x: f"taken {np.expm1(x):,.1f} times by all users, half-life {name}")
+    return _of_item(lambda x: f"bought {np.expm1(x):,.1f} times by all users, half-life {name}")
 
 
 _OF_ITEM = {
-    "popular": _of_item(lambda x: f"taken {times(np.expm1(x))} by all users"),
-    "lately": _of_item(lambda x: f"taken {times(np.expm1(x))} by all users lately"),
-    "buyers": _of_item(lambda x: f"taken by {counted(np.expm1(x), 'user')}"),
+    "popular": _of_item(lambda x: f"bought {times(np.expm1(x))} by all users"),
+    "lately": _of_item(lambda x: f"bought {times(np.expm1(x))} by all users lately"),
+    "buyers": _of_item(lambda x: f"bought by {counted(np.expm1(x), 'user')}"),
     **{f"trending:{name}": _by_half_life(name) for name in _TRENDING},
     "trend": _of_item(_trend_text),
-    "first_seen": _of_item(_age_text, "not taken by any user yet"),
-    "again": _of_item(lambda x: f"{x:.0%} of its events are by users who took it before"),
-    "again_days": _of_item(lambda x: f"usually taken again after {counted(x, 'day')}"),
+    "first_seen": _of_item(_age_text, "not bought by any user yet"),
+    "again": _of_item(lambda x: f"{x:.0%} of its events are by users who bought it before"),
+    "again_days": _of_item(lambda x: f"usually bought again after {counted(x, 'day')}"),
 }
 
 

@@ -24,10 +24,10 @@ _ALL = "all"
 
 def _interval_text(value: float) -> str:
     if value < 1:
-        return "usually taken more than once a day"
+        return "usually bought more than once a day"
     if round(value) == 1:
-        return "usually taken every day"
-    return f"usually taken every {counted(value, 'day')}"
+        return "usually bought every day"
+    return f"usually bought every {counted(value, 'day')}"
 
 
 def _overdue_text(value: float) -> str:
@@ -40,7 +40,7 @@ def _overdue_text(value: float) -> str:
 
 def _of_pair(
     words: Callable[[float], str],
-    unknown: str = "never taken before, or the time is unknown",
+    unknown: str = "never bought before, or the time is unknown",
     *,
     needs_times: bool = True,
 ) -> Feature:
@@ -50,29 +50,50 @@ def _of_pair(
 def _count(half_life: str) -> Feature:
     def words(value: float) -> str:
         if value == 0:
-            return "never taken before"
+            return "never bought before"
         if half_life == _ALL:
-            return f"taken {times(value)} before"
-        return f"taken {value:.1f} times before, half-life {half_life}"
+            return f"bought {times(value)} before"
+        return f"bought {value:.1f} times before, half-life {half_life}"
 
     return _of_pair(words, needs_times=half_life != _ALL)
 
 
-_RARE = "not taken often enough to know how regularly"
+_RARE = "not bought often enough to know how regularly"
 _OF_PAIR = {
     **{_COUNT + name: _count(name) for name in HALF_LIVES},
-    "personal_age": _of_pair(lambda x: f"last taken {ago(x)}"),
-    "personal_first": _of_pair(lambda x: f"first taken {ago(x)}"),
+    "personal_age": _of_pair(lambda x: f"last bought {ago(x)}"),
+    "personal_first": _of_pair(lambda x: f"first bought {ago(x)}"),
     "personal_share": _of_pair(lambda x: f"{x:.1%} of the user's events"),
     "personal_rank": _of_pair(
         lambda x: f"number {x + 1:.0f} among the user's most frequent items", needs_times=False
     ),
-    "personal_days": _of_pair(lambda x: f"taken on {counted(x, 'day')}"),
-    "personal_day_share": _of_pair(lambda x: f"taken on {x:.0%} of the user's active days"),
+    "personal_days": _of_pair(lambda x: f"bought on {counted(x, 'day')}"),
+    "personal_day_share": _of_pair(lambda x: f"bought on {x:.0%} of the user's active days"),
     "interval": _of_pair(_interval_text, _RARE),
     "overdue": _of_pair(_overdue_text, _RARE),
-    "seen": _of_pair(lambda x: "taken before" if x else "never taken before", needs_times=False),
+    "seen": _of_pair(lambda x: "bought before" if x else "never bought before", needs_times=False),
 }
+
+
+_PURCHASES = {*(_COUNT + name for name in HALF_LIVES), "personal_age"}
+
+
+def purchases_text(name: str, values: Mapping[str, float]) -> str:
+    """How often and when the user bought an item, for a feature that says a part of this.
+
+    Args:
+      values: of all features of the item, by name.
+
+    Returns: empty for any other feature, or where the user never bought the item.
+
+    Example:
+      >>> purchases_text("personal_age", {"personal:all": 4.0, "personal_age": 6.1})
+      'bought 4 times, last 6 days ago'
+    """
+    often, age = (values.get(part, np.nan) for part in (_COUNT + _ALL, "personal_age"))
+    if name not in _PURCHASES or not often > 0:
+        return ""
+    return f"bought {times(often)}" + ("" if np.isnan(age) else f", last {ago(age)}")
 
 
 def _of_user(words: Callable[[float], str], *, needs_times: bool = True) -> Feature:
@@ -81,17 +102,17 @@ def _of_user(words: Callable[[float], str], *, needs_times: bool = True) -> Feat
 
 _OF_USER = {
     "user_events": _of_user(
-        lambda x: f"the user took {counted(np.expm1(x), 'item')} lately", needs_times=False
+        lambda x: f"the user bought {counted(np.expm1(x), 'item')} lately", needs_times=False
     ),
     "user_items": _of_user(
-        lambda x: f"the user took {counted(np.expm1(x), 'different item')}", needs_times=False
+        lambda x: f"the user bought {counted(np.expm1(x), 'different item')}", needs_times=False
     ),
     "user_age": _of_user(lambda x: f"the user was last active {ago(x)}"),
     "user_repeats": _of_user(
         lambda x: f"{x:.0%} of the user's events repeat an earlier one", needs_times=False
     ),
     "user_visits": _of_user(lambda x: f"the user was active on {counted(np.expm1(x), 'day')}"),
-    "user_basket": _of_user(lambda x: f"the user takes {counted(x, 'item')} per active day"),
+    "user_basket": _of_user(lambda x: f"the user buys {counted(x, 'item')} per active day"),
     "user_first": _of_user(lambda x: f"the user was first active {ago(x)}"),
     "user_interval": _of_user(lambda x: f"the user is usually active every {counted(x, 'day')}"),
     "user_overdue": _of_user(

@@ -24,28 +24,28 @@ _NUMBERS = 1 << 16
 _TOGETHER = {
     "sources": Feature(lambda x: f"listed by {counted(x, 'source')}", "not listed"),
     "gain": Feature(
-        lambda x: f"sum of the gains of its places in all sources: {x:.2f}", "not listed"
+        lambda x: "listed by several sources" if x > 1 else "listed by one source", "not listed"
     ),
 }
 
 
 def _similarity(words: str, history: str = "recent items") -> Feature:
-    seldom = f"seldom taken together with the user's {history}"
+    seldom = f"seldom bought together with the user's {history}"
     return Feature(lambda x: words.format(x) if x else seldom, "co-occurrence was not counted")
 
 
 _SIMILARITIES = {
     "similar_most": _similarity(
-        "taken together with one of the user's recent items (similarity {:.2f})"
+        "bought together with one of the user's recent items (similarity {:.2f})"
     ),
     "similar_sum": _similarity(
-        "taken together with the user's recent items (sum of similarities {:.2f})"
+        "bought together with the user's recent items (sum of similarities {:.2f})"
     ),
     "similar_newest": _similarity(
-        "taken together with the user's last item (similarity {:.2f})", "last item"
+        "bought together with the user's last item (similarity {:.2f})", "last item"
     ),
     "similar_items": _similarity(
-        f"often taken together with {{:.0f}} of the user's last {NEWEST} items"
+        f"often bought together with {{:.0f}} of the user's last {NEWEST} items"
     ),
 }
 
@@ -88,14 +88,14 @@ def _place_in(source: str) -> Feature:
 
     def words(value: float) -> str:
         is_listed = value < depth_of(source)
-        return f"place {value + 1:.0f} of {title}" if is_listed else f"not listed by {title}"
+        return f"{title} (place {value + 1:.0f})" if is_listed else f"{title}: not listed"
 
-    return Feature(words, f"not listed by {title}")
+    return Feature(words, f"{title}: not listed")
 
 
 def _score_in(source: str) -> Feature:
     title = _title(source)
-    return Feature(lambda value: f"score {value:.3g} of {title}", f"not listed by {title}")
+    return Feature(lambda value: f"{title} (score {value:.3g})", f"{title}: not listed")
 
 
 def _title(source: str) -> str:
