@@ -25,7 +25,8 @@ setup: ## make .venv from requirements.lock; does nothing while that file, setup
 	    "(Debian, Ubuntu: apt install python3-venv), or name it: make setup PYTHON=/path/to/python3.12" >&2
 	  exit 2
 	fi
-	echo "Setting up .venv with $$($$python --version): about 300 packages, 1 GB to download the first time" >&2
+	say() { echo "make setup: $$*" >&2; }
+	say "setting up .venv with $$($$python --version)"
 	# A .venv does not survive a move: its scripts name the place where it was made.
 	if [ -e .venv ] && ! grep -qsF "$$(pwd -P)/.venv" .venv/bin/activate; then rm -rf .venv; fi
 	$$python -m venv .venv
@@ -35,9 +36,13 @@ setup: ## make .venv from requirements.lock; does nothing while that file, setup
 	index=$$(pip_setting index-url) cert=$$(pip_setting cert)
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi
 	if [ -n "$$cert" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; fi
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode -r requirements.lock
+	say "installing about 300 packages: 1 GB to download the first time, then a minute or two"
+	# uv names what it downloads. Without sed, its list of all packages would hide that.
+	.venv/bin/uv pip install --python .venv/bin/python --compile-bytecode -r requirements.lock 2>&1 | sed -u '/^ [+~-] /d' >&2
+	say "installing the project"
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 	printf '%s\n' "$$key" > .venv/ready
+	say "done"
 
 demo: setup ## run three days of grocery purchases through Airflow, show how good the lists are (ARGS='--days 2')
 	@exec .venv/bin/python -m examples.grocery_demo $(ARGS)

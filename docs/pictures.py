@@ -4,9 +4,12 @@
     python docs/pictures.py pipelines/groceries.toml [USER]
 
 They show the report of the live version, the inspector with the list of one of its users, and the
-runs of the demo in its Airflow.
+runs of the demo in its Airflow. `words.json` has the words of the code that are seen in each picture: a
+test fails once the code no longer says them.
 """
 
+import ast
+import json
 import re
 import shutil
 import socket
@@ -28,7 +31,19 @@ from index_builder.registry.registry import Registry
 from twinspire_core.config import pipeline as pipelines
 from twinspire_core.contracts.version_manifest import REPORT
 
+ROOT = Path(__file__).parents[1]
 PICTURES = Path(__file__).parent / "pictures"
+WORDS = PICTURES / "words.json"
+SOURCES = {
+    "report": ("index_builder/report", "twinspire_core/display", "twinspire_core/config"),
+    "inspector": ("serving/inspector", "twinspire_core/display", "twinspire_core/ranking/groups"),
+}
+"""Folders of the code that says what pages say."""
+_SHORTEST = 5  # letters of words that are compared: shorter ones are in any text
+_SEEN = """() => [...document.querySelectorAll('body *')]
+    .filter(e => e.checkVisibility() && e.getBoundingClientRect().top < innerHeight)
+    .flatMap(e => [...e.childNodes]).filter(n => n.nodeType == 3).map(n => n.textContent)"""
+"""The texts of a page that are seen without scrolling."""
 WIDTH = 1280
 COLOURS = 128  # of a picture: text and lines need no more, and files stay small
 _STARTS_IN = 120  # seconds
@@ -74,7 +89,9 @@ def _take_airflow(browser: Browser, dag: str) -> None:
         page.get_by_text("publish", exact=True).first.wait_for()
         page.get_by_role("separator").first.press("ArrowRight")  # all days of the grid are seen
         page.wait_for_timeout(2000)  # the chart is drawn in steps
-        take(page, "airflow")
+        seen = take(page, "airflow")
+        tasks = airflow.rest.call("GET", f"dags/{dag}/tasks")["tasks"]
+        _store_words("airflow", {task["task_id"] for task in tasks} & {*seen})
 
 
 def _page(browser: Browser, address: str, height: int) -> Page:
@@ -83,13 +100,36 @@ def _page(browser: Browser, address: str, height: int) -> Page:
     return page
 
 
-def take(page: Page, name: str) -> None:
-    """Takes a picture of what is seen of a page without scrolling."""
+def fixed_words(name: str) -> set[str]:
+    """What the code of a page says: texts of its templates, and strings of its modules."""
+    files = [file for folder in SOURCES[name] for file in (ROOT / folder).rglob("*")]
+    words: list[str] = []
+    for file in files:
+        if file.suffix == ".jinja":
+            words += re.split(r"{[{%#].*?[}%#]}|<[^>]*>", file.read_text(), flags=re.S)
+        elif file.suffix == ".py":
+            nodes = ast.walk(ast.parse(file.read_text()))
+            words += [str(n.value) for n in nodes if isinstance(n, ast.Constant)]
+    return {text for word in words if len(text := " ".join(word.split())) >= _SHORTEST}
+
+
+def _store_words(name: str, words: set[str]) -> None:
+    stored = json.loads(WORDS.read_text()) if WORDS.exists() else {}
+    text = json.dumps({**stored, name: sorted(words)}, indent=1, ensure_ascii=False)
+    WORDS.write_text(text + "\n")
+
+
+def take(page: Page, name: str) -> list[str]:
+    """Takes a picture of what is seen of a page without scrolling, and returns its texts."""
     PICTURES.mkdir(exist_ok=True)
     picture = PICTURES / f"{name}.png"
     page.screenshot(path=picture)
     Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
     print(f"{picture}: {picture.stat().st_size / 1000:.0f} KB")
+    seen = [" ".join(text.split()) for text in page.evaluate(_SEEN)]
+    if name in SOURCES:
+        _store_words(name, {word for word in fixed_words(name) if word in "\n".join(seen)})
+    return seen
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 work.
 """
 
+import importlib
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -81,6 +83,14 @@ def test_pipeline_files_in_pages_are_valid(page, tmp_path):
         file = tmp_path / f"{number}.toml"
         file.write_text(text)
         load(file)
+
+
+@pytest.mark.parametrize("name", ["report", "inspector"])
+def test_pictures_show_what_pages_say(name):
+    """Take the pictures again after a change of words: `make demo`, then docs/pictures.py."""
+    pictures = importlib.import_module("docs.pictures")
+    shown = json.loads(pictures.WORDS.read_text())[name]
+    assert len(shown) > 10 and set(shown) <= pictures.fixed_words(name)
 
 
 @pytest.mark.system

@@ -194,6 +194,11 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
     assert re.search(said, error.splitlines()[-1])
 
 
+def test_the_picture_of_airflow_shows_all_tasks(bag):
+    shown = json.loads((ROOT / "docs/pictures/words.json").read_text())["airflow"]
+    assert {*shown} == {task.task_id for task in bag.dags["groceries"].tasks}
+
+
 def test_live_versions_are_outlets_and_logs_are_inlets(bag):
     from twinspire.airflow.telling_others import announcement, live_version, went_live
 

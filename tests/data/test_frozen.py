@@ -10,7 +10,7 @@ from tests.serving.asking import recommend
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.version_manifest import FORMAT_VERSION
 
-FROZEN = HERE / "artifact_v3"
+FROZEN = HERE / "artifact_format_2"
 
 
 def test_a_frozen_version_is_whole_and_answers_as_it_did():

@@ -25,7 +25,7 @@ from twinspire_core.config.pipeline import load
 from twinspire_core.errors import TryAgain
 from twinspire_core.search.index import stored_vectors
 
-FROZEN = HERE / "artifact_v3"
+FROZEN = HERE / "artifact_format_2"
 DAYS = [f"2024-03-{day:02d}-aaaaaaaa" for day in range(1, 5)]
 
 

@@ -46,6 +46,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Every day": (
         run_days.run,
         show_days.status,
+        show_days.summary,
         backfill.backfill,
         run_days.refresh,
         show_days.notify,
@@ -71,7 +72,6 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         day_steps.embed,
         day_steps.index,
         day_steps.publish,
-        show_days.summary,
         day_steps.close_day,
     ),
 }

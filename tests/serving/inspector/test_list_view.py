@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
-from serving.inspector import templating
+from serving.inspector import list_view, templating
 from serving.inspector.home_page import Reading
 from serving.inspector.list_view import ListView, Row, compared, find_items, recommended
 from serving.inspector.templating import Address
@@ -127,3 +127,13 @@ def test_an_items_address_is_that_of_the_view_with_the_item(form, item):
     link = urlsplit(unescape(form.link_to_items()(item)))
     assert link.path == "/item"
     assert Address.read(parse_qsl(link.query)) == Address.read(replace(form, item=item).pairs())
+
+
+def test_a_reason_is_shown_once_in_each_direction():
+    parts = [("popular (place 2)", 0.5), ("popular (score 0.1)", 0.4), ("popular (score 3)", -0.3)]
+    reasons = [
+        {"feature": text, "value": 1.0, "contribution": moved, "text": text}
+        for text, moved in [*parts, ("listed by several sources", 0.2)]
+    ]
+    shown = [one["text"] for one in list_view._distinct(reasons)]
+    assert shown == ["popular (place 2)", "popular (score 3)", "listed by several sources"]
