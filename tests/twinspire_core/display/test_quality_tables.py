@@ -23,7 +23,7 @@ def labels(evaluated):
 def test_what_was_measured_on_the_day_and_on_held_out_users():
     day, held = on_the_day(metrics(), DAY), held_out(metrics(), DAY)
     both = ["served: fixed order", "two-tower"]
-    assert labels(day) == [*both, "bought together", "taken by similar users"]
+    assert labels(day) == [*both, "bought together", "bought by similar users"]
     assert labels(held) == [*both, "previous two-tower", "past purchases"]
     assert [x.served for x in day.lists] == [True, False, False, False]
     assert day.of_model and "1,234 users of 2024-05-02" in held.text
@@ -31,5 +31,5 @@ def test_what_was_measured_on_the_day_and_on_held_out_users():
 
 def test_on_the_first_day_there_is_nothing_of_a_model():
     first = metrics(progressive=None, holdout={})
-    assert labels(on_the_day(first, DAY)) == ["bought together", "taken by similar users"]
+    assert labels(on_the_day(first, DAY)) == ["bought together", "bought by similar users"]
     assert not on_the_day(first, DAY).of_model and not held_out(first, DAY).lists
