@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # part.sh PART: becomes one part of the cluster: jobmanager, taskmanager, job-server or pool.
 #
-# local.sh and compose.yaml both start parts by it, so what runs in containers is what was run without them. Their settings:
+# compose.yaml starts all parts by it. Its settings:
 #   FLINK_HOME     the folder that fetch.sh filled
 #   FLINK_MANAGER  the host of the JobManager, as the other parts and the client call it
 #   FLINK_SELF     the host of this part, as others call it

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def running(folder: Path) -> Iterator[None]:
             shutil.rmtree(folder / "data")  # gigabytes
 
 
-def base_images(names: list[str]) -> None:
+def base_images(names: Iterable[str]) -> None:
     """Gets images that the engine does not have yet; skips the test, saying why, where it cannot."""
     missing = [name for name in names if _run("docker", "image", "inspect", name).returncode]
     if maker := os.environ.get("TWINSPIRE_BASE_IMAGES"):
@@ -72,9 +72,13 @@ class Project:
         self._line = [go_programs.build_module(COMPOSE, "v2.40.3"), "--file", file]
 
     def __call__(self, *words: str, check: bool = True) -> str:
-        done = _run(*self._line, *words)
+        done = self.done(*words)
         assert not check or done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def done(self, *words: str) -> subprocess.CompletedProcess:
+        """How a command ended, whatever its exit code."""
+        return _run(*self._line, *words)
 
     def inside(self, service: str, line: str, check: bool = True) -> str:
         """Runs a command in a container."""

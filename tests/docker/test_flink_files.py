@@ -1,5 +1,5 @@
 """The cluster's files, as far as they can be checked without a container engine; what they start is
-run by tests/system/test_flink.py.
+run by tests/docker/test_flink.py.
 """
 
 import re

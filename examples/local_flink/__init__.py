@@ -1,1 +1,0 @@
-"""A Flink cluster on this machine, from packages, for people to try and for tests."""
