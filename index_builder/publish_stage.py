@@ -36,6 +36,7 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.contracts.version_manifest import FILE as MANIFEST
 from twinspire_core.contracts.version_manifest import File, IndexFigures, Manifest
+from twinspire_core.display import served_figure
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.native_code import block_tensorflow_extras, suppress_native_stderr
@@ -260,12 +261,15 @@ def publish(
     # report
     stored = registry.manifest(manifest.version)
     storage.write_bytes(storage.join(ctx.out, MANIFEST), stored.dump())
+    measured, metric = DayMetrics.read(staged), ctx.pipeline.gate.metric
+    served = served_figure.on_held_out(measured, verdict.serves, manifest.date, metric)
     return {
         "version": stored.version,
         "live": registry.live() == stored.version,
         "log_entry": entry.number,
         "refused": list(verdict.refused),
         "notes": list(verdict.notes),
+        "served": served.as_json() if served else None,
         "gate": verdict.figures.model_dump(),
     }
 

@@ -318,9 +318,9 @@ def rank_uncorrected(
     """The lists that a model without the frequency correction would make, [U, k] int64.
 
     A softmax over items drawn with probability q has its optimum at
-    s = log P(item | query) - log q. The correction removes log q from the scores. This function adds it
-    again, and so estimates the lists of an uncorrected model without training one. Items that
-    training never drew are left out, because such a softmax learns nothing about them.
+    s = log P(item | query) - log q; with the correction it is at log P(item | query). So this function
+    subtracts log q from the scores, which estimates the lists of an uncorrected model without training one.
+    Items that training never drew are left out, because such a softmax learns nothing about them.
 
     Args:
       queries: [U, D] float32, vectors of the queries.
@@ -331,8 +331,8 @@ def rank_uncorrected(
       k: length of the lists; -1 fills lists when there are too few items.
     """
     met = np.flatnonzero(drawn)
-    # An extra dimension also subtracts log p, p the item's share: <(q / t, 1), (c, -log p)>. With t = 0.1,
-    # query (0.6, 0.8), item (1, 0) and p = 0.01 the vectors are (6, 8, 1) and (1, 0, 4.6).
+    # An extra dimension subtracts log q: <(query / t, 1), (item, -log q)>. With t = 0.1, query (0.6, 0.8),
+    # item (1, 0) and q = 0.01 the vectors are (6, 8, 1) and (1, 0, 4.6).
     ones = np.ones((len(queries), 1))
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[met], -log_q[met, np.newaxis]], axis=1, dtype=np.float32)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeAlias, cast
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import polars as pl
 import pyarrow as pa
@@ -26,15 +26,25 @@ from twinspire_core.errors import BadData
 FilterValues: TypeAlias = tuple[str | int | float | bool, ...]
 
 
-class FrameCache:
+class Sized(Protocol):
+    """A frame, or something with frames."""
+
+    def estimated_size(self) -> float:
+        """Its bytes."""
+
+
+Kept = TypeVar("Kept", bound=Sized)
+
+
+class FrameCache(Generic[Kept]):
     """Frames that are costly to make, up to a bound in bytes; the least recently used leaves first."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._frames: OrderedDict[Hashable, pl.DataFrame] = OrderedDict()
+        self._frames: OrderedDict[Hashable, Kept] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """The frame of this key; made now if it is not kept."""
         # The lock is held while a frame is made: other threads of the worker want the same frame, and
         # should wait for it rather than make it again.
@@ -59,9 +69,19 @@ class SnapshotAccount(Account):
     duplicates: int = 0
 
 
-_snapshots = FrameCache(1 << 30)
-_known = FrameCache(1 << 28)
-_accounts: dict[tuple[str, date], SnapshotAccount] = {}
+class Snapshot(NamedTuple):
+    """The rows of a snapshot, and what became of the records of its files."""
+
+    rows: pl.DataFrame
+    account: SnapshotAccount
+
+    def estimated_size(self) -> float:
+        """The bytes of the rows."""
+        return self.rows.estimated_size()
+
+
+_snapshots = FrameCache[Snapshot](1 << 30)
+_known = FrameCache[pl.DataFrame](1 << 28)
 _windows: dict[str, item_counts.Windows] = {}
 _windows_lock = threading.Lock()
 
@@ -73,19 +93,20 @@ def snapshot(job: FeatureJob, day: date) -> pl.DataFrame:
     Raises:
       BadData: a file cannot be read, or lacks a column.
     """
-    key = (job.token, day)
-
-    def read() -> pl.DataFrame:
-        _accounts[key] = SnapshotAccount()
-        return _read(job, day, _accounts[key])
-
-    return _snapshots.get(key, read)
+    return _snapshot(job, day).rows
 
 
 def account(job: FeatureJob, day: date) -> SnapshotAccount:
     """What became of the records of a snapshot's files."""
-    snapshot(job, day)
-    return _accounts[job.token, day]
+    return _snapshot(job, day).account
+
+
+def _snapshot(job: FeatureJob, day: date) -> Snapshot:
+    def read() -> Snapshot:
+        account = SnapshotAccount()
+        return Snapshot(_read(job, day, account), account)
+
+    return _snapshots.get((job.token, day), read)
 
 
 def _read(job: FeatureJob, day: date, account: SnapshotAccount) -> pl.DataFrame:

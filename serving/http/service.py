@@ -18,7 +18,7 @@ from serving.http import http_errors, openapi
 from serving.http.answer_bodies import answer_batch, answer_parts, answer_similar, dump
 from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest, parse_body, read_body
 from serving.http.events import MOST, EventFeed, EventsBody, parse_events
-from serving.http.hot_swap import LiveVersion, warm
+from serving.http.hot_swap import LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts, while_connected
 from serving.http.openapi import (
@@ -96,27 +96,22 @@ class Service:
         finalize(opened, self.live.dropped.set)
         return opened
 
-    @property
-    def version(self) -> Version:
-        """The version that answers now. Take it once per answer, because it may change at any time.
+    def served(self) -> Served:
+        """What answers now. Take it once per answer, because it may change at any time.
 
         Raises:
-          Problem: no version is ready.
+          Problem: no version answers yet.
         """
         if self.live.current is None:
             raise Problem(
                 "not_ready", f"No version of {self.pipeline.name} answers yet: {self.waiting()}."
             )
-        return self.live.current.version
+        return self.live.current
 
-    def check_ready(self) -> None:
-        """Checks that a version answers.
-
-        Raises:
-          Problem: none does.
-        """
-        # Not the value counts here: the property raises the error.
-        assert self.version
+    @property
+    def version(self) -> Version:
+        """The version that answers now; see `served`."""
+        return self.served().version
 
     def waiting(self) -> str:
         """Why no version answers."""
@@ -353,7 +348,7 @@ async def _respond(
     content = await _read(request, service)
     wanted = await parse_body(parse, content, service.parser.most_objects)
     # If no version answers yet, say so at once, and not after the requests that wait.
-    service.check_ready()
+    service.served()
     return _json(await while_connected(request, submit(wanted)))
 
 

@@ -141,10 +141,8 @@ class Inspector:
         the items of a name if there are several. In place of a version that cannot be loaded, a view says
         why.
         """
-        self._service.check_ready()
         # Read once, so that a version that goes live meanwhile does not answer half of a page.
-        served = self._service.live.current
-        assert served is not None
+        served = self._service.served()
         form = self._named(form)
         # The first call takes long, so it is made here and not in the batcher's thread.
         CorpusView.of(served.version)

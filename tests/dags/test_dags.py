@@ -200,7 +200,7 @@ def test_the_picture_of_airflow_shows_all_tasks(bag):
 
 
 def test_live_versions_are_outlets_and_logs_are_inlets(bag):
-    from twinspire.airflow.telling_others import announcement, live_version, went_live
+    from twinspire.airflow.telling_others import live_version, went_live
 
     dag = bag.dags["groceries"]
     assert {task.task_id for task in dag.tasks if task.outlets} == {"publish", "refresh"}
@@ -210,9 +210,7 @@ def test_live_versions_are_outlets_and_logs_are_inlets(bag):
     assert bag.dags["news"].get_task("day").inlets == []  # a variable says it, to the stages alone
     assert live_version("groceries").uri == "x-twinspire://groceries/live"
 
-    gate = {"metric": "recall@50", "candidate": 0.25}
-    done = {"status": "done", "live": True, "version": "v", "day": "2017-10-16", "gate": gate}
-    assert announcement(done) == {"version": "v", "day": "2017-10-16", "recall@50": 0.25}
+    done = {"status": "done", "live": True, "version": "v"}
     assert went_live(done)
     assert not went_live(done | {"live": False})
     assert not went_live(done | {"status": "already done"})
@@ -319,28 +317,3 @@ def record_typed(tmp_path, monkeypatch):
     monkeypatch.setenv("TWINSPIRE_PYTHON", python)
     typed = tmp_path / "typed"
     return lambda: typed.read_text().splitlines() if typed.exists() else []
-
-
-VERSION = {"version": "2024-05-06-ab", "folder": "/r/2024-05-06-ab"}
-SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
-
-
-GATE = {"metric": "recall@50", "candidate": 0.3, "sources": SERVED}
-FIGURES = "what is served 0.515, history alone 0.497, the two-tower 0.300; notes of the gate: 2."
-
-
-@pytest.mark.parametrize(
-    ("result", "what", "why", "report"),
-    [
-        ({"live": True, "notes": ["a", "b"], "gate": GATE}, "live.", FIGURES, "/report.html"),
-        ({"gate": {"metric": None}, "report": "https://a"}, "not live.", "nothing", "https://a"),
-        ({"status": "GateRefused", "version": None, "reason": "it fell"}, "refused", "it fell", ""),
-    ],
-)
-def test_the_log_of_a_task_that_publishes_ends_in_three_lines(result, what, why, report):
-    from twinspire.airflow.telling_others import last_lines
-
-    lines = last_lines({"status": "done", **VERSION, **result})
-    assert lines[0].startswith(VERSION["version"]) and len(lines) == 3
-    assert what in lines[0] and why in lines[1] and lines[2].endswith(report)
-    assert last_lines({"status": "TryAgain", "folder": None, "reason": "storage is away"}) == []

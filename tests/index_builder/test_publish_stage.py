@@ -284,6 +284,31 @@ def test_the_gate_reads_how_sure_a_loss_is(
     assert registry.manifest(summary["version"]).quality.model_dump() == summary["gate"]
 
 
+def test_airflow_reports_the_figure_of_the_served_lists(context, parent, pipeline):
+    """From what the stage returns, as the last line of its output holds it."""
+    from twinspire.airflow.telling_others import announcement, last_lines
+
+    publish_stage.run(context(FIRST))
+    made = context(SECOND, recall=0.25, parent=parent(pipeline, SECOND))
+    place = storage.join(made.inputs["measure"], "metrics.json")
+    measured = json.loads(storage.read_bytes(place))
+    served = {"users": 500, "candidate": {"recall@50": 0.375}}
+    measured |= {"fixed_order": {"holdout": served}}
+    measured["holdout"]["baselines"] = {"purchase_history": {"recall@50": 0.3}}
+    storage.write_bytes(place, json.dumps(measured).encode())
+    result = json.loads(json.dumps(publish_stage.run(made)))
+    result |= {"status": "done", "folder": f"/r/{result['version']}", "day": str(SECOND)}
+    about = {"version": result["version"], "day": str(SECOND)}
+    assert announcement(result) == {**about, "recall@50": 0.375}
+    first, quality, report = last_lines(result)
+    assert first == f"{result['version']} is live."
+    assert "served 0.375, past purchases 0.300" in quality and "25.0% better" in quality
+    assert report == f"Report: /r/{result['version']}/report.html"
+    refused = {**result, "status": "GateRefused", "served": None, "reason": "it fell"}
+    assert "refused" in last_lines(refused)[0] and "it fell" in last_lines(refused)[1]
+    assert last_lines({"status": "TryAgain", "folder": None, "reason": "no answer"}) == []
+
+
 @pytest.mark.parametrize("on_skew", ["warn", "refuse"])
 def test_features_that_differ_from_training_are_reported(context, pipeline, registry, on_skew):
     gate = pipeline.gate.model_copy(update={"on_skew": on_skew})

@@ -30,8 +30,8 @@ def went_live(result: dict[str, Any]) -> bool:
 
 
 def announcement(result: dict[str, Any]) -> dict[str, Any]:
-    """The content of the event about a version that went live: the version, its day, and its measure for
-    users on whom it was not trained.
+    """The content of the event about a version that went live: the version, its day, and the measure of its
+    served lists for users on whom it was not trained.
     """
     return {"version": result["version"], "day": result["day"], **_measured(result)}
 
@@ -56,25 +56,17 @@ def last_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _quality(result: dict[str, Any]) -> str:
-    """How good the gate found a version: by the served lists of the day, or by its two-tower."""
-    gate = result.get("gate") or {}
-    served = gate.get("sources")
-    figures = [
-        ("what is served", (served or {}).get("candidate")),
-        (f"{served['source']} alone" if served else "", (served or {}).get("baseline")),
-        ("the two-tower", gate.get("candidate")),
-    ]
-    known = [f"{name} {value:.3f}" for name, value in figures if value is not None]
-    if not known:
-        reason = result.get("reason") or "accepted, with nothing to compare"
-        return f"The gate's reason: {reason.rstrip('.')}."
-    notes = len(result.get("notes") or [])
-    return f"{gate['metric']} of {', '.join(known)}; notes of the gate: {notes}."
+    """How good the served lists are, for held-out users of the day; or why that is not known."""
+    if served := result.get("served"):
+        return f"{served['text']} Notes of the gate: {len(result.get('notes') or [])}."
+    reason = result.get("reason") or "accepted, with nothing to compare"
+    return f"The gate's reason: {reason.rstrip('.')}."
 
 
-def _measured(result: dict[str, Any]) -> dict[str, Any]:
-    gate = result.get("gate") or {}
-    return {gate["metric"]: gate.get("candidate")} if gate.get("metric") else {}
+def _measured(result: dict[str, Any]) -> dict[str, float]:
+    """The measure of the served lists, by its name."""
+    served = result.get("served")
+    return {served["metric"]: served["value"]} if served else {}
 
 
 def tell_of_failure(recommender: Recommender) -> Callable[[Any], None]:

@@ -66,7 +66,8 @@ class ServedFigure:
 
     def as_json(self) -> dict[str, Any]:
         """The figure as commands print it for programs."""
-        return {**asdict(self), "day": str(self.day), "change": self.change.model_dump()}
+        change = self.change.model_dump()
+        return {**asdict(self), "day": str(self.day), "change": change, "text": self.text}
 
     @property
     def values_text(self) -> str:
