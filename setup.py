@@ -103,6 +103,7 @@ setup(
         "tzdata",
         "packaging",
         "httpx>=0.28",
+        "apache-airflow-client==3.3.2",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["twinspire = twinspire.cli.main:main"]},

@@ -28,8 +28,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
 import psutil
+from airflow_client.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from benchmarks.quality.command import machine, write_whole
 from examples.local_airflow.server import LocalAirflow
@@ -234,7 +235,7 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
     while True:
         try:
             return ask()
-        except httpx.HTTPError:
+        except (HTTPError, ApiException):
             if time.monotonic() > end:
                 raise
             time.sleep(1)

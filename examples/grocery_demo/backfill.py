@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-import httpx
+from airflow_client.client.exceptions import ApiException
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
+from urllib3.exceptions import HTTPError
 
 from examples.local_airflow.server import LocalAirflow, LocalRest
 from index_builder.registry.registry import Registry
@@ -147,7 +148,7 @@ def _what_failed(
     log = _log(airflow.home / "logs" / f"dag_id={dag}", stage, task)
     try:
         lines = rest.log(dag, task["dag_run_id"], stage, task["try_number"]).splitlines()
-    except httpx.HTTPError as e:
+    except (HTTPError, ApiException) as e:
         lines = [f"(Airflow did not send it: {e})"]
     end = "\n".join(line for line in lines[-40:] if not line.startswith("::"))
     return f"{stage} of {day} failed. The end of its log:\n\n{end}\n\nAll of it: {log}"

@@ -19,8 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-import httpx
+import orjson
+from airflow_client.client.exceptions import ApiException, NotFoundException
 
 from examples.local_airflow import processes
 from twinspire.backfills.airflow_rest import AirflowRest
@@ -76,15 +78,26 @@ class LocalRest(AirflowRest):
         while time.monotonic() < end:
             try:
                 return self.call("GET", f"dags/{dag}")
-            except httpx.HTTPStatusError as e:
-                if e.response.status_code != httpx.codes.NOT_FOUND:
-                    raise
-            time.sleep(0.5)
+            except NotFoundException:
+                time.sleep(0.5)
         errors = "\n".join(error["stack_trace"] for error in self.import_errors())
         raise TryAgain(
             f"Airflow has no DAG {dag} after {timeout:.0f} s."
             f" {errors or 'It reports no import error.'}"
         )
+
+    def call(self, method: str, path: str, json: object = None, **query: object) -> Any:
+        """The JSON answer to any request below `/api/v2/`.
+
+        Raises:
+          ApiException: the server refuses it.
+        """
+        address = f"{self.url}/api/v2/{path}?{urlencode(query, doseq=True)}"
+        answer = self.call_api(method, address, {"Content-Type": "application/json"}, json)
+        text = (answer.data or b"").decode()
+        if answer.status >= 400:
+            raise ApiException.from_response(http_resp=answer, body=text, data=None)
+        return orjson.loads(text or "{}")
 
     def trigger(self, dag: str, **conf: object) -> str:
         """Starts a manual run with these parameters, and returns its id."""

@@ -259,7 +259,7 @@ def test_backfills_on_a_busy_machine_have_all_tasks(
             assert code == 0, said
             # Its first day begins: the scheduler has looked at it, and lives.
             until(lambda name=name: rest.runs(name, state=["running", "success"]))
-            runs = [run["dag_run_id"] for run in rest.runs(name, run_type="backfill")]
+            runs = [run["dag_run_id"] for run in rest.runs(name, run_type=["backfill"])]
             tasks = [len(rest.tasks(name, run)) for run in runs]
             assert tasks == [11] * len(FEW), (name, runs, tasks)
             if not fresh_database:

@@ -11,9 +11,10 @@ import sys
 from datetime import date, timedelta
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
+from airflow_client.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
@@ -134,5 +135,5 @@ def state(rest, dag, run):
     """Of a run; None while Airflow does not answer."""
     try:
         return rest.call("GET", f"dags/{dag}/dagRuns/{run}")["state"]
-    except httpx.HTTPError:
+    except (HTTPError, ApiException):
         return None

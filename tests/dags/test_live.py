@@ -121,7 +121,7 @@ def wait(rest, dag, run, task, *states):
 
 def announcements(rest, name):
     """What was said of versions that went live, in order."""
-    events = rest.call("GET", "assets/events", params={"order_by": "timestamp", "limit": 100})
+    events = rest.call("GET", "assets/events", order_by="timestamp", limit=100)
     uri = f"x-twinspire://{name}/live"
     return [event["extra"] for event in events["asset_events"] if event["uri"] == uri]
 
@@ -147,7 +147,7 @@ def test_a_suspicious_day_is_red_without_a_retry(airflow, runs):
 
 
 def test_a_late_day_is_tried_again(airflow, runs):
-    [run] = airflow.rest.runs("corner", run_type="scheduled")
+    [run] = airflow.rest.runs("corner", run_type=["scheduled"])
     ends = ("failed", "success", "up_for_retry")
     day = wait(airflow.rest, "corner", run["dag_run_id"], "day", *ends)
     assert day["state"] == "up_for_retry"
@@ -175,8 +175,8 @@ def test_an_earlier_day_that_starts_late_still_goes_first(airflow, runs, folder)
     rest = airflow.rest
     rest.wait_for_dag("held", timeout=200)
     rest.unpause("held")  # which makes the scheduled run of yesterday
-    until(lambda: rest.runs("held", run_type="scheduled"))
-    [scheduled] = rest.runs("held", run_type="scheduled")
+    until(lambda: rest.runs("held", run_type=["scheduled"]))
+    [scheduled] = rest.runs("held", run_type=["scheduled"])
     wait(rest, "held", scheduled["dag_run_id"], "features", "running")
     earlier = rest.trigger("held", day=str(ago(3)))
     # Its lease, which the later day's `train` looks for

@@ -122,7 +122,7 @@ def runs(rest):
     start_backfill(rest, "shop", DONE, FORCED, zone=zone, at_once=10)
     made = {"manual without a day": rest.trigger("shop")}
     rest.unpause("shop")
-    until(lambda: rest.runs("shop", run_type="backfill", state=["success"]))
+    until(lambda: rest.runs("shop", run_type=["backfill"], state=["success"]))
     made["manual during a backfill"] = rest.trigger("shop", day=str(OLDEST))
     finish(rest)
     made["manual by force"] = rest.trigger("shop", day=str(FORCED), force=True)
@@ -255,7 +255,7 @@ def test_the_report_button_of_a_task_opens_its_versions_report(airflow, runs, re
 def test_the_button_works_for_a_refused_version(airflow, rest, shop):
     strict = shop.with_name("strict.toml")
     rest.unpause("strict")
-    until(lambda: rest.runs("strict", run_type="scheduled", state=["success", "failed"]))
+    until(lambda: rest.runs("strict", run_type=["scheduled"], state=["success", "failed"]))
     [run] = [one["dag_run_id"] for one in rest.runs("strict")]
     publish = rest.tasks("strict", run)["publish"]
     assert (publish["state"], publish["try_number"]) == ("failed", 1)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from airflow_client.client.exceptions import ApiException
 
 from examples.local_airflow.server import LocalAirflow, LocalRest
 from tests.dags.conftest import QUICK, write_program
@@ -127,9 +128,9 @@ def test_a_viewer_looks_and_changes_nothing(airflow):
         ("POST", "connections", {"connection_id": "x", "conn_type": "http"}),
         ("POST", "pools", {"name": "x", "slots": 1}),
     ):
-        with pytest.raises(httpx.HTTPStatusError) as error:
+        with pytest.raises(ApiException) as error:
             eve.call(method, path, json=content)
-        assert error.value.response.status_code == 403, (method, path)
+        assert error.value.status == 403, (method, path)
     assert airflow.rest.call("GET", "dags/shop")["is_paused"]
     assert airflow.rest.runs("shop") == []
 
@@ -149,9 +150,9 @@ def test_hostile_parameters_are_refused_at_the_trigger(airflow, home):
     values += [f"2024-01-01{value}" for value in HOSTILE]
     for name in ("day", "mode", "promote", "force", "late", "refresh"):
         for value in values:
-            with pytest.raises(httpx.HTTPStatusError) as error:
+            with pytest.raises(ApiException) as error:
                 airflow.rest.trigger("shop", **{name: value})
-            assert error.value.response.status_code in (400, 413, 422), (name, value)
+            assert error.value.status in (400, 413, 422), (name, value)
 
 
 def trigger(rest, run_id, **conf):
@@ -172,8 +173,8 @@ def test_hostile_run_ids_and_parameters_are_plain_text_to_tasks(airflow, home):
     for value in HOSTILE:
         try:
             trigger(rest, value, day=str(EMPTY))
-        except httpx.HTTPStatusError as error:
-            assert error.response.status_code in (400, 422), value
+        except ApiException as error:
+            assert error.status in (400, 422), value
         else:
             let_in.add(value)
     through_all = f"all of '; {TOUCH}; $({TOUCH}) `{TOUCH}` {{{{ 7 * 7 }}}}"
@@ -202,9 +203,9 @@ def test_an_edited_xcom_is_plain_text_to_tasks(airflow, home):
     trigger(rest, "plain", day=str(EMPTY))
     until(lambda: ended(rest))
     entry = "dags/shop/dagRuns/plain/taskInstances/day/xcomEntries/return_value"
-    with pytest.raises(httpx.HTTPStatusError) as error:
+    with pytest.raises(ApiException) as error:
         airflow.eve.call("PATCH", entry, json={"value": {"day": "2024-01-01"}})
-    assert error.value.response.status_code == 403
+    assert error.value.status == 403
     rest.call("PATCH", entry, json={"value": {"day": f"$({TOUCH})"}})
     body = {"dag_run_id": "plain", "task_ids": ["summary"], "dry_run": False, "only_failed": False}
     rest.call("POST", "dags/shop/clearTaskInstances", json=body)

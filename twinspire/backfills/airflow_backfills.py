@@ -13,11 +13,16 @@ from time import monotonic, sleep
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-import httpx
+from airflow_client.client.api.backfill_api import BackfillApi
+from airflow_client.client.api.dag_run_api import DagRunApi
+from airflow_client.client.exceptions import NotFoundException
+from airflow_client.client.models.backfill_post_body import BackfillPostBody
+from airflow_client.client.models.reprocess_behavior import ReprocessBehavior
 
 from twinspire.backfills.airflow_rest import (
     DONE,
     AirflowRest,
+    as_json,
     day_of,
     on_sqlite,
     range_of,
@@ -150,10 +155,10 @@ def cancel(rest: AirflowRest, dag: str) -> list[int]:
     # Airflow marks waiting runs as failed, so that a later backfill can run them
     numbers = [int(backfill["id"]) for backfill in active_backfills(rest, dag)]
     for number in numbers:
-        rest.call("PUT", f"backfills/{number}/cancel")
+        BackfillApi(rest).cancel_backfill(number)
     # Airflow neither fails nor starts a run whose teardown has not run. It would stay queued for ever
-    for run in rest.runs(dag, run_type="backfill", state="queued"):
-        rest.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
+    for run in rest.runs(dag, run_type=["backfill"], state=["queued"]):
+        DagRunApi(rest).delete_dag_run(dag, run["dag_run_id"])
     return numbers
 
 
@@ -169,10 +174,8 @@ def _check_ended(pipeline: Pipeline, last: date) -> None:
 def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> bool:
     """Whether the DAG is paused."""
     try:
-        paused = bool(rest.call("GET", f"dags/{dag}")["is_paused"])
-    except httpx.HTTPStatusError as e:
-        if e.response.status_code != httpx.codes.NOT_FOUND:
-            raise
+        paused = rest.is_paused(dag)
+    except NotFoundException as e:
         broken = "; ".join(error["filename"] for error in rest.import_errors())
         why = f" Airflow cannot load {broken}: see its page." if broken else ""
         raise UsageError(
@@ -221,7 +224,7 @@ def _under_way(rest: AirflowRest, pipeline: Pipeline) -> list[dict[str, Any]]:
         active = active_backfills(rest, pipeline.name)
         if not active or monotonic() > end or any(backfill["is_paused"] for backfill in active):
             return active
-        if rest.runs(pipeline.name, run_type="backfill", state=["queued", "running"]):
+        if rest.runs(pipeline.name, run_type=["backfill"], state=["queued", "running"]):
             return active
         sleep(1)
 
@@ -280,29 +283,31 @@ def start_backfill(
       conf: parameters of all its runs.
 
     Raises:
-      httpx.HTTPError: Airflow has not created it in time, or refuses it.
+      HTTPError, ApiException: Airflow has not created it in time, or refuses it.
     """
-    body = {
-        **range_of(dag, first, last, zone),
-        "max_active_runs": at_once,
-        "reprocess_behavior": again,
-        "dag_run_conf": dict(conf or {}),
-    }
+    body = _body(dag, first, last, zone, again)
+    body.max_active_runs, body.dag_run_conf = at_once, dict(conf or {})
     # While its database is locked, Airflow deletes what it has made and answers 503, which is sent again
-    made = rest.call("POST", "backfills", json=body, patience=_MADE_WITHIN, timeout=_MADE_WITHIN)
-    return int(made["id"])
+    return int(BackfillApi(rest).create_backfill(body, _request_timeout=_MADE_WITHIN).id)
+
+
+def _body(dag: str, first: date, last: date, zone: ZoneInfo, again: str) -> BackfillPostBody:
+    begin, end = range_of(first, last, zone)
+    return BackfillPostBody(
+        dag_id=dag, from_date=begin, to_date=end, reprocess_behavior=ReprocessBehavior(again)
+    )
 
 
 def _days_to_run(
     rest: AirflowRest, dag: str, first: date, last: date, *, zone: ZoneInfo, again: str
 ) -> list[date]:
     """The days that such a backfill would run, without those that are running."""
-    body = {**range_of(dag, first, last, zone), "reprocess_behavior": again}
-    runs = rest.call("POST", "backfills/dry_run", json=body)["backfills"]
+    body = _body(dag, first, last, zone, again)
+    runs = as_json(BackfillApi(rest).create_backfill_dry_run(body).backfills)
     return sorted(day_of(run["logical_date"], zone) for run in runs)
 
 
 def active_backfills(rest: AirflowRest, dag: str) -> list[dict[str, Any]]:
     """Backfills of a DAG that have not ended."""
-    newest = rest.call("GET", "backfills", params={"dag_id": dag, "order_by": "-id"})["backfills"]
+    newest = as_json(BackfillApi(rest).list_backfills(dag, order_by=["-id"]).backfills)
     return [backfill for backfill in newest if not backfill["completed_at"]]

@@ -82,7 +82,7 @@ class Board:
           TryAgain: the DAG or its backfill is paused.
         """
         backfills = active_backfills(rest, dag)
-        if rest.call("GET", f"dags/{dag}")["is_paused"] or any(b["is_paused"] for b in backfills):
+        if rest.is_paused(dag) or any(b["is_paused"] for b in backfills):
             raise TryAgain(
                 f"{dag} or its backfill is paused, so no runs start. Unpause it at"
                 f" {rest.url}/dags/{dag}/backfills. Then type the command again to watch the remaining"

@@ -2,6 +2,7 @@ from datetime import date
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
+from twinspire.backfills import progress_board
 from twinspire.backfills.progress_board import Board
 
 DAY = date(2017, 10, 2)
@@ -9,7 +10,7 @@ DAY = date(2017, 10, 2)
 RUN = {"dag_run_id": "a", "data_interval_start": "2017-10-02T04:00:00Z", "run_type": "backfill"}
 
 
-def test_a_stage_that_has_ended_is_shown_once():
+def test_a_stage_that_has_ended_is_shown_once(monkeypatch):
     """`day` is no stage of the table, but its failure would be the day's."""
     states = iter(["running", "success", "success"])
 
@@ -24,8 +25,8 @@ def test_a_stage_that_has_ended_is_shown_once():
             yield ask()
 
     rest = SimpleNamespace(tasks=tasks, poll=poll)
-    active = {"completed_at": None, "is_paused": False}
-    rest.call = lambda method, path, **_: {"is_paused": False, "backfills": [active]}
+    rest.is_paused = lambda dag: False
+    monkeypatch.setattr(progress_board, "active_backfills", lambda *_: [{"is_paused": False}])
     board = Board([DAY], ZoneInfo("America/New_York"))
     lines = [*board.watch(rest, "shop")]
     assert lines == [[], [], ["0:00 2017-10-02 features: success in 12 s"], []]
