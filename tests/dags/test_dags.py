@@ -139,8 +139,8 @@ def test_each_number_in_a_stages_result_becomes_a_gauge(bag, monkeypatch):
 
     sent = {}
     monkeypatch.setattr(telling_others.stats, "gauge", sent.__setitem__)
-    gate = {"metric": "recall@50", "candidate": 0.25}
-    line = {"status": "done", "live": True, "seconds": 1.5, "items": 12, "gate": gate}
+    served = {"metric": "recall@50", "value": 0.25}
+    line = {"status": "done", "live": True, "seconds": 1.5, "items": 12, "served": served}
     telling_others.send_gauges(bag.dags["tokyo"].get_task("publish"), line)
     numbers = {"seconds": 1.5, "items": 12, "recall_at_50": 0.25}
     assert sent == {f"twinspire.tokyo.publish.{name}": value for name, value in numbers.items()}
