@@ -14,7 +14,7 @@ UNITS = ("s", "ms", "us")
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _LIMIT = 1 << 57  # microseconds, about the years 2600 BC to 6500; a number beyond is no time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = r"^\s*-?\d+(?:\.\d+)?\s*$"
+_NUMBER = r"^\s*-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\s*$"
 _ISO = (
     r"^\s*(?<date>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?<clock>\d{2}:\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d+))?)?"
@@ -163,7 +163,7 @@ def forms_of(values: pl.Series) -> list[TimeForm]:
     if kind.is_float():
         present = present.cast(pl.Int64, strict=False).drop_nulls()
     text = present.cast(pl.String).str.strip_chars()
-    plain = [TimeForm()] if not text.str.contains(r"^\d+$").all() else map(TimeForm, UNITS)
+    plain = map(TimeForm, UNITS) if are_numbers(text).all() else [TimeForm()]
     return [form for form in plain if _fits(text, form)] or _of_text(text)
 
 

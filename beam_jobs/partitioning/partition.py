@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from glob import glob
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -237,13 +237,19 @@ def _days(
         days = calendar_days(times, layout.time_unit, layout.time_zone)
     except UsageError as e:
         raise UsageError(f"{path}, column {layout.time!r}: {e}") from e
+    # A wrong clock or a typo: such a day would be the newest of the log
+    tomorrow = datetime.now(ZoneInfo(layout.time_zone)).date() + timedelta(days=1)
+    is_late = (days > tomorrow).fill_null(False)
+    days = days.set(is_late, None)
     bad = days.is_null().arg_true()
-    wrong = pl.Series("time", given).gather(bad).drop_nulls()
+    wrong = pl.Series("time", given).filter(days.is_null() & ~is_late).drop_nulls()
     if len(wrong) and not aside.advice and (advice := form_advice(wrong)):
         aside.advice = f"Times such as {wrong[0]!r} need their form: {advice}"
     for at in bad:
         value = given[at].as_py()
         reason = "is null" if value is None else f"= {value!r} is no time"
+        if is_late[at]:
+            reason = f"= {value!r} is after tomorrow"
         # The time as the file has it: with a format, the table now holds a null in its place.
         record = json.dumps({**table.slice(at, 1).to_pylist()[0], layout.time: value}, default=str)
         aside.take(

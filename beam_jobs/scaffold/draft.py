@@ -4,9 +4,10 @@ Columns and features follow from samples; window, history and training from figu
 """
 
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +22,10 @@ from beam_jobs.partitioning.log_tables import (
     read,
     with_numbers,
 )
-from beam_jobs.scaffold import feature_draft, log_figures
+from beam_jobs.scaffold import column_names, feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS
-from twinspire_core.config.tables.data import ColumnsConfig
+from twinspire_core.config.tables.data import ColumnsConfig, SourceConfig
 from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import CsvOptions
@@ -88,6 +89,7 @@ def draft(
         "[source]",
         f'events = "{log.where}"',
         *(f'{kind} = "{table.where}"' for kind, table in tables.items()),
+        *_max_rejected(log.rows, keys.values()),
         "",
         "[columns]",
         *_columns(log.rows, keys, unit, event, own_keys),
@@ -113,6 +115,17 @@ def draft(
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _max_rejected(rows: pl.DataFrame, keys: Collection[str]) -> Iterator[str]:
+    """The line of `[source]` on rejected records, for a log that has more of them than the default allows."""
+    missing = float(rows.select(pl.any_horizontal(pl.col(*keys).is_null()).mean()).item())
+    if 2 * missing > SourceConfig.model_fields["max_rejected"].default:
+        # Twice the share of the sample, as days differ
+        yield (
+            f"max_rejected = {min(1.0, math.ceil(200 * missing) / 100):g}"
+            f"  # {missing:.1%} of the sampled events lack a user, an item or a time"
+        )
 
 
 def _unit(times: pl.Series, path: Path) -> str | None:
@@ -182,14 +195,17 @@ def _columns(
         yield f'time_unit = "{unit}"'
     if event:
         counts = rows[event].cast(pl.String).drop_nulls().value_counts().sort("count", event)
-        types = [_quoted(event_type) for event_type in counts[event]]
+        types = [*counts[event]]
+        undone = [_quoted(kind) for kind in types if column_names.gives_back(kind)]
+        wanted = sorted(_quoted(kind) for kind in types if _quoted(kind) not in undone)
+        why = f"; {', '.join(undone)}: given back or rejected" if undone else ""
         yield f"event = {_quoted(event)}"
-        yield f"positives = [{', '.join(sorted(types))}]  # keep those that recommendations should lead to"
-        # As a rule, the rarest type is worth most: purchases, for example, compared with views.
-        yield f"# weights = {{ {types[0]} = 3.0 }}  # how much more than another event one of this type counts"
+        yield f"positives = [{', '.join(wanted)}]  # keep those that recommendations should lead to{why}"
+        if bought := next((kind for kind in types if column_names.buys(kind)), None):
+            yield f"# weights = {{ {_quoted(bought)} = 3.0 }}  # how much more than another event it counts"
     for column in rows.columns:
         # A rating or a price may weigh events, or be learned: only the owner of the log knows which.
-        numbers = feature_draft.is_outcome(column) and rows[column].dtype.is_numeric()
+        numbers = column_names.is_outcome(column) and rows[column].dtype.is_numeric()
         if numbers and column not in keys.values():
             name = _quoted(column)
             yield f"# reward = {name}  # weighs events by this number of 0 or more; without it all count 1"
@@ -204,7 +220,7 @@ def _quoted(text: str) -> str:
 
 
 def _corpus(rows: pl.DataFrame, key: str) -> list[str]:
-    shown = [c for c in rows.columns if feature_draft.is_shown(c, rows[c])]
+    shown = [c for c in rows.columns if column_names.is_shown(c, rows[c])]
     lists = [c for c in rows.columns if isinstance(rows[c].dtype, pl.List)]
     kinds = [
         c

@@ -13,8 +13,8 @@ import polars as pl
 from beam_jobs.ingest.columns import holds_bytes
 from beam_jobs.ingest.timestamps import TimeForm, forms_of, in_form, is_sure
 from beam_jobs.partitioning.log_tables import flat
-from beam_jobs.scaffold import feature_draft
-from beam_jobs.scaffold.feature_draft import Role as Role
+from beam_jobs.scaffold import column_names, feature_draft
+from beam_jobs.scaffold.column_names import Role as Role
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 
 
@@ -77,6 +77,7 @@ def propose(
       given: columns whose role is known: they are proposed for no other.
     """
     assigned = {column for column in (given or {}).values() if column is not None}
+    all_rows = rows
     rows = rows.drop(assigned & set(rows.columns))
     forms = {column: forms_of(rows[column]) for column in rows.columns}
     time = _times(rows, forms)
@@ -84,6 +85,7 @@ def propose(
     taken = {event.column, time.column if time.sure else None}
     user = _ids(rows, "user", taken)
     item = _ids(rows, "item", taken | ({user.column} if user.sure else set()))
+    item = _finest(all_rows, item, (given or {}).get("user") or user.column)
     return {"user": user, "item": item, "time": time, "event": event}
 
 
@@ -187,10 +189,10 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
     for column in rows.columns:
         if _can_be_id(rows[column]):
             share = wanted.is_in(rows[column].cast(pl.String).unique().implode()).mean()
-            score = 10 * float(share or 0) + feature_draft.strength(column, role)  # type: ignore[arg-type]
+            score = 10 * float(share or 0) + column_names.strength(column, role)  # type: ignore[arg-type]
             if score > best_score:
                 best, best_score = column, score
-    return best if best_score >= feature_draft.NAMED else None
+    return best if best_score >= column_names.NAMED else None
 
 
 def _best_first(candidates: list[Candidate]) -> list[Candidate]:
@@ -206,20 +208,20 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
     """Columns whose values parse as times; sure if one stands out by its name or is the only one."""
     scored = []
     for column, forms in all_forms.items():
-        strength = feature_draft.strength(column, "time")
+        strength = column_names.strength(column, "time")
         is_number = forms and (forms[0].unit or forms[0].format == "%Y%m%d")
         # Ids may look like seconds since 1970.
-        if not forms or (is_number and not strength and feature_draft.is_of_ids(column)):
+        if not forms or (is_number and not strength and column_names.is_of_ids(column)):
             continue
         score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
-        score -= 3 * feature_draft.is_other_time(column) + 5 * _is_attribute(rows, column)
+        score -= 3 * column_names.is_other_time(column) + 5 * _is_attribute(rows, column)
         scored.append(Candidate(column, _example(rows[column]), strength, score, forms[0]))
     scored = _best_first(scored)
     if not scored:
         return Proposal("time", (), False)
     best = scored[0]
     # Others that may be meant; a birthday scores far less than a time of the event.
-    margin = np.inf if feature_draft.is_other_time(best.column) else 1
+    margin = np.inf if column_names.is_other_time(best.column) else 1
     rivals = [candidate for candidate in scored[1:] if candidate.score > best.score - margin]
     clear = best.strength > 0 or best.form.unit is None
     sure_of_form = is_sure(rows[best.column], all_forms[best.column])
@@ -230,7 +232,7 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
 def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
     """Whether a time belongs to the user, the item or the file, such as the day when a user signed up."""
     for name in rows.columns:
-        if feature_draft.strength_as_id(name) >= feature_draft.CLEAR:
+        if column_names.strength_as_id(name) >= column_names.CLEAR:
             ids = rows[name].n_unique()
             # A user or an item repeats, and always comes with the same time; 5% may have been corrected.
             if 2 * ids < len(rows) and rows.select(name, column).n_unique() <= 1.05 * ids:
@@ -251,12 +253,12 @@ def _events(rows: pl.DataFrame) -> Proposal:
         values = rows[column]
         if not feature_draft.is_category(values) or values.dtype == pl.Boolean:
             continue
-        strength = feature_draft.strength(column, "event")
-        likeness = feature_draft.likeness_to_events(
+        strength = column_names.strength(column, "event")
+        likeness = column_names.likeness_to_events(
             values.drop_nulls().unique().cast(pl.String).to_list()
         )
         # Under another name, a column has to hold both words for looking and words for taking.
-        if strength >= feature_draft.CLEAR or (strength and likeness) or likeness == 2:
+        if strength >= column_names.CLEAR or (strength and likeness) or likeness == 2:
             scored.append(Candidate(column, _example(values), strength, strength + 3.0 * likeness))
     scored = _best_first(scored)
     close = len(scored) > 1 and scored[1].score == scored[0].score
@@ -270,9 +272,12 @@ def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Propo
     for column in rows.columns:
         if column in taken or not _can_be_id(rows[column]):
             continue
-        strength = feature_draft.strength(column, role)
-        if not strength and feature_draft.strength(column, other) >= feature_draft.NAMED:
+        strength = column_names.strength(column, role)
+        if not strength and column_names.strength(column, other) >= column_names.NAMED:
             continue
+        if len(rows) >= _ENOUGH_ROWS and strength < column_names.CLEAR:
+            # Few values are kinds of something, such as devices
+            strength *= rows[column].n_unique() > _FEW
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
         scored.append(Candidate(column, _example(rows[column]), strength, score))
     scored = _best_first(scored)
@@ -291,6 +296,44 @@ def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Propo
     return Proposal(role, tuple(scored), best.score > 0 and not rivals)
 
 
+def _finest(rows: pl.DataFrame, proposal: Proposal, user: str | None) -> Proposal:
+    """The columns that may be the item, with those first that determine the likeliest one, as an episode
+    determines its show. Of columns that determine each other, the one that looks most like ids comes first.
+    """
+    if not proposal.candidates or len(rows) < _ENOUGH_ROWS:
+        return proposal
+    best, *others = proposal.candidates
+    twins = [best, *(c for c in others if _same(rows, best.column, c.column))]
+    first = min(
+        twins, key=lambda c: (c.strength < column_names.CLEAR, *_unlike_ids(rows[c.column]))
+    )
+    finer = [c for c in others if _determines(rows, c.column, best.column, user)]
+    finer = sorted(finer, key=lambda c: (-rows[c.column].n_unique(), *_unlike_ids(rows[c.column])))
+    rest = [c for c in proposal.candidates if c not in (first, *finer)]
+    return proposal._replace(candidates=(*finer, first, *rest), sure=proposal.sure and not finer)
+
+
+def _unlike_ids(values: pl.Series) -> tuple[bool, float]:
+    """How little values look like ids: whether they have spaces, and how long they are."""
+    text = values.drop_nulls().cast(pl.String)
+    return bool(text.str.contains(" ").any()), float(text.str.len_chars().mean() or 0)  # type: ignore[arg-type]
+
+
+def _determines(rows: pl.DataFrame, column: str, other: str, user: str | None) -> bool:
+    """Whether a column has more values than another one and determines it, and most of its values that come
+    again are of different users: a session or an order is of one.
+    """
+    known = rows.drop_nulls([column, other])
+    values = known[column].n_unique()
+    if values <= known[other].n_unique() / _TOLD_APART:
+        return False
+    if values < _TOLD_APART * known.select(column, other).n_unique() or user in (None, column):
+        return False
+    again = known.filter(pl.col(column).is_duplicated())
+    users = again.group_by(column).agg(pl.col(user).n_unique())[user]
+    return 2 * len(users) > values and 2 * int((users > 1).sum()) > len(users)
+
+
 def _can_be_id(values: pl.Series) -> bool:
     kind = values.dtype
     if kind.is_nested() or kind.is_temporal() or kind == pl.Boolean or holds_bytes(kind):
@@ -305,10 +348,11 @@ def _looks_like_ids(values: pl.Series, column: str) -> float:
     """How much a column looks like ids of users or items, whose values repeat, but are not few."""
     present = values.drop_nulls()
     distinct = present.n_unique()
-    score = feature_draft.likeness_to_id(column) - 3 * feature_draft.is_outcome(column)
+    score = column_names.likeness_to_id(column) - 3 * column_names.is_outcome(column)
     if len(present) >= _ENOUGH_ROWS:
-        # As many as rows: numbers of the rows, or orders.
-        score -= 4 * (distinct in (1, len(present))) + 2 * (distinct <= _FEW)
+        # As many as rows, of which some come twice: numbers of the rows, or orders.
+        is_row = distinct == 1 or distinct >= _TOLD_APART * len(present)
+        score -= 4 * is_row + 2 * (distinct <= _FEW)
     return score
 
 

@@ -51,7 +51,7 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     weighed = text.replace("# weights", "weights")
     assert weighed != text
     (tmp_path / "shop.toml").write_text(weighed)
-    assert load(tmp_path / "shop.toml").columns.weights == {"view": 3.0}
+    assert load(tmp_path / "shop.toml").columns.weights == {"buy": 3.0}
 
 
 def write_log(file: Path, events: list[tuple[int, int, datetime]]) -> Path:
@@ -229,7 +229,8 @@ def test_column_names_in_any_script_give_valid_feature_names(tmp_path):
     columns = ("Gerät", "价格", "серия", "kind", "Kind!", "2nd page")
     values = {column: ["ab"[n % 2] for n in range(60)] for column in columns}
     pl.DataFrame({"at": at} | ids | values).write_parquet(tmp_path / "log.parquet")
-    (tmp_path / "x.toml").write_text(draft("x", tmp_path / "log.parquet"))
+    text = draft("x", tmp_path / "log.parquet")
+    load_all_proposed(text, tmp_path / "x.toml")
     features = load(tmp_path / "x.toml").features
     assert sorted(f.column for f in features.values() if f.kind == "category") == sorted(columns)
     assert features["gerat"].column == "Gerät"
@@ -371,7 +372,7 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     assert p.features["age"].kind == "number" and p.features["age"].source_table == "users"
     assert p.features["page"].tower == "query" and p.features["users_page"].source_table == "users"
     assert not {"rating", "seconds", "imdb_id", "nothing"} & p.features.keys()
-    reasons = {"rating": "outcome", "seconds": "number", "imdb_id": "an id"}
+    reasons = {"rating": "outcome", "seconds": "outcome", "imdb_id": "an id"}
     for name, reason in (reasons | {"nothing": "one value"}).items():
         before, marker, _ = text.partition(f"# [features.{name}]\n")
         assert marker and reason in before.splitlines()[-1], name
