@@ -17,12 +17,9 @@ import numpy as np
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.compiled_trees import CompiledTrees
+from twinspire_core.ranking.groups import purchase_history
 from twinspire_core.ranking.groups.attributes import Attributes, Item
-from twinspire_core.ranking.groups.purchase_history import (
-    PersonalHistory,
-    UserActivity,
-    purchases_text,
-)
+from twinspire_core.ranking.groups.purchase_history import PersonalHistory, UserActivity
 from twinspire_core.ranking.groups.source_signals import Similarity, SourcePlaces, TowerCosines
 from twinspire_core.ranking.pairs import FeatureGroup, Pairs, Vectors
 from twinspire_core.search.ragged import Ragged
@@ -96,7 +93,7 @@ class RankingFeatures:
         Args:
           values: of all features of the item, by name.
         """
-        if purchases := purchases_text(name, values):
+        if purchases := purchase_history.purchases_text(name, values):
             return purchases
         for group in self.groups:
             if name in (features := group.features(sources)):

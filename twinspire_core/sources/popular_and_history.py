@@ -163,7 +163,8 @@ class OrderForAll(Source):
         if passing is not None:
             order = order[passing[order]]
         items = same_for_all(order, len(queries), depth, exclude=exclude)
-        return ScoredLists(items, np.where(items >= 0, self.scores[items], np.float32(-np.inf)))
+        # The place -1, the end of a list, reads the -inf that is appended, also where there is no item at all
+        return ScoredLists(items, np.append(self.scores, np.float32(-np.inf))[items])
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ def test_versions_are_listed_by_what_they_serve(day, registry, printed):
     served = {"metric": "recall@50", "value": 0.8, "interval": None, "whose": "this version"}
     served |= {"source": "fixed_order", "day": "2024-05-03", "users": 7, "held_out": False}
     served |= {"simple": "purchase_history", "simple_value": 0.2, "change": {"change": 3.0}}
+    assert listed[two]["served"].pop("text").startswith("served 0.800, past purchases 0.200")
     assert listed[two]["served"] == served | {"two_tower": 0.4}
     assert listed[two]["live"] and listed[refused]["refused"]
     assert listed[refused]["served"]["held_out"]

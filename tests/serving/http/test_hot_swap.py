@@ -230,7 +230,7 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         assert metric(client, 'twinspire_lists_total{source="ranked"}') == 2
         assert metric(client, 'twinspire_lists_total{source="fixed_order"}') == 1
         [[reason], *_] = said["reasons"]
-        assert (reason["feature"], reason["text"]) == ("popular", "taken 3 times by all users")
+        assert (reason["feature"], reason["text"]) == ("popular", "bought 3 times by all users")
         assert reason["contribution"] > 0 and len(said["reasons"]) == 3
         ordered = client.post(
             "/v1/recommend", json={**asked, "explain": True, "source": "fixed_order"}
@@ -241,7 +241,7 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         assert (error["type"], error["where"]) == ("out_of_range", "explain")
         assert "found 3 lists of 40" in error["message"]
         page = client.get("/", params={"user": "anna", "k": "3"}).text
-        assert page.count("taken 3 times by all users") == 1 and "ranker" in page
+        assert page.count("bought 3 times by all users") == 1 and "ranker" in page
         newer = ranked(number=2)
         third = circle.publish(pipeline, towers, tmp_path / "c", "2024-01-03", nominators=newer)
         until(lambda: version_info(client)["version"] == third)

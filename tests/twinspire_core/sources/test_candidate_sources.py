@@ -74,6 +74,15 @@ def test_scores_never_rise_and_lists_have_nothing_that_is_excluded(sources):
                     assert passing[items[items >= 0]].all(), name
 
 
+def test_every_source_lists_nothing_where_the_corpus_is_empty():
+    """As of the first moment of a log."""
+    sources = CandidateSources.of(CORPUS.slice(0, 0), {"co_occurrence": TOGETHER.slice(0, 0)})
+    queries = Queries.of_past(positions(pa.array([["a"], []]), pa.array([], pa.string())))
+    for name, one in sources.retrieve(("history", "popular", "co_occurrence"), queries, 3).items():
+        assert (one.items == -1).all() and np.isneginf(one.scores).all(), name
+    assert (sources.filled(np.full((2, 3), -1), 3) == -1).all()
+
+
 def test_queries_are_taken_and_parted_with_all_that_they_bring():
     given = {"two_tower": ScoredLists.by_place(np.arange(12).reshape(4, 3))}
     queries = Queries(past=lists("ca", "", "fb", "d"), events=np.arange(4), given=given)
