@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from index_builder.gate.comparison import JudgedVersion, LineMemory, MeasuredUsers
+from index_builder.gate.comparison import DaysItems, JudgedVersion, LineMemory, MeasuredUsers
 from index_builder.gate.verdict import judge
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
@@ -77,8 +77,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
-    metrics = DayMetrics.read(staged)
-    baseline_items, users_before = None, 0
+    metrics, metric = DayMetrics.read(staged), ctx.pipeline.gate.metric
+    baseline_items, users_before, of_parent = None, 0, None
     if ctx.parent:
         baseline_items = registry.manifest(ctx.parent.version).items
         of_parent = DayMetrics.find(ctx.parent.home)
@@ -98,6 +98,12 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
             now=metrics.users_measured(ctx.day),
             before=users_before,
             of=features.users if features else 0,
+        ),
+        days_items=DaysItems(
+            metrics.share_in_corpus,
+            of_parent.share_in_corpus if of_parent else None,
+            metrics.best_before_training(metric),
+            of_parent.best_before_training(metric) if of_parent else None,
         ),
         unread=metrics.parent_unread,
         skew=(features.skew or ()) if features else (),

@@ -263,6 +263,22 @@ class LineMemory:
         return pooled if pooled and pooled.users >= gate.min_users else None
 
 
+class DaysItems(NamedTuple):
+    """How a day's events fit the items that could be recommended, before any training on the day.
+
+    Attributes:
+      share: of the items taken, those in the corpus as of the day's start; None if unknown.
+      share_before: on the baseline's day.
+      best: the gate's measure of the best of all lists, simple ones included; None if unknown.
+      best_before: on the baseline's day.
+    """
+
+    share: float | None = None
+    share_before: float | None = None
+    best: float | None = None
+    best_before: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedVersion:
     """What the gate's rules judge.
@@ -276,6 +292,7 @@ class JudgedVersion:
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
       measurable: how many users of the day it could be measured on; None if unknown.
+      days_items: how the day's events fit the corpus.
       unread: features that are missing for the baseline, because the pipeline file changed them.
       skew: how far the served features are from those of the training rows.
     """
@@ -288,6 +305,7 @@ class JudgedVersion:
     items: int
     baseline_items: int | None
     measurable: MeasuredUsers | None = None
+    days_items: DaysItems = field(default_factory=DaysItems)
     unread: Sequence[str] = ()
     skew: Sequence[FeatureSkew] = ()
 

@@ -30,6 +30,9 @@ from twinspire_core.metrics.measure_names import OF_SERVED, split_name
 
 MAX_CORPUS_CHANGE = 0.5
 """Largest relative change of the corpus: a catalogue that halves overnight was probably read in part."""
+LEAST_KNOWN = 0.1
+"""Smallest share of a day's events on items of the catalogue, if the day before had as much."""
+_HITS_EXPECTED = 5  # as many are missed by chance on less than 1% of days
 _IF_RIGHT = "; if the catalogue is right, `twinspire promote --despite-gate` makes the version live"
 MAX_SKEW = 0.3
 """How far a feature may be from the training rows: seasons move features by less."""
@@ -137,6 +140,33 @@ def judge_size(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterat
                 f"the corpus has {items} items, the baseline's {baseline_items}: a change of"
                 f" {change:.0%}, above {MAX_CORPUS_CHANGE:.0%}{_IF_RIGHT}",
             )
+
+
+def judge_days_items(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -> Iterator[Finding]:
+    """Refuses a day whose events are hardly on items of the corpus, or on which no list finds anything, if
+    the baseline's day was different: then ids of items are probably written differently.
+    """
+    share, share_before, best, best_before = version.days_items
+    users = version.measurable.now if version.measurable else 0
+    what = ""
+    if share is not None and share_before is not None and share < LEAST_KNOWN <= share_before:
+        what = (
+            f"{share:.0%} of the items that users took on the day are in the catalogue as of its start,"
+            f" after {share_before:.0%} on the baseline's day"
+        )
+    # With few users, all may miss by chance
+    elif best == 0 and best_before and best_before * users >= _HITS_EXPECTED:
+        what = (
+            f"{gate.metric} of every list is 0, even of the most popular items, after"
+            f" {best_before:.4f} on the baseline's day"
+        )
+    if what:
+        yield Finding(
+            True,
+            f"{what}. Item ids may be written differently than before. Correct the logs, and run the day"
+            " again; if the change is meant, `twinspire promote --despite-gate` makes the version live,"
+            " and the next day is compared with it",
+        )
 
 
 def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:

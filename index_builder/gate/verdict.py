@@ -24,6 +24,7 @@ from index_builder.gate.comparison import (
 )
 from index_builder.gate.limits import (
     beyond,
+    judge_days_items,
     judge_exchange,
     judge_index,
     judge_limits,
@@ -54,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     judge_served_limits,
     judge_index,
     judge_size,
+    judge_days_items,
     note_unread,
     judge_version_skew,
     note_recipe,

@@ -299,5 +299,5 @@ def _slices(
                     for measure, x in average.items()
                     if measure.endswith(ending)
                 }
-    measured[measure_names.ITEMS]["outside"] = {"true": int((truth.values < 0).sum())}
+    measured[measure_names.ITEMS][measure_names.OUTSIDE] = {"true": int((truth.values < 0).sum())}
     return measured

@@ -31,6 +31,27 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     assert registry.live() == refused
 
 
+def test_a_day_whose_item_ids_are_written_differently_is_refused_until_that_is_meant(shop):
+    """As an export writes them that reads them as numbers: `i007` becomes `7`."""
+    fourth = "2024-03-12"
+    [snapshot] = (shop.parent / "items").glob("dt=*")
+    of_days = {day: shop.parent / f"events/dt={day}" for day in (THIRD, fourth)}
+    new_items = shop.parent / f"items/dt={fourth}"
+    new_items.mkdir()
+    number = pl.col("item_id").str.strip_prefix("i").cast(int).cast(str)
+    for source, folder in [(snapshot, new_items), *((day, day) for day in of_days.values())]:
+        rows = pl.read_parquet(source / "part-0.parquet").with_columns(item_id=number)
+        rows.write_parquet(folder / "part-0.parquet")
+    outcome = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert "ids may be written differently" in outcome["days"][0]["reason"]
+    registry = registry_of(shop)
+    [refused] = [entry.version for entry in registry.log() if entry.action == "refuse"][:1]
+    twinspire("promote", str(shop), refused, "--despite-gate", "the shop has new ids")
+    assert registry.live() == refused
+    twinspire("run", str(shop), "--date", fourth)
+    assert registry.manifest(registry.live()).parent == refused
+
+
 @pytest.mark.system
 def test_a_refused_days_catalogue_stays_out_when_towers_do_not_know_it(shop):
     """The day is refused, and its snapshot is broken: nobody asked for that to be served. Both is told,

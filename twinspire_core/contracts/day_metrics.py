@@ -17,8 +17,9 @@ from twinspire_core.contracts.measures import (
     NamedValues,
     PairedDifferences,
     RelativeChange,
+    value_of,
 )
-from twinspire_core.metrics.measure_names import KEPT
+from twinspire_core.metrics.measure_names import KEPT, OUTSIDE
 
 
 class TrainingFigures(JsonPart):
@@ -307,6 +308,24 @@ class DayMetrics(JsonFile):
         remembered = self.line.get(str(day))
         held_out = remembered.two_tower if remembered else None
         return held_out.users if held_out else self.holdout.users
+
+    @property
+    def share_in_corpus(self) -> float | None:
+        """Of the items that users with a history took on the day, the share in the corpus as of its start;
+        None if it was not measured.
+        """
+        slices = self.progressive.slices if self.progressive else None
+        taken = {name: part.true or 0 for name, part in slices.items.items()} if slices else {}
+        total = sum(taken.values())
+        return 1 - taken.get(OUTSIDE, 0) / total if total else None
+
+    def best_before_training(self, measure: str) -> float | None:
+        """The measure of the best list for the day that was made before training on it, simple lists
+        included; None if none was measured.
+        """
+        lists = (self.progressive, self.fixed_order.progressive, *self.baselines.values())
+        values = [value for each in lists if (value := value_of(each, measure)) is not None]
+        return max(values, default=None)
 
     @property
     def ranked_progressive(self) -> Measures | None:

@@ -18,6 +18,8 @@ A new measure is a function, with the arguments of `list_metrics.recall`, and a 
 USERS = "users"
 ITEMS = "items"
 """Sides that have slices."""
+OUTSIDE = "outside"
+"""The slice of true items that the corpus does not have."""
 KEPT = "kept"
 """Lists in which items that the user had before may appear again."""
 EXCLUDED = "excluded"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index_builder.gate.comparison import DaysItems, MeasuredUsers
 from index_builder.gate.limits import judge_skew
 from tests.index_builder.gate.gates import any_day, gate, share, verdict
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerFit, RankerMeasures
@@ -166,3 +167,20 @@ def test_only_values_beyond_a_limit_are_reported(distance, outside, named):
     texts = said(number(distance=distance, outside=outside))
     assert len(texts) == bool(named) and all(name in texts[0] for name in named)
     assert said(number(distance=distance, outside=outside), on_skew="ignore") == []
+
+
+def test_days_whose_items_are_not_in_the_corpus_are_refused_if_the_day_before_was_different():
+    cases = [
+        ((0.05, 0.5, 0.2, 0.2), False),
+        ((0.05, 0.09, 0.2, 0.2), True),  # such a log: every day has new items
+        ((0.11, 0.9, 0.2, 0.2), True),
+        ((None, 0.9, None, None), True),
+        ((0.5, 0.5, 0.0, 0.2), False),
+        ((0.5, 0.5, 0.0, 0.0), True),
+        ((0.5, 0.5, 0.0, 0.009), True),  # 4.5 of 500 users: they may have missed by chance
+    ]
+    measurable = MeasuredUsers(now=500, before=500, of=600)
+    for figures, accepted in cases:
+        judged = verdict(days_items=DaysItems(*figures), measurable=measurable)
+        assert judged.accepted == accepted, figures
+        assert ("written differently" in judged.reason) != accepted
