@@ -139,6 +139,12 @@ def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
     if figures:
         newest = max(figures)
         say(f"{newest} {figures[newest].text}")
+    elif any(of_day["outcome"] == "published" for of_day in outcomes):
+        say(
+            "Nothing is measured (–): no user of these days had an earlier event, so nobody shows how good"
+            " the lists are. If users never come back, or their ids change with each visit, lists can only be"
+            " of popular and similar items. Otherwise run more days."
+        )
 
 
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":

@@ -126,7 +126,8 @@ def on_next_day(
     lists = on_the_next_day(measured, day, serves).lists
     served = next((x for x in lists if x.served), None)
     value = value_of(served.measures if served else None, metric)
-    if served is None or value is None:
+    # Of nobody, a measure is 0, which says nothing
+    if served is None or value is None or served.measures.users == 0:
         return None
     pairs = measured.fixed_order.beside_simple
     if served.kind == RANKED and measured.ranker:
@@ -177,7 +178,7 @@ def on_held_out(
     elif order.candidate:
         source, served = FIXED_ORDER, order
     value, users = value_of(served.candidate, metric), served.users
-    if value is None:
+    if value is None or users == 0:
         return None
     # Few users are held out of one day, so the two-tower may have been measured on several days
     alike = users == held.users

@@ -47,6 +47,14 @@ def test_the_fixed_order_is_compared_with_the_best_simple_list_by_hand():
     assert figure.change_text == "25.0% better than the best simple list (+20.1% to +29.9%)"
 
 
+def test_where_nobody_was_measured_there_is_no_figure():
+    nobody = {"progressive": lists(0.0, 0), "beside_simple": {}}
+    empty = {"users": 0, "candidate": lists(0.0, 0)}
+    measured = metrics(progressive=lists(0.0, 0), fixed_order=nobody | {"holdout": empty})
+    assert on_next_day(measured, "fixed_order", DAY, "recall@50") is None
+    assert on_held_out(measured, "fixed_order", DAY, "recall@50") is None
+
+
 def test_what_the_gate_let_serve_is_the_figure():
     measured = metrics(ranker=RANKER)
     ranked, order = (
