@@ -7,6 +7,7 @@ store:
     versions/<version>/…      written once, never changed; its manifest last
     log/00000042.json         one entry per change (index_builder/registry/version_log.py); created
                               only if absent
+    reserve                   on a disk: space for entries of a rollback or a pruning when it is full
 
 Invariants, which hold at any moment, whichever process is killed:
   1. An entry makes a version accepted or live only while all its files and its manifest are stored.
@@ -18,6 +19,7 @@ decides again.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +31,8 @@ from twinspire_core import storage
 from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.version_manifest import File, Manifest, is_id
 from twinspire_core.errors import TryAgain, UsageError
+
+_RESERVED = 1 << 16  # bytes: dozens of entries
 
 __all__ = ["Entry", "Registry", "Status", "version_date"]
 
@@ -225,10 +229,25 @@ class Registry(Versions):
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
         """Logs the entry that `decide` returns for the current state. Returns None if it needs no entry."""
         while entry := decide(self.state()):
-            if self._log_files.add(entry):
+            if self._add(entry):
                 return entry
             # Another writer took this number: decide again from the new state
         return None
+
+    def _add(self, entry: Entry) -> bool:
+        """Writes an entry unless its number is taken. If the disk is full, the reserve makes room."""
+        reserve = self._place("reserve")
+        try:
+            is_added = self._log_files.add(entry)
+        except TryAgain:
+            if storage.is_remote(self.root) or not storage.exists(reserve):
+                raise
+            storage.delete_file(reserve)
+            return self._log_files.add(entry)
+        if not storage.is_remote(self.root) and not storage.exists(reserve):
+            with suppress(TryAgain):
+                storage.write_bytes(reserve, bytes(_RESERVED))
+        return is_added
 
     def _not_pruned(self, state: State, version: str) -> None:
         if version in state.pruned:

@@ -52,6 +52,17 @@ def test_a_full_disk_is_reported_and_the_repeated_day_is_equal(disk, undisturbed
     assert state(shop, THIRD) == "published"
 
 
+def test_rollback_and_prune_work_on_a_disk_without_a_free_byte(disk):
+    shop, registry = disk.pipeline_file, registry_of(disk.pipeline_file)
+    first, live = registry.state().accepted[0], registry.live()
+    leave_room(disk.folder, 0)
+    assert first != live and shutil.disk_usage(disk.folder).free == 0
+    twinspire("rollback", str(shop), "--reason", "a bad price")
+    assert registry.live() == first
+    twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0", "--yes")
+    assert shutil.disk_usage(disk.folder).free > 0
+
+
 def test_a_read_only_disk_in_any_stage_is_reported(disk, undisturbed):
     shop = disk.pipeline_file
     for stage in STAGES:

@@ -160,14 +160,15 @@ def prune(
     for place in listed:
         say(f"{'deleting' if yes else 'would delete'} {place}")
     if yes:
-        for version in old:
-            registry.delete(version)
-        for version in abandoned:
-            registry.discard(version, before=before)
-        for uri in files:
-            attempts.delete(uri)
+        # Versions last: their deletion is logged first, and a full disk may have no room for an entry before
         for uri in partials_to_delete:
             storage.delete_tree(uri)
+        for uri in files:
+            attempts.delete(uri)
+        for version in abandoned:
+            registry.discard(version, before=before)
+        for version in old:
+            registry.delete(version)
     if not listed:
         say("Nothing is old enough to be deleted.")
     elif not yes:
