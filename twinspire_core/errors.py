@@ -183,6 +183,14 @@ def nearest_names(
     return get_close_matches(name, names, most)
 
 
+def zone_hint(name: str, zones: Collection[str]) -> str:
+    """What to write instead of a name that is no IANA time zone; empty if nothing is known."""
+    # `CEST` is half a year of many places; the most similar zone, `EST`, is six hours away
+    if name.isupper() and len(name) <= 5:
+        return "; name a place, such as 'Europe/Berlin', whose clock also follows summer time"
+    return did_you_mean(name, zones, "; ")
+
+
 def did_you_mean(name: str, names: Collection[str], before: str = "") -> str:
     """A question that proposes a known name for a mistyped one, with `before` in front; empty if no name
     is similar.

@@ -19,7 +19,7 @@ from beam_jobs.ingest.timestamps import (
     to_instants,
 )
 from beam_jobs.partitioning.log_tables import Format
-from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
+from twinspire_core.errors import UsageError, with_full_stop, zone_hint
 from twinspire_core.records.csv_lines import CsvOptions
 
 
@@ -70,7 +70,7 @@ class Layout:
                 f"--time-unit must be one of {', '.join(UNITS)}; found {self.time_unit!r}."
             )
         if self.time_zone not in available_timezones():
-            hint = did_you_mean(self.time_zone, available_timezones(), "; ")
+            hint = zone_hint(self.time_zone, available_timezones())
             raise UsageError(
                 with_full_stop(f"A time zone must be an IANA name; found {self.time_zone!r}{hint}")
             )

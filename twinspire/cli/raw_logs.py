@@ -16,7 +16,7 @@ from zoneinfo import available_timezones
 from rich.prompt import Prompt
 
 from twinspire.cli.shared import say
-from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
+from twinspire_core.errors import UsageError, with_full_stop, zone_hint
 from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:
@@ -223,4 +223,4 @@ def _ask_zone(*, yes: bool) -> str:
         zone = ask("Time zone of the days", likely)
         if zone in zones:
             return zone
-        say(with_full_stop(f"{zone!r} is not an IANA time zone{did_you_mean(zone, zones, '; ')}"))
+        say(with_full_stop(f"{zone!r} is not an IANA time zone{zone_hint(zone, zones)}"))

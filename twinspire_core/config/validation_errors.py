@@ -23,6 +23,14 @@ _TYPES = {
     "model_type": "a table",
 }
 
+# Bounds of a number or of a list's length, by pydantic's name of the error: its name of the bound, and words.
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least {}"),
+    "greater_than": ("gt", "more than {}"),
+    "less_than_equal": ("le", "at most {}"),
+    "less_than": ("lt", "less than {}"),
+    "too_short": ("min_length", "a list of {} or more"),
+}
 # What to do about keys of earlier releases.
 _REMOVED = {
     "gate.max_lead_drop": "delete the line. The gate compares a version with the newest and the best"
@@ -51,6 +59,12 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             return f"{where}: {_choice(error['input'], allowed)}"
         case kind_of_error if kind_of_error in _TYPES:
             return f"{where}: must be {_TYPES[kind_of_error]}; found {_found(error['input'])}"
+        case bound if bound in _BOUNDS:
+            name, words = _BOUNDS[bound]
+            limit = words.format(error["ctx"][name])
+            return f"{where}: must be {limit}; found {_found(error['input'])}"
+        case "missing":
+            return f"{where}: this key is missing; add it"
         case "extra_forbidden":
             if remedy := _REMOVED.get(where):
                 return f"{where}: this key was removed; {remedy}"

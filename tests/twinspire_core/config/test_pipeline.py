@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from twinspire_core.config.feature_kinds import IdFeature
-from twinspire_core.config.pipeline import load
+from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.config.settings import SCHEMA_LINE, schema_text, settings, toml_text
 from twinspire_core.config.tables.base import Duration
+from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
 
 SHIPPED = sorted((Path(__file__).parents[3] / "pipelines").glob("*.toml"))
@@ -128,6 +129,7 @@ LISTS = '[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n'
         ('kind = "category"\n', "", "features.brand.kind: must be one of id, category,"),
         ("dimension = 16", "order = 'tim'", "time, shuffled; found 'tim'; did you mean 'time'?"),
         ("Asia/Tokyo", "Asia/Tokio", "did you mean 'Asia/Tokyo'?"),
+        ("Asia/Tokyo", "CEST", "found 'CEST'; name a place"),
         ("90m", "90 minutes", "with a unit (90s, 15m, 6h, 2d); found '90 minutes'"),
         ('"90m"', "90", "a duration must be a number with a unit (90s, 15m, 6h, 2d); found 90"),
         ("dt={date}", "today", "the path must contain {date}"),
@@ -138,7 +140,7 @@ LISTS = '[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n'
         ('["buy"]', '"buy"', "columns.positives: must be a list in brackets; found 'buy'"),
         ('events = "logs/', 'events = "ftp://logs/', "az://BUCKET/NAME; found ftp://logs/dt="),
         ("[source]", "work_root = 'file:///work'\n[source]", "Write the path alone, /work."),
-        ("dimension = 16", "dimension = 0", "dimension: Input should be greater than or equal to"),
+        ("dimension = 16", "dimension = 0", "train.dimension: must be at least 1; found 0"),
         ("days = 3", "days = 15", "features.sold.days is 15, more than window.count_days = 14"),
         (ITEMS, "", "brand reads items, but source.items"),
         (SKU, "", "a history needs the embedding of item ids"),
@@ -179,6 +181,28 @@ def test_a_broken_rule_is_named(read, old, new, message):
     with pytest.raises(UsageError) as raised:
         read(old, new, text)
     assert message in str(raised.value) and "shop.toml" in str(raised.value)
+
+
+def _beyond_bounds():
+    """A value that is just too small or too large, for each key that has a bound."""
+    for table, field in Pipeline.model_fields.items():
+        for key, schema in (
+            getattr(field.annotation, "model_json_schema", dict)().get("properties", {}).items()
+        ):
+            for bound, step in (("minimum", -1), ("exclusiveMinimum", 0), ("maximum", 1)):
+                if bound in schema:
+                    whole = schema.get("type") == "integer"
+                    value = schema[bound] + step
+                    yield table, key, int(value) if whole else float(value)
+
+
+@pytest.mark.parametrize(("table", "key", "value"), _beyond_bounds())
+def test_a_number_beyond_its_bound_is_named_with_the_bound(table, key, value):
+    with pytest.raises(ValidationError) as raised:
+        Pipeline.model_validate({table: {key: value}})
+    [error] = [e for e in raised.value.errors() if e["loc"] == (table, key)]
+    message = explain(error, Pipeline)
+    assert message.startswith(f"{table}.{key}: must be ") and f"found {value:g}" in message
 
 
 def test_objectives_are_read(read):

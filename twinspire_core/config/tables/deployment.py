@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from pydantic import BeforeValidator, Field, field_validator
 
 from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
-from twinspire_core.errors import did_you_mean
+from twinspire_core.errors import zone_hint
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
@@ -54,8 +54,8 @@ class PipelineConfig(Strict):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         if value not in available_timezones():
-            hint = did_you_mean(value, available_timezones(), "; ")
-            raise ValueError(f"not an IANA time zone: {value!r}{hint}")
+            hint = zone_hint(value, available_timezones())
+            raise ValueError(f"must be an IANA time zone; found {value!r}{hint}")
         return value
 
 
