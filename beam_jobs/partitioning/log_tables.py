@@ -91,8 +91,8 @@ class Aside:
             )
             advice = f"{self.advice} " if self.advice else ""
             raise BadData(
-                f"Every record needs a day, but {self.count:,} cannot be read or have no"
-                f" time:\n{places}{more}\n{advice}{remedy}. Nothing was written."
+                f"Every record needs a day, but {self.count:,} cannot be read, or have no time or one"
+                f" after tomorrow:\n{places}{more}\n{advice}{remedy}. Nothing was written."
             )
 
 

@@ -7,12 +7,15 @@ import typer
 
 from twinspire.cli.shared import JsonLine, end_with_json, parse_date, say
 from twinspire_core.display.table import counted
-from twinspire_core.errors import UsageError, listed
+from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.partitioning.day_folders import Summary
+
+
+_SHOWN_GAPS = 3
 
 
 def partition(
@@ -205,6 +208,17 @@ def _outcome(summary: "Summary") -> str:
         if summary.outside
         else "",
         f"{summary.rejected:,} malformed rows were rejected." if summary.rejected else "",
-        f"Days without rows: {listed([*map(str, summary.missing)])}." if summary.missing else "",
+        _gaps(summary),
     )
     return " ".join(filter(None, sentences))
+
+
+def _gaps(summary: "Summary") -> str:
+    """How many days between the first and the last have no rows, and the first of them."""
+    if not (summary.missing and summary.first and summary.last):
+        return ""
+    # Not their length: `missing` has only the first hundred
+    number = max(len(summary.missing), (summary.last - summary.first).days + 1 - summary.days)
+    shown = ", ".join(map(str, summary.missing[:_SHOWN_GAPS]))
+    more = ", …" if number > _SHOWN_GAPS else ""
+    return f"{counted(number, 'day')} between them without rows: {shown}{more}."

@@ -264,3 +264,24 @@ def test_ids_that_are_missing_are_counted_and_not_rounded_to_nothing(shop, missi
     assert f"{missing} of " in reason and "rejected: user is missing" in reason
     assert ", 0% missing" not in reason
     assert ("source.max_rejected = 0.01 allows fewer" in reason) is (code == 3)
+
+
+def test_rows_after_tomorrow_are_rejected_and_all_days_without_rows_are_counted(tmp_path):
+    days = ["2024-03-01 10:00:00", "2024-12-01 10:00:00", "2099-01-01 00:00:00"]
+    (tmp_path / "log.csv").write_text("\n".join(["user,at", *(f"u,{day}" for day in days), ""]))
+    command = (
+        "partition",
+        tmp_path / "log.csv",
+        "--out",
+        f"{tmp_path}/out/dt={{date}}/",
+        "--time",
+        "at",
+    )
+    code, _, err = twinspire(*command)
+    assert code == 3 and "is after tomorrow" in err and not (tmp_path / "out").exists()
+    code, out, err = twinspire(*command, "--rejected", tmp_path / "rejected.jsonl")
+    summary = json.loads(out)
+    assert code == 0 and (summary["rows"], summary["rejected"], summary["days"]) == (3, 1, 2)
+    assert "after tomorrow" in (tmp_path / "rejected.jsonl").read_text()
+    # From 2 March to 30 November
+    assert "274 days between them without rows: 2024-03-02" in err
