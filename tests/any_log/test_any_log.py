@@ -15,8 +15,8 @@ from twinspire_core.errors import TwinspireError, UsageError, format_message
 
 SEEDS = (0, 1000, 2000)
 LOGS = 40
-PASSED = {0: 38, 1000: 38, 2000: 38}
-"""How many of the logs of each seed must pass."""
+KNOWN = {29, 2021}
+"""Logs that fail: their event types are in a column whose name and words are in no list."""
 
 
 def call(*words: object) -> tuple[int, str, str]:
@@ -80,4 +80,4 @@ def test_no_log_crashes_misleads_or_leaks(seed, tmp_path):
         if fault:
             faults[number] = fault.splitlines()[0][:200]
     print(*(f"{number}: {fault}" for number, fault in faults.items()), sep="\n")
-    assert LOGS - len(faults) >= PASSED[seed], faults
+    assert faults.keys() <= KNOWN, faults

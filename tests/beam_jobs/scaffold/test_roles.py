@@ -233,3 +233,23 @@ def test_days_that_may_be_months_are_asked_about():
     week = [f"{3 + n % 7:02d}/04/2024 10:00" for n in range(100)]
     proposal = propose(rows.with_columns(time=pl.Series(week)))["time"]
     assert proposal.sure and proposal.candidates[0].form.format == "%d/%m/%Y %H:%M"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_item_is_the_finest_column_that_comes_again_and_people_are_asked(seed):
+    """Episodes of shows, with names; each user's sessions are finer, but of one user."""
+    rng = np.random.default_rng(seed)
+    user, episode = rng.integers(0, 60, 3000), rng.zipf(1.3, 3000) % 200
+    columns = {
+        "who": [f"p{n}" for n in user],
+        "visit": [f"v{n}-{k}" for n, k in zip(user, rng.integers(0, 9, 3000), strict=True)],
+        "show_id": [f"s{n // 10}" for n in episode],
+        "slug": [f"e{n}" for n in episode],
+        "caption": [f"Part {n} of it" for n in episode],
+    }
+    rows = pl.DataFrame({name: columns[name] for name in rng.permutation(list(columns))})
+    given = {"user": "who", "time": None, "event": None}
+    proposal = propose(rows, given)["item"]
+    assert (proposal.column, proposal.sure) == ("slug", False)
+    # Without the episodes, the show is the item
+    assert propose(rows.drop("slug", "caption"), given)["item"].column == "show_id"
