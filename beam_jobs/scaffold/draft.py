@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from beam_jobs.ingest.timestamps import forms_of
@@ -89,7 +90,7 @@ def draft(
         "[source]",
         f'events = "{log.where}"',
         *(f'{kind} = "{table.where}"' for kind, table in tables.items()),
-        *_max_rejected(log.rows, keys.values()),
+        *_max_rejected(log.rows, keys.values(), figures),
         "",
         "[columns]",
         *_columns(log.rows, keys, unit, event, own_keys),
@@ -117,13 +118,17 @@ def draft(
     return "\n".join(lines) + "\n"
 
 
-def _max_rejected(rows: pl.DataFrame, keys: Collection[str]) -> Iterator[str]:
-    """The line of `[source]` on rejected records, for a log that has more of them than the default allows."""
+def _max_rejected(
+    rows: pl.DataFrame, keys: Collection[str], figures: log_figures.LogFigures
+) -> Iterator[str]:
+    """The line of `[source]` on rejected records, where a day may well have more than the default allows."""
     missing = float(rows.select(pl.any_horizontal(pl.col(*keys).is_null()).mean()).item())
-    if 2 * missing > SourceConfig.model_fields["max_rejected"].default:
-        # Twice the share of the sample, as days differ
+    # Four standard deviations of a small day
+    small = float(np.quantile([events for events in figures.daily if events], 0.1))
+    limit = missing + 4 * math.sqrt(missing * (1 - missing) / small)
+    if limit > SourceConfig.model_fields["max_rejected"].default:
         yield (
-            f"max_rejected = {min(1.0, math.ceil(200 * missing) / 100):g}"
+            f"max_rejected = {min(1.0, math.ceil(100 * limit) / 100):g}"
             f"  # {missing:.1%} of the sampled events lack a user, an item or a time"
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -390,3 +391,18 @@ def test_a_file_of_unknown_ending_is_to_be_laid_out_first(tmp_path):
     (tmp_path / "u.data").write_text("1\t2\t3\n")
     with pytest.raises(UsageError, match=r"twinspire partition \S+u\.data --format csv"):
         draft("x", tmp_path / "u.data")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_drafted_limit_of_rejected_records_holds_on_every_day(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(40, 200, 30)
+    at = [f"2024-03-{day + 1:02}T10:00:00Z" for day, size in enumerate(sizes) for _ in range(size)]
+    lacks = rng.random(len(at)) < 0.025
+    user = [None if lack else f"u{n % 37}" for n, lack in enumerate(lacks)]
+    rows = {"user_id": user, "item_id": [f"i{n % 23}" for n in range(len(at))], "at": at}
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "x.toml").write_text(draft("x", tmp_path / "log.parquet"))
+    worst = pl.DataFrame({"at": at, "lacks": lacks}).group_by("at").agg(pl.col("lacks").mean())
+    limit = load(tmp_path / "x.toml").source.max_rejected
+    assert worst["lacks"].max() <= limit < 0.25
