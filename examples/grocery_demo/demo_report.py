@@ -26,7 +26,8 @@ from twinspire_core.display.table import Table, count, number
 from twinspire_core.sources import user_histories
 
 MEASURES = ("recall@50", "ndcg@10")
-_ITEMS = 10
+_ITEMS = 5
+"""As many as the version lists, and as many that are new to the household."""
 
 
 def show(pipeline: Pipeline, days: Sequence[date], took: str, console: Console) -> None:
@@ -42,11 +43,14 @@ def show(pipeline: Pipeline, days: Sequence[date], took: str, console: Console) 
     measured = {day: qualities[version] for day, version in of_day.items()}
     live = Version.open(pipeline)
     household = typical_household(pl.read_parquet(live.home / version_manifest.USERS / "*.parquet"))
-    answer = user_result(live, household["_user"], ListRequest(k=_ITEMS))
+    answer, new = (
+        user_result(live, household["_user"], ListRequest(k=_ITEMS, exclude_seen=excluded))
+        for excluded in (None, True)
+    )
     serves = f"{live.id} is live; its {list_name(answer['source'])} serves"
     console.print(Text(f"\n{len(measured)} days in {took}. {serves}.", style="bold"))
     console.print(terminal_table(quality_table(measured)))
-    _print_list(household, answer["items"], console)
+    _print_list(household, [*answer["items"], *new["items"]], console)
     console.print(Text("\nType next", style="bold"))
     for command, what in _next(pipeline.name, household["_user"]):
         console.print(Text.assemble(command, (f"  {what}", "dim")), soft_wrap=True)
@@ -107,9 +111,9 @@ def _print_list(
 
 def _next(name: str, user: str) -> list[tuple[str, str]]:
     commands = {
-        f"recommend {name} --user {user} --exclude-seen": "only new",
+        f"recommend {name} --user {user}": "a whole list",
         f"report {name} --open": "its page",
-        f"serve {name}": "an API",
+        f"serve {name}": "the inspector, and an API",
         "try YOUR.csv": "your logs",
     }
     width = max(map(len, commands))

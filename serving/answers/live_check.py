@@ -77,18 +77,20 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
 
 
 def check_age(pipeline: Pipeline, live: str, now: datetime) -> Check:
-    """Checks that the day of the live version ended at most `registry.max_age` ago."""
+    """Checks that the day of the live version ended at most `registry.max_age` ago; 0 allows any age."""
     age = now - datetime.combine(version_date(live) + timedelta(days=1), clock(), pipeline.zone)
     most = pipeline.registry.max_age
-    text = (
-        f"The day of the live version {live} ended {_hours(age)} ago; at most {_hours(most)}"
-        " are allowed (registry.max_age)"
-    )
+    text = f"The day of the live version {live} ended {_long(age)} ago"
+    if most:
+        text += f"; at most {_long(most)} are allowed (registry.max_age)"
     days = "See what became of the days since", "twinspire status PIPELINE"
-    return _judged(text, age > most, "the live version is too old", *days)
+    return _judged(text, bool(most) and age > most, "the live version is too old", *days)
 
 
-def _hours(time: timedelta) -> str:
+def _long(time: timedelta) -> str:
+    for unit, days in (("years", 365.25), ("days", 1.0)):
+        if time >= 2 * timedelta(days=days):
+            return f"{time / timedelta(days=days):,.0f} {unit}"
     return f"{time / timedelta(hours=1):,.0f} h"
 
 

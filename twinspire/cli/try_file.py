@@ -20,6 +20,7 @@ from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, Use
 from twinspire.cli.raw_logs import echo, flags
 from twinspire.cli.shared import JsonLine, end_with_json, open_pipeline, say
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.tables.deployment import RegistryConfig
 from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, UsageError
 from twinspire_core.terminal import doing
 
@@ -304,6 +305,9 @@ def _draft(
         made.folder,
         columns,
     )
+    newest = date.fromisoformat(max(made.logs("events").iterdir()).name.removeprefix("dt="))
+    if date.today() - newest > RegistryConfig.model_fields["max_age"].default:
+        text += f'\n[registry]\nmax_age = "0d"  # the log ends on {newest}: delete this line once days are new\n'
     made.file.write_text(text)
     say(f"Wrote {home.file}")
 

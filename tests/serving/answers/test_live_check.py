@@ -55,6 +55,13 @@ def test_a_version_is_too_old_once_its_day_ended_longer_ago_than_max_age(shop):
     assert "14 h ago" in problem and "at most 13 h" in problem and "registry.max_age" in problem
 
 
+def test_an_old_log_may_be_of_any_age_which_is_said_in_years(shop):
+    pipeline, live = shop(max_age="0d")
+    checks = check_live(pipeline, live, NOON + timedelta(days=3653))
+    assert not any(check.problem for check in checks)
+    assert checks[0].text.endswith("ended 10 years ago")
+
+
 ONE_EACH = [[item] for item in circle.ITEMS]
 
 

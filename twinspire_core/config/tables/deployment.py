@@ -84,7 +84,7 @@ class RegistryConfig(Strict):
         timedelta(days=2),
         description=(
             "`twinspire status --check` fails if the day of the live version ended longer ago"
-            " than this."
+            " than this. `0d`: it may be of any age."
         ),
     )
     server: str | None = Field(
