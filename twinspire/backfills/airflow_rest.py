@@ -28,7 +28,7 @@ from airflow_client.client.exceptions import (
 )
 from airflow_client.client.models.dag_patch_body import DAGPatchBody
 from airflow_client.client.rest import RESTResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from twinspire_core.errors import TryAgain, UsageError
@@ -247,7 +247,8 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
     """Turns errors of requests to Airflow into errors that say what to do.
 
     Raises:
-      UsageError: the login is wrong or lacks a permission, or Airflow refuses the request.
+      UsageError: the login is wrong or lacks a permission, Airflow refuses the request, or another server
+        answers.
       TryAgain: Airflow does not answer.
     """
     try:
@@ -262,6 +263,12 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
         if isinstance(e, ServiceException):
             raise TryAgain(f"Airflow at {rest.url} failed: {answer}") from e
         raise UsageError(f"Airflow at {rest.url} refused the request: {answer}") from e
+    except (json.JSONDecodeError, ValidationError) as e:
+        raise UsageError(
+            f"--airflow must be the address of an Airflow 3 server; {rest.url} answers, but not as Airflow"
+            " does. Another server may listen there. Give another address with --airflow or"
+            " TWINSPIRE_AIRFLOW_URL."
+        ) from e
     except ReadTimeoutError as e:
         raise TryAgain(
             f"Airflow at {rest.url} has not answered in time. It may still carry out the request. Try again"

@@ -1,6 +1,8 @@
 import json
 from datetime import date
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
+from threading import Thread
 from types import SimpleNamespace
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -184,6 +186,28 @@ def test_a_token_that_was_given_is_exchanged_for_no_other(client_of):
     rest = client_of(lambda request: (401 if "api" in request.url.path else 500, {}))
     with pytest.raises(UsageError, match="needs a login"), readable_errors(rest):
         ask(rest)
+
+
+@pytest.mark.parametrize("login", [{"user": "anna", "password": "secret"}, {"token": "secret"}])
+def test_a_server_that_is_no_airflow_is_named(login):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html></html>")
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        rest = AirflowRest(f"http://127.0.0.1:{server.server_port}", **login)
+        with pytest.raises(UsageError, match="not as Airflow does"), readable_errors(rest):
+            rest.is_paused("shop")
+        server.shutdown()
 
 
 def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, shop_file):
