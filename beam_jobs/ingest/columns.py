@@ -217,10 +217,9 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
 
 def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
     if kind.is_float():
-        raise WrongType(
-            "a string or an integer (pandas turns integers into decimals if some are null, and a CSV"
-            " may hold decimals: `twinspire partition --text COLUMN` keeps them as text)"
-        )
+        # pandas makes decimals of integers where a column has nulls: 7.0 is the id 7.
+        is_whole = (raw == raw.floor()) & (raw.abs() < _EXACT)
+        return Reading(pl.when(is_whole).then(as_string(raw, kind)), reason="no whole number")
     if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
         raise WrongType("a string or an integer")
     return Reading(_filled(raw.cast(pl.String)), reason="empty")

@@ -78,7 +78,8 @@ class Layout:
             raise UsageError(f"--from must not be after --to; found {self.first} and {self.last}.")
 
 
-_OLDEST = date(1990, 1, 1)
+OLDEST = date(1990, 1, 1)
+"""No log has older rows: a time before it is a wrong one, or has another unit."""
 # What a date can hold in any zone, in microseconds.
 _YEAR_1 = -62_135_596_800_000_000
 _YEAR_9999 = 253_402_214_400_000_000
@@ -135,25 +136,3 @@ def form_advice(times: pl.Series) -> str:
         return ""
     other = "" if is_sure(times, forms) else f" (or {options[1]}, if that number is the month)"
     return f"add {options[0]}{other}."
-
-
-def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
-    """A warning about days before 1990 that were read from numbers, as nobody has logs that old; else
-    None.
-
-    Args:
-      times: [N] as given to `calendar_days`.
-      unit: as given to `calendar_days`.
-      days: [N] dates that `calendar_days` returned.
-    """
-    column = pl.Series("time", times)
-    early = column.filter((days < _OLDEST).fill_null(False) & are_numbers(column))
-    if unit is None or early.is_empty():
-        return None
-    # Numbers may be durations, or ids: then no unit is right.
-    likely = form_advice(early)
-    advice = f"The unit is probably wrong: {likely}" if likely else "Check the column and its unit."
-    return (
-        f"{len(early):,} rows fall on days before {_OLDEST}, the first on {days.min()!s}, when"
-        f" their time is read in {unit}. {advice}"
-    )

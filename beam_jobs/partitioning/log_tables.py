@@ -4,19 +4,19 @@ Their types are made to fit the values of all files, and lines that are no recor
 """
 
 import codecs
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TextIO, cast
+from typing import Literal, cast
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.ingest.columns import as_string
+from beam_jobs.ingest.timestamps import are_numbers, forms_of
+from beam_jobs.partitioning.set_aside import Malformed, encoding_advice
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.records.csv_lines import CsvOptions, decodes, encoding_of, first_bytes
+from twinspire_core.records.csv_lines import CsvOptions, decodes, first_bytes
 from twinspire_core.records.raw_files import ENDINGS, Kind, Unreadable, kind_of, readable
 from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
@@ -24,82 +24,11 @@ Format = Literal["auto", "parquet", "jsonl", "csv"]
 BLOCK_BYTES = 16 << 20
 BATCH_ROWS = 1 << 17
 _TEXT_LENGTH = 500
-SHOWN = 5
-"""Records that an error quotes."""
 # No more than 18 digits, which 64 bits always hold, and no leading zero: `007` would come back as 7.
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
 _WHOLE = r"^(?:0|-?[1-9]\d{0,14})\.0$"
 _DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
 _MAX_DIGITS = 15  # what a double holds for sure
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A line that is no record.
-
-    Attributes:
-      place: where in the file, as messages say it: `line 7`.
-      text: the line, cut to 500 characters.
-    """
-
-    file: str
-    place: str
-    reason: str
-    text: str
-
-
-class Aside:
-    """Records that belong to no day: written to a file, or an error at the end of reading."""
-
-    def __init__(self, file: TextIO, keep_going: bool) -> None:
-        self._file = file
-        self._keep_going = keep_going
-        self._shown: list[Malformed] = []
-        self.count = 0
-        self.lines = 0  # of these, lines that never became a row
-        self.advice = ""  # an option that would read them
-
-    def take(self, record: Malformed, is_row: bool = False) -> None:
-        """Counts a record, and keeps it for the file or the error."""
-        self.count += 1
-        # Rows without a day are counted as rows where they are read.
-        self.lines += not is_row
-        if record.reason.startswith("not UTF-8") and not self.advice:
-            self.advice = _encoding_advice(record.file)
-        if self._keep_going:
-            self._file.write(json.dumps(asdict(record)) + "\n")
-        if len(self._shown) < SHOWN:
-            self._shown.append(record)
-
-    def close(self, most: int) -> None:
-        """Ends the reading.
-
-        Raises:
-          BadData: more than `most` records were set aside.
-        """
-        self._file.close()
-        if self.count > most:
-            places = "\n".join(
-                f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown
-            )
-            left = self.count - len(self._shown)
-            more = f"\n  and {left:,} more" if left else ""
-            remedy = (
-                f"Only {most:,} may be set aside: correct the others, or add options that say how the file is written"
-                if self._keep_going
-                else "Correct them, or set them aside with --rejected FILE"
-            )
-            advice = f"{self.advice} " if self.advice else ""
-            raise BadData(
-                f"Every record needs a day, but {self.count:,} cannot be read, or have no time or one"
-                f" after tomorrow:\n{places}{more}\n{advice}{remedy}. Nothing was written."
-            )
-
-
-def _encoding_advice(file: str) -> str:
-    """Advice on the encoding of a CSV file that is not UTF-8; empty if only stray bytes are not."""
-    likely = encoding_of(file)
-    return "" if likely == "utf-8" else f"{file} looks like {likely}: add --encoding {likely}."
 
 
 def format_of(path: Path, given: Format = "auto") -> Kind:
@@ -174,7 +103,7 @@ def read(
     except UnicodeDecodeError as e:
         raise BadData(
             f"{path} is not {options.encoding}: {str(e).partition(': ')[0]}."
-            f" {_encoding_advice(str(path))}".rstrip()
+            f" {encoding_advice(str(path))}".rstrip()
         ) from e
 
 
@@ -194,14 +123,25 @@ def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | N
     delimiter = options.delimiter or delimiter_of(str(path))
 
     def check(names: Sequence[str]) -> None:
-        if not names or len(set(names)) < len(names):
-            raise BadData(
-                f"The first line of a CSV file must be a header with distinct column names; in"
-                f" {path} it is {delimiter.join(names)[:200]!r}. If the file has no header line,"
-                " give the names: --columns user,item,time."
-            )
+        value = next((name for name in names if _is_value(name)), None)
+        if value is None and names and len(set(names)) == len(names):
+            return
+        header = delimiter.join(names)[:200]
+        found = f"is {header!r}" if value is None else f"has {value!r}, a number or a time"
+        example = ",".join(["user", "item", "time", "…"][: len(names)])
+        raise UsageError(
+            f"The first line of a CSV file must be a header with distinct column names; in {path}"
+            f" it {found}. If the file has no header line, give {len(names)} names:"
+            f" --columns {example}."
+        )
 
     return check
+
+
+def _is_value(name: str) -> bool:
+    """Whether a cell of the first line is a number or a time, which no column is called."""
+    cell = pl.Series([name])
+    return bool(are_numbers(cell)[0] or forms_of(cell))
 
 
 def flat(table: pa.Table) -> pa.Table:

@@ -25,22 +25,21 @@ import pyarrow as pa
 
 from beam_jobs.ingest.timestamps import TimeForm, in_form
 from beam_jobs.partitioning.calendar_days import (
+    OLDEST,
     Layout,
     calendar_days,
     form_advice,
-    unit_warning,
 )
 from beam_jobs.partitioning.day_folders import Spill, Summary, put_days
 from beam_jobs.partitioning.log_tables import (
-    Aside,
     Format,
-    Malformed,
     TextNumbers,
     files_below,
     flat,
     format_of,
     read,
 )
+from beam_jobs.partitioning.set_aside import Aside, Malformed
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError, did_you_mean
 
@@ -184,8 +183,6 @@ def collect(
     for source, table in tables:
         _check_names(table, layout, source)
         days, table = _days(table, layout, source, rows_of[source], aside)
-        if layout.time and not summary.warning:
-            summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
         inside = (days >= first) & (days <= last)
         summary.outside += int((~inside).sum())  # a null is neither inside nor outside
         spill.add(table, days, inside.fill_null(False))
@@ -237,10 +234,10 @@ def _days(
         days = calendar_days(times, layout.time_unit, layout.time_zone)
     except UsageError as e:
         raise UsageError(f"{path}, column {layout.time!r}: {e}") from e
-    # A wrong clock or a typo: such a day would be the newest of the log
+    # A wrong clock, unit or year: such a day would be the first or the newest of the log
     tomorrow = datetime.now(ZoneInfo(layout.time_zone)).date() + timedelta(days=1)
-    is_late = (days > tomorrow).fill_null(False)
-    days = days.set(is_late, None)
+    is_late, is_early = (days > tomorrow).fill_null(False), (days < OLDEST).fill_null(False)
+    days = days.set(is_late | is_early, None)
     bad = days.is_null().arg_true()
     wrong = pl.Series("time", given).filter(days.is_null() & ~is_late).drop_nulls()
     if len(wrong) and not aside.advice and (advice := form_advice(wrong)):
@@ -250,6 +247,8 @@ def _days(
         reason = "is null" if value is None else f"= {value!r} is no time"
         if is_late[at]:
             reason = f"= {value!r} is after tomorrow"
+        if is_early[at]:
+            reason = f"= {value!r} is before {OLDEST}"
         # The time as the file has it: with a format, the table now holds a null in its place.
         record = json.dumps({**table.slice(at, 1).to_pylist()[0], layout.time: value}, default=str)
         aside.take(

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.day_folders import Spill, Summary, put_days
-from beam_jobs.partitioning.log_tables import Aside, flat
+from beam_jobs.partitioning.log_tables import flat
 from beam_jobs.partitioning.partition import SPILL_BYTES, collect, scratch_for
 from beam_jobs.partitioning.queried_tables import read_query
+from beam_jobs.partitioning.set_aside import Aside
 from twinspire_core import storage
 from twinspire_core.errors import BadData, NothingToDo, TryAgain, UsageError
 

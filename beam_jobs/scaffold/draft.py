@@ -16,13 +16,13 @@ import polars as pl
 
 from beam_jobs.ingest.timestamps import forms_of
 from beam_jobs.partitioning.log_tables import (
-    Malformed,
     files_below,
     flat,
     format_of,
     read,
     with_numbers,
 )
+from beam_jobs.partitioning.set_aside import Malformed
 from beam_jobs.scaffold import column_names, feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS

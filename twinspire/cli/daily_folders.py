@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from twinspire.cli.raw_logs import CsvColumns, CsvDelimiter, TimeFormat
 from twinspire.cli.shared import JsonLine, end_with_json, parse_date, say
 from twinspire_core.display.table import counted
 from twinspire_core.errors import UsageError
@@ -58,13 +59,7 @@ def partition(
     time_unit: Annotated[
         str | None, typer.Option(metavar="s|ms|us", help="The unit of times that are numbers.")
     ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="The format of times that are text, such as '%d.%m.%Y %H:%M:%S'.",
-        ),
-    ] = None,
+    time_format: TimeFormat = None,
     time_zone: Annotated[
         str, typer.Option(metavar="ZONE", help="The time zone of the days.")
     ] = "UTC",
@@ -78,13 +73,8 @@ def partition(
         Literal["auto", "parquet", "jsonl", "csv"],
         typer.Option("--format", help="auto: by the file's ending."),
     ] = "auto",
-    delimiter: Annotated[
-        str | None, typer.Option(help="CSV: the character between columns.")
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,…", help="CSV without a header line: the names of the columns."),
-    ] = None,
+    delimiter: CsvDelimiter = None,
+    columns: CsvColumns = None,
     encoding: Annotated[
         str, typer.Option(help="CSV: the encoding, such as cp1252, latin-1 or utf-16.")
     ] = "utf-8",

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from zoneinfo import available_timezones
 
+import typer
 from rich.prompt import Prompt
 
 from twinspire.cli.shared import say
@@ -26,6 +27,27 @@ if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.scaffold.roles import Ask, Proposal, Role
     from twinspire_core.records.csv_lines import CsvOptions
+
+
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--time-format",
+        metavar="FORMAT",
+        help="The format of times that are text, such as '%d.%m.%Y %H:%M:%S'.",
+    ),
+]
+CsvDelimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="CSV: the character between columns.")
+]
+CsvColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="A,B,…",
+        help="CSV without a header line: the names of the columns.",
+    ),
+]
 
 
 def is_terminal() -> bool:
@@ -77,6 +99,7 @@ def flags(options: Mapping[str, object], csv: "CsvOptions | None" = None) -> lis
     written = dict(options)
     if csv:
         written["delimiter"] = csv.delimiter
+        written["columns"] = ",".join(csv.columns) or None
         written["encoding"] = None if csv.encoding == "utf-8" else csv.encoding
     return [
         text
@@ -92,8 +115,16 @@ def echo(command: str, *arguments: str) -> None:
     console.print(f"$ {text}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
-def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -> "CsvOptions":
+def csv_of(
+    files: Sequence[Path],
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    columns: str | None = None,
+) -> "CsvOptions":
     """The format of CSV files, as given or as a sample shows it.
+
+    Args:
+      columns: names with commas between, for files without a header line.
 
     Raises:
       UsageError: the files have several formats.
@@ -118,7 +149,8 @@ def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -
             " Write them again in one format, or give the format of all of them with --encoding and"
             " --delimiter."
         )
-    return next(iter(formats.values()), CsvOptions())
+    found = next(iter(formats.values()), CsvOptions())
+    return replace(found, columns=tuple(columns.split(",")) if columns else ())
 
 
 def look(

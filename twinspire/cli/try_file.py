@@ -17,7 +17,7 @@ import typer
 from index_builder.registry.registry import Registry
 from twinspire.cli import daily_folders, pipeline_file, raw_logs, run_days, serve
 from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, UserColumn
-from twinspire.cli.raw_logs import echo, flags
+from twinspire.cli.raw_logs import CsvColumns, CsvDelimiter, TimeFormat, echo, flags
 from twinspire.cli.shared import JsonLine, end_with_json, open_pipeline, say
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import RegistryConfig
@@ -81,16 +81,9 @@ def try_(
         str | None,
         typer.Option(metavar="ZONE", help="The time zone of the days."),
     ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT", help="The format of times that are text, such as %d.%m.%Y %H:%M:%S."
-        ),
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(help="CSV: the character between columns."),
-    ] = None,
+    time_format: TimeFormat = None,
+    delimiter: CsvDelimiter = None,
+    columns: CsvColumns = None,
     encoding: Annotated[
         str | None, typer.Option(help="CSV: the encoding. Default: UTF-8, else cp1252.")
     ] = None,
@@ -125,15 +118,15 @@ def try_(
         say(f"{home.file} exists: it is not changed.")
         given = _as_drafted(home, drafted, given, time_zone, tables)
         time_zone = drafted.pipeline.time_zone
-    csv = raw_logs.csv_of(files, delimiter, encoding)
-    columns, layout = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
+    csv = raw_logs.csv_of(files, delimiter, encoding, columns)
+    roles, layout = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
     if drafted:
         _lay_out(home, home, files, layout, tables)
     else:
         # All or nothing, so that the command can be typed again, also after it was killed
         with _made_whole(home) as made:
             _lay_out(home, made, files, layout, tables)
-            _draft(home, made, columns, layout.time_zone, tables)
+            _draft(home, made, roles, layout.time_zone, tables)
     pipeline = open_pipeline(str(home.file))
     outcomes = _run(home, pipeline, days, as_json)
     example = _say_what_next(home, pipeline, address)
@@ -277,7 +270,7 @@ def _lay_out(
     # Snapshots are of the day before, so that items and users are known at the first event
     before = events.first - timedelta(days=1)
     for kind, file in tables.items():
-        csv = raw_logs.csv_of([file], None, None)
+        csv = raw_logs.csv_of([file])
         echo("partition", str(file), "--out", home.day(kind), *flags({"snapshot": before}, csv))
         daily_folders.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
 

@@ -217,10 +217,24 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
     assert shop.run()["positives"] == 21
 
 
+def test_ids_that_pandas_made_decimals_of_are_whole_numbers(shop):
+    shop.parquet(good(20), types=TYPES | {"u": pl.Float64})
+    report = shop.run()
+    assert (report["positives"], report["rejected"]) == (20, {})
+    shop.parquet([dict(GOOD, u=100.5)], "b.parquet", TYPES | {"u": pl.Float64})
+    with pytest.raises(BadData, match="user is missing or no whole number"):
+        shop.run()
+
+
 @pytest.mark.parametrize(
     ("column", "kind", "value", "words"),
     [
-        ("u", pl.Float64, 1.0, "columns.user of events must be a string or an integer (pandas"),
+        (
+            "u",
+            pl.Date,
+            date(2017, 1, 1),
+            "columns.user of events must be a string or an integer; column",
+        ),
         ("i", pl.Boolean, True, "columns.item of events must be a string or an integer; column"),
         (
             "t",

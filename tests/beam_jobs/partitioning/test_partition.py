@@ -37,7 +37,7 @@ def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
 def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
     n = pl.int_range(300_000, eager=True)
     # One day larger than a row group, one smaller
-    frame = pl.DataFrame({"n": n, "t": n % 10 // 9 * 86400})
+    frame = pl.DataFrame({"n": n, "t": 10**9 + n % 10 // 9 * 86400})
     frame.write_parquet(tmp_path / "one.parquet", row_group_size=1000)
     (tmp_path / "many").mkdir()
     for part in range(3):

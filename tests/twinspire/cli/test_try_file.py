@@ -66,6 +66,15 @@ def test_a_script_learns_which_option_is_missing(refusal, tmp_path):
     assert reason.startswith("2 ") and "--time-format" in reason and "'%d/%m/%Y'" in reason
 
 
+def test_a_file_without_a_header_keeps_its_first_row(refusal, tmp_path):
+    file = clear(tmp_path)
+    file.write_text(file.read_text().partition("\n")[2])
+    assert "give 3 names: --columns user,item,time" in refusal(file, "--yes")
+    csv = raw_logs.csv_of([file], columns="user_id,item_id,timestamp")
+    columns, layout = raw_logs.look([file], csv, {}, None, "UTC", yes=True)
+    assert (columns["item"], layout.csv.columns) == ("item_id", ("user_id", "item_id", "timestamp"))
+
+
 def test_yes_takes_what_is_likeliest(tmp_path):
     columns, layout = look(unclear(tmp_path), yes=True)
     assert columns["user"] in ("user_id", "customer_id")
