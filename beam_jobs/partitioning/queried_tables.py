@@ -25,6 +25,13 @@ _SELECT = re.compile(
 )
 # Of other characters in a password, libpq quotes parts of it in its errors
 _PASSWORD = re.compile(r"[\w.~%!$&'()*+,;=-]*", re.ASCII)
+# Classes of SQLSTATE: connection, rollback, resources, locks, operators, system
+_STATES_THAT_PASS = ("08", "40", "53", "55", "57", "58")
+# ADBC gives no SQLSTATE for errors of connecting, and of rows after the first
+_REFUSED = re.compile(
+    r"(FATAL|ERROR): (?!.*(starting up|shutting down|recovery|too many|remaining|cancel|terminat))"
+    r"|invalid |missing \"=\""
+)
 _FIRST_ROUNDED = 2**53  # whole numbers from here on have no double of their own
 _UUID = r"(.{8})(.{4})(.{4})(.{4})(.{12})"
 
@@ -67,13 +74,21 @@ def read_query(database: str, query: str) -> Iterator[pa.Table]:
     except Exception as e:
         # Without its cause: that may hold the URL, and so a password
         reason = with_full_stop(_without_secrets(" ".join(str(e).split()), database))
-        if isinstance(e, OSError) or type(e).__name__ == "OperationalError":
+        if _may_pass(e):
             raise TryAgain(
                 f"The database must answer: {reason} Check --database, or try again later."
             ) from None
         raise UsageError(
             f"{library} refuses the query: {reason} Correct --query or --database."
         ) from None
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same query may succeed later: the database is out of reach, or has no room."""
+    if state := getattr(error, "sqlstate", None):
+        return state.startswith(_STATES_THAT_PASS)
+    is_out_of_reach = isinstance(error, OSError) or type(error).__name__ == "OperationalError"
+    return is_out_of_reach and not _REFUSED.search(str(error))
 
 
 def _postgresql(database: str, query: str) -> Iterator[pa.RecordBatch]:
@@ -134,6 +149,12 @@ def _password(database: str) -> str:
 
 def _with_plain_types(table: pa.Table) -> pa.Table:
     """The table with types that every stage reads: text for ids and JSON, numbers for PostgreSQL's numeric."""
+    for field in table.schema:
+        if pa.types.is_interval(field.type):
+            raise UsageError(
+                f"A column must hold text, numbers or times; {field.name!r} of --query is an interval."
+                f" Cast it, as in `extract(epoch from {field.name})`."
+            )
     columns = [_plain(table.column(number)) for number in range(table.num_columns)]
     return pa.table(columns, names=table.column_names)
 

@@ -177,7 +177,7 @@ def test_a_query_that_breaks_or_returns_other_days_writes_nothing(server, tmp_pa
     first = date(2024, 3, 31)
     broken = SELECT.replace("price", "1 / (case when at < '2024-03-31 18:00Z' then 1 else 0 end)")
     cases = {
-        broken: (TryAgain, "division by zero"),
+        broken: (UsageError, "division by zero"),
         SELECT.replace("price", "nope"): (UsageError, 'column "nope"'),
         SELECT.replace("at >= {start}", "{start} is not null"): (BadData, "of other days in UTC"),
         SELECT.replace(", at from", ", null::timestamptz as at from"): (BadData, "at is null"),
@@ -194,6 +194,28 @@ def test_numbers_whose_digits_would_be_lost_are_refused(server, tmp_path):
     layout = Layout(time="at", first=date(2024, 3, 30))
     with pytest.raises(UsageError, match=r"numeric must hold numbers below 2\^53"):
         partition_query(query, server, str(tmp_path / "dt={date}"), layout)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("query", "database", "code", "says"),
+    [
+        ("select 1/0 as a", {}, 2, "division by zero"),
+        ("select interval '1 day' as span", {}, 2, "extract(epoch from span)"),
+        ("selec 1", {}, 2, "syntax error"),
+        ("select 1 as a", {"/airflow": "/nowhere"}, 2, 'database "nowhere" does not exist'),
+        ("select 1 as a", {"//airflow@": "//nobody:pw@"}, 2, 'role "nobody" does not exist'),
+        ("select 1 as a", {"/airflow": "/airflow?colour=red"}, 2, "colour"),
+        ("select 1 as a", {"/airflow": "/airflow?port=1"}, 75, "refused"),
+        ("select pg_sleep(5)::text as a", {"/airflow": "/airflow?options=-cstatement_timeout%3D9"}, 75, "timeout"),
+    ],
+)  # fmt: skip
+def test_only_what_may_pass_is_tried_again(server, tmp_path, query, database, code, says):
+    for old, new in database.items():
+        server = new.join(server.rsplit(old, 1))
+    with pytest.raises((UsageError, TryAgain)) as e:
+        partition_query(query, server, f"{tmp_path}/{{date}}", Layout(snapshot=date(2024, 4, 1)))
+    assert (e.value.exit_code, says in str(e.value)) == (code, True), e.value
     assert not list(tmp_path.iterdir())
 
 
