@@ -218,8 +218,7 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
 def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
     if kind.is_float():
         # pandas makes decimals of integers where a column has nulls: 7.0 is the id 7.
-        is_whole = (raw == raw.floor()) & (raw.abs() < _EXACT)
-        return Reading(pl.when(is_whole).then(as_string(raw, kind)), reason="no whole number")
+        return Reading(pl.when(_is_whole(raw)).then(as_string(raw, kind)), reason="no whole number")
     if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
         raise WrongType("a string or an integer")
     return Reading(_filled(raw.cast(pl.String)), reason="empty")
@@ -227,6 +226,11 @@ def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading
 
 def _category(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
     return Reading(_filled(as_string(raw, kind)))
+
+
+def _is_whole(raw: pl.Expr) -> pl.Expr:
+    """Whether decimals are integers that a double holds exactly."""
+    return (raw == raw.floor()) & (raw.abs() < _EXACT)
 
 
 def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -237,9 +241,8 @@ def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
     """
     if kind.is_float():
         # pandas makes decimals of integers where a column has nulls: 7.0 is the category "7".
-        is_whole = (raw == raw.floor()) & (raw.abs() < _EXACT)
         without_point = raw.cast(pl.Int64, strict=False).cast(pl.String)
-        digits = pl.when(is_whole).then(without_point).otherwise(raw.cast(pl.String))
+        digits = pl.when(_is_whole(raw)).then(without_point).otherwise(raw.cast(pl.String))
         return pl.when(raw.is_finite()).then(digits)
     # The scalars have pl.Null among them: the elements of lists that are all empty.
     if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:

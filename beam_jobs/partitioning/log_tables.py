@@ -128,11 +128,11 @@ def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | N
             return
         header = delimiter.join(names)[:200]
         found = f"is {header!r}" if value is None else f"has {value!r}, a number or a time"
-        example = ",".join(["user", "item", "time", "…"][: len(names)])
+        example = ",".join(["user", "item", "time", "…"][: len(names) or 3])
         raise UsageError(
             f"The first line of a CSV file must be a header with distinct column names; in {path}"
-            f" it {found}. If the file has no header line, give {len(names)} names:"
-            f" --columns {example}."
+            f" it {found}. If the file has no header line, give the names of"
+            f" its columns: --columns {example}."
         )
 
     return check

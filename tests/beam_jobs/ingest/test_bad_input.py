@@ -11,6 +11,7 @@ import pytest
 
 from beam_jobs.features_stage import write_raw
 from beam_jobs.ingest import records
+from beam_jobs.ingest.columns import Column, read_as
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, TwinspireError
@@ -218,6 +219,10 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
 
 
 def test_ids_that_pandas_made_decimals_of_are_whole_numbers(shop):
+    raw = pl.DataFrame({"=u": [7.0, 7.5, 2.0**53, float("nan"), float("inf"), None]})
+    column = Column(name="u", source="u", kind="key", use="columns.user")
+    ids, _, _ = read_as(column, raw.schema["=u"], text=False)
+    assert raw.select(ids).to_series().to_list() == ["7", *[None] * 5]
     shop.parquet(good(20), types=TYPES | {"u": pl.Float64})
     report = shop.run()
     assert (report["positives"], report["rejected"]) == (20, {})

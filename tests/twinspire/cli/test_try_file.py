@@ -69,7 +69,7 @@ def test_a_script_learns_which_option_is_missing(refusal, tmp_path):
 def test_a_file_without_a_header_keeps_its_first_row(refusal, tmp_path):
     file = clear(tmp_path)
     file.write_text(file.read_text().partition("\n")[2])
-    assert "give 3 names: --columns user,item,time" in refusal(file, "--yes")
+    assert "--columns user,item,time." in refusal(file, "--yes")
     csv = raw_logs.csv_of([file], columns="user_id,item_id,timestamp")
     columns, layout = raw_logs.look([file], csv, {}, None, "UTC", yes=True)
     assert (columns["item"], layout.csv.columns) == ("item_id", ("user_id", "item_id", "timestamp"))
