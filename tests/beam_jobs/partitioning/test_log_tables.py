@@ -104,6 +104,8 @@ def test_a_csv_with_only_a_header_has_no_days(tmp_path):
         ("log.jsonl.gz", gzip.compress(b""), "is empty"),
         ("log.jsonl.gz", gzip.compress(b'{"t": "2017-10-15"}\n')[:20], "cannot be read.*--format"),
         ("log.csv", b"t,t\n1,2\n", "first line of a CSV file must be a header"),
+        ("log.csv", b"ann,2024-03-01T10:00:00\n", "header .* '2024-03-01T10:00:00', a number or a"),
+        ("log.csv", b"ann,1709287200\n", "header .* '1709287200', a number or a time"),
     ],
 )
 def test_broken_files_are_named(tmp_path, name, data, says):

@@ -73,6 +73,8 @@ def test_a_file_without_a_header_keeps_its_first_row(refusal, tmp_path):
     csv = raw_logs.csv_of([file], columns="user_id,item_id,timestamp")
     columns, layout = raw_logs.look([file], csv, {}, None, "UTC", yes=True)
     assert (columns["item"], layout.csv.columns) == ("item_id", ("user_id", "item_id", "timestamp"))
+    # The command that `try` prints reads the file in the same way
+    assert raw_logs.flags({}, csv) == ["--columns", "user_id,item_id,timestamp"]
 
 
 def test_yes_takes_what_is_likeliest(tmp_path):
