@@ -50,6 +50,15 @@ if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure
 
 
+_WITHOUT_FIGURES = (
+    "The lists that are served are not measured yet (–): the next day that is run measures them. Run more"
+    " days."
+)
+_WITHOUT_USERS = (
+    "Nothing is measured (–): no user of these days had an earlier event, so nobody shows how good"
+    " the lists are. If users never come back, or their ids change with each visit, lists can only be"
+    " of popular and similar items. Otherwise run more days."
+)
 # The errors after which later days are still run, each with the day's outcome and its colour
 _ENDS: dict[type[TwinspireError], tuple[str, str]] = {
     LogsLate: ("late", "yellow"),
@@ -139,12 +148,18 @@ def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
     if figures:
         newest = max(figures)
         say(f"{newest} {figures[newest].text}")
-    elif any(of_day["outcome"] == "published" for of_day in outcomes):
-        say(
-            "Nothing is measured (–): no user of these days had an earlier event, so nobody shows how good"
-            " the lists are. If users never come back, or their ids change with each visit, lists can only be"
-            " of popular and similar items. Otherwise run more days."
-        )
+    elif published := [one["version"] for one in outcomes if one["outcome"] == "published"]:
+        with suppress(TwinspireError):  # the store may not answer now
+            say(_WITHOUT_FIGURES if _has_users(pipeline, published) else _WITHOUT_USERS)
+
+
+def _has_users(pipeline: Pipeline, versions: list[str]) -> bool:
+    """Whether any of the versions was measured on held-out users."""
+    from twinspire_core.contracts.day_metrics import DayMetrics
+
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    found = (DayMetrics.find(registry.folder(version)) for version in versions)
+    return any(metrics and metrics.holdout.users for metrics in found)
 
 
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":

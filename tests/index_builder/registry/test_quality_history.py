@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -163,6 +164,20 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
     second, third, fourth = outcomes
     assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)
     assert fourth["served"] is None
+
+
+@pytest.mark.parametrize(
+    ("users", "said"), [(63, "not measured yet (–)"), (0, "no user of these days had")]
+)
+def test_a_run_without_figures_says_why(day, registry, pipeline, capsys, users, said):
+    version = day(FIRST, 0.2)
+    file = Path(registry.folder(version)) / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["holdout"] |= {"users": users, "candidate": None}
+    file.write_text(json.dumps(metrics | {"fixed_order": {}}))
+    outcome = {"day": str(FIRST), "outcome": "published", "version": version, "live": True}
+    run_days._tell(pipeline, [outcome | {"seconds": {}}])
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_where_nothing_was_published_it_says_so(printed):
