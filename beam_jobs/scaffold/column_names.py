@@ -72,9 +72,12 @@ _IDS = _words(
 )
 _ID_SUFFIXES = sorted(_IDS, key=len, reverse=True)
 # Names of a user or an item other than that of the event.
-_OTHER = _words(
-    "last prev previous next parent ref referrer referring related recommended similar root"
+_PARENTS = _words("parent root")
+_OTHER = _PARENTS | _words(
+    "last prev previous next ref referrer referring related recommended similar"
 )
+# Circumstances that an event decides.
+_AFTERWARDS = _OTHER | _words("order purchase ship shipping shipped delivery to result outcome")
 # What has ids, and is neither a user nor an item.
 _GROUPS = _words(
     "category cat group type brand order transaction trans invoice basket cart request req event"
@@ -129,8 +132,17 @@ def is_outcome(column: str) -> bool:
 
 
 def is_context(column: str) -> bool:
-    """Whether a column of the events has the name of a circumstance that is known before the event."""
-    return bool(_CONTEXTS & {_singular(word) for word in _words_of(column)})
+    """Whether a column of the events has the name of a circumstance that is known before the event: `user_city`,
+    but not `next_page` or `ship_to_state`.
+    """
+    words = [_singular(word) for word in _words_of(column) if word not in _IDS]
+    return bool(words) and words[-1] in _CONTEXTS and not _AFTERWARDS & {*words}
+
+
+def describes(column: str) -> bool:
+    """Whether a name speaks for what describes a user, an item or the circumstances of an event."""
+    words = {_singular(word) for word in _words_of(column)}
+    return bool(strength_as_id(column) or words & (_CONTEXTS | _GROUPS)) or is_outcome(column)
 
 
 def gives_back(event_type: str) -> bool:
@@ -178,7 +190,8 @@ def strength(column: str, role: Role) -> int:
         if role == "user" and listed_strength == 1:
             says_more |= bool(_ITEMS & set(words))
         if role in ("time", "event") or not says_more:
-            return listed_strength
+            other = role in ("user", "item") and (_OTHER - _PARENTS) & set(words)
+            return min(listed_strength, 1) if other else listed_strength
     return 0
 
 

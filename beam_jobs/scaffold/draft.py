@@ -35,6 +35,7 @@ from twinspire_core.records.record_file import sniff
 
 _SAMPLE_ROWS = 200_000
 _SAMPLED_FILES = 8
+_ENOUGH_SAMPLED = 20_000
 _USER_STORE = (
     "user_store = true  # personal data: versions hold users' last items; false: requests bring"
     " histories"
@@ -268,9 +269,13 @@ def sample_table(path: Path, kind: str, home: Path | None) -> LogSample:
     where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
     if not dates:
         where = f"{kind}/dt={{date}}/"
-    chosen = files[:: max(1, len(files) // _SAMPLED_FILES)] if kind == "events" else [file]
-    rows = [sample_rows(path).head(_SAMPLE_ROWS // len(chosen)) for path in chosen]
-    return LogSample(where, stack(rows))
+    step = max(1, len(files) // _SAMPLED_FILES)
+    while True:
+        chosen = files[::step] if kind == "events" else [file]
+        rows = stack([sample_rows(path).head(_SAMPLE_ROWS // len(chosen)) for path in chosen])
+        if len(rows) >= _ENOUGH_SAMPLED or step == 1 or kind != "events":
+            return LogSample(where, rows)
+        step = max(1, step // 4)  # days are small: read more of them
 
 
 def log_files(path: Path) -> list[Path]:

@@ -11,14 +11,13 @@ import polars as pl
 from beam_jobs.ingest.columns import holds_bytes
 from beam_jobs.scaffold import log_figures
 from beam_jobs.scaffold.column_names import is_context, is_outcome, is_shown, snake
+from beam_jobs.scaffold.relations import determines
 
 CATEGORY_SIZE = 5_000
 _SEPARATORS = ("|", ";", ",", " ")
 # A column is a list if at least this share of its values has a separator.
 _CUT_SHARE = 0.1
 _NUMBER_SHARE = 0.9
-# Least number of events of repeated items: with fewer, equal values may be chance.
-_ENOUGH_ROWS = 50
 _MANY_INTEGERS = 100
 _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "user": {"tower": "query", "kind": "id"},
@@ -126,19 +125,8 @@ def _features_of(
 
 def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
     """Columns of events with one value for each item, but not the same for all items."""
-    # An item with one event says nothing: every column has one value for it.
-    repeated = events.filter(pl.col(item).is_not_null() & pl.col(item).is_duplicated())
-    if len(repeated) < _ENOUGH_ROWS:
-        return set()
-    items = repeated[item].n_unique()
-    return {
-        column
-        for column in repeated.columns
-        if column != item
-        and not repeated[column].dtype.is_nested()
-        and repeated[column].n_unique() > 1
-        and repeated.select(item, column).n_unique() == items
-    }
+    plain = [column for column in events.columns if not events[column].dtype.is_nested()]
+    return {column for column in plain if column != item and determines(events, item, column)}
 
 
 def kind(column: str, values: pl.Series) -> tuple[Keys, str]:

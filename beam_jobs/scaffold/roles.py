@@ -15,6 +15,7 @@ from beam_jobs.ingest.timestamps import TimeForm, forms_of, in_form, is_sure
 from beam_jobs.partitioning.log_tables import flat
 from beam_jobs.scaffold import column_names, feature_draft
 from beam_jobs.scaffold.column_names import Role as Role
+from beam_jobs.scaffold.relations import ENOUGH_ROWS, TOLD_APART, determines, is_finer, same
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 
 
@@ -50,8 +51,9 @@ class Proposal(NamedTuple):
 
     @property
     def column(self) -> str | None:
-        """The likeliest column."""
-        return self.candidates[0].column if self.candidates else None
+        """The likeliest column; None if what is known speaks against all of them."""
+        best = self.candidates[0] if self.candidates else None
+        return best.column if best and best.score >= 0 else None
 
 
 Ask = Callable[[Proposal], str | None]
@@ -63,8 +65,8 @@ Forms = Mapping[str, list[TimeForm]]
 
 _SHOWN = 4
 _FEW = 5
-_ENOUGH_ROWS = 50
-_TOLD_APART = 0.95
+_MOST_TYPES = 20
+_ROLES: tuple[Role, ...] = ("user", "item", "time", "event")
 
 
 def propose(
@@ -82,7 +84,7 @@ def propose(
     forms = {column: forms_of(rows[column]) for column in rows.columns}
     time = _times(rows, forms)
     event = _events(rows)
-    taken = {event.column, time.column if time.sure else None}
+    taken = {one.column for one in (event, time) if one.sure}
     user = _ids(rows, "user", taken)
     item = _ids(rows, "item", taken | ({user.column} if user.sure else set()))
     item = _finest(all_rows, item, (given or {}).get("user") or user.column)
@@ -117,10 +119,9 @@ def choose_columns(
                 )
             )
     chosen: dict[Role, str | None] = {}
-    for role, proposal in propose(flat_rows, given).items():
-        # A column has one role, so what an earlier role took is no candidate any more.
-        left = tuple(c for c in proposal.candidates if c.column not in chosen.values())
-        proposal = proposal._replace(candidates=left)
+    for role in _ROLES:
+        # Each answer tells more about the other columns.
+        proposal = propose(flat_rows, {**given, **chosen})[role]
         column = given[role] if role in given else _choose(proposal, flat_rows.columns, path, ask)
         if column is not None:
             _refuse_unfit(role, column, rows, path)
@@ -165,12 +166,14 @@ def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | N
             f"No column of {path} looks like the {role}. Its columns are {', '.join(columns)}."
             f" Name one with --{role} COLUMN."
         )
-    if ask is not None:
-        return ask(proposal)
+    answer = ask(proposal) if ask else None
+    if answer or (ask and role == "event"):
+        return answer
     likely = " or ".join(f"{c.column} ({c.example})" for c in proposal.candidates[:_SHOWN])
+    others = ", ".join(c.column for c in proposal.candidates[_SHOWN:])
     none = ", or give --event none" if role == "event" else ""
     raise UsageError(
-        f"It is not clear which column of {path} is the {role}: {likely}?"
+        f"It is not clear which column of {path} is the {role}: {likely}{others and f', or {others}'}?"
         f" Name it with --{role} COLUMN{none}."
     )
 
@@ -231,13 +234,10 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
 
 def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
     """Whether a time belongs to the user, the item or the file, such as the day when a user signed up."""
-    for name in rows.columns:
-        if column_names.strength_as_id(name) >= column_names.CLEAR:
-            ids = rows[name].n_unique()
-            # A user or an item repeats, and always comes with the same time; 5% may have been corrected.
-            if 2 * ids < len(rows) and rows.select(name, column).n_unique() <= 1.05 * ids:
-                return True
-    return False
+    return rows[column].n_unique() == 1 or any(
+        column_names.strength_as_id(name) >= column_names.CLEAR and determines(rows, name, column)
+        for name in rows.columns
+    )
 
 
 def _has_clock(values: pl.Series, form: TimeForm) -> bool:
@@ -247,7 +247,9 @@ def _has_clock(values: pl.Series, form: TimeForm) -> bool:
 
 
 def _events(rows: pl.DataFrame) -> Proposal:
-    """Columns of few values that have the name of an event type, or hold words such as `buy`."""
+    """Columns of few values that have the name of an event type, or hold words such as `buy`; people are asked
+    about other words that no column determines, for they may be in any language.
+    """
     scored = []
     for column in rows.columns:
         values = rows[column]
@@ -260,9 +262,26 @@ def _events(rows: pl.DataFrame) -> Proposal:
         # Under another name, a column has to hold both words for looking and words for taking.
         if strength >= column_names.CLEAR or (strength and likeness) or likeness == 2:
             scored.append(Candidate(column, _example(values), strength, strength + 3.0 * likeness))
+        elif _may_be_types(rows, column):
+            scored.append(Candidate(column, _example(values), 0, -1.0))
     scored = _best_first(scored)
-    close = len(scored) > 1 and scored[1].score == scored[0].score
-    return Proposal("event", tuple(scored), not close)
+    unsure = len(scored) > 1 and scored[1].score == scored[0].score
+    return Proposal("event", tuple(scored), not (unsure or (scored and scored[0].score < 0)))
+
+
+def _may_be_types(rows: pl.DataFrame, column: str) -> bool:
+    """Whether a column of a few words has no name, and describes neither the user nor the item."""
+    values = rows[column].drop_nulls()
+    if values.dtype != pl.String or column_names.describes(column):
+        return False
+    words = values.unique()
+    if len(words) > _MOST_TYPES or not words.str.contains(r"^[\pL _-]{2,}$").all():
+        return False
+    return not any(
+        rows[name].n_unique() > len(words) and determines(rows, name, column)
+        for name in rows.columns
+        if not rows[name].dtype.is_nested()
+    )
 
 
 def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Proposal:
@@ -275,7 +294,7 @@ def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Propo
         strength = column_names.strength(column, role)
         if not strength and column_names.strength(column, other) >= column_names.NAMED:
             continue
-        if len(rows) >= _ENOUGH_ROWS and strength < column_names.CLEAR:
+        if len(rows) >= ENOUGH_ROWS and strength < column_names.CLEAR:
             # Few values are kinds of something, such as devices
             strength *= rows[column].n_unique() > _FEW
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
@@ -284,30 +303,34 @@ def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Propo
     if not scored:
         return Proposal(role, (), False)
     best, *others = scored
-    # Without a name of the role, it must be the only id that is left, as one of a rare kind of item.
-    margin = 2 if best.strength else 1
+    # Without a name that says what it is, it must be the only id that is left, as one of a rare kind of item.
+    named = best.strength >= column_names.NAMED
     rivals = [
         candidate
         for candidate in others
-        if best.score - candidate.score < margin
-        and (candidate.strength or not best.strength)
-        and not _same(rows, best.column, candidate.column)
+        if (
+            best.score - candidate.score < 2 and candidate.strength
+            if named
+            else candidate.score >= 0
+        )
+        and not same(rows, best.column, candidate.column)
     ]
-    return Proposal(role, tuple(scored), best.score > 0 and not rivals)
+    constant = len(rows) >= ENOUGH_ROWS and rows[best.column].n_unique() == 1
+    return Proposal(role, tuple(scored), best.score > 0 and not rivals and not constant)
 
 
 def _finest(rows: pl.DataFrame, proposal: Proposal, user: str | None) -> Proposal:
     """The columns that may be the item, with those first that determine the likeliest one, as an episode
     determines its show. Of columns that determine each other, the one that looks most like ids comes first.
     """
-    if not proposal.candidates or len(rows) < _ENOUGH_ROWS:
+    if not proposal.candidates or len(rows) < ENOUGH_ROWS:
         return proposal
     best, *others = proposal.candidates
-    twins = [best, *(c for c in others if _same(rows, best.column, c.column))]
+    twins = [best, *(c for c in others if same(rows, best.column, c.column))]
     first = min(
         twins, key=lambda c: (c.strength < column_names.CLEAR, *_unlike_ids(rows[c.column]))
     )
-    finer = [c for c in others if _determines(rows, c.column, best.column, user)]
+    finer = [c for c in others if is_finer(rows, c.column, best.column, user)]
     finer = sorted(finer, key=lambda c: (-rows[c.column].n_unique(), *_unlike_ids(rows[c.column])))
     rest = [c for c in proposal.candidates if c not in (first, *finer)]
     return proposal._replace(candidates=(*finer, first, *rest), sure=proposal.sure and not finer)
@@ -317,21 +340,6 @@ def _unlike_ids(values: pl.Series) -> tuple[bool, float]:
     """How little values look like ids: whether they have spaces, and how long they are."""
     text = values.drop_nulls().cast(pl.String)
     return bool(text.str.contains(" ").any()), float(text.str.len_chars().mean() or 0)  # type: ignore[arg-type]
-
-
-def _determines(rows: pl.DataFrame, column: str, other: str, user: str | None) -> bool:
-    """Whether a column has more values than another one and determines it, and most of its values that come
-    again are of different users: a session or an order is of one.
-    """
-    known = rows.drop_nulls([column, other])
-    values = known[column].n_unique()
-    if values <= known[other].n_unique() / _TOLD_APART:
-        return False
-    if values < _TOLD_APART * known.select(column, other).n_unique() or user in (None, column):
-        return False
-    again = known.filter(pl.col(column).is_duplicated())
-    users = again.group_by(column).agg(pl.col(user).n_unique())[user]
-    return 2 * len(users) > values and 2 * int((users > 1).sum()) > len(users)
 
 
 def _can_be_id(values: pl.Series) -> bool:
@@ -349,14 +357,8 @@ def _looks_like_ids(values: pl.Series, column: str) -> float:
     present = values.drop_nulls()
     distinct = present.n_unique()
     score = column_names.likeness_to_id(column) - 3 * column_names.is_outcome(column)
-    if len(present) >= _ENOUGH_ROWS:
+    if len(present) >= ENOUGH_ROWS:
         # As many as rows, of which some come twice: numbers of the rows, or orders.
-        is_row = distinct == 1 or distinct >= _TOLD_APART * len(present)
+        is_row = distinct == 1 or distinct >= TOLD_APART * len(present)
         score -= 4 * is_row + 2 * (distinct <= _FEW)
     return score
-
-
-def _same(rows: pl.DataFrame, a: str, b: str) -> bool:
-    """Whether two columns tell the same rows apart, as an id and a name do."""
-    pairs = rows.select(a, b).n_unique()
-    return min(rows[a].n_unique(), rows[b].n_unique()) >= _TOLD_APART * pairs
