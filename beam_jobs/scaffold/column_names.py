@@ -106,6 +106,14 @@ _TAKING = re.compile(
 
 
 _BUYING = re.compile(r"buy|bought|purchas|order|transaction|checkout|kauf|compra|achat|osto|zakup")
+_SHOWING = re.compile(r"impression|exposure|shown|display|rendered|einblendung|affichage|impresi")
+_ACT = re.compile(
+    r"click|like|convert|conversion|bought|purchased|watched|listened|played|skip|label$"
+)
+_RATINGS = _words(
+    "rating ratings stars star score review_score note bewertung sterne puntuacion calificacion valutazione"
+    " beoordeling betyg karakter arvosana ocena oceny puan avaliacao"
+)
 _GIVING_BACK = re.compile(
     r"remov|return|refund|cancel|dislike|skip|unsub|unlike|unfollow|downvote|hide|report|retour|retoure"
     r"|storn|gelöscht|entfern|rembours|supprim|retir|devol|elimin|quitar|palaut|poist|zwrot|usun|iade"
@@ -143,6 +151,22 @@ def describes(column: str) -> bool:
     """Whether a name speaks for what describes a user, an item or the circumstances of an event."""
     words = {_singular(word) for word in _words_of(column)}
     return bool(strength_as_id(column) or words & (_CONTEXTS | _GROUPS)) or is_outcome(column)
+
+
+def is_rating(column: str) -> bool:
+    """Whether a column of the events seems to say how much the user liked the item."""
+    return bool(_RATINGS & set(_words_of(column)))
+
+
+def is_act(column: str) -> bool:
+    """Whether a column of the events seems to say whether the user acted, as `clicked` and `is_skipped` do."""
+    words = set(_words_of(column)) - _words("is has was did label flag")
+    return len(words) == 1 and any(_ACT.search(word) for word in words)
+
+
+def shows(event_type: str) -> bool:
+    """Whether an event of this type only says that the user was shown something."""
+    return bool(_SHOWING.search(event_type.lower()))
 
 
 def gives_back(event_type: str) -> bool:

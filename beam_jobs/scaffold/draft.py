@@ -23,7 +23,7 @@ from beam_jobs.partitioning.log_tables import (
     with_numbers,
 )
 from beam_jobs.partitioning.set_aside import Malformed
-from beam_jobs.scaffold import column_names, feature_draft, log_figures
+from beam_jobs.scaffold import column_names, event_types, feature_draft, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS
 from twinspire_core.config.tables.data import ColumnsConfig, SourceConfig
@@ -200,15 +200,7 @@ def _columns(
     if unit:
         yield f'time_unit = "{unit}"'
     if event:
-        counts = rows[event].cast(pl.String).drop_nulls().value_counts().sort("count", event)
-        types = [*counts[event]]
-        undone = [_quoted(kind) for kind in types if column_names.gives_back(kind)]
-        wanted = sorted(_quoted(kind) for kind in types if _quoted(kind) not in undone)
-        why = f"; {', '.join(undone)}: given back or rejected" if undone else ""
-        yield f"event = {_quoted(event)}"
-        yield f"positives = [{', '.join(wanted)}]  # keep those that recommendations should lead to{why}"
-        if bought := next((kind for kind in types if column_names.buys(kind)), None):
-            yield f"# weights = {{ {_quoted(bought)} = 3.0 }}  # how much more than another event it counts"
+        yield from event_types.lines(rows, event, keys)
     for column in rows.columns:
         # A rating or a price may weigh events, or be learned: only the owner of the log knows which.
         numbers = column_names.is_outcome(column) and rows[column].dtype.is_numeric()

@@ -13,7 +13,7 @@ import polars as pl
 from beam_jobs.ingest.columns import holds_bytes
 from beam_jobs.ingest.timestamps import TimeForm, forms_of, in_form, is_sure
 from beam_jobs.partitioning.log_tables import flat
-from beam_jobs.scaffold import column_names, feature_draft
+from beam_jobs.scaffold import column_names, event_types
 from beam_jobs.scaffold.column_names import Role as Role
 from beam_jobs.scaffold.relations import ENOUGH_ROWS, TOLD_APART, determines, is_finer, same
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
@@ -65,7 +65,6 @@ Forms = Mapping[str, list[TimeForm]]
 
 _SHOWN = 4
 _FEW = 5
-_MOST_TYPES = 20
 _ROLES: tuple[Role, ...] = ("user", "item", "time", "event")
 
 
@@ -82,8 +81,8 @@ def propose(
     all_rows = rows
     rows = rows.drop(assigned & set(rows.columns))
     forms = {column: forms_of(rows[column]) for column in rows.columns}
-    time = _times(rows, forms)
-    event = _events(rows)
+    time = _times(all_rows, forms)
+    event = _events(all_rows, rows.columns)
     taken = {one.column for one in (event, time) if one.sure}
     user = _ids(rows, "user", taken)
     item = _ids(rows, "item", taken | ({user.column} if user.sure else set()))
@@ -246,42 +245,22 @@ def _has_clock(values: pl.Series, form: TimeForm) -> bool:
     return bool((clock.dt.truncate("1d") != clock).any())
 
 
-def _events(rows: pl.DataFrame) -> Proposal:
-    """Columns of few values that have the name of an event type, or hold words such as `buy`; people are asked
-    about other words that no column determines, for they may be in any language.
-    """
-    scored = []
-    for column in rows.columns:
-        values = rows[column]
-        if not feature_draft.is_category(values) or values.dtype == pl.Boolean:
-            continue
-        strength = column_names.strength(column, "event")
-        likeness = column_names.likeness_to_events(
-            values.drop_nulls().unique().cast(pl.String).to_list()
-        )
-        # Under another name, a column has to hold both words for looking and words for taking.
-        if strength >= column_names.CLEAR or (strength and likeness) or likeness == 2:
-            scored.append(Candidate(column, _example(values), strength, strength + 3.0 * likeness))
-        elif _may_be_types(rows, column):
-            scored.append(Candidate(column, _example(values), 0, -1.0))
-    scored = _best_first(scored)
-    unsure = len(scored) > 1 and scored[1].score == scored[0].score
-    return Proposal("event", tuple(scored), not (unsure or (scored and scored[0].score < 0)))
-
-
-def _may_be_types(rows: pl.DataFrame, column: str) -> bool:
-    """Whether a column of a few words has no name, and describes neither the user nor the item."""
-    values = rows[column].drop_nulls()
-    if values.dtype != pl.String or column_names.describes(column):
-        return False
-    words = values.unique()
-    if len(words) > _MOST_TYPES or not words.str.contains(r"^[\pL _-]{2,}$").all():
-        return False
-    return not any(
-        rows[name].n_unique() > len(words) and determines(rows, name, column)
-        for name in rows.columns
-        if not rows[name].dtype.is_nested()
+def _events(rows: pl.DataFrame, columns: Sequence[str]) -> Proposal:
+    """Columns that may say what an event is. People are asked if two may, or if only words speak for one."""
+    scored = _best_first(
+        [
+            Candidate(column, _example(rows[column]), strength, score)
+            for column, strength, score in event_types.candidates(rows, columns)
+        ]
     )
+    best, second = ([one.score for one in scored] + [0.0, 0.0])[:2]
+    # A rating may be all that a log says of an event, or come with its type.
+    unsure = (
+        best < 0
+        or (second == best and len(scored) > 1)
+        or (best < column_names.CLEAR and second < 0)
+    )
+    return Proposal("event", tuple(scored), not unsure)
 
 
 def _ids(rows: pl.DataFrame, role: Role, taken: Collection[str | None]) -> Proposal:
@@ -326,14 +305,24 @@ def _finest(rows: pl.DataFrame, proposal: Proposal, user: str | None) -> Proposa
     if not proposal.candidates or len(rows) < ENOUGH_ROWS:
         return proposal
     best, *others = proposal.candidates
+    if rows[best.column].n_unique() == 1:
+        return proposal
     twins = [best, *(c for c in others if same(rows, best.column, c.column))]
     first = min(
         twins, key=lambda c: (c.strength < column_names.CLEAR, *_unlike_ids(rows[c.column]))
     )
     finer = [c for c in others if is_finer(rows, c.column, best.column, user)]
     finer = sorted(finer, key=lambda c: (-rows[c.column].n_unique(), *_unlike_ids(rows[c.column])))
+    first = finer[0] if finer else first
     rest = [c for c in proposal.candidates if c not in (first, *finer)]
-    return proposal._replace(candidates=(*finer, first, *rest), sure=proposal.sure and not finer)
+    rivals = [c for c in rest if c.strength and c.score > best.score - 2]
+    of_first = all(
+        same(rows, first.column, c.column) or is_finer(rows, first.column, c.column, user)
+        for c in rivals
+    )
+    clear = first.strength == column_names.CLEAR and of_first
+    ordered = (*(finer or [first]), *rest)
+    return proposal._replace(candidates=ordered, sure=clear or (proposal.sure and not finer))
 
 
 def _unlike_ids(values: pl.Series) -> tuple[bool, float]:

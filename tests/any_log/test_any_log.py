@@ -65,8 +65,10 @@ def wrong(log: grammar.Log, folder: Path) -> tuple[str, int]:
     drafted = tomllib.loads(toml.read_text())
     fault = wrong_draft(log, drafted)
     if not fault:
-        newest = max(day.name.removeprefix("dt=") for day in days.iterdir())
-        code, _, message = call("validate", toml, "--date", newest)
+        # A day of three events may well have no positive, and is refused.
+        largest = max(days.iterdir(), key=lambda day: sum(f.stat().st_size for f in day.iterdir()))
+        day = largest.name.removeprefix("dt=")
+        code, _, message = call("validate", toml, "--date", day)
         fault = f"validate: {message}" if code else ""
     return fault, len(answers) // 2
 
@@ -89,7 +91,6 @@ def wrong_draft(log: grammar.Log, drafted: dict) -> str:
     return ""
 
 
-@pytest.mark.xfail(reason="The detectors follow", strict=False)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_log_crashes_misleads_or_leaks(seed, tmp_path):
     faults, asked = {}, 0

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import available_timezones
@@ -189,7 +188,7 @@ def look(
         given = {**given, "time": times[0].column}
     answer: Ask | None = ask_column if is_terminal() else None
     if yes:
-        answer = attrgetter("column")  # the likeliest one
+        answer = _take_likeliest
     columns = choose_columns(rows, files[0], given, answer)
     form = _form(rows, str(columns["time"]), time_format, yes=yes)
     layout = Layout(
@@ -200,6 +199,18 @@ def look(
         csv=csv,
     )
     return columns, layout
+
+
+def _take_likeliest(proposal: "Proposal") -> str | None:
+    """The likeliest column, which is said: nobody was asked."""
+    role, column, best = proposal.role, proposal.column, proposal.candidates[0]
+    if column:
+        say(f"{column} ({best.example}) is taken as the {role}. --{role} names another column.")
+    elif role == "event":
+        say(
+            f"No column is taken as the event. If {best.column} ({best.example}) is, give --event {best.column}."
+        )
+    return column
 
 
 def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bool) -> "TimeForm":

@@ -122,7 +122,7 @@ def test_the_item_column_is_recognised_by_name_and_values(name, kind, decoys):
 
 
 LOGS = {
-    "MovieLens": ("userId movieId - timestamp", "rating:stars"),
+    "MovieLens": ("userId movieId rating timestamp", ""),
     "RetailRocket": ("visitorid itemid event timestamp", "transactionid:rare"),
     "REES46": (
         "user_id product_id event_type event_time",
@@ -138,7 +138,7 @@ LOGS = {
         "session_id:session session_size:stars click_environment:stars click_deviceGroup:stars",
     ),
     "Taobao": ("user_id item_id behavior_type ts", "category_id:few user_geohash:kinds"),
-    "Yelp": ("user_id business_id - date", "review_id:row stars:stars useful:stars text:words"),
+    "Yelp": ("user_id business_id stars date", "review_id:row useful:stars text:words"),
 }
 OTHERS = {
     "stars": DRAW.integers(1, 6, ROWS),
@@ -159,7 +159,7 @@ def test_public_logs_need_no_question(name, time):
     user, item, event, at = keys.split()
     columns = {user: USERS["hashes"], item: ITEMS["numbers"], at: TIMES[time]}
     if event != "-":
-        columns[event] = EVENTS
+        columns[event] = OTHERS["stars"] if event in ("rating", "stars") else EVENTS
     columns |= {c: OTHERS[kind] for c, _, kind in (o.partition(":") for o in others.split())}
     shuffled = pl.DataFrame({c: columns[c] for c in sorted(columns)})
     expected = {"user": user, "item": item, "time": at, "event": None if event == "-" else event}
