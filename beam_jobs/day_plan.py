@@ -94,7 +94,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
         EVALUATED_DAYS - 1 + known_days(p),
         w.history_days - 1,
         w.count_days,
-        p.corpus.days,
+        p.corpus.recent_days,
     )
     # Incremental runs make only the examples of the day, because earlier runs trained on the earlier ones.
     trained = w.train_days - 1 if scope == "full" else 0
@@ -146,7 +146,7 @@ def _days_before_a_moment(p: Pipeline) -> int:
         known_days(p),
         _counted_days(p),
         p.window.count_days,
-        p.corpus.days,
+        p.corpus.recent_days,
     )
 
 

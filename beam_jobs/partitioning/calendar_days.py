@@ -38,6 +38,8 @@ class Layout:
       last: rows of later days are left out.
       format: of the input; `auto` takes it from the endings of the files.
       csv: how CSV files are written.
+      items_of: columns of the items, first their id: instead of the rows, one snapshot of the items as they
+        first came, of the day before the first.
       text: columns of CSV files that stay text although they hold only numbers.
       done_marker: name of an empty file that is written into each day's folder after its rows.
     """
@@ -51,6 +53,7 @@ class Layout:
     last: date | None = None
     format: Format = "auto"
     csv: CsvOptions = field(default_factory=CsvOptions)
+    items_of: Sequence[str] = ()
     text: Sequence[str] = ()
     done_marker: str | None = None
 
@@ -59,6 +62,11 @@ class Layout:
             raise UsageError(
                 "Give either --time COLUMN, to write each row to the day of its time, or --snapshot"
                 " DATE, to write all rows to one day."
+            )
+        if self.items_of and (self.time is None or self.time in self.items_of):
+            raise UsageError(
+                "--items-of needs --time COLUMN, and names only columns that describe the item, first its id;"
+                f" found {','.join(self.items_of)}. Correct the options."
             )
         if self.time_format is not None and ("%" not in self.time_format or self.time_unit):
             raise UsageError(

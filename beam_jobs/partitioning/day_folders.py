@@ -76,7 +76,20 @@ class Spill:
         """The days that have rows, oldest first."""
         return sorted(self._files.keys() | self._memory.keys())
 
-    def _tables(self, day: date) -> Iterator[pa.Table]:
+    def tables(self, day: date) -> Iterator[pa.Table]:
+        """The rows of a day in the schema of all tables, in order."""
+        schema = self._schema()
+        return (conform(table, schema) for table in self._raw(day))
+
+    def _schema(self) -> pa.Schema:
+        number_types = self._numbers.types() if self._numbers else {}
+        fields = [
+            field.with_type(number_types.get(field.name, field.type))
+            for field in common_schema(self._schemas, self._long)
+        ]
+        return pa.schema(fields)
+
+    def _raw(self, day: date) -> Iterator[pa.Table]:
         for path in self._files[day]:
             with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
                 for number in range(file.num_record_batches):
@@ -85,15 +98,9 @@ class Spill:
 
     def write(self, day: date, path: Path) -> None:
         """Writes a day as Parquet: the same rows give the same bytes, however they came in."""
-        number_types = self._numbers.types() if self._numbers else {}
-        fields = [
-            field.with_type(number_types.get(field.name, field.type))
-            for field in common_schema(self._schemas, self._long)
-        ]
-        schema = pa.schema(fields)
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(path, self._schema(), compression="zstd") as writer:
             # Cut evenly, so that row groups, and so the bytes, do not depend on where blocks ended.
-            for table in _even(conform(table, schema) for table in self._tables(day)):
+            for table in _even(self.tables(day)):
                 writer.write_table(table, ROW_GROUP)
 
 

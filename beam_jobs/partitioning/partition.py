@@ -10,6 +10,7 @@ and is left alone if it holds the same bytes already, so that running twice chan
 existing day would lose rows, nothing is written (day_folders.py).
 """
 
+import dataclasses
 import json
 import tempfile
 from collections import Counter
@@ -31,6 +32,7 @@ from beam_jobs.partitioning.calendar_days import (
     form_advice,
 )
 from beam_jobs.partitioning.day_folders import Spill, Summary, put_days
+from beam_jobs.partitioning.items_of_events import first_known
 from beam_jobs.partitioning.log_tables import (
     Format,
     TextNumbers,
@@ -93,6 +95,11 @@ def partition(
         if rejected is not None and summary.rejected:
             summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
+        if layout.items_of:
+            spill = first_known(spill, layout, scratch / "rows")
+            layout = dataclasses.replace(
+                layout, items_of=(), time=None, snapshot=min(spill.days(), default=OLDEST)
+            )
         put_days(summary, spill, scratch / "out", out, layout, replace)
     days = set(spill.days())
     if summary.first and summary.last:

@@ -195,12 +195,12 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
       day: its own events do not count.
 
     Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
-      `window.count_days`, the last day and `corpus.days`.
+      `window.count_days`, the last day and `corpus.recent_days`.
     """
     lengths = _count_windows(p) | {
         "_popular": p.window.count_days,
         "_lately": LATELY_DAYS,
-        "_recent": p.corpus.days,
+        "_recent": p.corpus.recent_days,
     }
     # Of every item at the same moment, where `on_days` asks for each at moments of its own.
     item = np.arange(len(windows.items))

@@ -190,6 +190,8 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
         )
     shown = [name for name in passing.columns if name.startswith(("_display_", "_attribute_"))]
     rows = item_counts.add(job.p, passing.select("_item", *shown), figures_of_items)
+    if job.p.corpus.days:
+        rows = rows.join(recent, on="_item", how="semi", maintain_order="left")
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
     return _named(job, with_item_features(job, rows, snapshot_day, moment))

@@ -23,7 +23,7 @@ from beam_jobs.partitioning.log_tables import (
     with_numbers,
 )
 from beam_jobs.partitioning.set_aside import Malformed
-from beam_jobs.scaffold import column_names, event_types, feature_draft, log_figures
+from beam_jobs.scaffold import column_names, event_types, feature_draft, item_table, log_figures
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_registry import NEIGHBOURS
 from twinspire_core.config.tables.data import ColumnsConfig, SourceConfig
@@ -36,6 +36,11 @@ from twinspire_core.records.record_file import sniff
 _SAMPLE_ROWS = 200_000
 _SAMPLED_FILES = 8
 _ENOUGH_SAMPLED = 20_000
+# A table that was made from the log lists items that are gone, and none that comes later
+_CORPUS_OF_EVENTS = (
+    "days = 7  # only items with an event in this many days: the table of items is made of the events",
+    "unlisted = true  # also items that it does not list yet",
+)
 _USER_STORE = (
     "user_store = true  # personal data: versions hold users' last items; false: requests bring"
     " histories"
@@ -98,7 +103,7 @@ def draft(
         "",
         "[window]",
         *log_figures.window_lines(figures),
-        *(_corpus(samples["items"], own_keys["items"]) if "items" in samples else ()),
+        *(_corpus(samples["items"], own_keys["items"], log.rows) if "items" in samples else ()),
         "",
         "[serving]",
         log_figures.exclude_seen_line(figures),
@@ -217,8 +222,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _corpus(rows: pl.DataFrame, key: str) -> list[str]:
-    shown = [c for c in rows.columns if column_names.is_shown(c, rows[c])]
+def _corpus(rows: pl.DataFrame, key: str, events: pl.DataFrame) -> list[str]:
+    shown = item_table.names(rows, key)
     lists = [c for c in rows.columns if isinstance(rows[c].dtype, pl.List)]
     kinds = [
         c
@@ -228,9 +233,20 @@ def _corpus(rows: pl.DataFrame, key: str) -> list[str]:
     return [
         "",
         "[corpus]",
+        *(_CORPUS_OF_EVENTS if item_table.is_of_events(rows, events) else ()),
         f"display = {json.dumps(shown)}  # columns shown to people; the first is the name",
         f"attributes = {json.dumps(kinds)}  # columns that requests may filter by",
     ]
+
+
+def item_columns(events: Path, columns: Mapping[Role, str | None]) -> list[str]:
+    """The columns of a table of items that a folder of events holds, first the id; none if no column describes
+    the item. `columns` have the roles of the events.
+    """
+    item = str(columns["item"])
+    rows = sample_table(events, "events", None).rows
+    described = item_table.columns_of_items(rows, item, columns.values())
+    return [item, *described] if described else []
 
 
 class LogSample(NamedTuple):

@@ -9,9 +9,8 @@ from typing import Any
 import polars as pl
 
 from beam_jobs.ingest.columns import holds_bytes
-from beam_jobs.scaffold import log_figures
+from beam_jobs.scaffold import item_table, log_figures
 from beam_jobs.scaffold.column_names import is_context, is_outcome, is_shown, snake
-from beam_jobs.scaffold.relations import determines
 
 CATEGORY_SIZE = 5_000
 _SEPARATORS = ("|", ";", ",", " ")
@@ -64,7 +63,9 @@ def feature_lines(
         lines += _feature_table(name, keys, reason)
         lines += [log_figures.length_line(figures)] if name == "history" else []
     names = set(_EVERY_PIPELINE)
-    drafted = list(_features_of("events", events, used, _columns_of_items(events, item)))
+    listed = snapshots["items"].columns if "items" in snapshots else []
+    of_items = item_table.columns_of_items(events, item)
+    drafted = list(_features_of("events", events, used | {*listed} & {*of_items}, of_items))
     for table, rows in snapshots.items():
         drafted += _features_of(table, rows, {own_keys[table]})
     for table, column, keys, reason in drafted:
@@ -113,20 +114,14 @@ def _features_of(
             reason = "looks like an outcome of the event, not known before it"
         elif column in of_items:
             reason = (
-                "the same in every event of an item, so it describes the item: write it to a table of"
-                " items"
+                "the same in every event of an item, so it describes the item: `twinspire partition"
+                " --items-of` writes a table of items, which `init --items` reads"
             )
         elif table == "events" and not reason and not is_context(column):
             reason = "it may be an outcome, known only after the event, as what was paid or skipped"
         elif table != "events" and not reason and re.search(r"id$", column, re.I):
             reason = "looks like an id"
         yield table, column, keys, reason
-
-
-def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
-    """Columns of events with one value for each item, but not the same for all items."""
-    plain = [column for column in events.columns if not events[column].dtype.is_nested()]
-    return {column for column in plain if column != item and determines(events, item, column)}
 
 
 def kind(column: str, values: pl.Series) -> tuple[Keys, str]:

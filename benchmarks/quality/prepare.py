@@ -145,7 +145,7 @@ def _write(split: Split, p: Pipeline, out: Path) -> None:
     trained = pl.col("_day") <= split.last
     corpus = split.items
     if corpus is None:
-        lately = pl.col("_day") > split.last - timedelta(days=p.corpus.days)
+        lately = pl.col("_day") > split.last - timedelta(days=p.corpus.recent_days)
         corpus = events.filter(trained & lately)["_item"].unique().sort()
     corpus.rename("_item").to_frame().write_parquet(out / "corpus.parquet")
     events.filter(trained).drop("_day").write_parquet(out / "log.parquet")

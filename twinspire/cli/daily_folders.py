@@ -56,6 +56,14 @@ def partition(
             metavar="DATE", help="For a table of items or users: write all rows to this day."
         ),
     ] = None,
+    items_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ITEM,COLUMN,…",
+            help="Instead of the events, write a table of their items, with these columns: a snapshot of the day"
+            " before the first.",
+        ),
+    ] = None,
     time_unit: Annotated[
         str | None, typer.Option(metavar="s|ms|us", help="The unit of times that are numbers.")
     ] = None,
@@ -114,6 +122,7 @@ def partition(
         csv=CsvOptions(
             delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding
         ),
+        items_of=items_of.split(",") if items_of else (),
         text=text or (),
         done_marker=done_marker,
     )
@@ -122,12 +131,12 @@ def partition(
             raise UsageError("partition needs files, or --query and --database. Add one of them.")
         summary = lay_out(sources, to, layout, rejected=rejected, replace=replace)
     else:
-        for_files = bool(sources or rejected or text or layout.csv != CsvOptions())
+        for_files = bool(sources or rejected or text or items_of or layout.csv != CsvOptions())
         if for_files or file_format != "auto" or not database:
             raise UsageError(
                 "--query needs --database URL, or the variable TWINSPIRE_DATABASE, and goes without files and"
-                " their options (--rejected, --format, --delimiter, --columns, --encoding, --text). Correct"
-                " the options."
+                " their options (--rejected, --items-of, --format, --delimiter, --columns, --encoding, --text)."
+                " Correct the options."
             )
         summary = _lay_out_query(query, database, to, layout, replace=replace)
     end_with_json(asdict(summary), as_json)

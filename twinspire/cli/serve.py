@@ -1,6 +1,7 @@
 """`twinspire serve`: serves the live version over HTTP."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from twinspire.cli.shared import (
 )
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, doing
+
+_PORT = 8000
 
 TOKEN = "TWINSPIRE_TOKEN"  # noqa: S105
 
@@ -139,3 +142,22 @@ def _tokens(file: Path | None) -> tuple[str, ...]:
     if not tokens:
         raise UsageError(f"--token-file must be a file of tokens, one per line; {file} is empty.")
     return tokens
+
+
+def free_port(given: int | None) -> int:
+    """The port to serve on.
+
+    Raises:
+      UsageError: the given port is taken.
+    """
+    # Checked before any work, so that a long run does not end with this error
+    # For 0, the system chooses a free one
+    for port in (_PORT, 0) if given is None else (given,):
+        try:
+            with socket.create_server(("127.0.0.1", port)) as tried:
+                return int(tried.getsockname()[1])
+        except OSError as e:
+            reason = e
+    raise UsageError(
+        f"The server needs a free port; {given} cannot be used: {reason}. Choose another port."
+    )

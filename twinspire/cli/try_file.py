@@ -2,10 +2,9 @@
 
 import re
 import shlex
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +25,10 @@ from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
+    from beam_jobs.partitioning.day_folders import Summary
     from beam_jobs.scaffold.roles import Role
 
-_PORT = 8000
+_REJECTED = "rejected.jsonl"
 # The same as `source.max_rejected` in a drafted file
 _MAX_REJECTED = 0.01
 
@@ -110,7 +110,7 @@ def try_(
     tables = {kind: file for kind, file in {"items": items, "users": users}.items() if file}
     _check_files([*files, *tables.values()])
     home = _home(files, name, to, time_zone or "UTC")
-    address = f"http://127.0.0.1:{_free_port(port)}" if serves else None
+    address = f"http://127.0.0.1:{serve.free_port(port)}" if serves else None
     given: Mapping[Role, str | None] = pipeline_file.given_columns(user, item, time, event)
     drafted = open_pipeline(str(home.file)) if home.file.exists() else None
     if drafted:
@@ -118,15 +118,23 @@ def try_(
         say(f"{home.file} exists: it is not changed.")
         given = _as_drafted(home, drafted, given, time_zone, tables)
         time_zone = drafted.pipeline.time_zone
+    from beam_jobs.scaffold import draft, item_table
+
     csv = raw_logs.csv_of(files, delimiter, encoding, columns)
     roles, layout = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
     if drafted:
         _lay_out(home, home, files, layout, tables)
+        if "items" not in tables and drafted.corpus.days:
+            described = item_table.columns_before(home.logs("items"))
+            _lay_out_items(home, home, files, layout, described)
     else:
         # All or nothing, so that the command can be typed again, also after it was killed
         with _made_whole(home) as made:
             _lay_out(home, made, files, layout, tables)
-            _draft(home, made, roles, layout.time_zone, tables)
+            if "items" not in tables:
+                described = draft.item_columns(made.logs("events"), roles)
+                _lay_out_items(home, made, files, layout, described)
+            _draft(home, made, roles, layout.time_zone)
     pipeline = open_pipeline(str(home.file))
     outcomes = _run(home, pipeline, days, as_json)
     example = _say_what_next(home, pipeline, address)
@@ -175,25 +183,6 @@ def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _H
             f" {home.file.name}. Name another folder: --out FOLDER or --name NAME."
         )
     return home
-
-
-def _free_port(given: int | None) -> int:
-    """The port to serve on.
-
-    Raises:
-      UsageError: the given port is taken.
-    """
-    # Checked before any work, so that a long run does not end with this error
-    # For 0, the system chooses a free one
-    for port in (_PORT, 0) if given is None else (given,):
-        try:
-            with socket.create_server(("127.0.0.1", port)) as tried:
-                return int(tried.getsockname()[1])
-        except OSError as e:
-            reason = e
-    raise UsageError(
-        f"The server needs a free port; {given} cannot be used: {reason}. Choose another port."
-    )
 
 
 def _as_drafted(
@@ -246,27 +235,11 @@ def _lay_out(
     """Lays out the events, and items and users as snapshots of the day before."""
     from beam_jobs.partitioning.calendar_days import Layout
 
-    rejected = "rejected.jsonl"
-    options = {
-        "time": layout.time,
-        "time-unit": layout.time_unit,
-        "time-format": layout.time_format,
-        "time-zone": layout.time_zone,
-        "rejected": home.folder / rejected,
-    }
-    sources = [str(file) for file in files]
-    echo("partition", *sources, "--out", home.day("events"), *flags(options, layout.csv))
-    events = daily_folders.lay_out(
-        sources,
-        made.day("events"),
-        layout,
-        rejected=str(made.folder / rejected),
-        max_rejected=_MAX_REJECTED,
-    )
+    events = _partition(home, made, "events", files, layout)
     if events.first is None:
-        raise BadData(f"There are no events in {', '.join(sources)}. Give another file.")
+        raise BadData(f"There are no events in {', '.join(map(str, files))}. Give another file.")
     if events.rejected:
-        say(f"Rejected rows are in {home.folder / rejected}.")
+        say(f"Rejected rows are in {home.folder / _REJECTED}.")
     # Snapshots are of the day before, so that items and users are known at the first event
     before = events.first - timedelta(days=1)
     for kind, file in tables.items():
@@ -275,16 +248,49 @@ def _lay_out(
         daily_folders.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
 
 
+def _partition(
+    home: _Home, made: _Home, table: str, files: list[Path], layout: "Layout"
+) -> "Summary":
+    """Lays the files of events out, or the items that they describe."""
+    sources = [str(file) for file in files]
+    options = {
+        "items-of": ",".join(layout.items_of) or None,
+        "time": layout.time,
+        "time-unit": layout.time_unit,
+        "time-format": layout.time_format,
+        "time-zone": layout.time_zone,
+        "rejected": home.folder / _REJECTED,
+    }
+    echo("partition", *sources, "--out", home.day(table), *flags(options, layout.csv))
+    return daily_folders.lay_out(
+        sources,
+        made.day(table),
+        layout,
+        rejected=str(made.folder / _REJECTED),
+        max_rejected=_MAX_REJECTED,
+    )
+
+
+def _lay_out_items(
+    home: _Home, made: _Home, files: list[Path], layout: "Layout", described: list[str]
+) -> None:
+    """Makes a table of items from what the events say about them."""
+    # The option has commas between the names
+    if described and not any("," in column for column in described):
+        say(f"Columns that describe the item become a table of items: {', '.join(described[1:])}")
+        _partition(home, made, "items", files, replace(layout, items_of=described))
+
+
 def _draft(
     home: _Home,
     made: _Home,
     columns: "Mapping[Role, str | None]",
     zone: str,
-    tables: Mapping[str, Path],
 ) -> None:
     """Writes the pipeline file."""
     from beam_jobs.scaffold import draft
 
+    tables = {kind: made.logs(kind) for kind in ("items", "users") if made.logs(kind).exists()}
     options: dict[str, object] = {kind: home.logs(kind) for kind in tables}
     options |= {role: column or "none" for role, column in columns.items()}
     options |= {"name": home.name, "time-zone": zone, "out": home.file}
@@ -292,8 +298,8 @@ def _draft(
     text = draft.draft(
         home.name,
         made.logs("events"),
-        made.logs("items") if "items" in tables else None,
-        made.logs("users") if "users" in tables else None,
+        tables.get("items"),
+        tables.get("users"),
         zone,
         made.folder,
         columns,

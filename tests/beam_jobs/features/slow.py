@@ -14,7 +14,7 @@ import numpy as np
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ONE = timedelta(days=1)
 HISTORY_TYPES, POSITIVES = ("buy", "view"), ("buy", "gift")
-HISTORY_DAYS, COUNT_DAYS, LATELY_DAYS, RECENT_DAYS, LENGTH = 4, 5, 1, 6, 3
+HISTORY_DAYS, COUNT_DAYS, LATELY_DAYS, DEFAULT_DAYS, LENGTH = 4, 5, 1, 7, 3
 
 
 def float32(x):
@@ -160,12 +160,14 @@ class Slow:
         known = {user: self.known(user, self.day + ONE) for user in {e["user"] for e in self.log}}
         return [{"_user": user, **row} for user, row in known.items() if row]
 
-    def corpus(self, moment: date, unlisted: bool):
+    def corpus(self, moment: date, *, unlisted: bool, recent_days: int | None):
         listed, rows = self.snapshot("items", "sku", self.day), []
         for sku in {*listed, *(e["item"] for e in self.log)}:
             row = listed.get(sku)
+            is_recent = self.count(sku, moment, recent_days or DEFAULT_DAYS) > 0
             passes = row and row["on_sale"] and row["aisle"] in (1, 2)
-            if not (passes or (unlisted and not row and self.count(sku, moment, RECENT_DAYS))):
+            passes = passes and (is_recent or recent_days is None)
+            if not (passes or (unlisted and not row and is_recent)):
                 continue
             rows.append(
                 {

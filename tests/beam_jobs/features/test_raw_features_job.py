@@ -66,7 +66,10 @@ def by_event(row):
 
 
 ONE = 9  # seed of the world of `one`
-WORLDS = {1: {"zone": "America/New_York"}, 3: {"zone": "Asia/Tokyo", "unlisted": "true", "most": 2}}
+WORLDS = {
+    1: {"zone": "America/New_York", "days": ""},
+    3: {"zone": "Asia/Tokyo", "unlisted": "true", "days": "days = 1", "most": 2},
+}
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -103,7 +106,11 @@ def test_corpora(done):
     world, slow, out, _ = done
     for folder, moment in (("start", DAY), ("end", DAY + timedelta(days=1))):
         records = rows(out / "corpus" / folder)
-        expected = slow.corpus(moment, world.settings.get("unlisted") == "true")
+        expected = slow.corpus(
+            moment,
+            unlisted=world.settings.get("unlisted") == "true",
+            recent_days=1 if world.settings.get("days") else None,
+        )
         assert records == sorted(expected, key=lambda r: r["_item"])
 
 

@@ -51,7 +51,7 @@ train_days = {train_days}
 [serving]
 user_store = true
 [corpus]
-days = 6
+{days}
 unlisted = {unlisted}
 filter = {{ on_sale = [true], aisle = [1, 2] }}
 display = ["title", "aisle"]
@@ -97,7 +97,13 @@ class World:
     @property
     def pipeline(self) -> Pipeline:
         values = dict.fromkeys(("root", "source", "window"), "")
-        values |= {"zone": self.zone, "unlisted": "false", "train_days": "3", "shards": "3"}
+        values |= {
+            "days": "days = 6",
+            "zone": self.zone,
+            "unlisted": "false",
+            "train_days": "3",
+            "shards": "3",
+        }
         values |= {"sources": 'use = ["two_tower"]', "positives": '"buy", "gift"'}
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**(values | {"basket": "total"} | self.settings)))

@@ -203,10 +203,13 @@ class CorpusConfig(Strict):
             " [true] }`."
         ),
     )
-    days: int = Field(
-        7,
+    days: int | None = Field(
+        None,
         ge=1,
-        description="If there is no `source.items`: the items with an event in the last `days` days.",
+        description=(
+            "Only items with an event in the last `days` days. Default: 7 if there is no `source.items`, else"
+            " all items of the snapshot."
+        ),
     )
     unlisted: bool = Field(
         False, description="Include items that have events but no row in the items snapshot."
@@ -217,6 +220,11 @@ class CorpusConfig(Strict):
     attributes: tuple[str, ...] = Field(
         (), description="Columns of items that requests may filter by."
     )
+
+    @property
+    def recent_days(self) -> int:
+        """For how many days an item that no snapshot lists stays in the corpus after an event."""
+        return self.days or 7
 
 
 class StatisticsConfig(Strict):
