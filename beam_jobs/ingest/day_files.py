@@ -19,12 +19,13 @@ from typing import Literal, NamedTuple, get_args
 from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import BadData, LogsLate, NothingToDo
+from twinspire_core.errors import BadData, LogsLate, NothingToDo, did_you_mean
 from twinspire_core.records.raw_files import format_of
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console, doing
 
 Table = Literal["events", "items", "users"]
+_LISTED = 5
 _DATE_LENGTH = len("2017-10-15")
 
 
@@ -315,10 +316,33 @@ def _not_there(p: Pipeline, day: date, awaited: str, half: str | None) -> LogsLa
             f"{waited}. It is still being copied, or it is truncated. Run the day again later. If the"
             " file no longer grows, deliver it again."
         )
-    newest = SnapshotDays(p, "events").at(date.max)
-    newest_day = f"the newest day with events is {newest}" if newest else "no day has events"
+    missing = f"{awaited} does not exist or is empty{waited}"
+    days = SnapshotDays(p, "events")
+    newest = days.at(date.max)
+    if newest is None:
+        return LogsLate(f"There are no events of {day}: {missing}; {lack(p, 'events')}")
+    if day < days.days[0]:
+        return LogsLate(
+            f"There are no events of {day}: {missing}. The log begins on {days.days[0]}. Choose a later day,"
+            " or deliver the logs of earlier days."
+        )
     return LogsLate(
-        f"The events of {day} are not there yet: {awaited} does not exist or is empty{waited};"
-        f" {newest_day}. Run the day again later, or set source.wait, so that the stage waits for it."
+        f"The events of {day} are not there yet: {missing}; the newest day with events is {newest}. Run the"
+        " day again later, or set source.wait, so that the stage waits for it."
         " If the logs will never come, leave the day out: gaps are allowed."
+    )
+
+
+def lack(p: Pipeline, table: Table) -> str:
+    """What a table without any day has instead, and what to do: the rest of a message."""
+    parent = getattr(p.source, table).partition("{date}")[0].rpartition("/")[0]
+    name = ""
+    while not storage.exists(parent) and "/" in parent.rstrip("/"):
+        parent, _, name = parent.rstrip("/").rpartition("/")
+    names = storage.list_names(parent)
+    holds = f"{parent} holds {', '.join(names[:_LISTED]) or 'nothing'}{', …' if names[_LISTED:] else ''}"
+    hint = did_you_mean(name, names, " ")
+    return (
+        f"no day has {table}: {holds}.{hint} Correct source.{table}, or write the days' files with"
+        " `twinspire partition`."
     )

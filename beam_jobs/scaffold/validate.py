@@ -126,9 +126,14 @@ def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
         days = [str(at) for at in day_files.folder_days(p, table)]
         if len(days) > _LISTED_DAYS:
             days = [*days[:2], "…", *days[-2:]]
+        if not days:
+            raise BadData(
+                f"source.{table} has no files for {day} at {getattr(p.source, table)};"
+                f" {day_files.lack(p, table)}"
+            )
         raise BadData(
             f"source.{table} has no files for {day} at {getattr(p.source, table)}; days with files:"
-            f" {', '.join(days) or 'none'}. Choose another --date, or write the day's files with"
+            f" {', '.join(days)}. Choose another --date, or write the day's files with"
             " `twinspire partition`."
         )
     most = -(-_ROWS // len(files))  # rounded up, so that no file is left out

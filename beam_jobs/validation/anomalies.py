@@ -5,7 +5,14 @@ earlier day. The limits are those of `[statistics]` in the pipeline file, and th
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from beam_jobs.validation.drift import LEAST_VALUES, Numbers, furthest, linf, noise
+from beam_jobs.validation.drift import (
+    LEAST_VALUES,
+    Numbers,
+    furthest,
+    grows_with_the_log,
+    linf,
+    noise,
+)
 from beam_jobs.validation.statistics import LISTED
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import (
@@ -119,6 +126,8 @@ def drifts(c: ComparedDays) -> dict[str, Distance]:
     for name, now, earlier in c.pairs():
         values = min(sum(now.counts), sum(earlier.counts))
         if name in weekdays or values < LEAST_VALUES:
+            continue
+        if grows_with_the_log(c.p, name, now.max, earlier.max):
             continue
         # Of strings the share that moved most counts.
         if now.type == "string":

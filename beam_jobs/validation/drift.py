@@ -25,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import IdFeature
+from twinspire_core.config.feature_kinds import AgeFeature, IdFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.features_report import Column, FeatureSkew, StatisticsFile, ValueRange
@@ -150,6 +150,16 @@ def compared_features(p: Pipeline) -> dict[str, str]:
     return folders
 
 
+def grows_with_the_log(p: Pipeline, name: str, *highest: float | None) -> bool:
+    """Whether a column counts ages in a log that is shorter than their window: they rise each day, until the
+    log is as long. `highest`: the largest value of each side that is compared.
+    """
+    feature = p.features.get(name)
+    if not isinstance(feature, AgeFeature) or feature.column:
+        return False
+    return any(age is not None and age < p.window.count_days - 1 for age in highest)
+
+
 def measure_skew(p: Pipeline, out: str, trained: str | None = None) -> list[FeatureSkew]:
     """`compare_skew` on the files of the features stage; an empty list where the statistics of the
     training rows are gone.
@@ -175,7 +185,7 @@ def compare_skew(
     p: Pipeline, trained: Mapping[str, Column], served: Mapping[str, pa.Table]
 ) -> list[FeatureSkew]:
     """How far each feature of the served rows is from that of the training rows, the farthest first.
-    Features with fewer than 50 values on either side are left out.
+    Features with fewer than 50 values on either side are left out, and ages that grow with the log.
 
     Args:
       trained: columns of the training rows; features that are not among them are left out.
@@ -194,7 +204,8 @@ def compare_skew(
             for values, weights in columns
             if len(values) >= LEAST_VALUES
         ]
-        if skews_by_weight:
+        highest = (skew.served.high for skew in skews_by_weight if skew.served)
+        if skews_by_weight and not grows_with_the_log(p, name, trained[name].max, *highest):
             nearest = min(skews_by_weight, key=lambda skew: (skew.distance, skew.outside))
             outside = min(skew.outside for skew in skews_by_weight)
             skews.append(nearest.model_copy(update={"outside": outside}))

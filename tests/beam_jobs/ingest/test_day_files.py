@@ -5,9 +5,11 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from beam_jobs import day_plan
 from beam_jobs.ingest import day_files
+from twinspire.cli.main import app
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, LogsLate, NothingToDo, TryAgain
 
@@ -61,6 +63,25 @@ def test_a_day_without_files_is_late_or_with_its_marker_empty(shop, tmp_path):
         day_files.check(shop(), DAY)
     with pytest.raises(NothingToDo):
         day_files.check(shop('done_marker = "_SUCCESS"'), DAY)
+
+
+def test_a_misspelt_folder_and_a_day_before_the_log_are_named(shop, tmp_path):
+    lay(tmp_path / "logs" / "deeper", DAY, 3)
+    p = shop()
+    refused = ["run", str(tmp_path / "x.toml"), "--date", str(DAY)]
+    for command in (refused, ["validate", *refused[1:]]):
+        outcome = CliRunner().invoke(app, command)
+        assert outcome.exit_code
+        shown = " ".join(f"{outcome.output} {outcome.exception}".split())
+        assert "holds logs" in shown and "Correct source.events" in shown, shown
+    (tmp_path / "logs").rename(tmp_path / "event")
+    assert "did you mean 'event'?" in day_files.lack(p, "events")
+    lay(tmp_path, DAY, 3)
+    with pytest.raises(LogsLate, match="The log begins on 2018-01-01") as early:
+        day_files.check(p, DAY - timedelta(days=1))
+    assert "later, or" not in str(early.value)
+    with pytest.raises(LogsLate, match="Run the day again later"):
+        day_files.check(p, DAY + timedelta(days=1))
 
 
 def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):

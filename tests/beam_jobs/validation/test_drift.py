@@ -130,6 +130,19 @@ def test_the_nearer_of_two_weightings_counts():
     assert far["sold"].outside == far["sold"].distance == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "reported"), [(5, 9, False), (9, 14, False), (14, 13.5, True)]
+)
+def test_ages_are_compared_once_the_log_is_as_long_as_their_window(before, now, reported):
+    ages = {
+        "trained": {"since": np.linspace(0, before, 100)},
+        "since": np.linspace(now - 1, now, 100),
+    }
+    assert ("since" in skews(**ages)) is reported
+    longer = {"sold": np.linspace(0, before, 100)}
+    assert skews(longer, sold=ages["since"])["sold"].distance > 0.5, "counts always are"
+
+
 def test_categories_by_the_share_that_moved_most():
     brand = skews({}, brand=["a"] * 70 + ["c"] * 30)["brand"]
     assert (brand.distance, brand.value) == (0.5, "b")
