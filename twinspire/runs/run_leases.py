@@ -106,7 +106,9 @@ def newest(pipeline: Pipeline, day: date) -> list[RunLease]:
     leases: dict[str, RunLease] = {}
     for file in storage.list_names(home):
         _, run, outcome = file.removesuffix(".json").split(" ")
-        leases.pop(run, None)  # so that it comes last again
+        # So that it comes last again. That a run was killed is written later, by another one
+        if outcome != "killed":
+            leases.pop(run, None)
         leases[run] = RunLease(run, outcome, storage.join(home, file))
     return list(leases.values())
 

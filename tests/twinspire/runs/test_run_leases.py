@@ -34,6 +34,22 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     assert run_leases.unfinished_before(pipeline, NEXT) == [], "it was written down for all"
 
 
+def test_a_day_whose_rerun_succeeded_was_not_killed(pipeline, monkeypatch, other):
+    identity, process = other
+    with monkeypatch.context() as patch:
+        patch.setattr(run_leases, "identity", lambda: identity)
+        patch.setattr(run_leases, "end_runs", lambda *_: None)
+        with run_leases.own_run(pipeline, DAY):
+            process.kill()
+            process.wait()
+    with run_leases.own_run(pipeline, DAY) as rerun:
+        run_leases.write(pipeline, DAY, rerun, "published")
+    # The next day's run finds out that the first one was killed, and writes it down
+    assert run_leases.unfinished_before(pipeline, NEXT) == []
+    assert run_leases.state(pipeline, DAY) == "published"
+    assert run_leases.last_outcome(pipeline, DAY) == "published"
+
+
 def test_the_end_of_one_run_says_nothing_of_another(pipeline):
     for run in ("scheduled__1 +00:00", "manual__2"):
         run_leases.acquire_day(pipeline, DAY, run)
