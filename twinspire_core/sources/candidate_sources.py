@@ -14,6 +14,7 @@ fewer items than are asked for, the most popular ones follow; in the fixed order
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from twinspire_core.config.source_registry import ENTRIES, POPULAR, TWO_TOWER
 from twinspire_core.contracts import version_manifest
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources import own_source
 from twinspire_core.sources.popular_and_history import Popular, past_then, popular_order
 from twinspire_core.sources.source import (
     POPULAR_HALF_LIFE,
@@ -100,7 +102,10 @@ class CandidateSources:
           half_life: of the source `popular`.
         """
         all_tables = SourceTables(corpus=corpus, others=tables or {}, half_life=half_life)
-        made = {name: entry.load().of(all_tables) for name, entry in ENTRIES.items()}
+        made = {
+            name: own_source.guarded(name, partial(entry.load().of, all_tables))
+            for name, entry in ENTRIES.items()
+        }
         return cls(
             by_name={name: source for name, source in made.items() if source is not None},
             popular=popular_order(corpus, "_popular"),
@@ -150,12 +155,20 @@ class CandidateSources:
             if name in queries.given:
                 lists[name] = queries.given[name].first(depth)
             elif name in self.by_name:
-                lists[name] = self.by_name[name].lists(
-                    queries, depth, exclude=exclude, passing=self.passing
-                )
+                lists[name] = self._listed(name, queries, depth, exclude)
             else:
                 lists[name] = ScoredLists.empty(len(queries), depth)
         return lists
+
+    def _listed(
+        self, name: str, queries: Queries, depth: int, exclude: Ragged | None
+    ) -> ScoredLists:
+        def call() -> ScoredLists:
+            source = self.by_name[name]
+            return source.lists(queries, depth, exclude=exclude, passing=self.passing)
+
+        items = self.tables.corpus.num_rows
+        return own_source.checked(name, own_source.guarded(name, call), len(queries), depth, items)
 
     def candidates(
         self, names: Sequence[str], queries: Queries, k: int = 1
