@@ -13,14 +13,17 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from io import TextIOBase
 from typing import Any, TextIO
 from urllib.parse import quote
 
+import orjson
 import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http import http_errors
@@ -213,6 +216,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # its page loads a script from the network; the inspector has one
         redoc_url=None,
+        openapi_url=None,  # FastAPI's path writes the document again for each request
         redirect_slashes=False,  # a redirect would go to any Host that a request names
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
     )
@@ -220,6 +224,15 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     app.include_router(asking(service))
     app.include_router(watching(service))
     app.include_router(router(service))
+
+    @cache
+    def document() -> bytes:
+        return orjson.dumps(app.openapi())
+
+    async def openapi_json(_: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    app.add_route("/openapi.json", openapi_json, include_in_schema=False)
 
     service.metrics.paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
     http_errors.install(app, service.metrics)

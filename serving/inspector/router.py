@@ -46,6 +46,8 @@ Ask = Callable[[Version, bool], Parts[ListView]]
 _OTHERS = 2  # versions in memory besides the live one
 # The most pages that are made at once. Each takes much longer than a request.
 _PAGES = 8
+# Addresses of the server for which the page of the API is kept.
+_ADDRESSES = 8
 # Addresses of pages contain histories of users.
 _HEADERS = {"Referrer-Policy": "no-referrer"}
 # A report is a page stored in a version, so whoever can publish could put a script into it.
@@ -73,6 +75,7 @@ class Inspector:
         self._others: dict[str, Version] = {}
         self._loading = Lock()  # memory has no room for loading two at the same time
         self._at_work = 0
+        self._docs: dict[str, str] = {}  # by the server's address
 
     async def lists(self, request: Request) -> Response:
         """The list for a user, or items like an item; without either, the state of the recommender."""
@@ -104,7 +107,13 @@ class Inspector:
         """The API described for people."""
         # The address is the Host that the request names.
         server = str(request.base_url).rstrip("/")
-        return _html(templating.docs(self._service.pipeline, request.app.openapi(), server), 200)
+        if server not in self._docs:
+            # Bounded, because a request may name any Host
+            if len(self._docs) >= _ADDRESSES:
+                self._docs.clear()
+            document = request.app.openapi()
+            self._docs[server] = templating.docs(self._service.pipeline, document, server)
+        return _html(self._docs[server], 200)
 
     @contextmanager
     def _one_more(self) -> Iterator[None]:

@@ -127,3 +127,16 @@ def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
         assert 400 <= client.post(path, content=body).status_code < 500
 
     hold()
+
+
+def test_the_page_names_the_address_that_the_request_has(client):
+    # More addresses than are kept, each twice and then all again
+    for port in [*range(8000, 8020)] * 2:
+        headers = {"host": f"localhost:{port}"}
+        pages = [client.get("/docs", headers=headers) for _ in range(2)]
+        assert pages[0].text == pages[1].text
+        assert set(re.findall(r"http://localhost:\d+", pages[0].text)) == {
+            f"http://localhost:{port}"
+        }
+    head = client.head("/openapi.json")
+    assert (head.status_code, head.headers["content-type"]) == (200, "application/json")
