@@ -113,6 +113,8 @@ def recommend(
     """
     if (user is None) == (queries is None):
         raise UsageError("Give either --user or --queries.")
+    if user == "":
+        raise UsageError("--user must be a user's id; it is empty. Give an id as the logs have it.")
     if out and not queries:
         raise UsageError("--out is the file for the lists of --queries. Give --queries, too.")
     with doing("loading the libraries"):

@@ -155,6 +155,11 @@ def _check_files(files: list[Path]) -> None:
 
     for file in files:
         pipeline_file.check_local(file)
+        if file.is_dir():
+            raise UsageError(
+                f"`twinspire try` takes files; {file} is a folder. Name its files, or, if it holds one folder"
+                f" per day, draft a pipeline file for it: twinspire init {file}"
+            )
         if not file.is_file():
             raise UsageError(f"There is no file at {file}. Check the path.")
         if kind_of(file.name) is None:

@@ -99,6 +99,11 @@ def test_no_thread_of_matrix_products_spins_when_there_is_nothing_to_multiply():
     assert float(done.stdout) < 0.04  # some .4 where they spin
 
 
+def test_an_empty_user_is_refused(monkeypatch, capsys):
+    error = refusal(monkeypatch, capsys, "recommend", "shop.toml", "--user", "")
+    assert "--user must be a user's id; it is empty" in error
+
+
 @pytest.mark.parametrize("command", [("recommend", "--user"), ("similar", "--item")])
 def test_an_id_that_is_no_utf8_is_refused(command, monkeypatch, capsys):
     name, option = command

@@ -179,7 +179,8 @@ def test_a_file_that_is_no_log_leaves_nothing(refusal, tmp_path, name, text, mes
     file = tmp_path / name
     file.write_text(text)
     assert message in refusal(file, "--no-serve")
-    assert "There is no file at" in refusal(tmp_path)
+    assert "There is no file at" in refusal(tmp_path / "nowhere.csv")
+    assert f"{tmp_path} is a folder" in refusal(tmp_path)
 
 
 def test_many_records_without_a_time_leave_nothing(refusal, tmp_path):
