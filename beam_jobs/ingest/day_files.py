@@ -320,7 +320,7 @@ def _not_there(p: Pipeline, day: date, awaited: str, half: str | None) -> LogsLa
     days = SnapshotDays(p, "events")
     newest = days.at(date.max)
     if newest is None:
-        return LogsLate(f"There are no events of {day}: {missing}; {lack(p, 'events')}")
+        return LogsLate(f"There are no events of {day}: {missing}; {no_days(p, 'events')}")
     if day < days.days[0]:
         return LogsLate(
             f"There are no events of {day}: {missing}. The log begins on {days.days[0]}. Choose a later day,"
@@ -333,7 +333,7 @@ def _not_there(p: Pipeline, day: date, awaited: str, half: str | None) -> LogsLa
     )
 
 
-def lack(p: Pipeline, table: Table) -> str:
+def no_days(p: Pipeline, table: Table) -> str:
     """What a table without any day has instead, and what to do: the rest of a message."""
     parent = getattr(p.source, table).partition("{date}")[0].rpartition("/")[0]
     name = ""

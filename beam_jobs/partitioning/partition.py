@@ -92,14 +92,14 @@ def partition(
             collect(summary, _read(files, layout, aside, progress), layout, spill, aside)
             # Raises an error if too many records were set aside; nothing is written then.
             aside.close(0 if rejected is None else int(max_rejected * summary.rows))
-        if rejected is not None and summary.rejected:
-            summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
-            storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
         if layout.items_of:
             spill = first_known(spill, layout, scratch / "rows")
             layout = dataclasses.replace(
                 layout, items_of=(), time=None, snapshot=min(spill.days(), default=OLDEST)
             )
+        if rejected is not None and summary.rejected:
+            summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
+            storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
         put_days(summary, spill, scratch / "out", out, layout, replace)
     days = set(spill.days())
     if summary.first and summary.last:

@@ -129,7 +129,7 @@ def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
         if not days:
             raise BadData(
                 f"source.{table} has no files for {day} at {getattr(p.source, table)};"
-                f" {day_files.lack(p, table)}"
+                f" {day_files.no_days(p, table)}"
             )
         raise BadData(
             f"source.{table} has no files for {day} at {getattr(p.source, table)}; days with files:"

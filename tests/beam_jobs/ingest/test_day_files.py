@@ -75,7 +75,7 @@ def test_a_misspelt_folder_and_a_day_before_the_log_are_named(shop, tmp_path):
         shown = " ".join(f"{outcome.output} {outcome.exception}".split())
         assert "holds logs" in shown and "Correct source.events" in shown, shown
     (tmp_path / "logs").rename(tmp_path / "event")
-    assert "did you mean 'event'?" in day_files.lack(p, "events")
+    assert "did you mean 'event'?" in day_files.no_days(p, "events")
     lay(tmp_path, DAY, 3)
     with pytest.raises(LogsLate, match="The log begins on 2018-01-01") as early:
         day_files.check(p, DAY - timedelta(days=1))

@@ -55,9 +55,11 @@ def test_an_item_is_as_its_first_day_knew_it(seed, spill_bytes, tmp_path):
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path):
-    file = write(tmp_path / "log.jsonl", *drawn(1))
+    file = write(tmp_path / "log.jsonl", *drawn(1), {"t": "soon", "sku": "s1"})
+    rejected = tmp_path / "rejected.jsonl"
     with pytest.raises(UsageError, match=r"no 'titel'.*'title'"):
-        lay_out(tmp_path, file, time="t", items_of=("sku", "titel"))
+        lay_out(tmp_path, file, time="t", items_of=("sku", "titel"), rejected=str(rejected))
+    assert not rejected.exists()
     for wrong in ({"time": "t", "items_of": ("sku", "t")}, {"snapshot": date(2024, 3, 1)}):
         with pytest.raises(UsageError, match="--items-of needs --time"):
             Layout(**({"items_of": ("sku",)} | wrong))
