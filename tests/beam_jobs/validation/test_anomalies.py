@@ -5,6 +5,7 @@ import pytest
 from beam_jobs import features_stage
 from beam_jobs.validation import anomalies
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
+from twinspire_core.config.feature_kinds import AgeFeature
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import DayStatistics, StatisticsFile
@@ -108,6 +109,14 @@ def test_a_feature_that_is_new_or_of_another_type_is_not_compared(usual):
     then = StatisticsFile(rows=now.rows, examples={"price": price}, known=known)
     compared = anomalies.ComparedDays(make(), now, then, "the day before")
     assert anomalies.drifts(compared) == {} and anomalies.find(compared, {}) == []
+
+
+def test_ages_of_a_short_log_are_not_compared(usual):
+    p, now = make(), StatisticsFile.read(usual)
+    ages = p.model_copy(update={"features": {**p.features, "price": AgeFeature(kind="age")}})
+    assert now.examples["price"].max < p.window.count_days - 1
+    compared = [anomalies.drifts(anomalies.ComparedDays(one, now, now, "")) for one in (p, ages)]
+    assert compared[0].keys() - compared[1].keys() == {"price"}
 
 
 def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
