@@ -31,7 +31,7 @@ from twinspire_core.contracts import (
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
-from twinspire_core.contracts.features_report import FeaturesReport
+from twinspire_core.contracts.features_report import FeaturesReport, StatisticsFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.contracts.version_manifest import FILE as MANIFEST
@@ -78,9 +78,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
     metrics, metric = DayMetrics.read(staged), ctx.pipeline.gate.metric
-    baseline_items, users_before, of_parent = None, 0, None
+    baseline_items, users_before, of_parent, emptied = None, 0, None, dict[str, int]()
     if ctx.parent:
-        baseline_items = registry.manifest(ctx.parent.version).items
+        baseline = registry.manifest(ctx.parent.version)
+        baseline_items = baseline.items
+        if "features" in baseline.sources:
+            emptied = _emptied(ctx, attempts.place(ctx.pipeline, baseline.sources["features"]))
         of_parent = DayMetrics.find(ctx.parent.home)
         users_before = of_parent.users_measured(ctx.parent.day) if of_parent else 0
     features = FeaturesReport.find(ctx.inputs["features"])
@@ -105,9 +108,26 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
             metrics.best_before_training(metric),
             of_parent.best_before_training(metric) if of_parent else None,
         ),
+        emptied=emptied,
         unread=metrics.parent_unread,
         skew=(features.skew or ()) if features else (),
     )
+
+
+def _emptied(ctx: StageContext, before: str) -> dict[str, int]:
+    """Features without a value among the day's examples: how many as many examples had on an earlier day.
+
+    Args:
+      before: URI of the features stage's output of that day; without statistics, nothing is compared.
+    """
+    now, then = StatisticsFile.find(ctx.inputs["features"]), StatisticsFile.find(before)
+    if not now or not then:
+        return {}
+    return {
+        name: then.examples[name].present * now.rows // max(1, then.rows)
+        for name, column in now.examples.items()
+        if name in ctx.pipeline.features and name in then.examples and not column.present
+    }
 
 
 def assemble(ctx: StageContext, staged: Path) -> None:

@@ -293,6 +293,7 @@ class JudgedVersion:
       baseline_items: size of the baseline's corpus.
       measurable: how many users of the day it could be measured on; None if unknown.
       days_items: how the day's events fit the corpus.
+      emptied: features without a value on the day, with the examples of the baseline's day that had one.
       unread: features that are missing for the baseline, because the pipeline file changed them.
       skew: how far the served features are from those of the training rows.
     """
@@ -306,6 +307,7 @@ class JudgedVersion:
     baseline_items: int | None
     measurable: MeasuredUsers | None = None
     days_items: DaysItems = field(default_factory=DaysItems)
+    emptied: Mapping[str, int] = field(default_factory=dict)
     unread: Sequence[str] = ()
     skew: Sequence[FeatureSkew] = ()
 

@@ -169,6 +169,19 @@ def judge_days_items(version: JudgedVersion, gate: GateConfig, _: IndexConfig) -
         )
 
 
+def judge_emptied(version: JudgedVersion, _: GateConfig, __: IndexConfig) -> Iterator[Finding]:
+    """Refuses a day on which a feature has no value, if the baseline's day had some."""
+    for name, examples in version.emptied.items():
+        if examples >= _HITS_EXPECTED:
+            yield Finding(
+                True,
+                f"the feature {name} has no value on the day; {examples:,} examples of the baseline's"
+                " day had one. Its column may be missing or renamed. Correct the data, and run the day"
+                " again; if the change is meant, `twinspire promote --despite-gate` makes the version"
+                " live, and the next day is compared with it",
+            )
+
+
 def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:
     """Refuses a corpus of which too many items are new or gone. A replaced corpus may have the same size, so
     its size alone does not show it.

@@ -25,6 +25,7 @@ from index_builder.gate.comparison import (
 from index_builder.gate.limits import (
     beyond,
     judge_days_items,
+    judge_emptied,
     judge_exchange,
     judge_index,
     judge_limits,
@@ -56,6 +57,7 @@ RULES: tuple[Rule, ...] = (
     judge_index,
     judge_size,
     judge_days_items,
+    judge_emptied,
     note_unread,
     judge_version_skew,
     note_recipe,

@@ -52,6 +52,21 @@ def test_a_day_whose_item_ids_are_written_differently_is_refused_until_that_is_m
     assert registry.manifest(registry.live()).parent == refused
 
 
+def test_a_day_on_which_a_feature_is_gone_is_refused_until_that_is_meant(shop):
+    """As an export leaves out a column of the items."""
+    [snapshot] = (shop.parent / "items").glob("dt=*")
+    rows = pl.read_parquet(snapshot / "part-0.parquet").with_columns(kind=pl.lit(None, str))
+    (shop.parent / f"items/dt={THIRD}").mkdir()
+    rows.write_parquet(shop.parent / f"items/dt={THIRD}/part-0.parquet")
+    outcome = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert "feature kind has no value on the day" in outcome["days"][0]["reason"]
+    registry = registry_of(shop)
+    [refused] = [entry.version for entry in registry.log() if entry.action == "refuse"][:1]
+    twinspire("promote", str(shop), refused, "--despite-gate", "kinds are no more")
+    twinspire("run", str(shop), "--date", "2024-03-12")
+    assert registry.manifest(registry.live()).parent == refused
+
+
 @pytest.mark.system
 def test_a_refused_days_catalogue_stays_out_when_towers_do_not_know_it(shop):
     """The day is refused, and its snapshot is broken: nobody asked for that to be served. Both is told,

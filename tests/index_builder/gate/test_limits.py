@@ -169,6 +169,12 @@ def test_only_values_beyond_a_limit_are_reported(distance, outside, named):
     assert said(number(distance=distance, outside=outside), on_skew="ignore") == []
 
 
+def test_a_feature_without_a_value_is_refused_if_more_than_chance_had_one():
+    assert verdict(emptied={"kind": 4}).accepted and verdict().accepted
+    refused = verdict(emptied={"kind": 5, "rare": 0})
+    assert not refused.accepted and "kind" in refused.reason and "rare" not in refused.reason
+
+
 def test_days_whose_items_are_not_in_the_corpus_are_refused_if_the_day_before_was_different():
     cases = [
         ((0.05, 0.5, 0.2, 0.2), False),
