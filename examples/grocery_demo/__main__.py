@@ -80,9 +80,9 @@ def _stay(port: int) -> None:
     with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
         console.print(
-            "The schedule is off: start runs and backfills by hand. A DAG must be paused when its"
-            " backfill is created. Ctrl-C stops Airflow. To use `twinspire backfill --unpause` in another"
-            " terminal, type:"
+            "The schedule is off: start runs and backfills by hand. A DAG must be paused when the"
+            " page creates its backfill. Ctrl-C stops Airflow. To use `twinspire backfill --unpause` in"
+            " another terminal, type:"
         )
         console.print(
             f"export TWINSPIRE_AIRFLOW_URL={airflow.url} TWINSPIRE_AIRFLOW_USER={airflow.user}"

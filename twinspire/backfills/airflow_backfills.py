@@ -124,30 +124,49 @@ def plan_backfill(
     )
 
 
-def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: int = 1) -> int:
+def start(
+    rest: AirflowRest,
+    pipeline: Pipeline,
+    plan: BackfillPlan,
+    at_once: int = 1,
+    *,
+    unpause: bool = False,
+) -> int:
     """Creates the backfill, unless it is running, and returns its number.
 
+    Args:
+      unpause: whether the DAG is unpaused afterwards. Then it is also paused before, if Airflow's
+        database is SQLite.
+
     Raises:
-      UsageError: the DAG is not paused, and Airflow's database is SQLite.
+      UsageError: the DAG is not paused, Airflow's database is SQLite, and `unpause` is off.
     """
-    if plan.active:
-        return plan.active
-    if not plan.paused and on_sqlite(rest, plan.dag):
+    number, must_pause = plan.active, not plan.paused and on_sqlite(rest, plan.dag)
+    if number is None and must_pause and not unpause:
         raise UsageError(
             "If Airflow uses SQLite, the DAG must be paused while a backfill is created, because the"
-            f" scheduler could crash; {plan.dag} is not paused. Pause it at {rest.url}/dags/{plan.dag},"
-            " then type the command again with --unpause."
+            f" scheduler could crash; {plan.dag} is not paused. Give --unpause: then the command pauses"
+            " it, creates the backfill and unpauses it."
         )
-    return start_backfill(
-        rest,
-        plan.dag,
-        plan.first,
-        plan.last,
-        zone=pipeline.zone,
-        at_once=at_once,
-        again=plan.again,
-        conf=plan.conf,
-    )
+    try:
+        if number is None:
+            if must_pause:
+                rest.unpause(plan.dag, paused=True)
+            number = start_backfill(
+                rest,
+                plan.dag,
+                plan.first,
+                plan.last,
+                zone=pipeline.zone,
+                at_once=at_once,
+                again=plan.again,
+                conf=plan.conf,
+            )
+    finally:
+        # Also after an error, a DAG that was not paused is not left paused
+        if unpause and (number is not None or not plan.paused):
+            rest.unpause(plan.dag)
+    return number
 
 
 def cancel(rest: AirflowRest, dag: str) -> list[int]:

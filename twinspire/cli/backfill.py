@@ -77,7 +77,8 @@ def backfill(
         bool,
         typer.Option(
             "--unpause",
-            help="Unpause the DAG after the backfill is created. Then its schedule runs, too.",
+            help="Unpause the DAG after the backfill is created; on SQLite, pause it before. Then its schedule runs,"
+            " too.",
         ),
     ] = False,
     cancel: Annotated[
@@ -90,7 +91,7 @@ def backfill(
     """Have Airflow run a range of days, oldest first.
 
     The command logs in with TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD, or with
-    TWINSPIRE_AIRFLOW_TOKEN. If Airflow's database is SQLite, pause the DAG first and use --unpause.
+    TWINSPIRE_AIRFLOW_TOKEN. If Airflow's database is SQLite, use --unpause.
 
     To continue a cancelled backfill, type the command again with `--redo failed`. To watch a running
     backfill of the same days, type it with `--wait`.
@@ -128,9 +129,7 @@ def backfill(
             )
             _print_plan(plan)
             if plan.days and not dry_run:
-                number = airflow_backfills.start(rest, p, plan, at_once)
-                if unpause:  # not before: `start_backfill` says why
-                    rest.unpause(p.name)
+                number = airflow_backfills.start(rest, p, plan, at_once, unpause=unpause)
         if number is None or not wait:
             _tell_started(rest, plan, number, as_json)
             return

@@ -1,23 +1,22 @@
 import json
+from contextlib import nullcontext
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from threading import Thread
-from types import SimpleNamespace
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
 from airflow_client.client.api.version_api import VersionApi
-from typer.testing import CliRunner
 from urllib3 import HTTPResponse
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from twinspire.backfills import airflow_backfills, airflow_rest
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, on_sqlite, readable_errors
-from twinspire.cli.main import app
+from twinspire_core.config.pipeline import load
 from twinspire_core.errors import TryAgain, UsageError
 
 DAYS = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": ZoneInfo("Europe/Berlin")}
@@ -210,14 +209,51 @@ def test_a_server_that_is_no_airflow_is_named(login):
         server.shutdown()
 
 
-def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, shop_file):
-    """Its scheduler must not see runs that are half made."""
-    planned = SimpleNamespace(dag="shop", days=[DAYS["first"]], left_out={}, active=None)
-    order = []
-    monkeypatch.setattr(airflow_backfills, "plan_backfill", lambda *_, **__: planned)
-    monkeypatch.setattr(airflow_backfills, "start", lambda *_: order.append("create") or 7)
-    monkeypatch.setattr(AirflowRest, "unpause", lambda *_: order.append("unpause"))
-    typed = ["backfill", str(shop_file), "--from", "2024-05-01", "--to", "2024-05-01", "--unpause"]
-    done = CliRunner().invoke(app, typed)
-    assert done.exit_code == 0, done.output
-    assert order == ["create", "unpause"]
+@pytest.mark.parametrize(
+    ("paused", "sqlite", "order"),
+    [
+        (True, True, ["create", "unpause"]),
+        (False, True, ["pause", "create", "unpause"]),
+        (False, False, ["create", "unpause"]),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_dag_is_unpaused_after_its_backfill_is_created(
+    monkeypatch, shop_file, paused, sqlite, order, fails
+):
+    """On SQLite, its scheduler must not see runs that are half made."""
+    actual = []
+
+    def create(*_, **__):
+        actual.append("create")
+        if fails:
+            raise TryAgain("Airflow does not answer.")
+        return 7
+
+    class Rest:
+        url = "http://127.0.0.1"
+
+        def unpause(self, dag, *, paused=False):
+            actual.append("pause" if paused else "unpause")
+
+    plan = airflow_backfills.BackfillPlan(
+        dag="shop",
+        first=date(2024, 5, 1),
+        last=date(2024, 5, 1),
+        again="none",
+        conf={},
+        days=[date(2024, 5, 1)],
+        left_out={},
+        paused=paused,
+        active=None,
+    )
+    monkeypatch.setattr(airflow_backfills, "start_backfill", create)
+    monkeypatch.setattr(airflow_backfills, "on_sqlite", lambda *_: sqlite)
+    p = load(shop_file)
+    if sqlite and not paused:
+        with pytest.raises(UsageError, match="--unpause"):
+            airflow_backfills.start(Rest(), p, plan)
+    with pytest.raises(TryAgain) if fails else nullcontext():
+        assert airflow_backfills.start(Rest(), p, plan, unpause=True) == 7
+    # After an error, the DAG is as it was
+    assert actual == (order[:-1] if fails and paused else order)
