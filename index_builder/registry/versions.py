@@ -156,8 +156,8 @@ class Versions:
         """The manifest of a stored version.
 
         Raises:
-          UsageError: there is no such version. BadData: its manifest cannot be read, or is that of
-          another version or pipeline.
+          UsageError: there is no such version. BadData: its manifest is missing, cannot be read, or is
+          that of another version or pipeline.
         """
         path = self.place(version, version_manifest.FILE)
         data = None
@@ -166,9 +166,15 @@ class Versions:
             with suppress(FileNotFoundError):
                 data = storage.read_bytes(path)
         if data is None:
+            folders = self.folders()
+            if version in folders:
+                raise BadData(
+                    f"The files of a version must be complete; {path} is missing. Somebody deleted or"
+                    " copied the version in part. Restore it, or roll back."
+                )
             raise UsageError(
                 f"{self.pipeline} has no version {shorten(version)} in {self.root}. The newest are:"
-                f" {', '.join(self.folders()[-5:]) or 'none'}. `twinspire versions PIPELINE` lists all."
+                f" {', '.join(folders[-5:]) or 'none'}. `twinspire versions PIPELINE` lists all."
             )
         described = Manifest.parse(data, path)
         if described.version != version:

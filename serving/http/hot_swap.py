@@ -30,7 +30,9 @@ from twinspire_core.errors import BadData
 from twinspire_core.native_code import import_loading, suppress_native_stderr
 from twinspire_core.terminal import doing
 
-_LONGEST = 60.0  # most seconds between two tries of a version that failed
+# Most seconds between two tries of a version that failed, and between two looks at the files of the one
+# that answers.
+_LONGEST = 60.0
 _SIZES = (1, 8, 64, 1)  # queries of the batches that warm a version up
 log = logging.getLogger("twinspire.serve")
 
@@ -77,6 +79,7 @@ class LiveVersion:
         self.failure: LoadFailure | None = None
         self.dropped = Event()
         self._next_try = 0.0
+        self._next_check = 0.0
         self._swap = Lock()
         self._stop = Event()
         self._thread = Thread(target=self._run, name="twinspire-live", daemon=True)
@@ -117,7 +120,13 @@ class LiveVersion:
                 )
             if wanted is None or wanted == present:
                 # This also clears the failure after a rollback of a version that could not be loaded.
-                self.failure = None
+                if not failed_before:
+                    self.failure = None
+                if wanted and time.monotonic() >= self._next_check:
+                    self._next_check = time.monotonic() + _LONGEST
+                    # It answers from memory, but no server could load it again if it were gone
+                    self._registry.manifest(wanted)
+                    self.failure = None
             elif not failed_before or time.monotonic() >= self._next_try:
                 self._take(wanted)
         except Exception as e:

@@ -363,6 +363,32 @@ def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(
     assert (live.current.version.id, live.failure) == (second, None)
 
 
+def test_a_server_says_when_files_of_its_version_are_gone(pipeline, towers, tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(
+        "serving.http.hot_swap.time", SimpleNamespace(monotonic=lambda: clock[0], time=lambda: 0.0)
+    )
+    first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
+    flaky = Flaky(pipeline)
+    live = LiveVersion(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
+    live.look()
+    [manifest] = (tmp_path / "registry").rglob(f"{first}/manifest.json")
+    whole = manifest.read_bytes()
+    manifest.unlink()
+    live.look()
+    for _ in range(3):
+        clock[0] += 61
+        live.look()
+        assert live.current.version.id == live.failure["version"] == first
+        assert "manifest.json is missing" in live.failure["error"]
+        live.look()
+        assert live.failure
+    manifest.write_bytes(whole)
+    clock[0] += 61
+    live.look()
+    assert live.failure is None and flaky.opened == 1
+
+
 def test_the_copy_that_answers_is_kept(towers, tmp_path, remote_place, monkeypatch):
     monkeypatch.setattr(
         circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{remote_place}"')
