@@ -145,6 +145,9 @@ def train_towers(
         folder = features / feature_schema.CORPUS_START
         columns = model.architecture.columns["item"]
         corpus = read_corpus(folder, towers_transforms["item"], columns)
+        if not corpus:  # as at the start of a log's first day
+            corpus, negatives = None, settings.negatives.model_copy(update={"uniform": 0})
+            settings = settings.model_copy(update={"negatives": negatives})
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
     # Later versions inherit the fitted table, so that the vectors of all items stay comparable. Items
     # that came later have no linear part until the next training from scratch.
