@@ -108,6 +108,7 @@ def draft(
         "[serving]",
         log_figures.exclude_seen_line(figures),
         _USER_STORE,
+        *log_figures.length_of_lists_lines(figures),
         "",
         "# Where recommended items come from; a ranker that is fitted each day orders them. A source",
         "# that is left out costs nothing; neighbours need serving.user_store.",

@@ -20,6 +20,7 @@ import pyarrow as pa
 from beam_jobs.ingest.timestamps import to_instants
 from beam_jobs.partitioning.log_tables import format_of
 from twinspire_core.config.tables.data import ColumnsConfig, WindowConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.display.table import counted
 from twinspire_core.errors import UsageError
@@ -48,6 +49,8 @@ _HABIT_PASSES = 60_000
 _LENGTHS = (20, 50, 100, 200)
 _SEQUENCE = 20
 _LONGEST = 365
+# Items of the log for each place of the measured lists: chance alone finds one taken item in ten.
+_ITEMS_PER_PLACE = 10
 
 
 class _NoColumn(Exception):
@@ -286,6 +289,16 @@ def train_lines(log: LogFigures) -> Iterator[str]:
     elif log.at_once >= _AT_ONCE:
         share = f"{log.at_once:.0%} of events belong to a basket"
         yield f"negatives = {{ mask_positives = true }}  # {share}"
+
+
+def length_of_lists_lines(log: LogFigures) -> Iterator[str]:
+    """Lines of `[evaluation]` and `[gate]` for a small catalogue, of which a long list holds most items."""
+    usual = int(GateConfig.model_fields["metric"].default.partition("@")[2])
+    k = next((k for k in (usual, 20, 10, 5, 2) if _ITEMS_PER_PLACE * k <= log.items), 1)
+    if k < usual:
+        yield from ("", "[evaluation]")
+        yield f"ks = [{k}]  # a list of {usual} would hold most of {counted(log.items, 'item')}"
+        yield from ("", "[gate]", f'metric = "recall@{k}"')
 
 
 def exclude_seen_line(log: LogFigures) -> str:

@@ -32,6 +32,7 @@ from twinspire_core.config.settings import (
     toml_text,
 )
 from twinspire_core.config.tables.deployment import PipelineConfig
+from twinspire_core.config.validation_errors import explain
 from twinspire_core.display.table import Cell, Table
 from twinspire_core.errors import BadData, UsageError, with_full_stop
 from twinspire_core.terminal import console, doing, out
@@ -167,11 +168,9 @@ def check_names(name: str, time_zone: str) -> None:
     try:
         PipelineConfig(name=name, time_zone=time_zone)
     except ValidationError as e:
-        problems = "; ".join(
-            f"--{str(one['loc'][0]).replace('_', '-')} {one['input']!r}: {one['msg']}"
-            for one in e.errors()
-        )
-        raise UsageError(with_full_stop(f"The draft would not be valid. {problems}")) from e
+        problems = "; --".join(explain(one, PipelineConfig) for one in e.errors())
+        problems = problems.replace("time_zone:", "time-zone:")
+        raise UsageError(with_full_stop(f"The draft would not be valid: --{problems}")) from e
 
 
 def validate(

@@ -50,7 +50,7 @@ from twinspire_core.config.tables.quality import (
 )
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
-from twinspire_core.errors import UsageError, did_you_mean
+from twinspire_core.errors import UsageError, did_you_mean, shorten
 
 
 def check_feature(name: str, feature: Feature, source: SourceConfig, window: WindowConfig) -> None:
@@ -311,16 +311,23 @@ def load(path: str | Path) -> Pipeline:
       UsageError: the file is missing, is not TOML, or breaks a rule; the message lists all broken rules.
     """
     path = Path(path)
+    text = ""
     try:
+        text = path.read_text("utf-8")
         # Variables are replaced first, so that numbers and lists can come from the environment too.
-        tables = tomllib.loads(_expand(path.read_text(), path))
+        tables = tomllib.loads(_expand(text, path))
     except OSError as e:
         raise UsageError(
             f"The pipeline file {path} cannot be read: {e.strerror}. Check the path."
         ) from e
+    except UnicodeDecodeError as e:
+        raise UsageError(
+            f"A pipeline file must be text in UTF-8; byte {e.start} of {path} is not. Save it as UTF-8."
+        ) from e
     except tomllib.TOMLDecodeError as e:
         raise UsageError(
-            f"A pipeline file must be valid TOML; {path} is not: {e}. Correct it there."
+            f"A pipeline file must be valid TOML; {path} is not: {e}{_line_of(e, text)}. Correct it"
+            " there: text needs quotes, a list brackets, and a table or key occurs once."
         ) from e
     try:
         # These two tables have paths as defaults, which are relative as well.
@@ -331,6 +338,13 @@ def load(path: str | Path) -> Pipeline:
         raise UsageError(
             f"{path} is not a valid pipeline file:\n{problems}\nAll keys: docs/pipeline-file.md"
         ) from e
+
+
+def _line_of(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """The line that an error names, as the file has it: its variables may be secrets."""
+    number = re.search(r"at line (\d+)", str(error))
+    lines = text.splitlines()[: int(number[1])] if number else []
+    return f": {shorten(lines[-1].strip())}" if lines else ""
 
 
 def _expand(text: str, path: Path) -> str:

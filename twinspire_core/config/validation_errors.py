@@ -21,6 +21,13 @@ _TYPES = {
     "tuple_type": "a list in brackets",
     "dict_type": "a table",
     "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+# What text must look like, by its pattern.
+_PATTERNS = {
+    r"^[a-z][a-z0-9_-]*$": "lower-case letters, digits, - and _, a letter first",
+    r"^https?://[^\s/]+": "an address that begins with http:// or https://",
 }
 
 # Bounds of a number or of a list's length, by pydantic's name of the error: its name of the bound, and words.
@@ -54,9 +61,12 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             tag = error.get("ctx", {}).get("tag")
             return f"{where}.kind: {_choice(tag, list(KINDS))}"
         # pydantic lists the allowed values only as text.
-        case "literal_error" if isinstance(error["input"], str):
+        case "literal_error":
             allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
             return f"{where}: {_choice(error['input'], allowed)}"
+        case "string_pattern_mismatch":
+            rule = _PATTERNS[error["ctx"]["pattern"]]
+            return f"{where}: must be {rule}; found {error['input']!r}"
         case kind_of_error if kind_of_error in _TYPES:
             return f"{where}: must be {_TYPES[kind_of_error]}; found {_found(error['input'])}"
         case bound if bound in _BOUNDS:
@@ -76,10 +86,12 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             return f"{where or 'file'}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _choice(value: str | None, allowed: list[str]) -> str:
+def _choice(value: object, allowed: list[str]) -> str:
     rule = f"must be one of {', '.join(allowed)}"
     if value is None:
         return f"{rule}; it is missing"
+    if not isinstance(value, str):
+        return f"{rule}; found {_found(value)}"
     return f"{rule}; found {value!r}{did_you_mean(value, allowed, '; ')}"
 
 

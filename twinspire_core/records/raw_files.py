@@ -29,6 +29,21 @@ ENDINGS: dict[str, Kind] = {
 CONTENT_ERRORS = (pa.ArrowInvalid, EOFError, zlib.error, gzip.BadGzipFile, csv.Error)
 """What reading raises when a file is truncated, or of another format."""
 _GZIP_MAGIC = b"\x1f\x8b"
+# First bytes of files that are no text. As text they would be rows of nonsense.
+_NO_TEXT = {
+    b"PK\x03\x04": "an Excel sheet or a ZIP file",
+    b"\xd0\xcf\x11\xe0": "an Excel sheet",
+    b"PAR1": "a Parquet file",
+    b"Obj\x01": "an Avro file",
+    b"SQLite format 3": "an SQLite database",
+    b"(\xb5/\xfd": "compressed by zstd",
+    b"\xfd7zXZ": "compressed by xz",
+    b"BZh9": "compressed by bzip2",
+    b"%PDF-": "a PDF",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF89a": "a picture",
+}
 
 
 def kind_of(name: str) -> Kind | None:
@@ -70,12 +85,26 @@ class Unreadable(NamedTuple):
 
 @contextmanager
 def open_text(uri: str) -> Iterator[Bytes]:
-    """The bytes of a text file. Gzip is recognised by its content, whatever the file's name."""
+    """The bytes of a text file. Gzip is recognised by its content, whatever the file's name.
+
+    Raises:
+      BadData: the file is of a kind that is no text.
+    """
     with storage.open_bytes(uri) as raw:
         # By the content: many tools write gzip under a plain name, and some unzip as they copy.
         zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
-        yield gzip.GzipFile(fileobj=raw) if zipped else raw
+        text = gzip.GzipFile(fileobj=raw) if zipped else raw
+        start = text.read(max(map(len, _NO_TEXT)))
+        if kind := next(
+            (kind for magic, kind in _NO_TEXT.items() if start.startswith(magic)), None
+        ):
+            raise BadData(
+                f"A CSV or JSON Lines file must be text, or text in gzip; {uri} is {kind}. Export the log"
+                " as CSV, or name the file by its format."
+            )
+        text.seek(0)
+        yield text
 
 
 def offset_in_file(text: Bytes) -> int:

@@ -110,7 +110,9 @@ class RecordFile:
         return max(0, lines - (self.kind == "csv"))
 
     def is_empty(self) -> bool:
-        """Whether a text file holds nothing, also unzipped."""
+        """Whether a text file holds nothing, also unzipped; False for Parquet."""
+        if self.kind == "parquet":
+            return False
         with open_text(self.uri) as text:
             return not text.read(1)
 

@@ -205,6 +205,16 @@ def test_types_of_events_are_those_of_all_days_not_of_the_first(tmp_path):
     assert 'positives = ["buy", "view"]' in draft("x", tmp_path / "events")
 
 
+@pytest.mark.parametrize(("items", "k"), [(8, 1), (25, 2), (199, 10), (499, 20), (500, 50)])
+def test_measured_lists_hold_at_most_a_tenth_of_the_catalogue(tmp_path, items, k):
+    events = [
+        (n % 7, n % items, datetime(2024, 5, 1 + n % 5, n % 24, tzinfo=UTC)) for n in range(600)
+    ]
+    (tmp_path / "shop.toml").write_text(draft("shop", write_log(tmp_path / "log.parquet", events)))
+    p = load(tmp_path / "shop.toml")
+    assert p.gate.metric == f"recall@{k}" and k in p.evaluation.ks
+
+
 def test_days_without_events_and_columns_of_other_types_are_no_obstacle(tmp_path):
     for day, x in enumerate(["[1]", '"a"', '{"b": 1}', "2"], 1):
         folder = tmp_path / f"events/dt=2024-03-0{day}"

@@ -138,7 +138,7 @@ def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
     unfit = ("--name", "My shop", "--time-zone", "Europe/Berln", "--out", str(tmp_path / "x.toml"))
     code, _, said = twinspire(*command[:2], *unfit)
     assert code == 2 and not (tmp_path / "x.toml").exists()
-    assert "--name 'My shop'" in said and "'Europe/Berlin'?" in said
+    assert "--name: " in said and "'My shop'" in said and "'Europe/Berlin'?" in said
     code, _, said = twinspire(*command)
     assert code == 2 and "must be a new file" in said
     made.write_text(made.read_text().replace('user = "user_id"', 'user = "nobody"'))

@@ -2,11 +2,16 @@
 has the rest.
 """
 
+import gzip
 import io
 import shlex
 import socket
+import sqlite3
+import zipfile
+from contextlib import closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -75,6 +80,24 @@ def test_a_file_without_a_header_keeps_its_first_row(refusal, tmp_path):
     assert (columns["item"], layout.csv.columns) == ("item_id", ("user_id", "item_id", "timestamp"))
     # The command that `try` prints reads the file in the same way
     assert raw_logs.flags({}, csv) == ["--columns", "user_id,item_id,timestamp"]
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.tsv.gz"])
+def test_a_file_that_is_no_text_is_refused_with_what_it_is(refusal, tmp_path, name):
+    file = tmp_path / name
+    rows = pl.DataFrame({"user": ["é"], "item": [1]})
+    rows.write_parquet(file)
+    assert "is a Parquet file" in refusal(file, "--yes")
+    file.unlink()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE log (user)")
+        database.commit()
+    assert "is an SQLite database" in refusal(file, "--yes")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("sheet.xml", "<x/>")
+    assert "Excel" in refusal(file, "--yes")
+    file.write_bytes(gzip.compress(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"))
+    assert "is a picture" in refusal(file, "--yes")
 
 
 def test_yes_takes_what_is_likeliest(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -205,6 +206,25 @@ def test_a_number_beyond_its_bound_is_named_with_the_bound(table, key, value):
     assert message.startswith(f"{table}.{key}: must be ") and f"found {value:g}" in message
 
 
+@pytest.mark.parametrize(
+    "value", ["no such thing é/", "", -1, 1e300, float("nan"), 1.5, True, [1, "a"], [], {"x": 1}]
+)
+def test_no_message_is_in_the_words_of_pydantic(value):
+    """Each key with a value of each type; most are wrong."""
+    for table, field in Pipeline.model_fields.items():
+        keys = getattr(field.annotation, "model_fields", {"x": None})
+        wrong = {
+            key: {table: {key: value}} if table != "features" else {table: {"x": value}}
+            for key in keys
+        }
+        for tables in wrong.values():
+            with pytest.raises(ValidationError) as raised:
+                Pipeline.model_validate(tables)
+            for error in raised.value.errors():
+                message = explain(error, Pipeline)
+                assert not re.search("Input|should|valid (?!pipeline)", message), message
+
+
 def test_objectives_are_read(read):
     p = read(BUY, f"{BUY}\nweights = {{ buy = 3 }}\nlabel = 'stars'")
     assert (p.columns.weights, p.columns.label) == ({"buy": 3.0}, "stars")
@@ -218,11 +238,16 @@ def test_all_broken_rules_are_listed_at_once(read):
     assert "train.dimensio" in str(raised.value) and "source.wiat" in str(raised.value)
 
 
-def test_a_missing_file_and_invalid_toml_are_reported(tmp_path):
+def test_a_missing_file_and_invalid_toml_are_reported(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path / "absent.toml")
-    (tmp_path / "x.toml").write_text("a = = 1")
-    with pytest.raises(UsageError, match="TOML"):
+    (tmp_path / "x.toml").write_text("# ${SECRET:-b}\na = logs/day ${SECRET:-b}")
+    monkeypatch.setenv("SECRET", "hidden")
+    with pytest.raises(UsageError, match=r"line 2.*: 'a = logs/day .{SECRET:-b}'") as raised:
+        load(tmp_path / "x.toml")
+    assert "hidden" not in str(raised.value)
+    (tmp_path / "x.toml").write_bytes("# Gr\u00fc\u00dfe".encode("latin-1"))
+    with pytest.raises(UsageError, match="UTF-8; byte 4"):
         load(tmp_path / "x.toml")
 
 
