@@ -56,7 +56,11 @@ class TwoTower(Source):
 
 def fits_of(names: Collection[str]) -> dict[str, Fit]:
     """The tables that some sources need besides the corpus, by name, and the functions that fit them."""
-    return {table: fit for name in names for table, fit in ENTRIES[name].load().fits.items()}
+    return {
+        table: partial(own_source.fitted, name, fit)
+        for name in names
+        for table, fit in ENTRIES[name].load().fits.items()
+    }
 
 
 def depth_of(name: str) -> int:

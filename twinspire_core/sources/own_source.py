@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from twinspire_core.config.source_registry import ENTRIES
 from twinspire_core.errors import BadData, TwinspireError
-from twinspire_core.sources.source import ScoredLists
+from twinspire_core.sources.source import Fit, ScoredLists
+from twinspire_core.sources.user_histories import Sequences
 
 Result = TypeVar("Result")
 
@@ -34,6 +36,22 @@ def guarded(name: str, call: Callable[[], Result]) -> Result:
             f"A source must not raise errors; {name!r} does: {type(e).__name__}: {e} ({place}). Correct the"
             " file, or leave it out of sources.use."
         ) from e
+
+
+def fitted(name: str, fit: Fit, sequences: Sequences, items: pa.Array) -> pa.Table:
+    """What a source's function fits, if that is a table.
+
+    Raises:
+      BadData: the function is a user's, and it raises an error or returns something else.
+    """
+    table = guarded(name, lambda: fit(sequences, items))
+    if not isinstance(table, pa.Table):
+        where = ENTRIES[name].path
+        raise BadData(
+            f"A function in `fits` must return a pyarrow.Table; one of {name!r} returns a"
+            f" {type(table).__name__}. Correct {where}."
+        )
+    return table
 
 
 def checked(name: str, lists: ScoredLists, queries: int, depth: int, items: int) -> ScoredLists:

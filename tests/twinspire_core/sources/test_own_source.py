@@ -7,7 +7,7 @@ import pytest
 from twinspire_core.config.source_registry import ENTRIES, add_own
 from twinspire_core.errors import BadData
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.sources.source import Queries
 
 CODE = """
@@ -16,6 +16,7 @@ from twinspire_core.sources.source import ScoredLists, Source
 
 class Steady(Source):
     name = "steady"
+    fits = {{"steady_table": lambda sequences, items: {fit}}}
 
     @classmethod
     def of(cls, tables):
@@ -33,10 +34,12 @@ CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [3, 2, 1], "_lately": [
 
 @pytest.fixture
 def listed(tmp_path):
-    def of(of="pass", lists="pass"):
+    def of(of="pass", lists="pass", fit="sequences"):
         file = tmp_path / "steady.py"
-        file.write_text(CODE.format(of=of, lists=lists))
+        file.write_text(CODE.format(of=of, lists=lists, fit=fit))
         add_own(str(file))
+        if fit != "sequences":
+            return fits_of(["steady"])["steady_table"](None, CORPUS["_item"])
         queries = Queries.of_past(Ragged(np.array([1, 2]), np.array([0, 1]), 2))
         return CandidateSources.of(CORPUS).candidates(["steady"], queries)["steady"]
 
@@ -52,8 +55,10 @@ def test_a_right_source_lists_what_it_says(listed):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ({"of": "tables.corpus['_colour']"}, r"KeyError.*steady\.py, line 10\)"),
-        ({"lists": "1 / 0"}, r"ZeroDivisionError.*steady\.py, line 16\)"),
+        ({"of": "tables.corpus['_colour']"}, r"KeyError.*steady\.py, line 11\)"),
+        ({"lists": "1 / 0"}, r"ZeroDivisionError.*steady\.py, line 17\)"),
+        ({"fit": "items[99]"}, r"IndexError.*steady\.py, line 7\)"),
+        ({"fit": "items"}, r"must return a pyarrow.Table; .*'steady' returns.*ChunkedArray"),
         ({"lists": "items[0, 0] = 10**9"}, "from 0 to 2, or -1 for none; found 0 to 1000000000"),
         ({"lists": "items[0, 0] = 3"}, "found 0 to 3"),
         ({"lists": "items[0, 0] = -2"}, "found -2 to 2"),
