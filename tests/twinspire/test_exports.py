@@ -1,6 +1,8 @@
 """Exports of a frozen version and of made-up items, opened by Qdrant's local mode and by PostgreSQL with pgvector."""
 
 import json
+import os
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -276,6 +278,13 @@ def test_parquet_has_what_changed_first(tmp_path):
     assert table["item"].to_pylist() == [later.ids[row] for row in (2, 3, 0, 1)]
     np.testing.assert_array_equal(np.stack(table["vector"].to_numpy())[2], later.vectors[0])
     assert json.loads(table["attributes"][0].as_py())["kind"] == ["a", "b"]
+    left, fresh = tmp_path / ".tmp-left", tmp_path / ".tmp-fresh"
+    left.touch()
+    fresh.touch()
+    os.utime(left, (1, 1))
+    to_parquet(later, str(tmp_path))
+    assert fresh.exists() and not left.exists(), "of a killed export; of one that runs"
+    fresh.unlink()
     facts = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     assert facts == {
         "twinspire.version": later.version,
@@ -303,6 +312,34 @@ def test_vertex_has_its_records(tmp_path):
         ],
         "embedding_metadata": {"title": "two"},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("meta.json", b"x"),
+        ("meta.json", b"{}"),
+        ("meta.json", b"[1]"),
+        ("meta.json", b""),
+        ("storage.sqlite", b"SQLite format 3\0cut"),
+        ("storage.sqlite", b"no database at all"),
+        ("points", b"\x80\x04cut"),
+        ("points", b""),
+        ("points", b"x"),
+    ],
+)
+def test_a_damaged_folder_of_qdrant_is_an_error_that_says_so(qdrant, tmp_path, name, content):
+    qdrant.send(made_up(DAYS[0], ["one"]))
+    folder = Path(qdrant.url.partition(":")[2])
+    if name == "points":
+        [file] = folder.rglob("storage.sqlite")
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("UPDATE points SET point = ?", (content,))
+            database.commit()
+    else:
+        [file] = folder.rglob(name)
+        file.write_bytes(content)
+    assert "it failed with" in export(qdrant.url, 2)
 
 
 def test_dates_are_text_and_nan_is_null():

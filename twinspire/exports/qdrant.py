@@ -8,8 +8,10 @@ again. Of two exports at the same time, the first switches the alias, and the ot
 
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pickle import UnpicklingError
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_OID, uuid5
 
@@ -32,8 +34,19 @@ from twinspire_core.errors import TryAgain
 
 KEY = "QDRANT_API_KEY"
 NEEDED = "Qdrant"
-# The local mode has errors of Python
-FAILURES = (ApiException, QdrantException, ValueError, RuntimeError, OSError)
+FAILURES = (
+    ApiException,
+    QdrantException,
+    OSError,
+    # Of the local mode, also if its folder is damaged
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    EOFError,
+    sqlite3.Error,
+    UnpicklingError,
+)
 # By name and words, because the client hides the errors of the network in one of its own
 _PASSING = re.compile(
     r"Connection refused|Timeout|timed out|disconnected|ReadError|WriteError|unreachable|No route"

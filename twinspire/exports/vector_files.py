@@ -6,6 +6,7 @@ leaves the earlier file.
 
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ FAILURES = (OSError, pa.ArrowInvalid)
 NEEDED = "a folder to write to"
 PARQUET = "items.parquet"
 VERTEX = "items.json"
+_HOUR = 3600  # seconds
 # Numbers that Vertex compares as numbers: those of 64 bits
 _NUMBERS = {int: "value_int", float: "value_double"}
 
@@ -94,6 +96,8 @@ def _replace(folder: str, name: str, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="twinspire-export-") as scratch:
         write(Path(scratch) / name)
         storage.copy_tree(scratch, folder)
+    # What a killed export left, but nothing that another one may be writing
+    storage.delete_scratch(folder, before=time.time() - _HOUR)
 
 
 def _restricts(values: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
