@@ -29,6 +29,9 @@ one kind of costly request. Each should be at most 100 ms on an idle machine of 
 measures only these:
 
     python -m benchmarks.serving --costly --only twinspire/ranked
+
+`share_with PAGE` is the requests per second while four clients read a page over and over, as a share of those before
+and after. Each should be at least 0.8. `--pages` measures only these.
 """
 
 import argparse
@@ -43,7 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
 import numpy as np
 
 from benchmarks.load import client, made_ranker, servers, world
-from benchmarks.load.costly import Costly, costly, sending
+from benchmarks.load.costly import Costly, costly, get, sending
 from benchmarks.load.parts import parts
 from benchmarks.quality.command import machine, write_whole
 
@@ -64,6 +67,8 @@ UNITS = {
     "peak_mb": "MB",
 }
 UNDER_LOAD = "of_8_with "
+PAGES = ("/", "/docs", "/openapi.json", "/metrics")
+PAGE_READERS = 4
 UNITS |= {"p99_of_8_ms": "ms", "p99_under_load_ms": "ms", "times_alone": "ratio"}
 Figures = dict[str, list[float]]
 
@@ -170,6 +175,28 @@ def _p99_by_kind(
     return p99
 
 
+def measure_pages(
+    server: servers.Server, asked: list[bytes], _: dict[str, Costly], seconds: float
+) -> dict[str, float]:
+    """Requests per second while four clients read a small page, as a share of those before and after."""
+    shares = {}
+    speeds = [_speed(server, asked, seconds)]
+    for path in PAGES:
+        with ExitStack() as stack:
+            for _one in range(PAGE_READERS):
+                stack.enter_context(sending(server.port, Costly(get(path))))
+            with_readers = _speed(server, asked, seconds)
+        speeds.append(_speed(server, asked, seconds))
+        shares[f"share_with {path}"] = with_readers / float(np.mean(speeds[-2:]))
+        print(f"  {PAGE_READERS} readers of {path}: {shares[f'share_with {path}']:.2f}", flush=True)
+    return shares
+
+
+def _speed(server: servers.Server, asked: list[bytes], seconds: float) -> float:
+    run = client.run(server.port, asked, connections=CONNECTIONS, seconds=seconds)
+    return len(run.latencies) / run.seconds
+
+
 def is_list(body: bytes) -> bool:
     """Whether an answer holds K distinct items, best first."""
     said = json.loads(body)
@@ -180,7 +207,7 @@ def is_list(body: bytes) -> bool:
 
 
 def compared(
-    size: Size, names: list[str], folder: Path, *, only_costly: bool = False
+    size: Size, names: list[str], folder: Path, *, only_costly: bool = False, pages: bool = False
 ) -> list[dict[str, Any]]:
     """Measures all contenders in turns, and prints as it goes."""
     figures: dict[str, Figures] = {name: {} for name in names}
@@ -199,7 +226,8 @@ def compared(
                     measures |= measure_under_load(
                         server, asked, kinds, size.seconds / 4, measures["p99_ms"]
                     )
-                measures |= measure_few(server, asked, kinds, size.seconds / 4)
+                few = measure_pages if pages else measure_few
+                measures |= few(server, asked, kinds, size.seconds / 4)
                 for metric, value in measures.items():
                     figures[name].setdefault(metric, []).append(value)
                     print(
@@ -276,6 +304,9 @@ def main() -> None:
     parser.add_argument(
         "--costly", action="store_true", help="only the p99 of 8 connections with costly requests"
     )
+    parser.add_argument(
+        "--pages", action="store_true", help="only requests/s while four clients read a small page"
+    )
     parser.add_argument("--parts", action="store_true", help="only CPU time by part of an answer")
     parser.add_argument("--seconds", type=float, help="of a round")
     parser.add_argument(
@@ -293,7 +324,13 @@ def main() -> None:
             print(f"{name:20} {value:10.4g}")
         return
     results = {"machine": machine(), "load": os.getloadavg()[0]}
-    rows = compared(size, options.only or names, world.scratch(), only_costly=options.costly)
+    rows = compared(
+        size,
+        options.only or names,
+        world.scratch(),
+        only_costly=options.costly or options.pages,
+        pages=options.pages,
+    )
     results["rows"] = rows
     for row in rows:
         print(

@@ -2,6 +2,7 @@
 process that runs it.
 """
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -40,6 +41,9 @@ from twinspire_core.version import __version__
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token, for orchestrators."""
+PACED = ("/", "/docs", "/openapi.json", "/report")
+"""Pages that begin one after the other. Clients that read them in a loop would take turns from requests."""
+_BETWEEN_PAGES = 0.03  # seconds
 # The last one is what `curl -d` sends with any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 # Bytes of an address. It is limited because pages repeat their address in links. A longer request
@@ -69,6 +73,8 @@ class RequestMiddleware:
         self._hosts = settings.hosts and {name.lower() for name in settings.hosts}
         self._metrics = metrics
         self._access_log = settings.access_log
+        self._turn = asyncio.Lock()
+        self._next_page = 0.0
         self._tokens = [token.encode() for token in settings.tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,6 +96,8 @@ class RequestMiddleware:
         try:
             problem = None if path in OPEN else self._refusal(scope)
             if problem is None:
+                if path in PACED:
+                    await self._wait_for_turn()
                 await self._app(scope, receive, send_noting_status)
             else:
                 self._metrics.count_error(scope, problem.type)
@@ -115,6 +123,11 @@ class RequestMiddleware:
                 )
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
+
+    async def _wait_for_turn(self) -> None:
+        async with self._turn:
+            await asyncio.sleep(self._next_page - time.monotonic())
+            self._next_page = time.monotonic() + _BETWEEN_PAGES
 
     def _refusal(self, scope: Scope) -> Problem | None:
         """Why a request is refused; None if it may pass."""

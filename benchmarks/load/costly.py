@@ -75,13 +75,14 @@ def costly(items: int, seed: int = 2) -> dict[str, Costly]:
     many = b'{"queries":[' + b",".join([b"{}"] * 340_000) + b"]}"
     found["wrong body"] = Costly(requests([many])[0], status=422)
     described = [("history", item) for item in history(500)]
-    page = _get(f"/?{urlencode([*described, ('k', 200)])}")
+    page = get(f"/?{urlencode([*described, ('k', 200)])}")
     found["page"] = Costly(page)
     found["pages left"] = Costly(page, stays=0.02)
     return found
 
 
-def _get(address: str) -> bytes:
+def get(address: str) -> bytes:
+    """A request for a page."""
     return f"GET {address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 

@@ -19,9 +19,10 @@ from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.source_registry import RANKED, TWO_TOWER
+from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import MODEL, RankerFile
-from twinspire_core.contracts.version_manifest import FILE, File, Manifest
+from twinspire_core.contracts.version_manifest import FILE, USERS, File, Manifest
 from twinspire_core.fusion.rank_fusion import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import RankingFeatures
@@ -99,6 +100,10 @@ def _publish(pipeline: Path, version: Version, added: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         staged = Path(scratch, "staged")
         shutil.copytree(version.home, staged, ignore=shutil.ignore_patterns(FILE))
+        # Its users have no counts of the half-lives that only a ranker reads
+        features = attempts.place(version.pipeline, version.manifest.sources["features"])
+        shutil.rmtree(staged / USERS)
+        shutil.copytree(storage.join(features, feature_schema.USERS), staged / USERS)
         for name, content in added.items():
             (staged / name).write_bytes(content)
         found = storage.list_files(str(staged))

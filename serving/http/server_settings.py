@@ -28,7 +28,8 @@ class Settings:
         raises throughput a little and latency a lot.
       max_pending: weight of the queries that may wait. Further requests get status 503, so that waiting
         ones are answered in time. Requests answered part by part may fill half of it.
-      max_events: the newest live events that are kept, at about 100 bytes each.
+      max_events: the newest live events that are kept, at about 100 bytes each, and fewer if ids
+        are longer than 60 characters.
       max_new_items: the most new items that may join a version; 0 for none.
       access_log: whether to log a line for each request.
     """

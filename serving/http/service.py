@@ -332,7 +332,7 @@ def watching(service: Service) -> APIRouter:
         """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus'
         text format.
         """
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(await service.metrics.newest_text(), media_type=CONTENT_TYPE)
 
     for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
         made.head(path, include_in_schema=False)(answer)

@@ -4,10 +4,11 @@ It also shows stored versions other than the live one, and loads a few of them o
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
 
 from fastapi import APIRouter, Request, Response
@@ -76,6 +77,9 @@ class Inspector:
         self._loading = Lock()  # memory has no room for loading two at the same time
         self._at_work = 0
         self._docs: dict[str, str] = {}  # by the server's address
+        self._home_page = ""
+        self._home_of: Sequence[object] = (None,) * 4
+        self._making_home = Lock()
 
     async def lists(self, request: Request) -> Response:
         """The list for a user, or items like an item; without either, the state of the recommender."""
@@ -138,8 +142,16 @@ class Inspector:
         if served:
             form = self._named(form)
         reading = self._reader.latest(served.version if served else None)
-        page = templating.home(self._service, served, form, reading, datetime.now(UTC))
-        return _html(page, 200 if served else 503)
+        make = partial(templating.home, self._service, served, form, reading)
+        if form != templating.Address():
+            return _html(make(datetime.now(UTC)), 200 if served else 503)
+        # Without a filled-in field, the page is the same until the next reading
+        live = self._service.live
+        shown = (served, reading, live.failure, live.loading)
+        with self._making_home:
+            if not all(now is then for now, then in zip(shown, self._home_of, strict=True)):
+                self._home_of, self._home_page = shown, make(datetime.now(UTC))
+            return _html(self._home_page, 200 if served else 503)
 
     def _look_up(
         self, form: templating.Address

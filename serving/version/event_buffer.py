@@ -1,5 +1,6 @@
 """The newest events that a server has received, in memory. A version that goes live later reads them, too."""
 
+import sys
 from array import array
 from collections.abc import Sequence
 from threading import Lock
@@ -7,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+BYTES = 140
+"""Memory of an event with an id of 67 characters; those with shorter ones take less."""
 NOBODY = 0
 """The user of events without a user."""
 
@@ -44,8 +47,8 @@ class EventBuffer:
     """The newest events that a server was sent. Threads may share it.
 
     Args:
-      most: events that are kept. Up to a quarter more stay for a while, so that old ones leave in
-        bulk.
+      most: events that are kept, and fewer if ids are so long that these would take more than
+        `most * BYTES`. Up to a quarter more stay for a while, so that old ones leave in bulk.
     """
 
     def __init__(self, most: int) -> None:
@@ -55,6 +58,7 @@ class EventBuffer:
         self._times = array("q")
         self._users = array("q")
         self._forgotten = 0
+        self._bytes = 0
         self._lock = Lock()
 
     def add(self, events: Events) -> None:
@@ -63,11 +67,15 @@ class EventBuffer:
             self._items.extend(events.items)
             self._times.frombytes(events.times.astype(np.int64).tobytes())
             self._users.frombytes(events.users.astype(np.int64).tobytes())
-            extra = len(self._items) - self._most
+            self._bytes += sum(map(_bytes_of, events.items))
             # In bulk, because deleting from the front of a list moves all the rest.
-            if extra > self._most // 4:
+            if 4 * max(len(self._items), self._bytes / BYTES) > 5 * self._most:
+                sizes = np.cumsum([_bytes_of(item) for item in reversed(self._items)])
+                kept = min(self._most, int(np.searchsorted(sizes, self._most * BYTES, "right")))
+                extra = len(self._items) - kept
                 del self._items[:extra], self._times[:extra], self._users[:extra]
                 self._forgotten += extra
+                self._bytes = int(sizes[kept - 1]) if kept else 0
 
     def after(self, number: int) -> tuple[int, Events]:
         """The number of events added so far, and the kept events after the first `number`."""
@@ -77,3 +85,8 @@ class EventBuffer:
             added = self._forgotten + len(self._items)
             times, users = (np.array(kept[first:], np.int64) for kept in (self._times, self._users))
             return added, Events(self._items[first:], times, users)
+
+
+def _bytes_of(item: str) -> int:
+    # With its place in the list, its time and its user
+    return sys.getsizeof(item) + 24

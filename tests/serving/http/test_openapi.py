@@ -2,16 +2,22 @@
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from pydantic import TypeAdapter
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from serving.http import prometheus
+from serving.inspector import templating
 from serving.requests.request_model import RequestModel
+from tests.serving.http.test_hot_swap import metric
 from twinspire_core.config.pipeline import load
 
 KEPT = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
@@ -65,6 +71,31 @@ def test_the_page_for_people_needs_no_network_and_says_all(client):
     said = client.get("/docs").text
     assert all(word in said for word in ("/v1/recommend", "when_hour", "from 0 to 23", "bad_json"))
     assert "<script" not in said and "//cdn" not in said
+
+
+def test_many_readers_share_the_home_page_and_the_metrics(client, monkeypatch):
+    made = []
+
+    def counted(name, real):
+        return lambda *given: made.append(name) or real(*given)
+
+    monkeypatch.setattr(templating, "home", counted("home", templating.home))
+    monkeypatch.setattr(prometheus, "generate_latest", counted("text", generate_latest))
+    client.get("/")  # waits for the first reading of the registry
+    made.clear()
+    begin = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        pages = {*pool.map(lambda _: client.get("/").text, range(64))}
+    # A new reading of the registry, every five seconds, gives a new page
+    assert made.count("home") <= 2 + (time.monotonic() - begin) / 5
+    assert len(pages) <= 1 + made.count("home")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: client.get("/metrics"), range(64)))
+    assert made.count("text") < 32
+    for _ in range(3):
+        before = metric(client, "twinspire_unknown_users_total")
+        client.post("/v1/recommend", json={"query": {"user": "nobody"}})
+        assert metric(client, "twinspire_unknown_users_total") == before + 1, "never an old text"
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)

@@ -1,11 +1,12 @@
 """Live events: which are kept, and how they update the sources of a version."""
 
+import sys
 from threading import Thread
 
 import numpy as np
 import pytest
 
-from serving.version.event_buffer import EventBuffer, Events
+from serving.version.event_buffer import BYTES, EventBuffer, Events
 from serving.version.live_updates import counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
@@ -79,6 +80,22 @@ def test_the_newest_are_kept():
     assert events.after(9)[1].items == ["i9", "i10"]
     number, kept = events.after(11)
     assert (number, kept.items) == (11, [])
+
+
+@pytest.mark.parametrize("longest", [10, 100, 1000])
+def test_memory_is_bounded_however_long_ids_are(longest):
+    rng = np.random.default_rng(longest)
+    events, sent = EventBuffer(1000), []
+    for n in range(300):
+        some = [f"{n}-{m}" + "x" * int(rng.integers(longest)) for m in range(rng.integers(1, 40))]
+        events.add(Events.of(some, np.arange(len(some))))
+        sent += some
+        number, kept = events.after(0)
+        assert number == len(sent) and kept.items == sent[len(sent) - len(kept.items) :]
+        memory = sum(sys.getsizeof(item) + 24 for item in kept.items)
+        assert len(kept.items) <= 1250 and memory <= 1.25 * 1000 * BYTES
+    assert memory > 0.9 * 1000 * BYTES or len(kept.items) >= 1000
+    assert events.after(number - 3)[1].items == sent[-3:]
 
 
 def test_threads_lose_nothing():
