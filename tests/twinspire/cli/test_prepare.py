@@ -1,9 +1,14 @@
 """`partition`, `init` and `validate` from the command line: odd logs and their messages."""
 
+import glob
+import gzip
 import json
+import random
+import re
 import shlex
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -285,3 +290,39 @@ def test_rows_after_tomorrow_are_rejected_and_all_days_without_rows_are_counted(
     assert "after tomorrow" in (tmp_path / "rejected.jsonl").read_text()
     # From 2 March to 30 November
     assert "274 days between them without rows: 2024-03-02" in err
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_guides_commands_lay_out_what_its_pipeline_file_reads(tmp_path, monkeypatch, seed):
+    """Its first block of `partition`, on CSV files with prices, then its pipeline file and `validate`."""
+    page = (Path(__file__).parents[3] / "docs/guide/2-your-own-logs.md").read_text()
+    [partition] = [block for block in re.findall(r"```sh\n(.*?)```", page, re.S) if "snap" in block]
+    [check] = re.findall(r"```sh\n(twinspire validate.*?)```", page, re.S)
+    file = re.search(r"```toml\n(\[pipeline\].*?)```", page, re.S)[1]
+    monkeypatch.chdir(tmp_path)
+    draw = random.Random(seed)
+    skus = [f"{n:05d}" for n in range(80)]
+    products = ["sku,title,price,category,brand"]
+    # Whole prices come before the first decimal, and some are missing
+    prices = [draw.choice(["", "5", f"{draw.random() * 99:.2f}"]) if n else "5" for n in range(80)]
+    products += [f"{s},Thing {s},{p},c{int(s) % 7},b" for s, p in zip(skus, prices, strict=True)]
+    Path("products.csv").write_text("\n".join(products) + "\n")
+    for part in range(2):
+        clicks = ["customer_id,sku,clicked_at"]
+        for _ in range(500):
+            at = f"2024-04-{draw.randint(10, 20)}T{draw.randint(3, 20):02}:00:00Z"
+            clicks.append(f"{draw.randint(1, 60)},{draw.choice(skus)},{at}")
+        Path(f"clicks-{part}.csv.gz").write_bytes(gzip.compress("\n".join(clicks).encode()))
+    for line in partition.strip().splitlines():
+        words = shlex.split(line)[1:]
+        named = [found for word in words for found in (glob.glob(word) if "*" in word else [word])]
+        code, _, err = twinspire(*named)
+        assert code == 0, err
+    Path("pipelines").mkdir()
+    Path("pipelines/shop.toml").write_text(file)
+    code, _, err = twinspire(*shlex.split(check)[1:])
+    assert code == 0, err
+    [snapshot] = Path("logs/items").glob("dt=*")
+    rows = pl.read_parquet(f"{snapshot}/*.parquet")
+    assert rows["price"].dtype == pl.Float64 and rows["sku"].to_list() == skus
+    assert rows["price"].to_list() == [float(price) if price else None for price in prices]
