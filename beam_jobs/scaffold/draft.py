@@ -342,6 +342,8 @@ def _no_records(file: Path, malformed: Sequence[Malformed]) -> str:
     """The message about a file without any record; `malformed` are its lines that hold none."""
     first = f": {malformed[0].place} is {malformed[0].reason}" if malformed else ""
     remedy = "Export it again, with its rows"
+    if malformed and format_of(file) == "csv":
+        remedy = "Delete lines before the header, if there are any. Else export it again"
     if malformed and format_of(file) == "jsonl":
         remedy = f"Write one JSON object a line; for an array: jq -c '.[]' {file} > lines.jsonl"
     return f"A file of a log must hold records; {file} has none{first}. {remedy}."

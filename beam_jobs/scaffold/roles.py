@@ -150,9 +150,11 @@ def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> No
     if values.is_empty() or values.dtype.is_nested():
         content = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
         none = ", or give --event none" if role == "event" else ""
+        remedy = f"Name another column with --{role} COLUMN{none}."
+        if isinstance(values.dtype, pl.List):
+            remedy = f"Write a row for each value (`explode` of pandas and Polars). {remedy}"
         raise UsageError(
-            f"The {role} must be one value in each row; in {path}, {column!r} {content}. Name another"
-            f" column with --{role} COLUMN{none}."
+            f"The {role} must be one value in each row; in {path}, {column!r} {content}. {remedy}"
         )
 
 

@@ -8,7 +8,7 @@ import typer
 from twinspire.cli.raw_logs import CsvColumns, CsvDelimiter, TimeFormat
 from twinspire.cli.shared import JsonLine, end_with_json, parse_date, say
 from twinspire_core.display.table import counted
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import NothingToDo, UsageError
 from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:
@@ -185,6 +185,11 @@ def _lay_out_query(
 
 
 def _report(summary: "Summary") -> "Summary":
+    if not summary.rows and not summary.rejected:
+        raise NothingToDo(
+            "A log must hold rows; these files have none, and nothing was written. If there should be"
+            " some, export them again."
+        )
     if summary.warning:
         console.print(f"Warning: {summary.warning}", soft_wrap=True)
     say(_outcome(summary))

@@ -326,3 +326,27 @@ def test_the_guides_commands_lay_out_what_its_pipeline_file_reads(tmp_path, monk
     rows = pl.read_parquet(f"{snapshot}/*.parquet")
     assert rows["price"].dtype == pl.Float64 and rows["sku"].to_list() == skus
     assert rows["price"].to_list() == [float(price) if price else None for price in prices]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("log.csv", "user,item,time\n"), ("log.jsonl", "\n"), ("log.csv", "user,item,time")],
+)
+def test_a_log_without_rows_is_nothing_to_do(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    out = tmp_path / "logs"
+    command = ("partition", tmp_path / name, "--time", "time", "--out", f"{out}/dt={{date}}/")
+    code, _, err = twinspire(*command)
+    assert code == 99 and "must hold rows" in err and not out.exists()
+
+
+def test_items_in_lists_and_lines_before_the_header_are_refused_with_what_to_do(tmp_path):
+    rows = [{"user": n % 9, "basket": [1, 2], "time": f"2024-05-0{n % 9 + 1}"} for n in range(99)]
+    file = tmp_path / "log.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    code, _, err = twinspire("try", file, "--item", "basket", "--yes", "--out", tmp_path / "out")
+    assert code == 2 and "explode" in err
+    titled = tmp_path / "titled.csv"
+    titled.write_text("Report of May\n\nuser,item,time\n" + "1,2,2024-05-01\n" * 50)
+    code, _, err = twinspire("try", titled, "--yes", "--out", tmp_path / "out")
+    assert code == 3 and "before the header" in err
