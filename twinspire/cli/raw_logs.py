@@ -2,6 +2,7 @@
 files do not show.
 """
 
+import math
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ import typer
 from rich.prompt import Prompt
 
 from twinspire.cli.shared import say
+from twinspire_core.display.table import counted
 from twinspire_core.errors import UsageError, with_full_stop, zone_hint
 from twinspire_core.terminal import console, doing
 
@@ -47,6 +49,12 @@ CsvColumns = Annotated[
         help="CSV without a header line: the names of the columns.",
     ),
 ]
+
+
+_MANY_ROWS = 500_000
+# Measured on two cores with 3 million rows on 20,000 items: partition, draft and three days
+_ROWS_PER_MINUTE = 500_000
+_HUGE = 20_000_000_000  # bytes of text
 
 
 def is_terminal() -> bool:
@@ -150,6 +158,33 @@ def csv_of(
         )
     found = next(iter(formats.values()), CsvOptions())
     return replace(found, columns=tuple(columns.split(",")) if columns else ())
+
+
+def foresee(files: Sequence[Path], *, yes: bool) -> None:
+    """Says how long a large log takes, and asks before a huge one.
+
+    Args:
+      yes: whether to go on without asking.
+
+    Raises:
+      UsageError: nobody agrees.
+    """
+    from twinspire_core.records.record_file import RecordFile
+
+    sizes = [RecordFile.of(str(file), "auto").estimated() for file in files]
+    rows, size = (sum(numbers) for numbers in zip(*sizes, strict=True))
+    if rows >= _MANY_ROWS:
+        minutes = math.ceil(rows / _ROWS_PER_MINUTE)
+        say(f"About {rows:,} rows: on two cores, it takes about {counted(minutes, 'minute')}.")
+    if size <= _HUGE or yes:
+        return
+    found = f"The files hold about {size / 1e9:,.0f} GB of text, unzipped"
+    if is_terminal() and ask(f"{found}. Go on?", "no", ["yes", "no"]) == "yes":
+        return
+    raise UsageError(
+        f"`try` asks before it reads more than {_HUGE / 1e9:.0f} GB. {found}. Give the files of fewer"
+        " days, or --yes to go on."
+    )
 
 
 def look(

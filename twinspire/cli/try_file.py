@@ -120,6 +120,7 @@ def try_(
         time_zone = drafted.pipeline.time_zone
     from beam_jobs.scaffold import draft, item_table
 
+    raw_logs.foresee(files, yes=yes)
     csv = raw_logs.csv_of(files, delimiter, encoding, columns)
     roles, layout = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
     if drafted:

@@ -21,6 +21,7 @@ from twinspire_core.errors import UsageError
 from twinspire_core.records.raw_files import Bytes, Unreadable, open_text
 
 _BLOCK = 4 << 20
+_LONGEST_HEADER = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +58,21 @@ class CsvOptions:
         return text, self.encoding
 
 
+def first_line(text: Bytes) -> bytes:
+    """The first line, with its end.
+
+    Raises:
+      csv.Error: no header is so long.
+    """
+    line = text.readline(_LONGEST_HEADER)
+    if len(line) == _LONGEST_HEADER:
+        raise csv.Error(f"its first line is longer than {_LONGEST_HEADER:,} bytes")
+    return line
+
+
 def header(text: Bytes, delimiter: str, encoding: str = "utf-8") -> list[str]:
     """Names of the columns, by the first line; `column_1` for a first one without a name."""
-    first = text.readline().decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
+    first = first_line(text).decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
     names = next(csv.reader([first], delimiter=delimiter), [])
     # pandas leaves out the name of the index.
     return [name or f"column_{number}" for number, name in enumerate(names, 1)]

@@ -21,6 +21,7 @@ JsonObject = dict[str, Any]
 Prepare = Callable[[JsonObject], JsonObject | str]
 """Turns an object of JSON Lines into what becomes a row, or says why it cannot be one."""
 _BLOCK = 8 << 20
+_LONGEST_LINE = 64 << 20  # bytes
 _LINES_BLOCK = 1 << 20
 # Levels of objects and lists within one another that become columns: Polars, which reads them next, takes
 # minutes for some hundred.
@@ -115,7 +116,10 @@ def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[byte
     first = 1
     while block := text.read(block_bytes):
         # To the end of the line that the block ends in, so that no line is cut in two.
-        lines = (block + text.readline()).split(b"\n")
+        rest = text.readline(_LONGEST_LINE)
+        if len(rest) == _LONGEST_LINE:
+            raise pa.ArrowInvalid(f"a line is longer than {_LONGEST_LINE:,} bytes")
+        lines = (block + rest).split(b"\n")
         yield first, lines
         first += len(lines) - 1
 

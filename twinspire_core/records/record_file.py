@@ -11,7 +11,7 @@ count.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
 
@@ -39,6 +39,9 @@ BLOCK_ROWS = 1 << 17
 WHOLE = -1
 """The `block_bytes` that makes a JSON Lines file one block, in which each column has one type."""
 _COUNTED_BYTES = 8 << 20
+# Of the beginning by which a file's size is estimated: text, and bytes of the file
+_SAMPLED_TEXT = 64 << 20
+_SAMPLED_BYTES = 1 << 20
 _DELIMITERS = (";", "\t", "|", ",")
 
 CheckNames = Callable[[Sequence[str]], None]
@@ -108,6 +111,29 @@ class RecordFile:
         lines += last_byte not in (b"", b"\n")
         # An empty CSV has no header that could be left out.
         return max(0, lines - (self.kind == "csv"))
+
+    def estimated(self) -> tuple[int, int]:
+        """Numbers of records and of bytes of all text, unzipped, as the file's beginning suggests.
+
+        Raises:
+          BadData: the file cannot be read.
+        """
+        if self.kind == "parquet":
+            with readable(self.uri, self.kind), storage.open_bytes(self.uri) as raw:
+                footer = pq.ParquetFile(raw).metadata
+                groups = map(footer.row_group, range(footer.num_row_groups))
+                return int(footer.num_rows), sum(group.total_byte_size for group in groups)
+        lines = size = read = 0
+        with readable(self.uri, self.kind), open_text(self.uri) as text:
+            while size < _SAMPLED_TEXT and read < _SAMPLED_BYTES:
+                if not (block := text.read(_COUNTED_BYTES)):
+                    return lines, size
+                lines += block.count(b"\n")
+                size += len(block)
+                read = offset_in_file(text)
+        with storage.open_bytes(self.uri) as raw:
+            whole = raw.seek(0, SEEK_END) / read
+        return int(lines * whole), int(size * whole)
 
     def is_empty(self) -> bool:
         """Whether a text file holds nothing, also unzipped; False for Parquet."""
@@ -263,7 +289,7 @@ def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -
         if delimiter is None:
             with open_text(uri) as raw:
                 text, read_as = CsvOptions(encoding=encoding).recoded(raw)
-                first = text.readline()
+                first = csv_lines.first_line(text)
             usual = delimiter_of(uri)
             columns = {
                 character: len(csv_lines.header(BytesIO(first), character, read_as))

@@ -4,6 +4,7 @@ has the rest.
 
 import gzip
 import io
+import re
 import shlex
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -80,6 +82,44 @@ def test_a_file_without_a_header_keeps_its_first_row(refusal, tmp_path):
     assert (columns["item"], layout.csv.columns) == ("item_id", ("user_id", "item_id", "timestamp"))
     # The command that `try` prints reads the file in the same way
     assert raw_logs.flags({}, csv) == ["--columns", "user_id,item_id,timestamp"]
+
+
+def test_a_log_of_many_gigabytes_is_not_read_unasked(refusal, tmp_path, monkeypatch, capsys):
+    """26 GB of zeros in 26 MB, in parts as `cat` joins them."""
+    part = gzip.compress(bytes(64 << 20))
+    bomb = tmp_path / "log.csv.gz"
+    with bomb.open("wb") as file:
+        for _ in range(400):
+            file.write(part)
+    assert "27 GB of text, unzipped. Give the files of fewer days" in refusal(bomb)
+    assert "first line is longer than 1,048,576 bytes" in refusal(bomb, "--yes")
+    lines = bomb.rename(tmp_path / "log.jsonl")
+    assert "a line is longer than 67,108,864 bytes" in refusal(lines, "--yes")
+    capsys.readouterr()
+    bomb = lines
+    at_a_terminal(monkeypatch, "yes")
+    raw_logs.foresee([bomb], yes=False)
+    at_a_terminal(monkeypatch, "no")
+    with pytest.raises(UsageError, match="27 GB"):
+        raw_logs.foresee([bomb], yes=False)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.parquet"])
+def test_the_rows_of_a_long_log_are_estimated(tmp_path, capsys, name):
+    rng = np.random.default_rng(0)
+    rows = pl.DataFrame({"user": rng.integers(0, 9e6, 1_200_000), "item": rng.random(1_200_000)})
+    file = tmp_path / name
+    if name == "log.jsonl":
+        rows.write_ndjson(file)
+    elif name == "log.parquet":
+        rows.write_parquet(file)
+    else:
+        text = rows.write_csv().encode()
+        file.write_bytes(gzip.compress(text, 1) if name.endswith("gz") else text)
+    raw_logs.foresee([file], yes=False)
+    said = " ".join(capsys.readouterr().err.split())
+    estimated = int(re.search(r"About ([\d,]+) rows", said)[1].replace(",", ""))
+    assert abs(estimated / 1_200_000 - 1) < 0.05 and "minutes" in said
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.tsv.gz"])
