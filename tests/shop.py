@@ -79,7 +79,6 @@ layers = [32]
 batch_size = 128
 epochs = 5
 deterministic = true
-frequency = { buckets = 1000 }
 [evaluation]
 ks = [5, 10]
 holdout = 0.2

@@ -5,7 +5,7 @@ N rows; L entries of the longest list of a column; C items.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +58,14 @@ class Rows:
 def count(folder: Path) -> int:
     """How many rows a day has."""
     return sum(map(parquet_files.count_rows, parquet_files.list_parquet(str(folder))))
+
+
+def count_items(folders: Iterable[Path]) -> int:
+    """How many different items several days have."""
+    days = (
+        parquet_files.read_folder(str(folder), ["_item"])["_item"].unique() for folder in folders
+    )
+    return len(pa.chunked_array(list(days), pa.string()).unique())
 
 
 def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False) -> Rows:

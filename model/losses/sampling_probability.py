@@ -23,6 +23,8 @@ from model.item_fingerprint import GAMMA, fingerprint
 KNOWN_FROM = 10
 """With at least this many rows on a day, the true share of an item is not mostly chance."""
 _MAX_POINTS = 300
+# Of each hash function: 2 MB in all, with which a small shop's items hardly share a bucket
+_LEAST_BUCKETS = 1 << 16
 
 
 def hash_buckets(items: tf.Tensor, hashes: int, buckets: int) -> tf.Tensor:
@@ -56,6 +58,27 @@ def _signed(x: int) -> int:
 
 # Value in `last`: the last hit is in rows that the next pass repeats.
 _OPEN = -1
+
+
+def enough_buckets(items: int, parent: Mapping[str, np.ndarray] | None = None) -> int:
+    """Buckets of each hash function: at least five times the items.
+
+    Args:
+      items: number of different items to be trained on.
+      parent: the state to continue from. Its buckets are doubled until they are enough.
+    """
+    buckets = _LEAST_BUCKETS
+    if parent:
+        buckets = int(parent["shape"][1])
+        items = max(items, _items_of(parent))
+    while buckets < 5 * items:
+        buckets *= 2
+    return buckets
+
+
+def _items_of(state: Mapping[str, np.ndarray]) -> int:
+    # A state of an earlier release does not count them
+    return int(state.get("items", len(state["bucket"]) // state["shape"][0]))
 
 
 class StreamingFrequency(tf.Module):
@@ -93,7 +116,7 @@ class StreamingFrequency(tf.Module):
         """Starts with no item seen.
 
         Args:
-          buckets: buckets of each hash function, of 16 bytes each; at least 5 times the items.
+          buckets: buckets of each hash function, of 16 bytes each (`enough_buckets`).
           hashes: how many independent hash functions there are.
           alpha: learning rate, in (0, 1].
           initial_gap: assumed rows between hits for an item that was hit once.
@@ -110,6 +133,7 @@ class StreamingFrequency(tf.Module):
         )
         self.hits = tf.Variable(tf.zeros([size], tf.int32), trainable=False)
         self.seen = tf.Variable(tf.constant(0, tf.int64), trainable=False)
+        self._items_before = self._used_before = 0
 
     def update(self, items: tf.Tensor) -> tf.Tensor:
         """Counts one batch.
@@ -168,7 +192,8 @@ class StreamingFrequency(tf.Module):
 
     def state(self) -> dict[str, np.ndarray]:
         """The buckets that were ever hit and the rows seen, as arrays that `restore` takes: `bucket`,
-        `hits`, `last` and `gap`, [buckets hit] each; `seen`, a scalar; and `shape`, [hashes, buckets].
+        `hits`, `last` and `gap`, [buckets hit] each; `seen` and `items`, the number of different items
+        so far, scalars; and `shape`, [hashes, buckets].
         """
         last = self.last.numpy()
         bucket = np.flatnonzero(last)
@@ -179,23 +204,42 @@ class StreamingFrequency(tf.Module):
             "gap": self.gap.numpy()[bucket],
             "seen": np.int64(self.seen.numpy()),
             "shape": np.array([self.hashes, self.buckets], np.int64),
+            # By linear counting (Whang, Vander-Zanden and Taylor 1990)
+            "items": np.int64(
+                self._items_before + self._holds(len(bucket)) - self._holds(self._used_before)
+            ),
         }
 
+    def _holds(self, used: int) -> int:
+        """How many items hit so many buckets, of all functions together."""
+        buckets = self.buckets * self.hashes
+        return round(-self.buckets * np.log1p(-min(used, buckets - 1) / buckets))
+
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continues from a `state` that `fits`."""
+        """Continues from a `state` of as many hash functions. If its buckets were fewer, each is copied to
+        all that items of it may have now: a hash of b buckets is a hash of 2 b buckets, modulo b.
+
+        Raises:
+          ValueError: the number of buckets is no multiple of the state's.
+        """
+        hashes, buckets = state["shape"].tolist()
+        if hashes != self.hashes or self.buckets % buckets:
+            raise ValueError(
+                f"{self.hashes} x {self.buckets} buckets cannot hold {hashes} x {buckets}"
+            )
+        function, place = np.divmod(state["bucket"], buckets)
+        copies = np.arange(0, self.buckets, buckets)[:, np.newaxis]
+        bucket = function * self.buckets + place + copies
         for variable, name, empty in (
             (self.hits, "hits", 0),
             (self.last, "last", 0),
             (self.gap, "gap", self.initial_gap),
         ):
             full = np.full(variable.shape, empty, variable.dtype.as_numpy_dtype)
-            full[state["bucket"]] = state[name]
+            full[bucket] = state[name]
             variable.assign(full)
         self.seen.assign(int(state["seen"]))
-
-    def fits(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Whether a `state` has the same numbers of buckets and hash functions."""
-        return list(state["shape"]) == [self.hashes, self.buckets]
+        self._items_before, self._used_before = _items_of(state), bucket.size
 
     def _gaps(
         self, bucket: tf.Tensor, count: tf.Tensor, now: tf.Tensor, rows: tf.Tensor

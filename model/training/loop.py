@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
-from math import ceil, log
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -285,8 +284,6 @@ def check_weights(model: TwoTower) -> None:
 
 
 SECONDS_BETWEEN_LINES = 5.0
-FULL_SHARE = 0.2
-"""If this share of the frequency estimate's buckets is in use, a warning is given."""
 FEW_STEPS = 50
 """With fewer steps from scratch, vectors stay near their random start."""
 
@@ -301,21 +298,6 @@ def few_steps(result: LoopResult, settings: TrainConfig) -> str | None:
         f" {result.steps}: {result.rows // settings.epochs:,} examples,"
         f" {settings.epochs} times, in batches of {settings.batch_size}. Expect poor lists. Lower"
         " train.batch_size, raise train.epochs, or train on more days: window.train_days."
-    )
-
-
-def full_buckets(frequency: StreamingFrequency) -> str | None:
-    """A warning if too many items share buckets of the frequency estimate; else None."""
-    share = float(np.mean(frequency.last.numpy() != 0))
-    if share < FULL_SHARE:
-        return None
-    # n items thrown into b buckets leave a share of e^(-n / b) empty.
-    items = -frequency.buckets * log(max(1 - share, 1 / frequency.buckets))
-    return (
-        "The frequency estimate needs 5 times as many buckets as items, or many items look more"
-        f" frequent than they are; {share:.0%} of its {frequency.buckets:,} buckets are in use, by"
-        f" about {items:,.0f} items. Set train.frequency.buckets to"
-        f" {ceil(items / 20_000) * 100_000:,} or more, and train once with --mode full."
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from model.data import training_rows
 from model.data.training_rows import Rows, read_corpus
-from model.losses.sampling_probability import StreamingFrequency
+from model.losses.sampling_probability import StreamingFrequency, enough_buckets
 from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head
 from model.towers.export import Transform, export, transforms, vocabularies
@@ -27,7 +27,7 @@ from model.towers.linear_part import fit_linear_part
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.checkpoint import TableState, TrainingState
-from model.training.loop import LoopResult, few_steps, full_buckets, run_training, shown
+from model.training.loop import LoopResult, few_steps, run_training, shown
 from model.training.warm_start import towers_before_last_day, warm_start, zero_untrained_rows
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
@@ -36,7 +36,7 @@ from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.json_files import Timings
 from twinspire_core.contracts.model_bundle import Tower
-from twinspire_core.errors import BadData, UsageError
+from twinspire_core.errors import BadData
 from twinspire_core.terminal import console
 
 WARM_EPOCHS = 1
@@ -185,7 +185,7 @@ def train_towers(
         result=result,
         days=list(folders),
         inherited_head=inherited_head,
-        warning=_warn(result, settings, frequency),
+        warning=_warn(result, settings),
     )
 
 
@@ -195,30 +195,24 @@ def _frequency_estimate(
     """The frequency estimate. It continues the parent's if there is one."""
     # An item that was seen once is assumed to come once a day.
     rows = sum(training_rows.count(folder) for folder in folders.values())
+    parent = state.frequency if state and settings.correction != "none" else None
     frequency = StreamingFrequency(
-        buckets=settings.frequency.buckets,
+        buckets=enough_buckets(training_rows.count_items(folders.values()), parent),
         hashes=HASHES,
         alpha=settings.frequency.alpha,
         initial_gap=float(max(LEAST_INITIAL_GAP, rows // len(folders))),
     )
-    if state is None or settings.correction == "none":
-        return frequency
-    if not frequency.fits(state.frequency):
-        raise UsageError(
-            "A warm start needs the same shapes as its parent; the frequency estimate of the parent has"
-            f" {state.frequency['shape'][1]:,} buckets, train.frequency.buckets now gives"
-            f" {frequency.buckets:,}. Set it back, or train from scratch with --mode full."
-        )
-    frequency.restore(state.frequency)
+    if parent:
+        frequency.restore(parent)
     return frequency
 
 
-def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
-    """Prints the warnings and returns them as one text; None if there are none."""
-    warnings = list(filter(None, (few_steps(result, settings), full_buckets(frequency))))
-    for warning in warnings:
+def _warn(result: LoopResult, settings: TrainConfig) -> str | None:
+    """Prints the warning and returns it; None if there is none."""
+    warning = few_steps(result, settings)
+    if warning:
         console.print(f"Warning: {warning}", soft_wrap=True)
-    return " ".join(warnings) or None
+    return warning
 
 
 def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:

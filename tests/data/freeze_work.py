@@ -42,7 +42,7 @@ TABLES = {
         "sold": {"kind": "count", "days": 1},
     },
     "window": {"history_days": 1, "count_days": 1, "train_days": 1},
-    "train": {"dimension": 4, "batch_size": 32, "epochs": 1, "frequency": {"buckets": 100}},
+    "train": {"dimension": 4, "batch_size": 32, "epochs": 1},
     "gate": {"min_users": 10_000},
     "serving": {"tensorflow": False},
     "beam": {"shards": 1},

@@ -40,6 +40,7 @@ _BOUNDS = {
 }
 # What to do about keys of earlier releases.
 _REMOVED = {
+    "train.frequency.buckets": "delete the line. The size follows the number of items",
     "gate.max_lead_drop": "delete the line. The gate compares a version with the newest and the best"
     " accepted one; set gate.floors for logs that change daily",
 }

@@ -31,7 +31,7 @@ class TrainingFigures(JsonPart):
       rows: number of examples.
       steps: of this day.
       loss: [step, nats] during the day; the count of steps continues from the day before.
-      warning: about training that was too short, or a frequency estimate that is too small.
+      warning: about training that was too short.
       tables: rows of each embedding table.
     """
 

@@ -47,14 +47,12 @@ def test_the_frequency_estimate_goes_on_from_the_parents(shop, monkeypatch):
     parent = checkpoint.load(shop.train1 / model_bundle.STATE)
     folders = {SECOND: shop.features2 / "transformed" / f"dt={SECOND}"}
 
-    def estimate(**settings):
-        frequency = shop.pipeline.train.frequency.model_copy(update=settings)
-        p = with_train(shop.pipeline, frequency=frequency)
-        return learn._frequency_estimate(p.train, folders, parent)
+    def estimate():
+        return learn._frequency_estimate(shop.pipeline.train, folders, parent)
 
     assert int(estimate().seen.numpy()) == parent.frequency["seen"] > 0
-    with pytest.raises(UsageError, match=r"frequency.buckets now gives 5,000.*--mode full"):
-        estimate(buckets=5000)
+    parent.frequency["items"] = np.int64(20_000)
+    assert estimate().buckets == 1 << 17 and estimate().state()["items"] == 20_000
     assert estimate().initial_gap == 100_000
     monkeypatch.setattr(learn, "LEAST_INITIAL_GAP", 10)
     assert estimate().initial_gap == len(rows_trained_on(shop)), "a day's"

@@ -1,8 +1,6 @@
 import pytest
-import tensorflow as tf
 
-from model.losses.sampling_probability import StreamingFrequency
-from model.training.loop import LoopResult, few_steps, full_buckets
+from model.training.loop import LoopResult, few_steps
 from twinspire_core.config.tables.training import TrainConfig
 
 
@@ -22,16 +20,3 @@ def test_few_steps_from_scratch_are_reported_with_a_remedy():
 @pytest.mark.parametrize("enough", [learned(50), learned(23, before=500)])
 def test_enough_steps_and_days_trained_on_from_a_parent_are_not(enough):
     assert few_steps(enough, TrainConfig()) is None
-
-
-@pytest.mark.parametrize("hashes", [1, 2])
-def test_too_few_buckets_are_reported_with_the_number_needed(hashes):
-    """Of 1,000 buckets 200 items hit 181, 250 hit 221; as often as there are hashes."""
-    estimate = StreamingFrequency(buckets=100_000, hashes=hashes)
-    estimate.update(tf.range(20_000, dtype=tf.int64))
-    assert full_buckets(estimate) is None
-    estimate.update(tf.range(30_000, dtype=tf.int64))
-    note = full_buckets(estimate)
-    assert "26% of its 100,000" in note and "train.frequency.buckets to 200,000 or more" in note
-    items = int(note.split("about ")[1].split(" items")[0].replace(",", ""))
-    assert abs(items - 30_000) < 600

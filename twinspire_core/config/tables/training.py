@@ -11,9 +11,6 @@ from twinspire_core.config.tables.base import BASIC, Duration, Strict
 class FrequencyConfig(Strict):
     """The streaming estimate of how often an item appears in batches (section 3 of the paper)."""
 
-    buckets: int = Field(
-        1_000_000, ge=1, description="Size of each array; at least 5 times the items."
-    )
     alpha: float = Field(
         0.01,
         gt=0,
