@@ -5,7 +5,7 @@ Beam.
                              tower
     queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by
                              the query tower
-    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, made in this stage
+    tensorflow_serving/      with `serving.tensorflow`: both as one SavedModel, made in this stage
                              because it loads TensorFlow anyway
 """
 

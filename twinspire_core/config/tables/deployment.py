@@ -127,7 +127,7 @@ class ServingConfig(Strict):
         json_schema_extra=BASIC,
     )
     tensorflow: bool = Field(
-        True,
+        False,
         description=(
             "Store a SavedModel for TensorFlow Serving: a second copy of the query tower and the vectors."
         ),
