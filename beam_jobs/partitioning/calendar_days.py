@@ -68,6 +68,12 @@ class Layout:
                 "--items-of needs --time COLUMN, and names only columns that describe the item, first its id;"
                 f" found {','.join(self.items_of)}. Correct the options."
             )
+        if "%Z" in (self.time_format or ""):
+            raise UsageError(
+                "--time-format cannot read the name of a zone (%Z), which several zones may have; found"
+                f" {self.time_format!r}. Write the name itself if it is always the same, such as UTC, and"
+                " give --time-zone."
+            )
         if self.time_format is not None and ("%" not in self.time_format or self.time_unit):
             raise UsageError(
                 "--time-format must be a strptime format, such as '%d.%m.%Y %H:%M:%S', and cannot be"

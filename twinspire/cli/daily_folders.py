@@ -108,7 +108,7 @@ def partition(
     """
     # Imported here, because most commands do not read logs
     from beam_jobs.partitioning.calendar_days import Layout
-    from twinspire_core.records.csv_lines import CsvOptions
+    from twinspire_core.records.csv_lines import CsvOptions, split_names
 
     layout = Layout(
         time=time,
@@ -119,10 +119,8 @@ def partition(
         first=parse_date(first) if first else None,
         last=parse_date(last) if last else None,
         format=file_format,
-        csv=CsvOptions(
-            delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding
-        ),
-        items_of=items_of.split(",") if items_of else (),
+        csv=CsvOptions(delimiter=delimiter, columns=split_names(columns or ""), encoding=encoding),
+        items_of=split_names(items_of or ""),
         text=text or (),
         done_marker=done_marker,
     )

@@ -103,10 +103,12 @@ def ask_column(proposal: "Proposal") -> str | None:
 
 def flags(options: Mapping[str, object], csv: "CsvOptions | None" = None) -> list[str]:
     """Options as they are typed, without those that are None."""
+    from twinspire_core.records.csv_lines import join_names
+
     written = dict(options)
     if csv:
         written["delimiter"] = csv.delimiter
-        written["columns"] = ",".join(csv.columns) or None
+        written["columns"] = join_names(csv.columns) or None
         written["encoding"] = None if csv.encoding == "utf-8" else csv.encoding
     return [
         text
@@ -136,7 +138,7 @@ def csv_of(
     Raises:
       UsageError: the files have several formats.
     """
-    from twinspire_core.records.csv_lines import CsvOptions, first_bytes
+    from twinspire_core.records.csv_lines import CsvOptions, first_bytes, split_names
     from twinspire_core.records.raw_files import kind_of
     from twinspire_core.records.record_file import delimiter_of, sniff
 
@@ -157,7 +159,7 @@ def csv_of(
             " --delimiter."
         )
     found = next(iter(formats.values()), CsvOptions())
-    return replace(found, columns=tuple(columns.split(",")) if columns else ())
+    return replace(found, columns=split_names(columns or ""))
 
 
 def foresee(files: Sequence[Path], *, yes: bool) -> None:

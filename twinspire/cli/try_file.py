@@ -258,9 +258,11 @@ def _partition(
     home: _Home, made: _Home, table: str, files: list[Path], layout: "Layout"
 ) -> "Summary":
     """Lays the files of events out, or the items that they describe."""
+    from twinspire_core.records.csv_lines import join_names
+
     sources = [str(file) for file in files]
     options = {
-        "items-of": ",".join(layout.items_of) or None,
+        "items-of": join_names(layout.items_of) or None,
         "time": layout.time,
         "time-unit": layout.time_unit,
         "time-format": layout.time_format,
@@ -281,18 +283,12 @@ def _lay_out_items(
     home: _Home, made: _Home, files: list[Path], layout: "Layout", described: list[str]
 ) -> None:
     """Makes a table of items from what the events say about them."""
-    # The option has commas between the names
-    if described and not any("," in column for column in described):
+    if described:
         say(f"Columns that describe the item become a table of items: {', '.join(described[1:])}")
         _partition(home, made, "items", files, replace(layout, items_of=described))
 
 
-def _draft(
-    home: _Home,
-    made: _Home,
-    columns: "Mapping[Role, str | None]",
-    zone: str,
-) -> None:
+def _draft(home: _Home, made: _Home, columns: "Mapping[Role, str | None]", zone: str) -> None:
     """Writes the pipeline file."""
     from beam_jobs.scaffold import draft
 

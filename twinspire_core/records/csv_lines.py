@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import StringIO
 from typing import cast
 
 import numpy as np
@@ -56,6 +57,18 @@ class CsvOptions:
         if codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32")):
             return cast(Bytes, codecs.EncodedFile(text, "utf-8", self.encoding)), "utf-8"
         return text, self.encoding
+
+
+def split_names(line: str) -> tuple[str, ...]:
+    """Names of columns in a line of CSV; none of an empty line."""
+    return tuple(next(csv.reader([line]), ()))
+
+
+def join_names(names: Iterable[str]) -> str:
+    """The line of CSV with these names, without its end."""
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def first_line(text: Bytes) -> bytes:

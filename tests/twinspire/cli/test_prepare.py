@@ -19,6 +19,7 @@ from beam_jobs.scaffold import validate
 from tests.shop import lay_out
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, format_message
+from twinspire_core.records.csv_lines import join_names, split_names
 
 
 def twinspire(*arguments: object) -> tuple[int, str, str]:
@@ -350,3 +351,33 @@ def test_items_in_lists_and_lines_before_the_header_are_refused_with_what_to_do(
     titled.write_text("Report of May\n\nuser,item,time\n" + "1,2,2024-05-01\n" * 50)
     code, _, err = twinspire("try", titled, "--yes", "--out", tmp_path / "out")
     assert code == 3 and "before the header" in err
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_names_with_commas_and_quotes_are_given_as_in_a_csv_file(tmp_path, seed):
+    draw = random.Random(seed)
+    names = ["".join(draw.choices('ab ,"ü;', k=6)) + str(n) for n in range(3)]
+    rows = pl.DataFrame(
+        {
+            "item": [f"i{n % 5}" for n in range(40)],
+            "at": [f"2024-05-0{1 + n % 3}T10:00:00Z" for n in range(40)],
+            **{name: [f"{name} of {n % 5}" for n in range(40)] for name in names},
+        }
+    )
+    rows.write_csv(tmp_path / "log.csv", include_header=bool(seed % 2))
+    given = join_names(["item", *names])
+    assert split_names(given) == ("item", *names) and split_names("a,b") == ("a", "b")
+    header = () if seed % 2 else ("--columns", join_names(rows.columns))
+    out = tmp_path / "items"
+    to = ("--time", "at", "--out", f"{out}/dt={{date}}/")
+    code, _, err = twinspire("partition", tmp_path / "log.csv", "--items-of", given, *to, *header)
+    assert code == 0, err
+    items = pl.read_parquet(f"{out}/*/*.parquet").sort("item")
+    assert items.columns == ["item", *names] and len(items) == 5
+    assert items[names[0]].to_list() == [f"{names[0]} of {n}" for n in range(5)]
+
+
+def test_a_time_format_with_the_name_of_a_zone_is_refused(log):
+    log.write(["25.03.2024 23:51:36 CET"])
+    code, _, err = log.partition("--time-format", "%d.%m.%Y %H:%M:%S %Z")
+    assert code == 2 and "%Z" in err and "--time-zone" in err
