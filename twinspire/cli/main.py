@@ -5,9 +5,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from typer.core import TyperCommand
 
 from twinspire.cli import (
     ask,
@@ -27,7 +29,8 @@ from twinspire.cli import (
     try_file,
     tune,
 )
-from twinspire_core.errors import TwinspireError, format_message
+from twinspire_core.config.validation_errors import rule_of
+from twinspire_core.errors import TwinspireError, format_message, with_full_stop
 from twinspire_core.native_code import never_import
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console
@@ -95,6 +98,21 @@ _ENVIRONMENT = {
 }
 """Variables that libraries read when they are imported, unless they are set."""
 
+
+class _Command(TyperCommand):
+    """A command whose errors of options give the rule and the value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                broken = error.__cause__.errors()[0]
+                rule, value = rule_of(broken), repr(broken["input"])
+                error.message = with_full_stop(rule if value in rule else f"{rule}; found {value}")
+            raise
+
+
 app = typer.Typer(
     name="twinspire",
     help="Retrain, test and publish your recommender every day, from its click logs.",
@@ -107,7 +125,8 @@ app = typer.Typer(
 for panel, functions in PANELS.items():
     for function in functions:
         # `try` is a keyword in Python, and cannot be a function's name
-        app.command(function.__name__.strip("_").replace("_", "-"), rich_help_panel=panel)(function)
+        name = function.__name__.strip("_").replace("_", "-")
+        app.command(name, cls=_Command, rich_help_panel=panel)(function)
 
 
 @app.callback(invoke_without_command=True)

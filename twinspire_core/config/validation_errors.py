@@ -15,7 +15,10 @@ from twinspire_core.errors import did_you_mean, shorten
 # The expected type of a key, by pydantic's name of the error.
 _TYPES = {
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
     "bool_type": "true or false",
     "string_type": "text in quotes",
     "tuple_type": "a list in brackets",
@@ -68,12 +71,8 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case "string_pattern_mismatch":
             rule = _PATTERNS[error["ctx"]["pattern"]]
             return f"{where}: must be {rule}; found {error['input']!r}"
-        case kind_of_error if kind_of_error in _TYPES:
-            return f"{where}: must be {_TYPES[kind_of_error]}; found {_found(error['input'])}"
-        case bound if bound in _BOUNDS:
-            name, words = _BOUNDS[bound]
-            limit = words.format(error["ctx"][name])
-            return f"{where}: must be {limit}; found {_found(error['input'])}"
+        case kind_of_error if kind_of_error in {*_TYPES, *_BOUNDS}:
+            return f"{where}: {rule_of(error)}; found {_found(error['input'])}"
         case "missing":
             return f"{where}: this key is missing; add it"
         case "extra_forbidden":
@@ -84,7 +83,17 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             hint = did_you_mean(str(path[-1]), keys) or f"known: {', '.join(keys)}"
             return f"{where}: unknown key; {hint}"
         case _:
-            return f"{where or 'file'}: {error['msg'].removeprefix('Value error, ')}"
+            return f"{where or 'file'}: {rule_of(error)}"
+
+
+def rule_of(error: ErrorDetails) -> str:
+    """The rule that a value breaks, in words."""
+    if limit := _BOUNDS.get(error["type"]):
+        name, words = limit
+        return f"must be {words.format(error['ctx'][name])}"
+    if expected := _TYPES.get(error["type"]):
+        return f"must be {expected}"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _choice(value: object, allowed: list[str]) -> str:

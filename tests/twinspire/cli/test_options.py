@@ -4,13 +4,15 @@ import subprocess
 import sys
 
 import pytest
+from typer import BadParameter, Exit
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.twinspire.conftest import FILE
 from twinspire.cli import main
 from twinspire.cli.main import app
 from twinspire.cli.shared import open_pipeline
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import TwinspireError, UsageError
 
 
 @pytest.fixture
@@ -36,6 +38,24 @@ def refusal(monkeypatch, capsys, *typed):
         main.main()
     assert ended.value.code == 2
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["abc", "-99999999", "1e999", "nan", ""])
+def test_wrong_values_of_options_are_named_with_the_rule(value):
+    messages = {}
+    for name, command in get_command(app).commands.items():
+        for option in (param.opts[0] for param in command.params if param.opts[0][0] == "-"):
+            try:
+                command.make_context(name, ["file", "other", f"{option}={value}"])
+            except BadParameter as error:
+                if error.message:  # else another option is missing
+                    messages[name, option] = error.message
+            except (*BadParameter.__bases__, TwinspireError, Exit):
+                pass
+    assert len(messages) > 10
+    for message in messages.values():
+        assert not re.search("Input should|unable to parse|Value error", message), message
+        assert repr(value) in message or "at " in message, message
 
 
 def test_also_in_errors_of_what_knows_no_command_line(here, monkeypatch, capsys):
