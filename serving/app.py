@@ -44,6 +44,7 @@ OPEN = ("/healthz", "/readyz")
 PACED = ("/", "/docs", "/openapi.json", "/report")
 """Pages that begin one after the other. Clients that read them in a loop would take turns from requests."""
 _BETWEEN_PAGES = 0.03  # seconds
+_MOST_WAITING = 100
 # The last one is what `curl -d` sends with any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 # Bytes of an address. It is limited because pages repeat their address in links. A longer request
@@ -75,6 +76,7 @@ class RequestMiddleware:
         self._access_log = settings.access_log
         self._turn = asyncio.Lock()
         self._next_page = 0.0
+        self._waiting = 0
         self._tokens = [token.encode() for token in settings.tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,9 +127,13 @@ class RequestMiddleware:
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     async def _wait_for_turn(self) -> None:
-        async with self._turn:
-            await asyncio.sleep(self._next_page - time.monotonic())
-            self._next_page = time.monotonic() + _BETWEEN_PAGES
+        self._waiting += 1
+        try:
+            async with self._turn:
+                await asyncio.sleep(self._next_page - time.monotonic())
+                self._next_page = time.monotonic() + _BETWEEN_PAGES
+        finally:
+            self._waiting -= 1
 
     def _refusal(self, scope: Scope) -> Problem | None:
         """Why a request is refused; None if it may pass."""
@@ -137,6 +143,10 @@ class RequestMiddleware:
                 "address_too_long",
                 f"An address can have at most {_LONGEST_ADDRESS:,} bytes; found {length:,}. Send a"
                 " longer request as a body.",
+            )
+        if scope["path"] in PACED and self._waiting >= _MOST_WAITING:
+            return Problem(
+                "overloaded", f"{_MOST_WAITING} pages are waiting already. Try again soon."
             )
         headers = dict(scope["headers"])
         if self._hosts is not None and _host_name(headers) not in self._hosts:
