@@ -38,7 +38,7 @@ def test_the_command_scores_a_file(evaluate):
 def test_lists_shorter_than_k_are_pointed_out(evaluate):
     assert "longest list has 3 items" in " ".join(evaluate("-k", "9").stderr.split())
     assert "longest list" not in evaluate("-k", "2").stderr
-    assert "greater than or equal to 1" in evaluate("-k", "0").stderr
+    assert "at least 1" in evaluate("-k", "0").stderr
 
 
 def test_of_a_catalogue_coverage_is_known(evaluate, tmp_path):
